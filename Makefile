@@ -1,0 +1,102 @@
+# Everything a person or CI does with this checkout. Needs Python >= 3.11 and make, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --require-hashes --no-deps
+RUNTIME := $(VENV)/.runtime-installed
+DEV := $(VENV)/.dev-installed
+PROOF := $(VENV)/.proof-installed
+AUDIT_VENV := .venv-audit
+LOCK_VENV := .venv-lock
+UV_VERSION := 0.13.9
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test check fmt coverage lock integration bench proof proof-long audit docs clean
+
+help:  ## Show what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
+	  || grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST)
+
+venv: $(DEV)  ## Create .venv with everything that `make test` needs
+
+demo: $(RUNTIME)  ## Simulated Cloudflare, the daemon, events on the terminal (ARGS="--for 10s")
+	@$(BIN)/forwarder demo $(ARGS)
+
+test: check  ## Lint, types, import rules and the tests
+	$(BIN)/pytest -m "not integration and not proof" $(ARGS)
+
+check: $(DEV)  ## Lint, formatting, types, import rules, security lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive forwarder
+
+fmt: $(DEV)  ## Format and repair what can be repaired automatically
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+coverage: $(DEV)  ## The tests with branch coverage
+	$(BIN)/pytest -m "not integration and not proof" --cov --cov-report=term-missing:skip-covered $(ARGS)
+
+integration: $(PROOF)  ## Tests against real destinations started from pip packages
+	$(BIN)/pytest -m integration $(ARGS)
+
+proof: $(PROOF)  ## The promises under crashes and faults, a few minutes
+	$(BIN)/pytest -m "proof and not slow" --timeout 1200 $(ARGS)
+
+proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the examples
+	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m proof --timeout 0 $(ARGS)
+
+bench: $(PROOF)  ## Measure throughput and memory
+	$(BIN)/python -m bench $(ARGS)
+
+docs: $(DEV)  ## Check that the documentation agrees with the code
+	$(BIN)/pytest tests/docs $(ARGS)
+
+audit: $(RUNTIME)  ## Bill of materials and known vulnerabilities of the locked packages
+	test -d $(AUDIT_VENV) || $(PYTHON) -m venv $(AUDIT_VENV)
+	$(AUDIT_VENV)/bin/pip install --quiet --require-hashes --no-deps -r requirements/audit.txt
+	$(AUDIT_VENV)/bin/cyclonedx-py requirements --output-file sbom.json requirements/runtime.txt
+	$(AUDIT_VENV)/bin/pip-audit --disable-pip --require-hashes -r requirements/runtime.txt
+
+# One lock for each purpose, hash-pinned, for every supported Python and platform, naming no index.
+COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-annotate --custom-compile-command "make lock" $(ARGS)
+
+lock:  ## Pin what pyproject.toml asks for (ARGS=--upgrade for the newest)
+	test -d $(LOCK_VENV) || $(PYTHON) -m venv $(LOCK_VENV)
+	$(LOCK_VENV)/bin/pip install --quiet uv==$(UV_VERSION)
+	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) --group build -o requirements/build.txt
+	$(COMPILE) pyproject.toml --group dev -c requirements/runtime.txt -c requirements/build.txt -o requirements/dev.txt
+	$(COMPILE) --group proof -c requirements/dev.txt -o requirements/proof.txt
+	$(COMPILE) --group audit -o requirements/audit.txt
+
+clean:  ## Remove everything that was made
+	rm -rf $(VENV) $(AUDIT_VENV) $(LOCK_VENV) build dist sbom.json .coverage htmlcov .pytest_cache .mypy_cache \
+	  .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "forwarder needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version 2>&1`." \
+	  "Say which one to use: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml | $(BIN)/python
+	$(INSTALL) -r requirements/build.txt -r requirements/runtime.txt
+	$(PIP) install --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements/dev.txt
+	$(INSTALL) -r requirements/dev.txt
+	@touch $@
+
+$(PROOF): $(DEV) requirements/proof.txt
+	$(INSTALL) -r requirements/proof.txt
+	@touch $@

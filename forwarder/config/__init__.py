@@ -1,0 +1,1 @@
+"""Settings: the YAML file, its variables and secret files, checked before anything starts."""

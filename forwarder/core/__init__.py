@@ -1,0 +1,1 @@
+"""What every room shares and nothing else: values, contracts, errors and pure decisions."""

@@ -1,0 +1,1 @@
+"""The consumer: one sink's loop, from the journal to the destination."""

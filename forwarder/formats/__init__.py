@@ -1,0 +1,1 @@
+"""From the common schema to the bytes a destination reads; pure."""

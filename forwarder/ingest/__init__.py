@@ -1,0 +1,1 @@
+"""The poller: one stream's rounds, from the source into the journal."""

@@ -1,0 +1,1 @@
+"""The only place that knows SQLite: rows, positions, offsets, dead letters and gaps."""

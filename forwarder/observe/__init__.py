@@ -1,0 +1,1 @@
+"""Every metric and log line, one method for each thing that happens."""

@@ -1,0 +1,1 @@
+"""Where events go, one module a destination; they never import each other."""

@@ -1,0 +1,1 @@
+"""Cloudflare Access: its two log endpoints, their errors, their budget and their rows."""

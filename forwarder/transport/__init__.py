@@ -1,0 +1,1 @@
+"""What plugins share below them: settings types, secrets, TLS, HTTP, syslog lines."""
