@@ -1,0 +1,88 @@
+"""Errors, named by what the caller must do.
+
+    ForwarderError
+    ├── ConfigError             stop before starting; exit 2
+    ├── StateError              the state folder cannot be used as it is; nothing was changed
+    │   ├── LockedError         another process holds it; exit 2
+    │   └── DamagedError        the journal is damaged; exit 1
+    ├── TransientError          wait, then try the same thing again
+    │   └── NeedsOperatorError  the same, slowly and loudly, until a person has mended it
+    ├── BatchRefusedError       refused whole, nobody says which event: bisect
+    └── BatchTooLargeError      too many bytes at once: split
+
+Foreign exceptions become one of these at the boundary where they are caught, with ``from``.
+No message may hold a secret or a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class ForwarderError(Exception):
+    """Anything that this program raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong in the settings.
+
+    ``path`` is where (``sinks.splunk.url``), ``problem`` what was found and what is allowed,
+    ``hint`` the nearest right name or the next step, or empty.
+    """
+
+    path: str
+    problem: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        """Return one line: where, what, and what to do."""
+        return f"{self.path}: {self.problem}" + (f" ({self.hint})" if self.hint else "")
+
+
+class ConfigError(ForwarderError):
+    """The settings cannot be used; every fault is listed, not only the first."""
+
+    def __init__(self, faults: Sequence[Fault] | str) -> None:
+        """Take the faults, or one sentence that belongs to no key."""
+        self.faults = (Fault("settings", faults),) if isinstance(faults, str) else tuple(faults)
+        super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class StateError(ForwarderError):
+    """The state folder cannot be used as it is; nothing in it was changed."""
+
+
+class LockedError(StateError):
+    """Another process holds the state folder; the message says which."""
+
+
+class DamagedError(StateError):
+    """The journal is damaged; the message says what, where, and what to do."""
+
+
+class TransientError(ForwarderError):
+    """Wait and try the same again.
+
+    ``retry_after`` is the number of seconds the other side asked for, or None.
+    ``hint`` tells a person what to look at, or is empty.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None, hint: str = "") -> None:
+        """Keep what was said and for how long to wait."""
+        super().__init__(message)
+        self.retry_after = retry_after
+        self.hint = hint
+
+
+class NeedsOperatorError(TransientError):
+    """Only a person can mend this (token, permission, index): hold, say so, try again slowly."""
+
+
+class BatchRefusedError(ForwarderError):
+    """The destination refused the batch whole and did not say which event is at fault."""
+
+
+class BatchTooLargeError(ForwarderError):
+    """The batch has more bytes than the destination takes at once."""

@@ -1,0 +1,58 @@
+"""The base of every plugin's settings: frozen, strict about unknown keys, secrets also as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from forwarder.transport.secrets import Secret
+
+
+class Settings(BaseModel):
+    """A group of settings. Every key says its unit, its default and its reason."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, given: Any) -> Any:
+        """Take ``token_file: PATH`` for ``token: TEXT`` wherever the field is a secret."""
+        if not isinstance(given, dict):
+            return given
+        values = dict(given)
+        for name in cls.secret_fields():
+            path = values.pop(f"{name}_file", None)
+            if path is None:
+                continue
+            if values.get(name) is not None:
+                raise ValueError(f"{name} and {name}_file exclude each other")
+            values[name] = Secret(path=Path(str(path)))
+        return values
+
+    @classmethod
+    def secret_fields(cls) -> list[str]:
+        """Return the keys that hold a secret; each may also be given as ``<key>_file``."""
+        return [
+            name for name, field in cls.model_fields.items() if "Secret" in str(field.annotation)
+        ]
+
+
+class TlsSettings(Settings):
+    """How a connection is protected. Verification is on; switching it off is per destination."""
+
+    ca_file: Path | None = Field(None, description="PEM file with the authorities to trust")
+    cert_file: Path | None = Field(None, description="PEM file with the client's certificate")
+    key_file: Path | None = Field(None, description="PEM file with the client's key")
+    server_name: str | None = Field(None, description="name to verify instead of the host")
+    min_version: Literal["1.2", "1.3"] = Field("1.2", description="lowest TLS version")
+    verify: bool = Field(True, description="verify the certificate; false is for a laboratory")
+
+
+class PluginSettings(Settings):
+    """The base of a plugin's ``Config``: only the keys that this plugin alone understands.
+
+    What every sink takes (format, when_full, batch, retry, only, ...) is declared once, in
+    ``forwarder.config``, and never reaches the plugin.
+    """
