@@ -1,0 +1,113 @@
+"""What the engine and the journal say to each other: values only, no storage.
+
+The engine declares the protocols (``ingest.stream_log.StreamLog``, ``delivery.queue.SinkQueue``);
+the journal implements them. Neither imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from forwarder.core.model import LIVE, Lost, Record, Window
+
+
+@dataclass(frozen=True, slots=True)
+class ReaderState:
+    """How far one reader of a stream has come.
+
+    All rows up to ``covered_until_us`` that the API showed in time have been read. ``window`` is
+    the round under way and ``position`` the place inside it; both None between rounds.
+    ``rows`` counts the new rows of the slice under way, for the coverage event at its end.
+    """
+
+    covered_until_us: int
+    window: Window | None = None
+    position: Any | None = None
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """A set of row keys, and how far the stream had come when it was first seen.
+
+    Rows that were stored before then are at most ``horizon_us`` old and lie below ``offset``.
+    """
+
+    keys: frozenset[str]
+    horizon_us: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMemory:
+    """What is stored of a stream: its readers by name and the key sets in order of appearance."""
+
+    readers: Mapping[str, ReaderState]
+    key_sets: Sequence[KeySet]
+
+
+@dataclass(frozen=True, slots=True)
+class Addition:
+    """One page for the log and the reader's new state; stored together or not at all.
+
+    ``aliases`` maps a record's index to identities that it may have been stored under before
+    rows got more keys. ``again`` stores rows although they were seen (``backfill --again``).
+    ``new_keys`` are key sets not remembered yet. ``own_rows`` are the forwarder's own events,
+    JSON objects for the stream ``forwarder`` of the same account.
+    """
+
+    reader: str
+    state: ReaderState
+    seen_us: int
+    records: Sequence[Record] = ()
+    aliases: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
+    new_keys: Sequence[frozenset[str]] = ()
+    lost: Sequence[Lost] = ()
+    own_rows: Sequence[Mapping[str, Any]] = ()
+    lane: str = LIVE
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """What became of an addition.
+
+    ``new`` holds the indices of the records that were not known; ``reshaped`` counts those known
+    under an earlier key set; ``key_sets`` is what is remembered now.
+    """
+
+    new: Sequence[int]
+    reshaped: int
+    key_sets: Sequence[KeySet]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one sink has come in one lane.
+
+    Every offset below ``prefix`` is delivered or dead; so are the half-open ``ranges`` above it,
+    sorted and apart, so that a restart sends again only what nobody acknowledged.
+    """
+
+    prefix: int
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A row of events that a sink works through; ``end_offset`` is None while it still grows."""
+
+    name: str
+    progress: Progress
+    end_offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event given up for one sink; ``size`` in bytes when its size was the reason."""
+
+    offset: int
+    reason: str
+    size: int | None = None

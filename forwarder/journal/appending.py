@@ -1,0 +1,153 @@
+"""Appending a page inside the writer's transaction: what is new, where it goes, who read it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+
+import orjson
+
+from forwarder.core.log import KeySet, ReaderState
+from forwarder.core.model import Record
+from forwarder.journal.pages import HOUR_US, Place, buckets, insert_page, split_hashes
+
+_CACHED_PAGES = 64
+
+
+class SeenPages:
+    """Identities of recently opened pages, by first offset; lives in the writer's thread.
+
+    Pages never change, so an entry is never stale; after a rollback offsets may be used anew and
+    the whole cache is dropped.
+    """
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._pages: OrderedDict[int, frozenset[bytes]] = OrderedDict()
+
+    def clear(self) -> None:
+        """Forget everything; called when a transaction was undone."""
+        self._pages.clear()
+
+    def identities(self, connection: sqlite3.Connection, first_offset: int) -> frozenset[bytes]:
+        """Return the identities of one page."""
+        known = self._pages.get(first_offset)
+        if known is None:
+            (hashes,) = connection.execute(
+                "SELECT hashes FROM page WHERE first_offset = ?", (first_offset,)
+            ).fetchone()
+            known = self._pages[first_offset] = frozenset(split_hashes(hashes))
+            if len(self._pages) > _CACHED_PAGES:
+                self._pages.popitem(last=False)
+        self._pages.move_to_end(first_offset)
+        return known
+
+    def touching(
+        self, connection: sqlite3.Connection, stream: int, bounds: tuple[int, int] | None
+    ) -> list[frozenset[bytes]]:
+        """Return the identities of all pages that touch a range of times; None: timeless ones."""
+        if bounds is None:
+            found = connection.execute(
+                "SELECT first_offset FROM page WHERE stream = ? AND timeless = 1", (stream,)
+            )
+        else:
+            low, high = bounds
+            found = connection.execute(
+                "SELECT first_offset FROM page WHERE stream = ? AND timeless = 0 "
+                "AND tmax_us BETWEEN ? AND ? AND tmin_us <= ?",
+                (stream, low, high + HOUR_US, high),
+            )
+        return [self.identities(connection, first) for (first,) in found.fetchall()]
+
+
+def unseen(
+    connection: sqlite3.Connection,
+    stream: int,
+    records: Sequence[Record],
+    aliases: Mapping[int, Sequence[bytes]],
+    seen: SeenPages,
+) -> tuple[list[int], int]:
+    """Return the indices of records that are stored under none of their identities.
+
+    The second number counts those found only under an alias (reshaped rows).
+    """
+    new: list[int] = []
+    reshaped = 0
+    within: set[bytes] = set()
+    for bucket, indices in buckets(records, range(len(records))).items():
+        bounds = None if bucket is None else _bounds(records, indices)
+        known = seen.touching(connection, stream, bounds)
+        for index in indices:
+            identity = records[index].identity
+            if identity in within or any(identity in page for page in known):
+                continue
+            if any(alias in page for alias in aliases.get(index, ()) for page in known):
+                reshaped += 1
+                continue
+            within.add(identity)
+            new.append(index)
+    return sorted(new), reshaped
+
+
+def _bounds(records: Sequence[Record], indices: Iterable[int]) -> tuple[int, int]:
+    times = [records[index].time_us or 0 for index in indices]
+    return min(times), max(times)
+
+
+def store(
+    connection: sqlite3.Connection, place: Place, records: Sequence[Record], new: Sequence[int]
+) -> int | None:
+    """Store the records at ``new`` as one page an hour; return the end offset, None for none."""
+    end = None
+    for indices in buckets(records, new).values():
+        _, end = insert_page(connection, place, [records[index] for index in indices])
+    return end
+
+
+def save_reader(
+    connection: sqlite3.Connection, stream: int, name: str, state: ReaderState
+) -> None:
+    """Store how far a reader has come, in the transaction of the rows it read."""
+    window = state.window
+    connection.execute(
+        "INSERT OR REPLACE INTO reader VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            stream,
+            name,
+            state.covered_until_us,
+            window.since_us if window else None,
+            window.until_us if window else None,
+            None if state.position is None else orjson.dumps(state.position).decode(),
+            state.rows,
+        ),
+    )
+
+
+def remember_keys(
+    connection: sqlite3.Connection, stream: int, new_keys: Sequence[frozenset[str]]
+) -> None:
+    """Note key sets seen for the first time, and how far the stream had come before them."""
+    if not new_keys:
+        return
+    (horizon,) = connection.execute(
+        "SELECT max(tmax_us) FROM page WHERE stream = ?", (stream,)
+    ).fetchone()
+    (offset,) = connection.execute("SELECT next_offset FROM counter").fetchone()
+    for keys in new_keys:
+        connection.execute(
+            "INSERT OR IGNORE INTO key_set VALUES (?, ?, ?, ?)",
+            (stream, orjson.dumps(sorted(keys)).decode(), horizon or 0, offset),
+        )
+
+
+def load_key_sets(connection: sqlite3.Connection, stream: int) -> list[KeySet]:
+    """Return the key sets of a stream in order of appearance."""
+    found = connection.execute(
+        "SELECT keys, horizon_us, first_offset FROM key_set WHERE stream = ? "
+        "ORDER BY first_offset, keys",
+        (stream,),
+    )
+    return [
+        KeySet(frozenset(orjson.loads(keys)), horizon, offset) for keys, horizon, offset in found
+    ]

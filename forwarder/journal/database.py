@@ -1,0 +1,103 @@
+"""Connections to the journal file: pragmas, schema, and SQLite's errors in our words."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+
+from forwarder.core.errors import DamagedError, StateError, TransientError
+
+SCHEMA_VERSION = 1
+FILE_NAME = "journal.db"
+_WAL_LIMIT = 64 * 2**20
+_PASSING = ("disk is full", "disk I/O error", "database is locked", "readonly", "unable to open")
+
+
+def connect_writer(state_dir: Path) -> sqlite3.Connection:
+    """Open the journal for the one writer, creating or migrating it as needed.
+
+    Called once at start, in the writer's thread. Raises ``DamagedError`` or ``StateError``; an
+    existing file is never replaced.
+    """
+    path = state_dir / FILE_NAME
+    with translated(path):
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        path.chmod(0o600)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+        connection.execute("PRAGMA cache_size = -4096")
+        _migrate(connection, path)
+    return connection
+
+
+def connect_reader(state_dir: Path) -> sqlite3.Connection:
+    """Open the journal read-only, beside a running daemon or without one.
+
+    Raises ``StateError`` when there is no journal, ``DamagedError`` when it is none of ours.
+    """
+    path = state_dir / FILE_NAME
+    if not path.exists():
+        raise StateError(f"{path} does not exist; has `forwarder run` been started with this file?")
+    with translated(path):
+        connection = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
+        )
+        connection.execute("PRAGMA cache_size = -4096")
+        _check_version(connection, path)
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Create the schema in an empty file; refuse what is not ours or newer than this program."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if version == 0 and tables == 0:
+        schema = files("forwarder.journal").joinpath("schema.sql").read_text(encoding="utf-8")
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+        return
+    _check_version(connection, path)
+
+
+def _check_version(connection: sqlite3.Connection, path: Path) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise StateError(
+            f"{path} has schema version {version}, this program knows {SCHEMA_VERSION}: "
+            "it was written by a newer release; install that one"
+        )
+    if version != SCHEMA_VERSION:
+        raise DamagedError(
+            f"{path} is not a journal of this program (schema version {version}); nothing was "
+            "changed. Point state_dir at another folder, or restore the file from a backup"
+        )
+
+
+@contextmanager
+def translated(path: Path | str) -> Iterator[None]:
+    """Turn SQLite's exceptions into ours: what passes is transient, damage is said plainly."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = str(error)
+        if any(words in text for words in _PASSING):
+            raise TransientError(
+                f"the journal cannot be written or read: {text} ({path})",
+                hint="free disk space or mend the volume; nothing is lost, it is tried again",
+            ) from error
+        raise DamagedError(damage(path, text)) from error
+
+
+def damage(path: Path | str, what: str) -> str:
+    """Return the sentence for a damaged journal: the file, what is damaged, what to do."""
+    return (
+        f"the journal {path} is damaged: {what}. Nothing was changed or deleted. "
+        "Run `forwarder check --journal` to see what is readable; restore the file from a backup, "
+        "or move the folder away to start anew (rows still within Cloudflare's retention are "
+        "read again, with the same ids)"
+    )

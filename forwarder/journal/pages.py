@@ -1,0 +1,153 @@
+"""Stored pages: how rows become one record of the file and come out again."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from array import array
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from forwarder.core.errors import DamagedError
+from forwarder.core.identity import SIZE
+from forwarder.core.model import Record, StoredPage
+
+if sys.implementation.name == "cpython":
+    from isal import isal_zlib as zlib
+else:
+    import zlib
+
+HOUR_US = 3_600_000_000
+"""No stored page spans more: what was seen before is then found by a narrow range of times."""
+
+_LEVEL = 1
+
+
+class Place(NamedTuple):
+    """Where rows go: the stream's and the lane's number, and when the rows were seen."""
+
+    stream: int
+    lane: int
+    seen_us: int
+
+
+def pack_body(rows: Iterable[bytes]) -> bytes:
+    """Return a compressed JSON array of rows; the format carries a checksum."""
+    return zlib.compress(b"[" + b",".join(rows) + b"]", _LEVEL)
+
+
+def unpack_body(body: bytes, first_offset: int) -> bytes:
+    """Return the JSON array; raises ``DamagedError`` when the checksum does not fit."""
+    try:
+        return zlib.decompress(body)
+    except zlib.error as error:
+        raise DamagedError(
+            f"the stored page at offset {first_offset} does not match its checksum; "
+            "run `forwarder check --journal` for the extent of the damage"
+        ) from error
+
+
+def split_hashes(hashes: bytes) -> list[bytes]:
+    """Return the 16-byte identities of a stored page."""
+    return [hashes[i : i + SIZE] for i in range(0, len(hashes), SIZE)]
+
+
+def buckets(records: Sequence[Record], indices: Iterable[int]) -> dict[int | None, list[int]]:
+    """Group records by the hour of their time, timeless ones under None, order kept.
+
+    So late and future-dated rows never stretch the page of the others.
+    """
+    groups: dict[int | None, list[int]] = {}
+    for index in indices:
+        time_us = records[index].time_us
+        groups.setdefault(None if time_us is None else time_us // HOUR_US, []).append(index)
+    return groups
+
+
+def take_offsets(connection: sqlite3.Connection, count: int) -> int:
+    """Reserve ``count`` offsets inside the caller's transaction; return the first."""
+    row = connection.execute(
+        "UPDATE counter SET next_offset = next_offset + ? RETURNING next_offset", (count,)
+    ).fetchone()
+    return int(row[0]) - count
+
+
+def insert_page(
+    connection: sqlite3.Connection, place: Place, records: Sequence[Record]
+) -> tuple[int, int]:
+    """Store ``records`` (of one bucket) as one page; return its first and its end offset."""
+    timeless = records[0].time_us is None
+    times = array("q", [place.seen_us if r.time_us is None else r.time_us for r in records])
+    if sys.byteorder == "big":
+        times.byteswap()
+    body = pack_body(record.row for record in records)
+    first = take_offsets(connection, len(records))
+    connection.execute(
+        "INSERT INTO page VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            first,
+            len(records),
+            place.stream,
+            place.lane,
+            place.seen_us,
+            timeless,
+            min(times),
+            max(times),
+            len(body),
+            times.tobytes(),
+            b"".join(record.identity for record in records),
+            body,
+        ),
+    )
+    return first, first + len(records)
+
+
+class PageRow(NamedTuple):
+    """A page as the file has it, with its stream's names."""
+
+    first_offset: int
+    account_id: str
+    stream: str
+    seen_us: int
+    times: bytes
+    hashes: bytes
+    body: bytes
+
+
+def to_stored(row: PageRow) -> StoredPage:
+    """Unpack a page; raises ``DamagedError`` when a part does not fit the others."""
+    times = array("q", row.times)
+    if sys.byteorder == "big":
+        times.byteswap()
+    if len(times) * SIZE != len(row.hashes):
+        raise DamagedError(
+            f"the stored page at offset {row.first_offset} has {len(times)} times "
+            f"and {len(row.hashes)} bytes of identities"
+        )
+    return StoredPage(
+        first_offset=row.first_offset,
+        account_id=row.account_id,
+        stream=row.stream,
+        seen_us=row.seen_us,
+        times_us=times,
+        ids=row.hashes,
+        body=unpack_body(row.body, row.first_offset),
+    )
+
+
+def tail(page: StoredPage, offset: int) -> StoredPage:
+    """Return ``page`` from ``offset`` on; the page itself when it starts there."""
+    skip = offset - page.first_offset
+    if skip <= 0:
+        return page
+    part = StoredPage(
+        first_offset=offset,
+        account_id=page.account_id,
+        stream=page.stream,
+        seen_us=page.seen_us,
+        times_us=page.times_us[skip:],
+        ids=page.ids[skip * SIZE :],
+        body=b"",
+    )
+    part.__dict__["rows"] = page.rows[skip:]
+    return part
