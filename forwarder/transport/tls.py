@@ -1,0 +1,110 @@
+"""TLS contexts from settings, made anew when a certificate, key or authority file changes.
+
+    tls = Tls(settings)
+    open_connection(host, port, ssl=tls.context(), server_hostname=tls.name_for(host))
+
+A context is asked for at every connection, so that a rotated certificate needs no restart.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TypeAlias
+
+from forwarder.core.errors import NeedsOperatorError
+from forwarder.transport.settings import TlsSettings
+
+_VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_Stamp: TypeAlias = tuple[int, int, int]
+
+
+class _Followed:
+    """A context and the state its files had when it was made."""
+
+    def __init__(self, settings: TlsSettings) -> None:
+        self.settings = settings
+        files = (settings.ca_file, settings.cert_file, settings.key_file)
+        self._files = tuple(path for path in files if path)
+        self._stamps: tuple[_Stamp, ...] = ()
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context for the next connection; the same object until a file changes.
+
+        Raises ``NeedsOperatorError`` when a file cannot be read or does not fit the others. It
+        does so at every call until that is mended: an old certificate would hide the mistake
+        until the day it expires.
+        """
+        try:
+            stamps = tuple(_stamp(path) for path in self._files)
+            if self._context is None or stamps != self._stamps:
+                self._context = self._make()
+                self._stamps = stamps
+        except OSError as error:
+            raise _unusable(self._files, error) from error
+        return self._context
+
+    def _make(self) -> ssl.SSLContext:
+        raise NotImplementedError
+
+    def _present(self, context: ssl.SSLContext) -> None:
+        """Show our certificate; a key with a password is refused, never asked for on a terminal."""
+        if self.settings.cert_file:
+            context.load_cert_chain(
+                self.settings.cert_file, self.settings.key_file, password=_no_password
+            )
+
+
+class Tls(_Followed):
+    """How to reach one destination."""
+
+    def _make(self) -> ssl.SSLContext:
+        settings = self.settings
+        context = ssl.create_default_context(
+            cafile=str(settings.ca_file) if settings.ca_file else None
+        )
+        context.minimum_version = _VERSIONS[settings.min_version]
+        if not settings.verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        self._present(context)
+        return context
+
+    def name_for(self, host: str) -> str:
+        """Return the name that the other side's certificate must carry."""
+        return self.settings.server_name or host
+
+
+class ServerTls(_Followed):
+    """How others reach us: ``cert_file`` is needed, ``ca_file`` demands certificates of clients."""
+
+    def _make(self) -> ssl.SSLContext:
+        settings = self.settings
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = _VERSIONS[settings.min_version]
+        if settings.ca_file:
+            context.load_verify_locations(str(settings.ca_file))
+            context.verify_mode = ssl.CERT_REQUIRED
+        self._present(context)
+        return context
+
+
+def _stamp(path: Path) -> _Stamp:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _no_password() -> bytes:
+    return b""
+
+
+def _unusable(files: tuple[Path, ...], error: OSError) -> NeedsOperatorError:
+    """Say which file it is, if the system does; OpenSSL says only what it disliked."""
+    reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+    names = str(error.filename) if error.filename else ", ".join(str(path) for path in files)
+    return NeedsOperatorError(
+        f"TLS files cannot be used ({names}): {reason}",
+        hint="check that each is readable PEM, that key and certificate belong together and that "
+        "the key has no password",
+    )
