@@ -1,0 +1,15 @@
+"""The null sink accepts everything at once."""
+
+from forwarder.core.model import ACCEPTED
+from forwarder.sinks.null import NullSink
+from forwarder.testing.batches import make_batch, sink_context
+
+
+async def test_everything_is_accepted() -> None:
+    sink = NullSink(NullSink.Config(), sink_context())
+
+    await sink.open()
+    result = await sink.write(make_batch(3))
+    await sink.aclose()
+
+    assert result == ACCEPTED
