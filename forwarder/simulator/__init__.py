@@ -1,0 +1,48 @@
+"""A Cloudflare API one can run: the log endpoints, traffic from a seed, scripted faults.
+
+It shares no code with what it tests. Start reading at `simulator` (what a test holds), `exchange`
+(the way of one request) and `faults` (what can go wrong).
+"""
+
+from __future__ import annotations
+
+from forwarder.simulator.clock import Clock, ManualClock, SystemClock
+from forwarder.simulator.company import IdentityProvider
+from forwarder.simulator.faults import Fault, FaultScript
+from forwarder.simulator.limits import RatePolicy
+from forwarder.simulator.names import (
+    ACCESS_REQUESTS,
+    IDENTITY_PROVIDERS,
+    SCIM_UPDATES,
+    VERIFY,
+)
+from forwarder.simulator.serving import serve
+from forwarder.simulator.settings import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_TOKEN,
+    SimulatorSettings,
+    Token,
+)
+from forwarder.simulator.simulator import Simulator
+from forwarder.simulator.unreadable import unreadable_row
+
+__all__ = [
+    "ACCESS_REQUESTS",
+    "DEFAULT_ACCOUNT",
+    "DEFAULT_TOKEN",
+    "IDENTITY_PROVIDERS",
+    "SCIM_UPDATES",
+    "VERIFY",
+    "Clock",
+    "Fault",
+    "FaultScript",
+    "IdentityProvider",
+    "ManualClock",
+    "RatePolicy",
+    "Simulator",
+    "SimulatorSettings",
+    "SystemClock",
+    "Token",
+    "serve",
+    "unreadable_row",
+]

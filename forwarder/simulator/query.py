@@ -1,0 +1,134 @@
+"""From query parameters to a question about rows; pure.
+
+Both log endpoints share window, paging and direction. A parameter that cannot be read is refused
+with code 12130, as Cloudflare Access does. Parameters that are not known are ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from forwarder.simulator.faults import Fault
+from forwarder.simulator.moments import microseconds, parse_moment
+from forwarder.simulator.settings import SimulatorSettings
+
+RowTest = Callable[[dict[str, Any]], bool]
+
+
+class Params(Protocol):
+    """Query parameters, each of which may be sent several times."""
+
+    def get(self, name: str, /) -> str | None:
+        """Return the first value, or None."""
+
+    def getall(self, name: str, default: tuple[()], /) -> Sequence[str]:
+        """Return all values."""
+
+
+class BadParameterError(Exception):
+    """A parameter that the API refuses; the message names it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One page of one window; `idps` None asks for all."""
+
+    since_us: int | None = None
+    until_us: int | None = None
+    direction: str = "desc"
+    page: int = 1
+    size: int = 25
+    inclusive_since: bool = True
+    tests: tuple[RowTest, ...] = ()
+    idps: frozenset[str] | None = None
+    fields: tuple[str, ...] | None = None
+
+
+def parse_window(params: Params, settings: SimulatorSettings, default_size: int) -> Query:
+    """Return what both streams understand of their parameters.
+
+    Raises:
+        BadParameterError: a value is not in the documented form.
+
+    """
+    query = Query(
+        since_us=_moment(params, "since"),
+        until_us=_moment(params, "until"),
+        direction=choice(params, "direction", ("desc", "asc")) or "desc",
+        page=positive(params, "page") or 1,
+        size=page_size(params, settings, default_size),
+        inclusive_since=settings.inclusive_since,
+    )
+    return _whole_second(query) if settings.whole_second_since else query
+
+
+def page_size(params: Params, settings: SimulatorSettings, default: int) -> int:
+    """Return the rows on a page: the smallest of what is asked and what is allowed."""
+    asked = [positive(params, "limit"), positive(params, "per_page")]
+    if settings.unsent_size_counts:
+        asked = [size or default for size in asked]
+    size = min((size for size in asked if size is not None), default=default)
+    if size > settings.page_cap and settings.refuse_over_cap:
+        raise BadParameterError(f"per_page must not exceed {settings.page_cap}")
+    return min(size, settings.page_cap)
+
+
+def bend(query: Query, fault: Fault) -> Query:
+    """Return the query as the API misreads it under a bending fault."""
+    return _BENT[fault.kind](query, fault)
+
+
+def positive(params: Params, name: str) -> int | None:
+    """Return a whole number from 1 on, or None if it was not sent."""
+    text = params.get(name)
+    if text is None:
+        return None
+    if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:  # noqa: PLR2004
+        raise BadParameterError(f"{name} must be a positive integer")
+    return int(text)
+
+
+def choice(params: Params, name: str, allowed: tuple[str, ...]) -> str | None:
+    """Return one of the allowed words, or None if it was not sent."""
+    text = params.get(name)
+    if text is not None and text not in allowed:
+        raise BadParameterError(f"{name} must be one of {', '.join(allowed)}")
+    return text
+
+
+def _moment(params: Params, name: str) -> int | None:
+    text = params.get(name)
+    if text is None:
+        return None
+    try:
+        return parse_moment(text)
+    except ValueError:
+        raise BadParameterError(f"{name} must be an RFC 3339 date-time") from None
+
+
+def _whole_second(query: Query) -> Query:
+    if query.since_us is None:
+        return query
+    return replace(query, since_us=query.since_us // 1_000_000 * 1_000_000)
+
+
+def _widened(query: Query, by_us: int) -> Query:
+    return replace(
+        query,
+        since_us=None if query.since_us is None else query.since_us - by_us,
+        until_us=None if query.until_us is None else query.until_us + by_us,
+    )
+
+
+_BENT: dict[str, Callable[[Query, Fault], Query]] = {
+    "ignore_page": lambda query, _: replace(query, page=1),
+    "ignore_direction": lambda query, _: replace(query, direction="desc"),
+    "ignore_idp_id": lambda query, _: replace(query, idps=None),
+    "inclusive_since": lambda query, _: replace(query, inclusive_since=True),
+    "exclusive_since": lambda query, _: replace(query, inclusive_since=False),
+    "whole_second_since": lambda query, _: _whole_second(query),
+    "small_page": lambda query, fault: replace(query, size=min(query.size, fault.count)),
+    "outside_window": lambda query, fault: _widened(query, microseconds(fault.seconds)),
+}

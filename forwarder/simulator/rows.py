@@ -1,0 +1,133 @@
+"""The rows of one stream: serialised once, found by time, some of them not visible yet."""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from heapq import heappop, heappush
+
+import orjson
+
+Positions = range
+"""Places in the order of time; a range that runs backwards reads newest first."""
+
+
+class RowStore:
+    """Row instances, each with a number (0, 1, 2, ... in the order of adding).
+
+    Two equal rows are two instances. Rows of one time keep the order in which they became visible.
+    """
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.tags: list[str] = []
+        """One text an instance to select by without reading the row: the provider of a SCIM row."""
+        self._times = array("q")
+        self._ordered_times = array("q")
+        self._order = array("Q")
+        self._pending: list[tuple[float, int]] = []
+        self._hidden: set[int] = set()
+        self._additions: list[bytes] = []
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    @property
+    def visible(self) -> int:
+        """How many instances a query could find."""
+        return len(self._order)
+
+    @property
+    def pending(self) -> int:
+        """How many instances wait to become visible."""
+        return len(self._pending)
+
+    @property
+    def generation(self) -> int:
+        """How many keys all rows have gained so far."""
+        return len(self._additions)
+
+    def add(
+        self, body: bytes, time_us: int, *, tag: str = "", visible_at: float | None = None
+    ) -> int:
+        """Add an instance and return its number; it waits until `reveal(visible_at)`."""
+        number = len(self.bodies)
+        self.bodies.append(body)
+        self.tags.append(tag)
+        self._times.append(time_us)
+        if visible_at is None:
+            self._insert(number)
+        else:
+            heappush(self._pending, (visible_at, number))
+        return number
+
+    def reveal(self, now: float) -> None:
+        """Make the instances visible whose moment (epoch seconds) has come."""
+        while self._pending and self._pending[0][0] <= now:
+            self._insert(heappop(self._pending)[1])
+
+    def hide(self, number: int) -> None:
+        """Take an instance out of every later answer."""
+        self._hidden.add(number)
+        time_us = self._times[number]
+        start = bisect_left(self._ordered_times, time_us)
+        stop = bisect_right(self._ordered_times, time_us)
+        if number in self._order[start:stop]:
+            place = self._order.index(number, start, stop)
+            del self._order[place], self._ordered_times[place]
+
+    def is_hidden(self, number: int) -> bool:
+        """Say whether an instance was taken out."""
+        return number in self._hidden
+
+    def add_key(self, key: str, value: object) -> None:
+        """Let every row end with one more key from now on."""
+        self._additions.append(orjson.dumps({key: value})[1:-1])
+
+    def time_of(self, number: int) -> int:
+        """Return the time of an instance in microseconds."""
+        return self._times[number]
+
+    def between(
+        self, since_us: int | None, until_us: int | None, *, inclusive_since: bool = True
+    ) -> Positions:
+        """Return the places of the visible rows in a window that includes `until_us`."""
+        find = bisect_left if inclusive_since else bisect_right
+        start = 0 if since_us is None else find(self._ordered_times, since_us)
+        stop = len(self._order) if until_us is None else bisect_right(self._ordered_times, until_us)
+        return range(start, max(start, stop))
+
+    def at(self, position: int) -> int:
+        """Return the number of the instance at a place."""
+        return self._order[position]
+
+    def body(self, number: int, generation: int | None = None) -> bytes:
+        """Return a row as it is served, or as it was when `generation` keys had been gained."""
+        return self._grown(self.bodies[number], b",".join(self._additions[:generation]))
+
+    def served(self, numbers: Sequence[int]) -> list[bytes]:
+        """Return rows as they are served."""
+        bodies = [self.bodies[number] for number in numbers]
+        if not self._additions:
+            return bodies
+        addition = b",".join(self._additions)
+        return [self._grown(body, addition) for body in bodies]
+
+    @staticmethod
+    def _grown(body: bytes, addition: bytes) -> bytes:
+        if not addition or not body.endswith(b"}"):
+            return body
+        return body[:-1] + (b"," if len(body) > len(b"{}") else b"") + addition + b"}"
+
+    def _insert(self, number: int) -> None:
+        if number in self._hidden:
+            return
+        time_us = self._times[number]
+        if not self._ordered_times or self._ordered_times[-1] <= time_us:
+            self._ordered_times.append(time_us)
+            self._order.append(number)
+            return
+        place = bisect_right(self._ordered_times, time_us)
+        self._ordered_times.insert(place, time_us)
+        self._order.insert(place, number)
