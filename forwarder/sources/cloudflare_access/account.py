@@ -1,0 +1,205 @@
+"""The settings of one account (an entry of ``accounts:``)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from forwarder.sources.cloudflare_access import filters
+from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import PluginSettings, Settings, TlsSettings
+from forwarder.transport.units import Duration
+
+API_URL = "https://api.cloudflare.com/client/v4"
+_MINUTE, _HOUR = 60.0, 3600.0
+
+_QueryValue = bool | int | str | list[bool | int | str]
+
+
+def _off(value: Any) -> Any:
+    """Take ``off``, which YAML reads as false, for no limit."""
+    return None if value is False or value == "off" else value
+
+
+class RateLimit(Settings):
+    """How many requests Cloudflare allows a token, and how much of that is used here."""
+
+    requests: int = Field(
+        1200, ge=1, description="requests that Cloudflare allows one token in any `per`"
+    )
+    per: Duration = Field(5 * _MINUTE, ge=1, le=_HOUR, description="length of the sliding window")
+    share: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="part of it that is used here; the rest is left to others with this token",
+    )
+
+
+class _StreamConfig(Settings):
+    """What both streams take."""
+
+    start_from: Duration = Field(
+        24 * _HOUR, description="how far to look back at the very first start"
+    )
+    overlap: Duration = Field(
+        _MINUTE, ge=2, description="how much every round reads again, for rows that appear late"
+    )
+    reconcile: tuple[Duration, ...] = Field(
+        (10 * _MINUTE, _HOUR, 20 * _HOUR),
+        description="ages at which everything is read once more, for rows that appear later than "
+        "`overlap`; ages at or beyond `retention` are passed over",
+    )
+    page_size: int = Field(
+        1000, ge=1, le=1000, description="rows asked for in one request; 1000 is Cloudflare's most"
+    )
+    query: dict[str, _QueryValue] = Field(
+        default_factory=dict,
+        description="Cloudflare's own filters, to save volume; what they hide cannot be counted",
+    )
+
+    @field_validator("reconcile")
+    @classmethod
+    def _ascending(cls, ages: tuple[float, ...]) -> tuple[float, ...]:
+        if any(age <= 0 for age in ages):
+            raise ValueError("an age must be greater than 0; [] switches reconciliation off")
+        return tuple(sorted(set(ages)))
+
+
+class AccessRequestsConfig(_StreamConfig):
+    """The authentication log."""
+
+    poll_interval: Duration = Field(10.0, ge=1, description="time between the starts of two polls")
+
+    @field_validator("query")
+    @classmethod
+    def _known_filters(cls, query: dict[str, Any]) -> dict[str, Any]:
+        filters.parameters("access_requests", query)
+        return query
+
+
+class ScimUpdatesConfig(_StreamConfig):
+    """The provisioning log."""
+
+    poll_interval: Duration = Field(30.0, ge=1, description="time between the starts of two polls")
+    identity_providers: Literal["auto"] | tuple[str, ...] = Field(
+        "auto",
+        description="`auto` asks Cloudflare which identity providers provision over SCIM; a list "
+        "of their ids does without that permission",
+    )
+    refresh: Duration = Field(
+        5 * _MINUTE, ge=10, description="how often `auto` asks for the identity providers"
+    )
+
+    @field_validator("query")
+    @classmethod
+    def _known_filters(cls, query: dict[str, Any]) -> dict[str, Any]:
+        filters.parameters("scim_updates", query)
+        return query
+
+    @field_validator("identity_providers")
+    @classmethod
+    def _distinct(cls, given: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(given, str):
+            return given
+        if not given or not all(one.strip() for one in given):
+            raise ValueError("give at least one id, or `auto`")
+        return tuple(dict.fromkeys(one.strip() for one in given))
+
+
+class StreamsConfig(Settings):
+    """Which logs are read. A stream that is left out is off; ``{}`` takes the defaults."""
+
+    access_requests: AccessRequestsConfig | None = Field(
+        None, description="the authentication log; needs `Access: Audit Logs Read`"
+    )
+    scim_updates: ScimUpdatesConfig | None = Field(
+        None, description="the provisioning log; needs `Access: SCIM Logs Read`"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_means_on(cls, given: Any) -> Any:
+        """Take ``access_requests:`` with nothing behind it for its defaults."""
+        if not isinstance(given, dict):
+            return given
+        return {name: {} if value is None else value for name, value in given.items()}
+
+    @model_validator(mode="after")
+    def _some(self) -> StreamsConfig:
+        if self.access_requests is None and self.scim_updates is None:
+            raise ValueError("name access_requests, scim_updates or both")
+        return self
+
+
+class AccountConfig(PluginSettings):
+    """One Cloudflare account."""
+
+    account_id: str = Field(description="Cloudflare's id of the account, 32 hexadecimal digits")
+    name: str | None = Field(
+        None, min_length=1, description="label in events, metrics and logs; default: the id"
+    )
+    api_token: Secret | None = Field(None, description="API token; or give `email` and `api_key`")
+    email: str | None = Field(None, min_length=3, description="e-mail that `api_key` belongs to")
+    api_key: Secret | None = Field(None, description="global API key, the way before tokens")
+    api_url: str = Field(API_URL, description="base URL of the API")
+    retention: Duration = Field(
+        24 * _HOUR,
+        gt=0,
+        description="how long the plan keeps its logs (24h on Free, 30d on Standard, 180d on "
+        "Enterprise); decides what start-up and the retention alarm call a gap",
+    )
+    rate_limit: Annotated[RateLimit | None, BeforeValidator(_off)] = Field(
+        default_factory=RateLimit,
+        description="budget of the token, shared by everything that uses it; `off` waits only "
+        "when Cloudflare says so",
+    )
+    proxy: Secret | None = Field(
+        None, description="URL of an HTTP proxy; default: the environment's HTTPS_PROXY"
+    )
+    tls: TlsSettings = Field(
+        default_factory=TlsSettings, description="how the connection to the API is protected"
+    )
+    streams: StreamsConfig = Field(
+        default_factory=lambda: StreamsConfig(
+            access_requests=AccessRequestsConfig(), scim_updates=ScimUpdatesConfig()
+        ),
+        description="which logs are read; default: both",
+    )
+
+    @property
+    def label(self) -> str:
+        """Return what people call the account."""
+        return self.name or self.account_id
+
+    @field_validator("account_id")
+    @classmethod
+    def _hex_id(cls, given: str) -> str:
+        if len(given) != 32 or set(given.lower()) - set("0123456789abcdef"):  # noqa: PLR2004
+            raise ValueError(
+                "an account id has 32 hexadecimal digits; the dashboard shows it in its address"
+            )
+        return given.lower()
+
+    @field_validator("api_url")
+    @classmethod
+    def _base_url(cls, given: str) -> str:
+        parts = urlsplit(given)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"the API's URL looks like {API_URL}")
+        if parts.username or parts.query or parts.fragment:
+            raise ValueError("the API's URL has no user, no query and no fragment")
+        return given.rstrip("/")
+
+    @model_validator(mode="after")
+    def _one_credential(self) -> AccountConfig:
+        key = self.api_key is not None and self.email is not None
+        if (self.api_key is None) != (self.email is None):
+            raise ValueError("email and api_key belong together")
+        if key and self.api_token is not None:
+            raise ValueError("give api_token, or email and api_key, not both")
+        if not key and self.api_token is None:
+            raise ValueError("api_token is missing (or api_token_file; or email and api_key)")
+        return self
