@@ -54,8 +54,10 @@ class Addition:
 
     ``aliases`` maps a record's index to identities that it may have been stored under before
     rows got more keys. ``again`` stores rows although they were seen (``backfill --again``).
-    ``new_keys`` are key sets not remembered yet. ``own_rows`` are the forwarder's own events,
-    JSON objects for the stream ``forwarder`` of the same account.
+    ``new_keys`` are key sets not remembered yet. ``lost`` goes to the gap ledger; ``settled`` says
+    that a live round ended, so that open gaps of the stream are closed unless it lost something.
+    ``own_rows`` are the forwarder's own events, JSON objects for the stream ``forwarder`` of the
+    same account.
     """
 
     reader: str
@@ -68,6 +70,7 @@ class Addition:
     own_rows: Sequence[Mapping[str, Any]] = ()
     lane: str = LIVE
     again: bool = False
+    settled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

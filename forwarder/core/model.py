@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import orjson
 
-
 FORWARDER_STREAM = "forwarder"
 """The stream of the forwarder's own events: start, stop, gap, late rows, coverage."""
 

@@ -105,9 +105,7 @@ def store(
     return end
 
 
-def save_reader(
-    connection: sqlite3.Connection, stream: int, name: str, state: ReaderState
-) -> None:
+def save_reader(connection: sqlite3.Connection, stream: int, name: str, state: ReaderState) -> None:
     """Store how far a reader has come, in the transaction of the rows it read."""
     window = state.window
     connection.execute(

@@ -12,10 +12,12 @@ from forwarder.core.errors import DamagedError
 from forwarder.core.identity import SIZE
 from forwarder.core.model import Record, StoredPage
 
-if sys.implementation.name == "cpython":
-    from isal import isal_zlib as zlib
-else:
-    import zlib
+try:
+    from isal.igzip_lib import IsalError as _BadBody
+    from isal.isal_zlib import compress, decompress
+except ImportError:  # no wheel for this platform; the format is the same
+    from zlib import compress, decompress
+    from zlib import error as _BadBody  # type: ignore[assignment]
 
 HOUR_US = 3_600_000_000
 """No stored page spans more: what was seen before is then found by a narrow range of times."""
@@ -33,14 +35,14 @@ class Place(NamedTuple):
 
 def pack_body(rows: Iterable[bytes]) -> bytes:
     """Return a compressed JSON array of rows; the format carries a checksum."""
-    return zlib.compress(b"[" + b",".join(rows) + b"]", _LEVEL)
+    return compress(b"[" + b",".join(rows) + b"]", _LEVEL)
 
 
 def unpack_body(body: bytes, first_offset: int) -> bytes:
     """Return the JSON array; raises ``DamagedError`` when the checksum does not fit."""
     try:
-        return zlib.decompress(body)
-    except zlib.error as error:
+        return decompress(body)
+    except _BadBody as error:
         raise DamagedError(
             f"the stored page at offset {first_offset} does not match its checksum; "
             "run `forwarder check --journal` for the extent of the damage"

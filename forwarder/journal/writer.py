@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from forwarder.core.errors import TransientError
-from forwarder.journal.database import connect_writer, translated
+from forwarder.journal.database import translated
 
 T = TypeVar("T")
 Operation = Callable[[sqlite3.Connection], T]
@@ -43,17 +43,16 @@ class Writer:
     writer's thread after anything was undone, so that caches above can be dropped.
     """
 
-    def __init__(self, state_dir: Path, on_rollback: Callable[[], None]) -> None:
-        """Open the journal; blocking, called in a thread. Raises as ``connect_writer``."""
-        self._state_dir = state_dir
-        self._connection = connect_writer(state_dir)
+    def __init__(
+        self, connection: sqlite3.Connection, path: Path, on_rollback: Callable[[], None]
+    ) -> None:
+        """Take over a connection and start the thread; ``path`` is for messages."""
+        self._path = path
+        self._connection = connection
         self._on_rollback = on_rollback
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._closed = False
-
-    def start(self) -> None:
-        """Start the thread."""
         self._thread.start()
 
     async def run(self, operation: Operation[T], *, patient: bool = False) -> T:
@@ -105,7 +104,7 @@ class Writer:
 
     def _commit(self, jobs: Sequence[_Job]) -> None:
         try:
-            with translated(self._state_dir):
+            with translated(self._path):
                 self._connection.execute("BEGIN IMMEDIATE")
                 for job in jobs:
                     self._attempt(job)
@@ -118,7 +117,7 @@ class Writer:
     def _attempt(self, job: _Job) -> None:
         self._connection.execute("SAVEPOINT job")
         try:
-            with translated(self._state_dir):
+            with translated(self._path):
                 job.result = job.operation(self._connection)
         except Exception as error:  # noqa: BLE001 - handed to the caller
             job.error = error

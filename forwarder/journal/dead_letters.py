@@ -1,0 +1,125 @@
+"""Events given up for one sink: kept raw with the reason, bounded, replayable."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from forwarder.core.errors import DamagedError
+from forwarder.core.identity import SIZE
+from forwarder.core.log import DeadLetter
+from forwarder.core.model import Record
+from forwarder.journal.pages import PageRow, Place, buckets, insert_page, to_stored
+
+MOST_EVENTS = 10_000
+MOST_BYTES = 64 * 2**20
+_HOLDING = """
+SELECT first_offset, account_id, name, seen_us, times, hashes, body, page.stream
+FROM page JOIN stream ON stream.id = page.stream
+WHERE first_offset = (SELECT max(first_offset) FROM page WHERE first_offset <= ?)
+"""
+_LIST = """
+SELECT d.id, sink.name, stream.account_id, stream.name, d.offset, d.at_us, d.seen_us, d.time_us,
+       d.size, d.reason, lower(hex(d.identity)), d.row
+FROM dead_letter d JOIN sink ON sink.id = d.sink JOIN stream ON stream.id = d.stream
+WHERE (:sink IS NULL OR sink.name = :sink) AND (:id IS NULL OR d.id = :id)
+ORDER BY d.id LIMIT :limit
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetter:
+    """A dead letter as the file has it; ``event_id`` is 32 hex digits, ``row`` the raw row."""
+
+    id: int
+    sink: str
+    account_id: str
+    stream: str
+    offset: int
+    at_us: int
+    seen_us: int
+    time_us: int
+    size: int | None
+    reason: str
+    event_id: str
+    row: bytes = field(repr=False)
+
+
+def bury(
+    connection: sqlite3.Connection, sink: int, dead: Sequence[DeadLetter], now_us: int
+) -> None:
+    """Copy the raw rows at these offsets into the sink's dead letters, in this transaction."""
+    for letter in dead:
+        found = connection.execute(_HOLDING, (letter.offset,)).fetchone()
+        if found is None or found[6] is None:
+            raise DamagedError(f"offset {letter.offset} is not in the journal any more")
+        page = to_stored(PageRow(*found[:7]))
+        index = letter.offset - page.first_offset
+        connection.execute(
+            "INSERT OR IGNORE INTO dead_letter (sink, stream, offset, at_us, seen_us, time_us, "
+            "size, reason, identity, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                sink,
+                found[7],
+                letter.offset,
+                now_us,
+                page.seen_us,
+                page.times_us[index],
+                letter.size,
+                letter.reason,
+                page.ids[index * SIZE : (index + 1) * SIZE],
+                orjson.dumps(page.rows[index]),
+            ),
+        )
+
+
+def room(connection: sqlite3.Connection, sink: int) -> tuple[int, int]:
+    """Return the events and bytes left under the bound."""
+    count, size = connection.execute(
+        "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead_letter WHERE sink = ?", (sink,)
+    ).fetchone()
+    return max(0, MOST_EVENTS - count), max(0, MOST_BYTES - size)
+
+
+def list_letters(
+    connection: sqlite3.Connection,
+    *,
+    sink: str | None = None,
+    letter_id: int | None = None,
+    limit: int = -1,
+) -> list[StoredLetter]:
+    """Return dead letters in the order of their death."""
+    found = connection.execute(_LIST, {"sink": sink, "id": letter_id, "limit": limit})
+    return [StoredLetter(*row) for row in found]
+
+
+def drop_letters(
+    connection: sqlite3.Connection, sink: str, letter_ids: Sequence[int] | None
+) -> int:
+    """Remove dead letters of a sink (all when no ids are given); return how many."""
+    return connection.execute(
+        "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?) "
+        "AND (? OR id IN (SELECT value FROM json_each(?)))",
+        (sink, letter_ids is None, orjson.dumps(list(letter_ids or ())).decode()),
+    ).rowcount
+
+
+def revive(
+    connection: sqlite3.Connection, lane: int, letters: Sequence[StoredLetter], now_us: int
+) -> int:
+    """Store the letters' rows as pages of a replay lane, ids unchanged; return how many."""
+    by_stream: dict[tuple[str, str], list[Record]] = {}
+    for letter in letters:
+        record = Record(letter.row, letter.time_us, bytes.fromhex(letter.event_id), frozenset())
+        by_stream.setdefault((letter.account_id, letter.stream), []).append(record)
+    for (account_id, stream), records in by_stream.items():
+        (number,) = connection.execute(
+            "SELECT id FROM stream WHERE account_id = ? AND name = ?", (account_id, stream)
+        ).fetchone()
+        for indices in buckets(records, range(len(records))).values():
+            place = Place(number, lane, now_us)
+            insert_page(connection, place, [records[index] for index in indices])
+    return len(letters)

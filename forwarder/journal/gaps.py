@@ -1,0 +1,146 @@
+"""The gap ledger: what was lost is written down, told to the sinks, and never silent."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from forwarder.core.identity import Identifier, canonical
+from forwarder.core.model import FORWARDER_STREAM, Lost, Record
+from forwarder.core.timestamps import format_us
+from forwarder.journal.happenings import GapClosed, GapOpened
+from forwarder.journal.pages import Place, insert_page
+from forwarder.journal.streams import stream_id
+
+LIVE_LANE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """One record of the ledger; ``closed_us`` is None while more may be added to it."""
+
+    id: int
+    scope: str
+    reason: str
+    since_us: int
+    until_us: int
+    rows: int | None
+    detail: str
+    opened_us: int
+    closed_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose loss it is: a stream of an account, or a sink."""
+
+    account_id: str = ""
+    stream: str = ""
+    sink: str = ""
+
+    def __str__(self) -> str:
+        """Return the key of the ledger: ``account/stream`` or ``sink:NAME``."""
+        return f"sink:{self.sink}" if self.sink else f"{self.account_id}/{self.stream}"
+
+    def names(self) -> dict[str, str]:
+        """Return the parts that are set, for an event."""
+        given = {"account_id": self.account_id, "stream": self.stream, "sink": self.sink}
+        return {key: value for key, value in given.items() if value}
+
+
+def note_loss(
+    connection: sqlite3.Connection, scope: Scope, lost: Lost, now_us: int
+) -> GapOpened | None:
+    """Widen the open record of this scope and reason, or open one and tell the sinks.
+
+    Returns what to report once the transaction is committed: None when a record was widened.
+    """
+    widened = connection.execute(
+        "UPDATE gap SET since_us = min(since_us, ?), until_us = max(until_us, ?), "
+        "rows = CASE WHEN rows IS NULL AND ? IS NULL THEN NULL "
+        "ELSE coalesce(rows, 0) + coalesce(?, 0) END "
+        "WHERE scope = ? AND reason = ? AND closed_us IS NULL",
+        (lost.since_us, lost.until_us, lost.rows, lost.rows, str(scope), lost.reason),
+    )
+    if widened.rowcount:
+        return None
+    connection.execute(
+        "INSERT INTO gap (scope, reason, since_us, until_us, rows, detail, opened_us) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            str(scope),
+            lost.reason,
+            lost.since_us,
+            lost.until_us,
+            lost.rows,
+            lost.detail,
+            now_us,
+        ),
+    )
+    _tell(connection, "gap_opened", scope, lost, now_us)
+    return GapOpened(str(scope), lost.reason, lost.since_us, lost.until_us, lost.rows, lost.detail)
+
+
+def close_gaps(
+    connection: sqlite3.Connection, scope: Scope, now_us: int, reasons: Sequence[str] = ()
+) -> list[GapClosed]:
+    """Close the open records of a scope (of some reasons, or all) and tell the sinks."""
+    closed = connection.execute(
+        "UPDATE gap SET closed_us = ? WHERE scope = ? AND closed_us IS NULL "
+        "AND (? OR reason IN (SELECT value FROM json_each(?))) "
+        "RETURNING reason, since_us, until_us, rows, detail",
+        (now_us, str(scope), not reasons, orjson.dumps(list(reasons)).decode()),
+    ).fetchall()
+    for reason, since_us, until_us, rows, detail in closed:
+        _tell(
+            connection, "gap_closed", scope, Lost(reason, since_us, until_us, rows, detail), now_us
+        )
+    return [GapClosed(str(scope), row[0], row[3]) for row in closed]
+
+
+def list_gaps(connection: sqlite3.Connection) -> list[Gap]:
+    """Return the whole ledger, oldest first."""
+    found = connection.execute(
+        "SELECT id, scope, reason, since_us, until_us, rows, detail, opened_us, closed_us "
+        "FROM gap ORDER BY opened_us, id"
+    )
+    return [Gap(*row) for row in found]
+
+
+def _tell(
+    connection: sqlite3.Connection, event: str, scope: Scope, lost: Lost, now_us: int
+) -> None:
+    row: dict[str, Any] = {
+        "event": event,
+        "time": format_us(now_us),
+        **scope.names(),
+        "reason": lost.reason,
+        "from": format_us(lost.since_us),
+        "to": format_us(lost.until_us),
+        "rows": lost.rows,
+        "detail": lost.detail,
+    }
+    append_own(connection, scope.account_id, [row], now_us)
+
+
+def append_own(
+    connection: sqlite3.Connection,
+    account_id: str,
+    rows: Sequence[Mapping[str, Any]],
+    now_us: int,
+) -> int | None:
+    """Store events of the forwarder's own; return the end offset, None for no rows."""
+    if not rows:
+        return None
+    identify = Identifier(account_id, FORWARDER_STREAM)
+    texts = [canonical(row) for row in rows]
+    records = [
+        Record(orjson.dumps(row), now_us, identity, frozenset(row))
+        for row, identity in zip(rows, identify.identities(texts), strict=True)
+    ]
+    place = Place(stream_id(connection, account_id, FORWARDER_STREAM), LIVE_LANE, now_us)
+    return insert_page(connection, place, records)[1]

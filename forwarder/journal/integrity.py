@@ -1,0 +1,79 @@
+"""Is the journal whole? A quick look at every start, a full one on request."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+from forwarder.core.errors import DamagedError
+from forwarder.journal.database import damage, translated
+from forwarder.journal.pages import PageRow, to_stored
+
+_TABLES = {
+    "counter",
+    "dead_letter",
+    "gap",
+    "key_set",
+    "lane",
+    "memory",
+    "page",
+    "progress",
+    "reader",
+    "sink",
+    "stream",
+}
+_NEWEST = """
+SELECT first_offset, account_id, name, seen_us, times, hashes, body
+FROM page JOIN stream ON stream.id = page.stream WHERE body IS NOT NULL
+ORDER BY first_offset DESC LIMIT ?
+"""
+_NEWEST_PAGES = 4
+
+
+def check_quickly(connection: sqlite3.Connection, path: Path) -> None:
+    """Look at the schema, the counters and the newest pages; called at every start.
+
+    Costs the same for a small and a large journal. Raises ``DamagedError``.
+    """
+    with translated(path):
+        tables = {
+            name
+            for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
+        if not tables >= _TABLES:
+            missing = ", ".join(sorted(_TABLES - tables))
+            raise DamagedError(damage(path, f"tables are missing: {missing}"))
+        highest = connection.execute(
+            "SELECT first_offset + count FROM page ORDER BY first_offset DESC LIMIT 1"
+        ).fetchone()
+        following = connection.execute("SELECT next_offset FROM counter").fetchone()
+        if following is None or (highest and highest[0] > following[0]):
+            raise DamagedError(damage(path, "the offset counter lies below stored rows"))
+        for row in connection.execute(_NEWEST, (_NEWEST_PAGES,)):
+            _check_page(PageRow(*row), path)
+
+
+def check_fully(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
+    """Yield one sentence for every damage in the whole file; nothing when it is whole."""
+    with translated(path):
+        for (verdict,) in connection.execute("PRAGMA integrity_check"):
+            if verdict != "ok":
+                yield verdict
+        for row in connection.execute(_NEWEST, (-1,)):
+            try:
+                _check_page(PageRow(*row), path)
+            except DamagedError as error:
+                yield str(error)
+
+
+def _check_page(row: PageRow, path: Path) -> None:
+    try:
+        page = to_stored(row)
+        rows = len(page.rows)
+    except ValueError as error:
+        raise DamagedError(damage(path, f"the page at {row.first_offset} is no JSON")) from error
+    if rows != page.count:
+        raise DamagedError(
+            damage(path, f"the page at {row.first_offset} has {rows} rows, not {page.count}")
+        )

@@ -1,0 +1,96 @@
+"""Reading pages for the sinks: one thread, one read-only connection, a small cache."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from forwarder.core.model import StoredPage
+from forwarder.journal.database import connect_reader, translated
+from forwarder.journal.pages import PageRow, tail, to_stored
+
+T = TypeVar("T")
+
+_CACHE_BYTES = 4 * 2**20
+_FOLLOWING = """
+SELECT first_offset, count FROM page
+WHERE lane = :lane AND size > 0 AND first_offset + count > :offset AND first_offset >= coalesce(
+    (SELECT max(first_offset) FROM page WHERE lane = :lane AND first_offset <= :offset), 0)
+ORDER BY first_offset LIMIT :pages
+"""
+_PAGE = """
+SELECT first_offset, account_id, name, seen_us, times, hashes, body
+FROM page JOIN stream ON stream.id = page.stream WHERE first_offset = ? AND body IS NOT NULL
+"""
+_PAGES_AT_ONCE = 64
+
+
+class Shelf:
+    """Pages by lane and offset. Sinks that move together share the parsed page."""
+
+    def __init__(self, state_dir: Path) -> None:
+        """Open the file; raises as ``connect_reader``."""
+        self._path = state_dir
+        self._connection = connect_reader(state_dir)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
+        self._cache: OrderedDict[int, StoredPage] = OrderedDict()
+        self._cached = 0
+
+    async def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a reading function in the thread; raises ``TransientError`` or ``DamagedError``."""
+
+        def ask() -> T:
+            with translated(self._path):
+                return question(self._connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
+
+    async def pages(self, lane: int, offset: int, max_rows: int) -> list[StoredPage]:
+        """Return the pages of ``lane`` from ``offset`` on, at least one, up to ``max_rows`` rows.
+
+        The first may be the tail of a stored page. Empty when there is nothing yet.
+        """
+        return await self.query(lambda connection: self._read(connection, lane, offset, max_rows))
+
+    async def aclose(self) -> None:
+        """Close the connection after the last question; idempotent."""
+        await asyncio.to_thread(self._thread.shutdown)
+        self._connection.close()
+
+    def _read(
+        self, connection: sqlite3.Connection, lane: int, offset: int, max_rows: int
+    ) -> list[StoredPage]:
+        pages: list[StoredPage] = []
+        rows = 0
+        found = connection.execute(
+            _FOLLOWING, {"lane": lane, "offset": offset, "pages": _PAGES_AT_ONCE}
+        ).fetchall()
+        for first, count in found:
+            if pages and rows + count > max_rows:
+                break
+            page = self._page(connection, first)
+            if page is not None:
+                pages.append(tail(page, offset))
+                rows += pages[-1].count
+        return pages
+
+    def _page(self, connection: sqlite3.Connection, first_offset: int) -> StoredPage | None:
+        """Return one whole page, None when it was emptied meanwhile."""
+        page = self._cache.get(first_offset)
+        if page is not None:
+            self._cache.move_to_end(first_offset)
+            return page
+        row = connection.execute(_PAGE, (first_offset,)).fetchone()
+        if row is None:
+            return None
+        page = self._cache[first_offset] = to_stored(PageRow(*row))
+        self._cached += len(page.body)
+        while self._cached > _CACHE_BYTES and len(self._cache) > 1:
+            _, oldest = self._cache.popitem(last=False)
+            self._cached -= len(oldest.body)
+        return page

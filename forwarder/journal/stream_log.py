@@ -1,0 +1,144 @@
+"""The log of one stream on SQLite; implements ``ingest.stream_log.StreamLog``."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, NamedTuple
+
+import orjson
+
+from forwarder.core.happenings import Happening, Report
+from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamMemory
+from forwarder.core.model import LIVE, StreamKey, Window
+from forwarder.journal.appending import (
+    SeenPages,
+    load_key_sets,
+    remember_keys,
+    save_reader,
+    store,
+    unseen,
+)
+from forwarder.journal.gaps import Scope, append_own, close_gaps, note_loss
+from forwarder.journal.pages import Place
+from forwarder.journal.streams import lane_id, next_offset, stream_id
+from forwarder.journal.tide import Tide
+from forwarder.journal.writer import Writer
+
+
+class _Stored(NamedTuple):
+    """What the writer's thread hands back: the answer, the lanes' ends, what to report."""
+
+    appended: Appended
+    end_offset: int
+    happenings: list[Happening]
+
+
+class SqliteStreamLog:
+    """Rows and reader positions of one stream of one account."""
+
+    def __init__(
+        self, key: StreamKey, writer: Writer, seen: SeenPages, tide: Tide, report: Report
+    ) -> None:
+        """Made by ``Journal.stream_log``; ``seen`` belongs to the writer's thread."""
+        self._key = key
+        self._scope = Scope(account_id=key.account_id, stream=key.stream)
+        self._writer = writer
+        self._seen = seen
+        self._tide = tide
+        self._report = report
+        self._key_sets: list[KeySet] = []
+
+    async def load(self) -> StreamMemory:
+        """Return the readers and key sets."""
+        readers = await self._writer.run(self._load)
+        return StreamMemory(readers, self._key_sets)
+
+    async def append(self, addition: Addition) -> Appended:
+        """Store what is new, the reader's state and the losses, in one transaction."""
+        stored = await self._writer.run(lambda connection: self._append(connection, addition))
+        self._key_sets = list(stored.appended.key_sets)
+        self._tide.rise(addition.lane, stored.end_offset)
+        self._tide.rise(LIVE, stored.end_offset)
+        for happening in stored.happenings:
+            self._report(happening)
+        return stored.appended
+
+    async def forget(self, reader: str) -> None:
+        """Remove a reader whose work is done."""
+        await self._writer.run(
+            lambda connection: connection.execute(
+                "DELETE FROM reader WHERE stream = ? AND name = ?",
+                (self._id(connection), reader),
+            )
+        )
+
+    async def recall(self, key: str) -> Any | None:
+        """Return what was kept under ``key``, or None."""
+        return await self._writer.run(lambda connection: recall(connection, str(self._key), key))
+
+    async def keep(self, key: str, value: Any) -> None:
+        """Keep a small JSON value under ``key``."""
+        await self._writer.run(lambda connection: keep(connection, str(self._key), key, value))
+
+    def _id(self, connection: sqlite3.Connection) -> int:
+        return stream_id(connection, self._key.account_id, self._key.stream)
+
+    def _load(self, connection: sqlite3.Connection) -> dict[str, ReaderState]:
+        number = self._id(connection)
+        self._key_sets = load_key_sets(connection, number)
+        found = connection.execute(
+            "SELECT name, covered_until_us, since_us, until_us, position, rows "
+            "FROM reader WHERE stream = ?",
+            (number,),
+        )
+        return {
+            name: ReaderState(
+                covered_until_us=covered,
+                window=None if since is None else Window(since, until),
+                position=None if position is None else orjson.loads(position),
+                rows=rows,
+            )
+            for name, covered, since, until, position, rows in found
+        }
+
+    def _append(self, connection: sqlite3.Connection, addition: Addition) -> _Stored:
+        number = self._id(connection)
+        place = Place(number, lane_id(connection, addition.lane), addition.seen_us)
+        records = addition.records
+        if addition.again:
+            new, reshaped = list(range(len(records))), 0
+        else:
+            new, reshaped = unseen(connection, number, records, addition.aliases, self._seen)
+        remember_keys(connection, number, addition.new_keys)
+        store(connection, place, records, new)
+        save_reader(connection, number, addition.reader, addition.state)
+        happenings = self._account(connection, addition)
+        append_own(connection, self._key.account_id, addition.own_rows, addition.seen_us)
+        sets = load_key_sets(connection, number) if addition.new_keys else self._key_sets
+        return _Stored(Appended(new, reshaped, sets), next_offset(connection), happenings)
+
+    def _account(self, connection: sqlite3.Connection, addition: Addition) -> list[Happening]:
+        """Write losses into the ledger; close its records when a round ended without one."""
+        opened = [
+            note_loss(connection, self._scope, lost, addition.seen_us) for lost in addition.lost
+        ]
+        happenings: list[Happening] = [gap for gap in opened if gap is not None]
+        if addition.settled and not addition.lost:
+            happenings += close_gaps(connection, self._scope, addition.seen_us)
+        return happenings
+
+
+def recall(connection: sqlite3.Connection, scope: str, key: str) -> Any | None:
+    """Return the JSON value kept under a scope and key, or None."""
+    found = connection.execute(
+        "SELECT value FROM memory WHERE scope = ? AND key = ?", (scope, key)
+    ).fetchone()
+    return None if found is None else orjson.loads(found[0])
+
+
+def keep(connection: sqlite3.Connection, scope: str, key: str, value: Any) -> None:
+    """Store a JSON value under a scope and key."""
+    connection.execute(
+        "INSERT OR REPLACE INTO memory VALUES (?, ?, ?)",
+        (scope, key, orjson.dumps(value).decode()),
+    )
