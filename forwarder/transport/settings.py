@@ -5,7 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from forwarder.transport.secrets import Secret
 
@@ -30,6 +38,22 @@ class Settings(BaseModel):
                 raise ValueError(f"{name} and {name}_file exclude each other")
             values[name] = Secret(path=Path(str(path)))
         return values
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Describe ``<key>_file`` beside every secret, one of the two where it is required."""
+        schema = handler(core_schema)
+        target = handler.resolve_ref_schema(schema)
+        for name in cls.secret_fields():
+            described = {"type": "string", "description": f"file that holds {name}"}
+            target["properties"][f"{name}_file"] = described
+            if name in target.get("required", ()):
+                target["required"].remove(name)
+                either = {"anyOf": [{"required": [name]}, {"required": [f"{name}_file"]}]}
+                target.setdefault("allOf", []).append(either)
+        return schema
 
     @classmethod
     def secret_fields(cls) -> list[str]:

@@ -1,0 +1,77 @@
+"""What a reload changed, so that everything else is left alone. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from forwarder.config.models import AccountSettings, ForwarderSettings
+from forwarder.core.model import StreamKey
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Names or keys that are new, that differ, and that are gone; each sorted."""
+
+    added: tuple[Any, ...] = ()
+    changed: tuple[Any, ...] = ()
+    removed: tuple[Any, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.changed or self.removed)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """``sinks`` by name, ``streams`` by ``StreamKey``, and the keys that only a restart applies."""
+
+    sinks: Difference
+    streams: Difference
+    needs_restart: tuple[str, ...]
+
+
+_ONLY_BY_RESTART = ("state_dir", "journal", "admin")
+
+
+def changes(old: ForwarderSettings, new: ForwarderSettings) -> Changes:
+    """Return what differs between the running settings and those just read."""
+    return Changes(
+        sinks=_difference(_sinks(old), _sinks(new)),
+        streams=_difference(_streams(old), _streams(new)),
+        needs_restart=tuple(
+            key for key in _ONLY_BY_RESTART if getattr(old.root, key) != getattr(new.root, key)
+        ),
+    )
+
+
+def streams_of(account: AccountSettings) -> dict[str, Any]:
+    """Return the streams that are switched on, with their settings, by name."""
+    return {name: options for name, options in account.config.streams if options is not None}
+
+
+def _sinks(settings: ForwarderSettings) -> dict[str, Any]:
+    return {
+        sink.name: (sink.type, sink.config, sink.format, sink.format_config, sink.options)
+        for sink in settings.sinks
+    }
+
+
+def _streams(settings: ForwarderSettings) -> dict[Any, Any]:
+    """Return for each stream all that it depends on: its own settings and its account's."""
+    return {
+        StreamKey(account.account_id, name): (
+            account.type,
+            account.config.model_copy(update={"streams": None}),
+            options,
+        )
+        for account in settings.accounts
+        for name, options in streams_of(account).items()
+    }
+
+
+def _difference(old: dict[Any, Any], new: dict[Any, Any]) -> Difference:
+    return Difference(
+        added=tuple(sorted(new.keys() - old.keys(), key=str)),
+        changed=tuple(sorted((k for k in old.keys() & new.keys() if old[k] != new[k]), key=str)),
+        removed=tuple(sorted(old.keys() - new.keys(), key=str)),
+    )

@@ -1,0 +1,145 @@
+"""The YAML file as plain values, together with the line on which each of them stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import yaml
+
+from forwarder.core.errors import ConfigError, Fault
+
+Place: TypeAlias = tuple[str | int, ...]
+"""Where a value stands: keys and list indices from the top."""
+
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_MERGE = "tag:yaml.org,2002:merge"
+_MAPPING = "tag:yaml.org,2002:map"
+_SEQUENCE = "tag:yaml.org,2002:seq"
+_DEEPEST = 50
+_ABSENT = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A settings file: ``data`` as written, variables not yet resolved, and lines from 1."""
+
+    name: str
+    data: Any
+    lines: Mapping[Place, int] = field(default_factory=dict)
+
+    def fault(self, place: Place, problem: str, hint: str = "") -> Fault:
+        """Return a fault that names the file, the line and the path of ``place``."""
+        known = place
+        while known and known not in self.lines:
+            known = known[:-1]
+        line = f":{self.lines[known]}" if known in self.lines else ""
+        return Fault(": ".join(filter(None, (f"{self.name}{line}", dotted(place)))), problem, hint)
+
+    def has(self, place: Place) -> bool:
+        """Tell whether the file says something at ``place``."""
+        return self.written(place, _ABSENT) is not _ABSENT
+
+    def written(self, place: Place, default: Any = None) -> Any:
+        """Return what the file says at ``place``, variables as such, or ``default``."""
+        found = self.data
+        for part in place:
+            fits = isinstance(found, list) if isinstance(part, int) else isinstance(found, dict)
+            if not fits or (part not in found if isinstance(part, str) else part >= len(found)):
+                return default
+            found = found[part]
+        return found
+
+
+def dotted(place: Place) -> str:
+    """Return ``sinks.splunk.urls[0]`` for ``("sinks", "splunk", "urls", 0)``."""
+    text = ""
+    for part in place:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def read_document(path: Path) -> Document:
+    """Read and parse a settings file.
+
+    Raises ``ConfigError`` when it cannot be read, is no YAML, or gives one key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        problem = f"the settings cannot be read: {error.strerror}"
+        raise ConfigError([Fault(str(path), problem, "name the file with -c")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([Fault(str(path), "the settings are not UTF-8 text")]) from error
+    return parse_document(text, str(path))
+
+
+def parse_document(text: str, name: str = "settings") -> Document:
+    """Parse YAML; ``name`` stands in front of every fault."""
+    try:
+        return _Reader(text, name).read()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{name}:{mark.line + 1}" if mark else name
+        raise ConfigError([Fault(place, f"no valid YAML: {error.problem}")]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([Fault(name, "no valid YAML: a character that may not be there")]) from (
+            error
+        )
+
+
+class _Reader:
+    """Walks the node tree, so that duplicate keys and line numbers are seen."""
+
+    def __init__(self, text: str, name: str) -> None:
+        self._loader = yaml.SafeLoader(text)
+        self._name = name
+        self._lines: dict[Place, int] = {}
+        self._faults: list[Fault] = []
+
+    def read(self) -> Document:
+        try:
+            node = self._loader.get_single_node()
+            data = {} if node is None else self._value(node, ())
+        finally:
+            self._loader.dispose()
+        if self._faults:
+            raise ConfigError(self._faults)
+        return Document(self._name, data, self._lines)
+
+    def _value(self, node: yaml.Node, place: Place) -> Any:
+        self._lines.setdefault(place, node.start_mark.line + 1)
+        if len(place) > _DEEPEST:
+            raise ConfigError([Fault(self._name, f"nested deeper than {_DEEPEST} levels")])
+        if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
+            return self._mapping(node, place)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _SEQUENCE:
+            return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
+        if node.tag == _TIMESTAMP:
+            return node.value
+        return self._loader.construct_object(node)
+
+    def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
+        self._refuse_duplicates(node, place)
+        self._loader.flatten_mapping(node)
+        result: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            self._lines[(*place, key)] = key_node.start_mark.line + 1
+            result[key] = self._value(value_node, (*place, key))
+        return result
+
+    def _refuse_duplicates(self, node: yaml.MappingNode, place: Place) -> None:
+        first: dict[str, int] = {}
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            key, line = str(key_node.value), key_node.start_mark.line + 1
+            if key in first:
+                where = f"{self._name}:{line}: {dotted((*place, key))}"
+                self._faults.append(
+                    Fault(where, f"given twice, first on line {first[key]}", "keep one of them")
+                )
+            first.setdefault(key, line)

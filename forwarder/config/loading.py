@@ -1,0 +1,184 @@
+"""From the file to checked settings; every fault is found at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from forwarder.config.document import Document, Place, read_document
+from forwarder.config.models import (
+    AccountSettings,
+    ForwarderSettings,
+    RootSettings,
+    SinkSettings,
+)
+from forwarder.config.plugins import InstalledPlugins, Kind, PluginError, Plugins
+from forwarder.config.secret_files import check_secrets
+from forwarder.config.sink_options import SinkOptions
+from forwarder.config.validation import faults_of, keys_of, nearest, shown, unknown
+from forwarder.config.variables import resolve
+from forwarder.core.errors import ConfigError, Fault
+
+_Model = TypeVar("_Model", bound=BaseModel)
+_SINK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_DEFAULT_SOURCE = "cloudflare_access"
+
+
+def load(
+    path: Path, environment: Mapping[str, str], plugins: Plugins | None = None
+) -> ForwarderSettings:
+    """Read and check a settings file.
+
+    ``environment`` supplies the variables. Secret files are read once, to see that they can be.
+    Raises ``ConfigError`` with all faults.
+    """
+    return build(read_document(path), environment, plugins or InstalledPlugins(), path=path)
+
+
+def build(
+    document: Document,
+    environment: Mapping[str, str],
+    plugins: Plugins,
+    *,
+    path: Path | None = None,
+) -> ForwarderSettings:
+    """Check a parsed document; ``path`` is the file whose mode guards secrets written in it."""
+    data, faults = resolve(document, environment)
+    if faults:
+        raise ConfigError(faults)
+    return _Builder(document, data, plugins).settings(path)
+
+
+class _Builder:
+    """Collects faults while it turns data into settings."""
+
+    def __init__(self, document: Document, data: Any, plugins: Plugins) -> None:
+        self._document = document
+        self._data = data
+        self._plugins = plugins
+        self._faults: list[Fault] = []
+
+    def settings(self, path: Path | None) -> ForwarderSettings:
+        if not isinstance(self._data, dict):
+            raise ConfigError([self._document.fault((), "must be a mapping of keys")])
+        rest = {key: item for key, item in self._data.items() if key not in {"accounts", "sinks"}}
+        self._refuse_unknown((), rest, [*keys_of(RootSettings), "accounts", "sinks"])
+        known = {key: item for key, item in rest.items() if key in RootSettings.model_fields}
+        root = self._validated(RootSettings, known, ())
+        accounts = self._accounts(self._data.get("accounts"))
+        sinks = self._sinks(self._data.get("sinks"))
+        if root is None or self._faults:
+            raise ConfigError(self._faults)
+        settings = ForwarderSettings(root, tuple(accounts), tuple(sinks))
+        faults, warnings = check_secrets(settings, self._document, path)
+        if faults:
+            raise ConfigError(faults)
+        return ForwarderSettings(root, settings.accounts, settings.sinks, tuple(warnings))
+
+    def _accounts(self, given: Any) -> list[AccountSettings]:
+        if not isinstance(given, list) or not given:
+            self._fault(("accounts",), f"found {shown(given)}; must be a list with an account")
+            return []
+        found = [self._account(item, ("accounts", index)) for index, item in enumerate(given)]
+        for key in ("account_id", "label"):
+            self._refuse_twins(key, found)
+        return [account for account in found if account is not None]
+
+    def _account(self, given: Any, place: Place) -> AccountSettings | None:
+        if not isinstance(given, dict):
+            self._fault(place, f"found {shown(given)}; must be a mapping of keys")
+            return None
+        keys = dict(given)
+        kind = str(keys.pop("type", _DEFAULT_SOURCE))
+        plugin = self._plugin("sources", kind, (*place, "type"), "account type")
+        config = plugin and self._validated(plugin.Config, keys, place)
+        return config and AccountSettings(kind, plugin, config)
+
+    def _refuse_twins(self, key: str, accounts: list[AccountSettings | None]) -> None:
+        first: dict[str, int] = {}
+        for index, account in enumerate(accounts):
+            value = getattr(account, key, None)
+            if value in first:
+                where = f"accounts[{first[value]}]"
+                name = "account_id" if key == "account_id" else "name"
+                problem = f"{value!r} is already used by {where}"
+                self._fault(("accounts", index, name), problem, "an account may be listed once")
+            elif value is not None:
+                first[value] = index
+
+    def _sinks(self, given: Any) -> list[SinkSettings]:
+        if not isinstance(given, dict) or not given:
+            problem = f"found {shown(given)}; must be a mapping of names to sinks"
+            self._fault(("sinks",), problem)
+            return []
+        found = [self._sink(name, item, ("sinks", name)) for name, item in given.items()]
+        return [sink for sink in found if sink is not None]
+
+    def _sink(self, name: str, given: Any, place: Place) -> SinkSettings | None:
+        if not _SINK_NAME.fullmatch(name):
+            self._fault(place, "a name has letters, digits, dots, _ and - only, at most 63")
+        if not isinstance(given, dict):
+            self._fault(place, f"found {shown(given)}; must be a mapping of keys")
+            return None
+        keys = dict(given)
+        if "type" not in keys:
+            allowed = ", ".join(self._plugins.names("sinks"))
+            self._fault((*place, "type"), f"required, but not given; allowed: {allowed}")
+            return None
+        kind = str(keys.pop("type"))
+        plugin = self._plugin("sinks", kind, (*place, "type"), "sink type")
+        style = str(keys.get("format") or getattr(plugin, "default_format", "raw"))
+        writer = self._plugin("formats", style, (*place, "format"), "format")
+        if plugin is None or writer is None:
+            return None
+        keys["format"] = style
+        models = (SinkOptions, plugin.Config, writer.Config)
+        parts = self._split(keys, place, models)
+        options, config, format_config = (
+            self._validated(model, part, place) for model, part in zip(models, parts, strict=True)
+        )
+        if options is None or config is None or format_config is None:
+            return None
+        return SinkSettings(name, kind, plugin, config, style, writer, format_config, options)
+
+    def _split(
+        self, keys: dict[str, Any], place: Place, models: tuple[type[BaseModel], ...]
+    ) -> list[dict[str, Any]]:
+        """Give every key to the first model that knows it."""
+        owners = {key: model for model in reversed(models) for key in keys_of(model)}
+        self._refuse_unknown(place, keys, sorted([*owners, "type"]))
+        return [
+            {key: item for key, item in keys.items() if owners.get(key) is model}
+            for model in models
+        ]
+
+    def _plugin(self, kind: Kind, name: str, place: Place, what: str) -> Any:
+        names = self._plugins.names(kind)
+        if name not in names:
+            self._fault(place, *unknown(what, name, names))
+            return None
+        try:
+            return self._plugins.load(kind, name)
+        except PluginError as error:
+            self._fault(place, str(error), "is its distribution installed completely?")
+            return None
+
+    def _validated(self, model: type[_Model], given: dict[str, Any], place: Place) -> _Model | None:
+        try:
+            return model.model_validate(given)
+        except ValidationError as error:
+            self._faults += faults_of(error, self._document, place, model)
+            return None
+
+    def _refuse_unknown(self, place: Place, keys: dict[str, Any], allowed: list[str]) -> None:
+        for key in keys:
+            if key not in allowed:
+                problem = f"unknown key; allowed: {', '.join(sorted(allowed))}"
+                self._fault((*place, key), problem, nearest(key, allowed))
+
+    def _fault(self, place: Place, problem: str, hint: str = "") -> None:
+        self._faults.append(self._document.fault(place, problem, hint))

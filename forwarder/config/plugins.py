@@ -1,0 +1,51 @@
+"""Plugins by name: entry points, imported only when the settings name them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, Literal, Protocol, TypeAlias
+
+Kind: TypeAlias = Literal["sources", "sinks", "formats"]
+
+
+class Plugins(Protocol):
+    """Finds the classes that the settings name."""
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names that may be used, sorted; imports nothing."""
+        ...
+
+    def load(self, kind: Kind, name: str) -> Any:
+        """Return the plugin's class; raises ``PluginError`` when it cannot be imported."""
+        ...
+
+
+class PluginError(Exception):
+    """A plugin is installed but cannot be used; the message says why."""
+
+
+class InstalledPlugins:
+    """The entry points of all installed distributions, groups ``forwarder.<kind>``."""
+
+    def names(self, kind: Kind) -> list[str]:
+        """Return the names of one kind, sorted."""
+        return sorted(self.entries(kind))
+
+    def entries(self, kind: Kind) -> Mapping[str, EntryPoint]:
+        """Return the entry points of one kind by name; the first one installed wins."""
+        found: dict[str, EntryPoint] = {}
+        for entry in entry_points(group=f"forwarder.{kind}"):
+            found.setdefault(entry.name, entry)
+        return found
+
+    def load(self, kind: Kind, name: str) -> Any:
+        """Import one plugin."""
+        entry = self.entries(kind)[name]
+        try:
+            plugin = entry.load()
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise PluginError(f"{entry.value} cannot be imported: {error}") from error
+        if not hasattr(plugin, "Config"):
+            raise PluginError(f"{entry.value} is no plugin: it has no Config")
+        return plugin

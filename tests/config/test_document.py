@@ -1,0 +1,69 @@
+"""The YAML file becomes plain values with line numbers, and says what is wrong with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forwarder.config.document import parse_document, read_document
+from forwarder.core.errors import ConfigError
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_document(text, "c.yaml")
+    return str(caught.value)
+
+
+def test_values_are_those_of_the_safe_loader_and_every_key_has_its_line() -> None:
+    document = parse_document("a: 1\nb:\n  - c: off\n    d: 2026-01-01\n")
+
+    assert document.data == {"a": 1, "b": [{"c": False, "d": "2026-01-01"}]}
+    assert document.lines[("b", 0, "d")] == 4
+
+
+def test_an_anchor_may_be_merged() -> None:
+    document = parse_document("x: &x {a: 1, b: 2}\ny: {<<: *x, b: 3}\n")
+
+    assert document.data["y"] == {"a": 1, "b": 3}
+
+
+def test_a_key_given_twice_is_refused_with_both_lines() -> None:
+    text = "sinks:\n  a: {}\n  b: {}\n  a: {}\n"
+
+    assert refusal(text) == ("c.yaml:4: sinks.a: given twice, first on line 2 (keep one of them)")
+
+
+def test_broken_yaml_names_the_line() -> None:
+    assert refusal("a: 1\nb: [1, 2\nc: 3\n").startswith("c.yaml:3: no valid YAML: ")
+
+
+def test_no_object_of_python_can_be_made() -> None:
+    assert "no valid YAML" in refusal("a: !!python/object/apply:os.getcwd []\n")
+
+
+def test_a_control_character_is_refused() -> None:
+    assert "no valid YAML" in refusal("a: \x00\n")
+
+
+def test_nesting_without_end_is_refused() -> None:
+    assert "nested deeper" in refusal("a: " + "[" * 60 + "]" * 60)
+
+
+def test_a_list_that_holds_itself_is_refused() -> None:
+    assert "nested deeper" in refusal("a: &a [*a]\n")
+
+
+def test_a_missing_file_says_how_to_name_another(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file") as caught:
+        read_document(tmp_path / "none.yaml")
+
+    assert "-c" in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(ConfigError, match="not UTF-8"):
+        read_document(tmp_path / "c.yaml")

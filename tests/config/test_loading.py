@@ -1,0 +1,231 @@
+"""Settings are checked whole: every fault with its place, what was found and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from forwarder.config.loading import load
+from forwarder.config.models import ForwarderSettings
+from forwarder.core.errors import ConfigError
+from tests.config.conftest import GOOD, FakePlugins, ServiceConfig
+
+Faults = Callable[..., list[str]]
+Build = Callable[..., ForwarderSettings]
+
+
+def test_the_smallest_file_gives_all_defaults(settings_of: Build) -> None:
+    settings = settings_of(GOOD)
+
+    (sink,) = settings.sinks
+    assert settings.root.admin.address == ("127.0.0.1", 9464)
+    assert settings.root.journal.max_size == 2 * 2**30
+    assert (sink.name, sink.format, sink.options.when_full) == ("console", "raw", "block")
+    assert settings.accounts[0].label == "a1"
+
+
+def test_common_keys_go_to_the_options_and_the_others_to_plugin_and_format(
+    settings_of: Build,
+) -> None:
+    settings = settings_of(
+        GOOD
+        + """
+  splunk:
+    type: splunk_hec
+    url: https://s
+    token: t
+    envelope: no
+    batch: { max_bytes: 64KiB }
+    except: { stream: forwarder }
+"""
+    )
+
+    sink = settings.sinks[1]
+    assert sink.config.model_fields_set == {"url", "token"}
+    assert sink.format_config.model_dump() == {"envelope": False}
+    assert sink.options.batch.max_bytes == 65_536
+    assert sink.options.except_ is not None
+    assert sink.options.except_.stream == ("forwarder",)
+
+
+def test_every_fault_is_told_at_once(faults_of: Faults) -> None:
+    found = faults_of(
+        """
+        version: 2
+        sttate_dir: /tmp
+        journal: { max_size: much }
+        accounts:
+          - acount_id: a1
+            api_token: 12345678
+        sinks:
+          one: { type: splnk_hec }
+          two: { type: stdout, format: rwa }
+          three: { type: splunk_hec, urll: x, token: t, when_full: blok }
+          four: stdout
+          five: {}
+          six: { type: broken }
+        """
+    )
+
+    assert found == [
+        (
+            "config.yaml:3: sttate_dir: unknown key; allowed: accounts, admin, journal, log, sinks,"
+            " state_dir, version (did you mean state_dir?)"
+        ),
+        "config.yaml:2: version: found 2; allowed: 1",
+        (
+            "config.yaml:4: journal.max_size: 'much' is no size; write for example 512KiB, 64MiB,"
+            " 2GiB, 10MB"
+        ),
+        "config.yaml:6: accounts[0].account_id: required, but not given",
+        "config.yaml:7: accounts[0].api_token: found a secret; must be a text (put it in quotes)",
+        (
+            "config.yaml:6: accounts[0].acount_id: unknown key; allowed: account_id, api_token,"
+            " api_token_file, name, rate_limit, streams (did you mean account_id?)"
+        ),
+        (
+            "config.yaml:9: sinks.one.type: unknown sink type 'splnk_hec'; allowed: broken,"
+            " splunk_hec, stdout (did you mean splunk_hec?)"
+        ),
+        "config.yaml:10: sinks.two.format: unknown format 'rwa'; allowed: raw (did you mean raw?)",
+        (
+            "config.yaml:11: sinks.three.urll: unknown key; allowed: acks, add_fields, batch,"
+            " drop_fields, envelope, except, format, hash_fields, hash_key, hash_key_file, headers,"
+            " max_in_flight, only, paused, redact_request_body, retry, start_at, timeout, tls,"
+            " token, token_file, type, url, when_full (did you mean url?)"
+        ),
+        (
+            "config.yaml:11: sinks.three.when_full: found 'blok'; allowed: block, drop_oldest"
+            " (did you mean block?)"
+        ),
+        "config.yaml:11: sinks.three.url: required, but not given",
+        "config.yaml:12: sinks.four: found 'stdout'; must be a mapping of keys",
+        (
+            "config.yaml:13: sinks.five.type: required, but not given; allowed: broken, splunk_hec,"
+            " stdout"
+        ),
+        (
+            "config.yaml:14: sinks.six.type: broken cannot be imported: no module named absent"
+            " (is its distribution installed completely?)"
+        ),
+    ]
+
+
+def test_a_fault_deep_inside_names_the_keys_allowed_there(faults_of: Faults) -> None:
+    text = GOOD.replace("logins: {}", "logins: { pol_interval: 3s }")
+
+    assert faults_of(text) == [
+        (
+            "config.yaml:6: accounts[0].streams.logins.pol_interval: unknown key; allowed:"
+            " poll_interval (did you mean poll_interval?)"
+        )
+    ]
+
+
+def test_a_choice_of_types_shows_the_key_and_not_the_type(faults_of: Faults) -> None:
+    text = GOOD.replace("streams:", "rate_limit: { requests: many }\n    streams:")
+
+    assert faults_of(text)[0] == (
+        "config.yaml:6: accounts[0].rate_limit.requests: found 'many'; must be a valid integer"
+    )
+
+
+def test_a_wrong_value_out_of_a_variable_shows_the_variable(faults_of: Faults) -> None:
+    text = GOOD.replace("logins: {}", "logins: { poll_interval: '${PAUSE}' }")
+
+    (fault,) = faults_of(text, PAUSE="hunter2")
+    assert "${PAUSE}" in fault
+    assert "hunter2" not in fault
+
+
+def test_credentials_in_an_url_are_not_shown(faults_of: Faults) -> None:
+    text = GOOD + "  s: { type: splunk_hec, url: x, token: t, acks: 'https://u:hunter2@h' }\n"
+
+    assert "hunter2" not in str(faults_of(text))
+
+
+@pytest.mark.parametrize("key", ["accounts", "sinks"])
+def test_accounts_and_sinks_must_be_there(faults_of: Faults, key: str) -> None:
+    text = GOOD.replace(f"{key}:", "x: &x").replace("x: &x", "log: {}\nx:")
+
+    assert any(f"{key}: found nothing; must be" in fault for fault in faults_of(text))
+
+
+def test_an_account_may_be_listed_once(faults_of: Faults) -> None:
+    text = GOOD.replace("sinks:", "  - { account_id: a1, name: b, api_token: t }\nsinks:")
+
+    assert faults_of(text) == [
+        (
+            "config.yaml:7: accounts[1].account_id: 'a1' is already used by accounts[0]"
+            " (an account may be listed once)"
+        )
+    ]
+
+
+def test_a_secret_and_its_file_exclude_each_other(faults_of: Faults) -> None:
+    text = GOOD.replace("streams:", "api_token_file: /x\n    streams:")
+
+    assert faults_of(text) == [
+        "config.yaml:4: accounts[0]: api_token and api_token_file exclude each other"
+    ]
+
+
+def test_a_secret_file_that_is_not_there_is_a_fault_of_its_key(faults_of: Faults) -> None:
+    text = GOOD.replace("api_token: t0ken", "api_token_file: /nowhere/token")
+
+    (fault,) = faults_of(text)
+    assert fault.startswith("config.yaml:5: accounts[0].api_token_file: the secret file /nowhere")
+
+
+def test_a_file_that_a_key_names_must_be_readable(faults_of: Faults) -> None:
+    text = GOOD + "  s: { type: splunk_hec, url: x, token: t, tls: { ca_file: /nowhere/ca } }\n"
+
+    assert faults_of(text) == [
+        "config.yaml:9: sinks.s.tls.ca_file: the file /nowhere/ca cannot be read"
+    ]
+
+
+def test_a_secret_that_others_can_read_is_a_warning(tmp_path: Path, settings_of: Build) -> None:
+    token = tmp_path / "token"
+    token.write_text("t0ken\n")
+    token.chmod(0o644)
+    text = GOOD.replace("api_token: t0ken", f"api_token_file: {token}")
+
+    settings = settings_of(text)
+    (warning,) = settings.warnings
+    assert warning == (
+        f"{token} holds accounts[0].api_token_file and has mode 0644; run: chmod 600 {token}"
+    )
+    token.chmod(0o600)
+    assert settings_of(text).warnings == ()
+    assert isinstance(settings.accounts[0].config, ServiceConfig)
+    assert settings.accounts[0].config.api_token.reveal() == "t0ken"
+
+
+def test_a_secret_in_the_file_itself_asks_for_a_narrow_mode(
+    tmp_path: Path, plugins: FakePlugins
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(GOOD)
+    path.chmod(0o640)
+
+    assert "chmod 600" in load(path, {}, plugins).warnings[0]
+    path.write_text(GOOD.replace("t0ken", "${TOKEN}"))
+    assert load(path, {"TOKEN": "t"}, plugins).warnings == ()
+
+
+def test_an_empty_file_says_what_is_required(faults_of: Faults) -> None:
+    assert "config.yaml:1: version: required, but not given" in " ".join(faults_of("{}"))
+
+
+def test_a_list_at_the_top_is_refused(faults_of: Faults) -> None:
+    assert faults_of("- 1") == ["config.yaml:1: must be a mapping of keys"]
+
+
+def test_a_config_error_keeps_its_faults(tmp_path: Path, plugins: FakePlugins) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(tmp_path / "none.yaml", {}, plugins)
+
+    assert len(caught.value.faults) == 1
