@@ -29,7 +29,7 @@ from forwarder.simulator.feed import Feed
 from forwarder.simulator.oracle import Sighting
 from forwarder.simulator.settings import Token
 
-MALFORMED = (orjson.JSONDecodeError, KeyError, TypeError, ValueError)
+MALFORMED = (LookupError, TypeError, ValueError)
 
 Command = Callable[[Cloud, Any], Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -163,7 +163,10 @@ def _add_rows(cloud: Cloud, content: Any) -> dict[str, Any]:
     visible_at = content.get("visible_at")
     if "visible_in" in content:
         visible_at = cloud.clock.now() + content["visible_in"]
-    rows = [*content.get("rows", ()), *map(b64decode, content.get("raw", ()))]
+    rows = [
+        *content.get("rows", ()),
+        *(b64decode(text, validate=True) for text in content.get("raw", ())),
+    ]
     return {"numbers": [feed.add(row, visible_at) for row in rows]}
 
 

@@ -81,7 +81,9 @@ class Reply:
 def answer(cloud: Cloud, question: Question) -> Reply:
     """Return the reply to an admitted request, faults included."""
     fault = cloud.faults.first(question.target, ANSWERLESS)
-    reply = _answered(cloud, question) if fault is None else _replaced(fault)
+    if fault is not None:
+        return _replaced(fault)
+    reply = _answered(cloud, question)
     damage = cloud.faults.first(question.target, DAMAGING)
     return reply if damage is None else replace(reply, damage=damage.kind, page=None)
 

@@ -63,12 +63,12 @@ class Feed:
 
     def advance(self, now: float, faults: FaultScript) -> None:
         """Let everything happen that happens until `now` (epoch seconds)."""
+        self._now = now
         disturbed = faults.any_of(ARRIVING)
         while self._next_second <= now:
             for time_us, row in self._traffic(self._next_second):
                 self._arrive(time_us, row, faults if disturbed else None)
             self._next_second += 1
-        self._now = now
         self._floor_us = max(self._floor_us, microseconds(now) - self._retention_us)
         self.store.reveal(now)
 
@@ -138,8 +138,9 @@ class Feed:
                 else:
                     visible_at += fault.seconds
         body = orjson.dumps(row)
+        waits = visible_at if visible_at > self._now else None
         for _ in range(copies):
-            self.store.add(body, time_us, tag=row.get("idp_id", ""), visible_at=visible_at)
+            self.store.add(body, time_us, tag=row.get("idp_id", ""), visible_at=waits)
 
     def _stated_time(self, body: bytes) -> int:
         key = TIME_KEY[self.stream].encode()

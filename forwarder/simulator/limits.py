@@ -85,5 +85,4 @@ class RateLimiter:
     def _block(self, client: str, now: float, policy: RatePolicy) -> Verdict:
         self.exceeded += 1
         self._blocked_until[client] = now + policy.blocked_for
-        self._recent.pop(client)
         return Verdict(allowed=False, remaining=0, reset=policy.blocked_for)

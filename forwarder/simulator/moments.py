@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -30,6 +31,7 @@ def microseconds(seconds: float) -> int:
     return round(seconds * 1_000_000)
 
 
+@lru_cache(maxsize=64)
 def format_second(second: int) -> str:
     """Return `2026-07-02T15:03:00` for a whole epoch second, without fraction and offset."""
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
