@@ -1,0 +1,243 @@
+"""A TCP or TLS connection that notices first when the other side goes, and knows what has arrived.
+
+``write`` hands bytes over; ``settled`` returns when the other side's kernel has acknowledged them
+all. Plain TCP tells no more than that: whether the program there has read them, only a protocol
+with answers can say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from forwarder.core.errors import NeedsOperatorError, TransientError
+
+OnData: TypeAlias = Callable[[bytes], None]
+OnLost: TypeAlias = Callable[[TransientError], None]
+_NO_COMMON_GROUND = {
+    "WRONG_VERSION_NUMBER",
+    "UNSUPPORTED_PROTOCOL",
+    "NO_PROTOCOLS_AVAILABLE",
+    "RECORD_LAYER_FAILURE",
+    "PACKET_LENGTH_TOO_LONG",
+}
+_FIRST_POLL, _LONGEST_POLL = 0.0002, 0.01
+_KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+
+if sys.platform == "linux":
+    import array
+    import fcntl
+    import termios
+
+    def _unacknowledged(descriptor: int) -> int:
+        """Return how many bytes the other side's kernel has not acknowledged (SIOCOUTQ)."""
+        left = array.array("i", [0])
+        try:
+            fcntl.ioctl(descriptor, termios.TIOCOUTQ, left)
+        except OSError:
+            return 0
+        return left[0]
+
+else:
+
+    def _unacknowledged(descriptor: int) -> int:
+        """Return 0: this platform does not say; what left our buffers counts as arrived."""
+        del descriptor
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where to connect to, and how: ``tls`` is the context or None, times are seconds.
+
+    ``user_timeout`` is how long sent bytes may stay unacknowledged before the connection is given
+    up (``TCP_USER_TIMEOUT``, where there is such a thing).
+    """
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+    connect_timeout: float = 10.0
+    user_timeout: float = 30.0
+
+    def __str__(self) -> str:
+        """Return ``host:port`` for messages."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class Stream(asyncio.Protocol):
+    """One connection, made by ``connect``; of no more use once it is lost."""
+
+    def __init__(self, endpoint: Endpoint, on_data: OnData | None, on_lost: OnLost | None) -> None:
+        """Wait for ``connect`` to open it."""
+        self.endpoint = endpoint
+        self.lost = False
+        self._reason: Exception | None = None
+        self._on_data = on_data
+        self._on_lost = on_lost
+        self._raw: asyncio.Transport | None = None
+        self._transport: asyncio.Transport | None = None
+        self._ended = asyncio.Event()
+
+    async def open(self) -> None:
+        """Connect, and protect the connection if the endpoint wants it; called by ``connect``."""
+        endpoint, loop = self.endpoint, asyncio.get_running_loop()
+        raw, _ = await loop.create_connection(lambda: self, endpoint.host, endpoint.port)
+        self._raw = raw
+        _tune(raw, endpoint.user_timeout)
+        if endpoint.tls is None:
+            self._transport = raw
+            return
+        name = endpoint.server_name or endpoint.host
+        self._transport = await loop.start_tls(raw, self, endpoint.tls, server_hostname=name)
+        if self._transport is None:
+            raise ConnectionResetError("closed during the TLS handshake")
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what the other side says."""
+        if self._on_data is not None and not self.lost:
+            self._on_data(data)
+
+    def eof_received(self) -> None:
+        """Count the connection as lost at once: the next write would vanish without an error."""
+        self._lose(None)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Remember why, and wake everybody who waits."""
+        self._lose(exc)
+        self._ended.set()
+
+    def _lose(self, reason: Exception | None) -> None:
+        if self.lost:
+            return
+        self.lost, self._reason = True, reason
+        if self._on_lost is not None:
+            self._on_lost(self.loss())
+
+    def loss(self) -> TransientError:
+        """Return what happened to a lost connection, as the error to raise."""
+        return explain(self.endpoint, self._reason)
+
+    def write(self, data: bytes) -> None:
+        """Hand ``data`` over without waiting; raises ``TransientError`` on a lost connection."""
+        if self.lost or self._transport is None:
+            raise self.loss()
+        self._transport.write(data)
+
+    def outstanding(self) -> int:
+        """Return how many bytes are in our buffers or unacknowledged by the other kernel."""
+        raw, transport = self._raw, self._transport
+        if raw is None or transport is None:
+            return 0
+        buffered = raw.get_write_buffer_size()
+        if transport is not raw:
+            buffered += transport.get_write_buffer_size()
+        found = raw.get_extra_info("socket")
+        descriptor = found.fileno() if found is not None else -1
+        return buffered + (_unacknowledged(descriptor) if descriptor >= 0 else 0)
+
+    async def settled(self) -> None:
+        """Return when all that was written has reached the other side's kernel.
+
+        Raises ``TransientError`` when the connection is lost before or at that moment. There is
+        no event for it, hence the polling; an idle receiver may take 40 ms (delayed ACK).
+        """
+        pause = _FIRST_POLL
+        while not self.lost and self.outstanding():
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_POLL)
+        if self.lost:
+            raise self.loss()
+
+    async def finish(self, grace: float) -> bool:
+        """Say that nothing more comes and wait ``grace`` seconds for the other side to close too.
+
+        False when the connection broke instead: what was not read yet is gone. A side that closes
+        in answer to our end has read everything; one that does not answer is left alone.
+        """
+        transport, self._on_lost = self._transport, None
+        if transport is None or self.lost:
+            return False
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+        try:
+            await asyncio.wait_for(self._ended.wait(), grace)
+        except TimeoutError:
+            return True
+        else:
+            return self._reason is None
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once; what has not left is lost with it. Idempotent."""
+        self._on_lost = None
+        self._lose(ConnectionAbortedError("given up here"))
+        if self._raw is not None:
+            self._raw.abort()
+
+
+async def connect(
+    endpoint: Endpoint, on_data: OnData | None = None, on_lost: OnLost | None = None
+) -> Stream:
+    """Return an open connection to ``endpoint``.
+
+    ``on_data`` gets what the other side says; ``on_lost`` is called once when the connection is
+    lost, unless we ended it. Raises ``TransientError`` when nobody answers in time and
+    ``NeedsOperatorError`` when one side does not accept the other's certificate.
+    """
+    stream = Stream(endpoint, on_data, on_lost)
+    try:
+        async with asyncio.timeout(endpoint.connect_timeout):
+            await stream.open()
+    except OSError as error:
+        stream.abort()
+        raise explain(endpoint, error) from error
+    except BaseException:
+        stream.abort()
+        raise
+    return stream
+
+
+def _tune(transport: asyncio.Transport, user_timeout: float) -> None:
+    """Notice a dead peer within a minute, idle (keep-alive) or not (user time-out)."""
+    connection = transport.get_extra_info("socket")
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    options = (*_KEEP_ALIVE, ("TCP_USER_TIMEOUT", int(user_timeout * 1000)))
+    for name, value in options:
+        number = getattr(socket, name, None)
+        if number is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+def explain(endpoint: Endpoint, reason: Exception | None) -> TransientError:
+    """Return ``reason`` (None: the other side closed) as the error that says what to do."""
+    match reason:
+        case None:
+            return TransientError(f"{endpoint} closed the connection")
+        case ssl.SSLCertVerificationError():
+            return NeedsOperatorError(
+                f"the certificate of {endpoint} is not accepted: {reason.verify_message}",
+                hint="set tls.ca_file to the authority that signed it, or tls.server_name to the "
+                "name it carries",
+            )
+        case ssl.SSLError(reason=str(said)) if "ALERT" in said or said in _NO_COMMON_GROUND:
+            return NeedsOperatorError(
+                f"no TLS connection with {endpoint}: {said.lower().replace('_', ' ')}",
+                hint="check tls.cert_file, tls.key_file and tls.min_version, and that this port "
+                "speaks TLS",
+            )
+        case TimeoutError():
+            return TransientError(f"{endpoint} does not answer in time")
+        case socket.gaierror():
+            return TransientError(f"{endpoint}: the name cannot be resolved", hint="check the name")
+    said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    return TransientError(f"no connection with {endpoint}: {said}")
