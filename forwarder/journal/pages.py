@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 import sys
+import zlib
 from array import array
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from forwarder.core.errors import DamagedError
 from forwarder.core.identity import SIZE
 from forwarder.core.model import Record, StoredPage
 
 try:
-    from isal.igzip_lib import IsalError as _BadBody
-    from isal.isal_zlib import compress, decompress
+    from isal import igzip_lib, isal_zlib
+
+    compress, decompress = isal_zlib.compress, isal_zlib.decompress
+    _CORRUPT: tuple[type[Exception], ...] = (cast("type[Exception]", igzip_lib.IsalError),)
 except ImportError:  # no wheel for this platform; the format is the same
-    from zlib import compress, decompress
-    from zlib import error as _BadBody  # type: ignore[assignment]
+    compress, decompress = zlib.compress, zlib.decompress
+    _CORRUPT = (zlib.error,)
 
 HOUR_US = 3_600_000_000
 """No stored page spans more: what was seen before is then found by a narrow range of times."""
@@ -42,7 +45,7 @@ def unpack_body(body: bytes, first_offset: int) -> bytes:
     """Return the JSON array; raises ``DamagedError`` when the checksum does not fit."""
     try:
         return decompress(body)
-    except _BadBody as error:
+    except _CORRUPT as error:
         raise DamagedError(
             f"the stored page at offset {first_offset} does not match its checksum; "
             "run `forwarder check --journal` for the extent of the damage"
