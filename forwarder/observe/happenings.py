@@ -1,0 +1,95 @@
+"""What the daemon itself has to tell: its start and end, its tasks, its settings, its secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forwarder.core.happenings import Happening
+
+
+@dataclass(frozen=True, slots=True)
+class Started(Happening):
+    """Everything runs; ``config_hash`` is 12 hex digits over the effective settings."""
+
+    version: str
+    config_hash: str
+    streams: int
+    sinks: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdminListening(Happening):
+    """Status and metrics can be asked at ``url``."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping(Happening):
+    """A signal or a fault ends the process; sinks have ``grace`` seconds to settle."""
+
+    reason: str
+    grace: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped(Happening):
+    """The last line: whether all that was in flight was settled, and what waits in the journal."""
+
+    settled: bool
+    backlog: int
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCrashed(Happening):
+    """A task raised what nobody expected; it starts again after ``delay`` seconds."""
+
+    task: str
+    error: BaseException
+    delay: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStuck(Happening):
+    """A task gave no sign of life for ``seconds``; /livez fails until it does."""
+
+    task: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsWarning(Happening):
+    """Something in the settings deserves a look and stops nothing."""
+
+    warning: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReloaded(Happening):
+    """New settings are in force; ``needs_restart`` names keys that wait for one."""
+
+    config_hash: str
+    sinks: tuple[str, ...]
+    streams: tuple[str, ...]
+    needs_restart: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsRefused(Happening):
+    """New settings have faults; the old ones stay in force."""
+
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SecretChanged(Happening):
+    """A secret file was written anew; whoever waits for it tries again now."""
+
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class JournalTroubled(Happening):
+    """The journal could not be maintained; nothing is lost, and it is tried again."""
+
+    error: str

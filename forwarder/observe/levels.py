@@ -1,0 +1,153 @@
+"""Gauges: how things stand now, read from one snapshot at every scrape."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLevels:
+    """One stream; times are seconds since 1970, None where nothing is known yet."""
+
+    account: str
+    stream: str
+    covered_until: float | None = None
+    retention_left: float | None = None
+    last_success: float | None = None
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SinkLevels:
+    """One sink; ``oldest_unacknowledged`` is an age in seconds, zero without a backlog."""
+
+    sink: str
+    backlog_events: int = 0
+    oldest_unacknowledged: float = 0.0
+    last_success: float | None = None
+    in_flight: int = 0
+    dead_letters: int = 0
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLevels:
+    """The journal; sizes in bytes."""
+
+    undelivered: int = 0
+    stored: int = 0
+    file: int = 0
+    limit: int = 0
+    gate_closed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Everything that a scrape shows beside counters."""
+
+    streams: Sequence[StreamLevels] = ()
+    sinks: Sequence[SinkLevels] = ()
+    journal: JournalLevels = JournalLevels()
+    budget_left: Sequence[tuple[str, float]] = ()
+    ready: bool = False
+
+
+class LevelsCollector(Collector):
+    """Turns the newest snapshot into gauges."""
+
+    def __init__(self, current: Callable[[], Levels]) -> None:
+        """Ask ``current`` at every scrape; it must not block."""
+        self._current = current
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """Yield all gauges; called by prometheus_client."""
+        levels = self._current()
+        yield GaugeMetricFamily(
+            "forwarder_ready", "1 when /readyz says so.", value=float(levels.ready)
+        )
+        yield from _streams(levels.streams)
+        yield from _sinks(levels.sinks)
+        yield from _journal(levels.journal)
+        budget = GaugeMetricFamily(
+            "forwarder_api_budget_left_ratio",
+            "Part of the request budget left.",
+            labels=("account",),
+        )
+        for account, left in levels.budget_left:
+            budget.add_metric((account,), left)
+        yield budget
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        """Name nothing in advance, so that registering does not ask for a snapshot."""
+        return iter(())
+
+
+def _streams(streams: Sequence[StreamLevels]) -> Iterator[GaugeMetricFamily]:
+    gauges = (
+        ("forwarder_covered_until_timestamp_seconds", "All rows up to then have been read."),
+        ("forwarder_retention_left_seconds", "Until rows that were not read yet expire."),
+        ("forwarder_last_poll_success_timestamp_seconds", "When a poll last succeeded."),
+        ("forwarder_stream_held", "1 while a person must mend something."),
+    )
+    families = [GaugeMetricFamily(*gauge, labels=("stream", "account")) for gauge in gauges]
+    for one in streams:
+        values = (one.covered_until, one.retention_left, one.last_success, float(one.held))
+        _add(families, (one.stream, one.account), values)
+    yield from families
+
+
+def _sinks(sinks: Sequence[SinkLevels]) -> Iterator[GaugeMetricFamily]:
+    gauges = (
+        ("forwarder_sink_backlog_events", "Events in the journal that wait for the sink."),
+        ("forwarder_sink_oldest_unacknowledged_seconds", "Age of the oldest of them."),
+        ("forwarder_sink_last_success_timestamp_seconds", "When a write last succeeded."),
+        ("forwarder_sink_in_flight_batches", "Batches sent and not acknowledged."),
+        ("forwarder_sink_dead_letters", "Events given up and kept."),
+        ("forwarder_sink_held", "1 while a person must mend something."),
+    )
+    families = [GaugeMetricFamily(*gauge, labels=("sink",)) for gauge in gauges]
+    for one in sinks:
+        values = (
+            float(one.backlog_events),
+            one.oldest_unacknowledged,
+            one.last_success,
+            float(one.in_flight),
+            float(one.dead_letters),
+            float(one.held),
+        )
+        _add(families, (one.sink,), values)
+    yield from families
+
+
+def _journal(journal: JournalLevels) -> Iterator[GaugeMetricFamily]:
+    gauges = (
+        (
+            "undelivered_bytes",
+            "Bytes of rows that a blocking sink still needs.",
+            journal.undelivered,
+        ),
+        ("stored_bytes", "Bytes of all rows kept.", journal.stored),
+        ("file_bytes", "Size of the journal's file.", journal.file),
+        ("limit_bytes", "journal.max_size.", journal.limit),
+    )
+    for name, text, value in gauges:
+        yield GaugeMetricFamily(f"forwarder_journal_{name}", text, value=float(value))
+    yield GaugeMetricFamily(
+        "forwarder_backpressure_active",
+        "1 while the journal is full and polling waits.",
+        value=float(journal.gate_closed),
+    )
+
+
+def _add(
+    families: Sequence[GaugeMetricFamily],
+    labels: Sequence[str],
+    values: Sequence[float | None],
+) -> None:
+    for family, value in zip(families, values, strict=True):
+        if value is not None:
+            family.add_metric(labels, value)

@@ -1,0 +1,56 @@
+"""A log line before it is written, and the names that a line may have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum, auto
+from typing import Any
+
+
+class Level(IntEnum):
+    """Severities, as the standard library numbers them."""
+
+    DEBUG = 10
+    INFO = 20
+    WARNING = 30
+    ERROR = 40
+
+
+class LogEvent(StrEnum):
+    """Every name that the key ``event`` of a log line can have."""
+
+    ADMIN_LISTENING = auto()
+    GAP_CLOSED = auto()
+    GAP_OPENED = auto()
+    JOURNAL_PRUNED = auto()
+    JOURNAL_TROUBLED = auto()
+    LIBRARY = auto()
+    PLUGIN = auto()
+    ROWS_DROPPED = auto()
+    SECRET_CHANGED = auto()
+    SETTINGS_REFUSED = auto()
+    SETTINGS_RELOADED = auto()
+    SETTINGS_WARNING = auto()
+    STARTED = auto()
+    STOPPED = auto()
+    STOPPING = auto()
+    TASK_CRASHED = auto()
+    TASK_STUCK = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One log line. ``limited`` lines that repeat within a minute are counted, not written."""
+
+    level: Level
+    event: LogEvent
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    error: BaseException | None = None
+    limited: bool = False
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """Return what makes two limited lines the same: name, context and reason."""
+        keys = ("account", "stream", "sink", "task", "reason", "code")
+        return (self.event, *(self.fields.get(key) for key in keys))

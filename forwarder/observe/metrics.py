@@ -1,0 +1,142 @@
+"""Every counter and histogram, declared once.
+
+Names follow ``forwarder_<what>_<unit>``; labels are bounded by the settings (accounts, streams,
+sinks) or by a list in the code. Account and sink never meet on one metric.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Info
+
+_LATENESS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
+_LATENCY = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600)
+_REQUEST = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_BATCH = (1, 5, 10, 50, 100, 500, 1000, 5000, 10_000)
+
+_STREAM = ("stream", "account")
+_SINK = ("sink",)
+_SINK_STREAM = ("sink", "stream")
+
+
+class Metrics:
+    """The counters and histograms of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        """Declare all of them."""
+        self.registry = CollectorRegistry()
+        self._declare_process()
+        self._declare_streams()
+        self._declare_api()
+        self._declare_sinks()
+
+    def _declare_process(self) -> None:
+        self.build = Info("forwarder_build", "Version of the program.", registry=self.registry)
+        self.config = Info(
+            "forwarder_config", "Hash of the settings in force.", registry=self.registry
+        )
+        self.reloads = self._counter(
+            "forwarder_config_reloads_total", "Reloads of the settings.", ("result",)
+        )
+        self.task_crashes = self._counter(
+            "forwarder_task_crashes_total",
+            "Crashes of a task, each followed by a restart.",
+            ("kind",),
+        )
+        self.gaps = self._counter(
+            "forwarder_gaps_total", "Gaps opened: rows were, or may have been, lost.", ("reason",)
+        )
+        self.notices = self._counter(
+            "forwarder_plugin_notices_total", "What plugins reported, by name.", ("notice",)
+        )
+        self.library_warnings = self._counter(
+            "forwarder_library_warnings_total", "Warnings logged by libraries.", ()
+        )
+        self.journal_pruned_bytes = self._counter(
+            "forwarder_journal_pruned_bytes_total", "Bytes of delivered rows that made room.", ()
+        )
+
+    def _declare_streams(self) -> None:
+        rows = "forwarder_rows_{}_total"
+        self.rows_seen = self._counter(
+            rows.format("seen"), "Rows in answers of the API, seen before or not.", _STREAM
+        )
+        self.rows_new = self._counter(
+            rows.format("new"), "Rows stored for the first time.", _STREAM
+        )
+        self.rows_duplicate = self._counter(
+            rows.format("duplicate"), "Rows that were stored before.", _STREAM
+        )
+        self.rows_late = self._counter(
+            rows.format("late"), "New rows that appeared after their time had been read.", _STREAM
+        )
+        self.rows_reshaped = self._counter(
+            rows.format("reshaped"), "Known rows that came again with more keys.", _STREAM
+        )
+        self.rows_malformed = self._counter(
+            rows.format("malformed"), "Rows that could not be read and were kept as text.", _STREAM
+        )
+        self.lateness = self._histogram(
+            "forwarder_row_lateness_seconds", "How late late rows were.", ("stream",), _LATENESS
+        )
+        self.poll_failures = self._counter(
+            "forwarder_poll_failures_total", "Polls that failed.", (*_STREAM, "kind")
+        )
+
+    def _declare_api(self) -> None:
+        self.api_requests = self._counter(
+            "forwarder_api_requests_total",
+            "Requests to the API by status; 0 is no answer.",
+            ("account", "status"),
+        )
+        self.api_duration = self._histogram(
+            "forwarder_api_request_duration_seconds", "Time to an answer.", ("account",), _REQUEST
+        )
+        self.api_throttled = self._counter(
+            "forwarder_api_throttled_seconds_total",
+            "Seconds waited for the request budget.",
+            ("account",),
+        )
+
+    def _declare_sinks(self) -> None:
+        events = "forwarder_sink_{}_events_total"
+        self.delivered = self._counter(
+            events.format("delivered"), "Events the destination acknowledged.", _SINK_STREAM
+        )
+        self.rejected = self._counter(
+            events.format("rejected"), "Events given up and kept as dead letters.", _SINK_STREAM
+        )
+        self.filtered = self._counter(
+            events.format("filtered"), "Events left out by only and except.", _SINK_STREAM
+        )
+        self.deferred = self._counter(
+            events.format("deferred"), "Events the destination asked to send later.", _SINK_STREAM
+        )
+        self.dropped = self._counter(
+            events.format("dropped"), "Events that a best-effort sink lost to room.", _SINK_STREAM
+        )
+        self.unconfirmed = self._counter(
+            events.format("unconfirmed"), "Events sent where nobody acknowledges.", _SINK
+        )
+        self.attempts_failed = self._counter(
+            "forwarder_sink_failed_writes_total", "Batches to be sent again.", (*_SINK, "kind")
+        )
+        self.batch_events = self._histogram(
+            "forwarder_sink_batch_events", "Events in a batch.", _SINK, _BATCH
+        )
+        self.write_duration = self._histogram(
+            "forwarder_sink_write_duration_seconds", "Time of a write.", _SINK, _REQUEST
+        )
+        self.latency = self._histogram(
+            "forwarder_sink_latency_seconds",
+            "From the row's own time (event) or first sight (seen) to the acknowledgement.",
+            (*_SINK, "since"),
+            _LATENCY,
+        )
+
+    def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
+    ) -> Histogram:
+        return Histogram(name, text, labels, registry=self.registry, buckets=buckets)

@@ -1,0 +1,100 @@
+"""Log lines on stderr: one JSON object a line, or coloured columns on a terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal, TextIO
+
+import orjson
+import structlog
+from structlog.typing import BindableLogger, EventDict, Processor
+
+from forwarder.observe.lines import Level, LogEvent
+from forwarder.observe.redaction import Redactor
+
+
+class LogOutput:
+    """Writes lines; never raises, since a closed stderr must not stop the forwarding."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        redactor: Redactor,
+        *,
+        level: str = "info",
+        style: Literal["auto", "json", "console"] = "auto",
+    ) -> None:
+        """Write to ``stream`` what has at least ``level``; ``auto`` asks if it is a terminal."""
+        self._lowest = Level[level.upper()]
+        terminal = style == "console" or (style == "auto" and stream.isatty())
+        self._logger: BindableLogger = structlog.wrap_logger(
+            _Writer(stream),
+            processors=_processors(redactor, terminal=terminal, colours=stream.isatty()),
+            wrapper_class=structlog.BoundLogger,
+            cache_logger_on_first_use=True,
+        )
+
+    def write(
+        self, level: Level, event: str, fields: dict[str, Any], error: BaseException | None = None
+    ) -> None:
+        """Write one line."""
+        if level < self._lowest:
+            return
+        if error is not None:
+            fields = {**fields, "exc_info": error}
+        getattr(self._logger, level.name.lower())(event, **fields)
+
+    def capture_libraries(self) -> LibraryHandler:
+        """Return a handler for ``logging`` that passes other people's warnings on."""
+        return LibraryHandler(self)
+
+
+class LibraryHandler(logging.Handler):
+    """Passes warnings of libraries on as lines called ``library``."""
+
+    def __init__(self, output: LogOutput) -> None:
+        """Take warnings and errors only."""
+        super().__init__(logging.WARNING)
+        self._output = output
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record of a library."""
+        level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
+        error = record.exc_info[1] if record.exc_info else None
+        fields = {"library": record.name, "message": record.getMessage()}
+        self._output.write(level, LogEvent.LIBRARY, fields, error)
+
+
+class _Writer:
+    """The end of the chain: text to the stream, whatever the level was called."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def _write(self, text: str) -> None:
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            return  # nobody reads stderr any more; forwarding goes on
+
+    debug = info = warning = error = _write
+
+
+def _processors(redactor: Redactor, *, terminal: bool, colours: bool) -> Sequence[Processor]:
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,
+        redactor,
+    ]
+    if terminal:
+        return [*shared, structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time")]
+    return [*shared, _as_json]
+
+
+def _as_json(_logger: Any, _name: str, event: EventDict) -> str:
+    """Render with time, level and event first."""
+    first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
+    return orjson.dumps({**first, **event}, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

@@ -1,0 +1,210 @@
+"""One report gives one metric and one line, and repeats do not flood the log."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client import generate_latest
+
+import forwarder
+from forwarder.core.happenings import Happening
+from forwarder.journal.happenings import GapOpened, RowsDropped
+from forwarder.observe import LogOutput, Metrics, Observer, Redactor
+from forwarder.observe.happenings import SettingsRefused, Started, TaskCrashed
+from forwarder.observe.lines import LogEvent
+from forwarder.observe.observer import HANDLERS
+
+PLUGIN_ROOMS = ("forwarder.sinks.", "forwarder.formats.", "forwarder.sources.")
+
+
+class Desk:
+    """An observer whose clock is set by hand and whose lines can be read."""
+
+    def __init__(self, level: str = "info") -> None:
+        self.now = 1000.0
+        self.stream = io.StringIO()
+        self.metrics = Metrics()
+        output = LogOutput(self.stream, Redactor(), level=level, style="json")
+        self.observer = Observer(self.metrics, output, self)
+
+    def now_us(self) -> int:
+        return 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self.stream.getvalue().splitlines()]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def desk() -> Desk:
+    return Desk()
+
+
+def engine_happenings() -> Iterator[type[Happening]]:
+    for module in pkgutil.walk_packages(forwarder.__path__, "forwarder."):
+        if module.name.endswith(".happenings") and not module.name.startswith(PLUGIN_ROOMS):
+            for value in vars(importlib.import_module(module.name)).values():
+                if isinstance(value, type) and issubclass(value, Happening):
+                    yield value
+
+
+def test_every_happening_of_the_engine_has_a_handler() -> None:
+    assert set(engine_happenings()) - {Happening} - HANDLERS.keys() == set()
+
+
+def test_a_happening_is_counted_and_logged(desk: Desk) -> None:
+    desk.observer.report(GapOpened("a1/access_requests", "expired", 0, 60_000_000, 7, "down"))
+
+    assert desk.value("forwarder_gaps_total", reason="expired") == 1
+    (line,) = desk.lines
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "level": "error",
+        "event": "gap_opened",
+        "account": "a1",
+        "stream": "access_requests",
+        "reason": "expired",
+        "from": "1970-01-01T00:00:00.000000Z",
+        "to": "1970-01-01T00:01:00.000000Z",
+        "rows": 7,
+        "detail": "down",
+        "hint": "forwarder gaps list",
+    }
+
+
+def test_the_build_and_the_settings_in_force_are_metrics(desk: Desk) -> None:
+    desk.observer.report(Started("1.2.3", "abc", 2, 1))
+
+    assert desk.value("forwarder_build_info", version="1.2.3") == 1
+    assert desk.value("forwarder_config_info", hash="abc") == 1
+
+
+def test_a_repeated_line_is_written_once_a_minute_with_its_number(desk: Desk) -> None:
+    for _ in range(50):
+        desk.observer.report(RowsDropped("s", 10))
+        desk.now += 1
+    desk.now += 11
+    desk.observer.report(RowsDropped("s", 10))
+
+    assert desk.value("forwarder_sink_dropped_events_total", sink="s", stream="all") == 510
+    assert [line.get("repeated") for line in desk.lines] == [None, "49 more times"]
+
+
+def test_what_was_kept_back_is_written_when_it_stops(desk: Desk) -> None:
+    desk.observer.report(RowsDropped("s", 10))
+    desk.observer.report(RowsDropped("s", 20))
+    desk.observer.flush()
+    assert len(desk.lines) == 1
+    desk.now += 60
+    desk.observer.flush()
+    desk.observer.flush()
+
+    assert [line["rows"] for line in desk.lines] == [10, 20]
+
+
+def test_another_sink_is_another_subject(desk: Desk) -> None:
+    desk.observer.report(RowsDropped("s", 10))
+    desk.observer.report(RowsDropped("t", 10))
+
+    assert [line["sink"] for line in desk.lines] == ["s", "t"]
+
+
+def test_kept_back_subjects_are_bounded(desk: Desk) -> None:
+    for number in range(3000):
+        desk.observer.report(RowsDropped(f"s{number}", 1))
+        desk.observer.report(RowsDropped(f"s{number}", 1))
+    desk.now += 60
+    written = len(desk.lines)
+    desk.observer.flush()
+
+    assert len(desk.lines) - written == 1000
+
+
+def test_a_crash_is_logged_with_its_traceback_and_counted_by_kind(desk: Desk) -> None:
+    try:
+        raise RuntimeError("boom")  # noqa: TRY301 - the traceback is what is looked at
+    except RuntimeError as error:
+        desk.observer.report(TaskCrashed("sink:console", error, 1.0))
+
+    assert desk.value("forwarder_task_crashes_total", kind="sink") == 1
+    assert "RuntimeError: boom" in desk.lines[0]["exception"]
+
+
+def test_what_a_plugin_reports_needs_no_handler(desk: Desk) -> None:
+    @dataclass(frozen=True, slots=True)
+    class TokenAlmostOver(Happening):
+        sink: str
+        days: int
+
+    desk.observer.report(TokenAlmostOver("s", 3))
+
+    assert desk.value("forwarder_plugin_notices_total", notice="token_almost_over") == 1
+    assert desk.lines[0]["event"] == "plugin"
+    assert (desk.lines[0]["code"], desk.lines[0]["days"]) == ("token_almost_over", 3)
+
+
+def test_a_fault_in_a_handler_is_logged_and_not_raised(desk: Desk) -> None:
+    desk.observer.report(RowsDropped("s", -1))
+
+    assert desk.lines[0]["code"] == "telemetry_fault"
+
+
+def test_lines_below_the_level_are_not_written_but_counted() -> None:
+    desk = Desk("error")
+    desk.observer.report(RowsDropped("s", 1))
+    desk.observer.report(SettingsRefused(("x: wrong",)))
+
+    assert [line["event"] for line in desk.lines] == ["settings_refused"]
+    assert desk.value("forwarder_sink_dropped_events_total", sink="s", stream="all") == 1
+
+
+def test_a_closed_stderr_stops_nothing() -> None:
+    desk = Desk()
+    desk.stream.close()
+
+    desk.observer.report(RowsDropped("s", 1))
+
+
+def test_names_of_lines_are_the_enumeration_in_small_letters() -> None:
+    assert all(event.value == event.name.lower() for event in LogEvent)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "forwarder_rows_seen_total",
+        "forwarder_rows_new_total",
+        "forwarder_rows_duplicate_total",
+        "forwarder_rows_late_total",
+        "forwarder_rows_reshaped_total",
+        "forwarder_sink_delivered_events_total",
+        "forwarder_sink_rejected_events_total",
+        "forwarder_sink_deferred_events_total",
+        "forwarder_sink_dropped_events_total",
+        "forwarder_gaps_total",
+    ],
+)
+def test_the_promised_counters_exist(desk: Desk, name: str) -> None:
+    assert f"# TYPE {name} counter" in generate_latest(desk.metrics.registry).decode()
+
+
+def test_account_and_sink_never_meet_on_one_metric(desk: Desk) -> None:
+    for family in desk.metrics.registry._collector_to_names:  # noqa: SLF001 - there is no other way
+        labels = set(getattr(family, "_labelnames", ()))
+        assert not {"account", "sink"} <= labels
