@@ -82,9 +82,7 @@ class Secret:
         return hash(self._path)
 
     @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Accept a text or a ``Secret``; serialise to asterisks."""
         text = core_schema.no_info_after_validator_function(
             cls, core_schema.str_schema(min_length=1)
