@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 from forwarder.core.clock import Clock
@@ -25,16 +26,53 @@ from forwarder.core.model import (
 )
 
 
+class Purpose(IntEnum):
+    """Why a page is read; on one budget the lower goes first."""
+
+    LIVE = 0
+    RESCUE = 1
+    """Live too, but so far behind that rows are near the end of their retention."""
+    RECONCILE = 2
+    BACKFILL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a stream that is read part by part (identity providers), and what to keep.
+
+    ``ids`` is None for a stream that has no parts; empty means that there is nothing to read
+    now, which is healthy. ``memory`` is any JSON value, given back at the next call.
+    """
+
+    ids: tuple[str, ...] | None = None
+    memory: Any | None = None
+
+
 class Source(Protocol):
     """Reads one stream of one account. Stateless: all it must remember is in the position."""
 
-    async def fetch(self, window: Window, position: Any | None) -> Page:
+    async def fetch(
+        self,
+        window: Window,
+        position: Any | None,
+        *,
+        parts: Sequence[str] = (),
+        purpose: Purpose = Purpose.LIVE,
+    ) -> Page:
         """Read the next page of ``window``, from its start when ``position`` is None.
 
-        The poller calls it again with the position it gave until that is None, across restarts
-        and with a position that an older version wrote. Raises ``TransientError`` or
+        ``parts`` are the parts to read, used when ``position`` is None; a position remembers
+        its own. The poller calls it again with the position it gave until that is None, across
+        restarts and with a position that an older version wrote. Raises ``TransientError`` or
         ``NeedsOperatorError``; the poller waits and repeats the very same call. A row that cannot
         be read is a record too (malformed), never an exception.
+        """
+        ...
+
+    async def parts(self, memory: Any | None) -> Parts:
+        """Return the parts to read now; called before every live round, cheap when asked often.
+
+        ``memory`` is what the last call returned, also across restarts. Raises as ``fetch``.
         """
         ...
 

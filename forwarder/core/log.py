@@ -6,7 +6,7 @@ the journal implements them. Neither imports the other.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,6 +48,10 @@ class StreamMemory:
     key_sets: Sequence[KeySet]
 
 
+def _nothing(_: int) -> Sequence[Mapping[str, Any]]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Addition:
     """One page for the log and the reader's new state; stored together or not at all.
@@ -56,8 +60,9 @@ class Addition:
     rows got more keys. ``again`` stores rows although they were seen (``backfill --again``).
     ``new_keys`` are key sets not remembered yet. ``lost`` goes to the gap ledger; ``settled`` says
     that a live round ended, so that open gaps of the stream are closed unless it lost something.
-    ``own_rows`` are the forwarder's own events, JSON objects for the stream ``forwarder`` of the
-    same account.
+    ``tell(rows)`` gets the reader's count of new rows, this page's included, and gives events of
+    the forwarder's own (JSON objects for the stream ``forwarder`` of the same account); when it
+    gives any, the count starts anew. It is pure: it runs inside the transaction.
     """
 
     reader: str
@@ -67,7 +72,7 @@ class Addition:
     aliases: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
     new_keys: Sequence[frozenset[str]] = ()
     lost: Sequence[Lost] = ()
-    own_rows: Sequence[Mapping[str, Any]] = ()
+    tell: Callable[[int], Sequence[Mapping[str, Any]]] = _nothing
     lane: str = LIVE
     again: bool = False
     settled: bool = False
@@ -78,11 +83,12 @@ class Appended:
     """What became of an addition.
 
     ``new`` holds the indices of the records that were not known; ``reshaped`` counts those known
-    under an earlier key set; ``key_sets`` is what is remembered now.
+    under an earlier key set; ``rows`` is the reader's count now, ``key_sets`` what is remembered.
     """
 
     new: Sequence[int]
     reshaped: int
+    rows: int
     key_sets: Sequence[KeySet]
 
 

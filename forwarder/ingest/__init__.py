@@ -1,1 +1,1 @@
-"""The poller: one stream's rounds, from the source into the journal."""
+"""Reads the streams: rounds, trailing readers, backfills; source on one side, log on the other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -111,11 +112,16 @@ class SqliteStreamLog:
             new, reshaped = unseen(connection, number, records, addition.aliases, self._seen)
         remember_keys(connection, number, addition.new_keys)
         store(connection, place, records, new)
-        save_reader(connection, number, addition.reader, addition.state)
+        rows = addition.state.rows + len(new)
+        told = addition.tell(rows)
+        state = replace(addition.state, rows=0 if told else rows)
+        save_reader(connection, number, addition.reader, state)
         happenings = self._account(connection, addition)
-        append_own(connection, self._key.account_id, addition.own_rows, addition.seen_us)
+        append_own(connection, self._key.account_id, told, addition.seen_us)
         sets = load_key_sets(connection, number) if addition.new_keys else self._key_sets
-        return _Stored(Appended(new, reshaped, sets), next_offset(connection), happenings)
+        return _Stored(
+            Appended(new, reshaped, state.rows, sets), next_offset(connection), happenings
+        )
 
     def _account(self, connection: sqlite3.Connection, addition: Addition) -> list[Happening]:
         """Write losses into the ledger; close its records when a round ended without one."""

@@ -1,0 +1,264 @@
+"""Tails one stream of one account: the live reader, new parts, and the trailing readers."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from functools import partial
+
+from forwarder.core.contracts import Parts, Purpose
+from forwarder.core.log import Addition, ReaderState
+from forwarder.core.model import LIVE, Lost, Window
+from forwarder.ingest import own_rows
+from forwarder.ingest.happenings import PartJoined, PartsChanged, RetentionNear, RoundStarted
+from forwarder.ingest.parts import Group, joining_parts, reader_of, regroup
+from forwarder.ingest.rounds import Reading, Rounds, Surroundings, Trouble
+from forwarder.ingest.status import StreamStatus
+from forwarder.ingest.windows import (
+    PollOptions,
+    beyond_retention,
+    clamped,
+    live_window,
+    retention_left,
+    slice_window,
+    us,
+)
+
+_HALF = 0.5
+
+
+class Poller:
+    """Owns the readers of one stream. ``run`` it as one task; cancel it to stop."""
+
+    def __init__(self, around: Surroundings, options: PollOptions) -> None:
+        """Do no I/O; everything starts in ``run``."""
+        self._around = around
+        self._options = options
+        self._rounds = Rounds(around)
+        self._readers: dict[str, ReaderState] = {}
+        self._group = Group()
+        self._first_round = False
+
+    def wake(self) -> None:
+        """Try again at once what is waiting: a secret changed, an operator asked."""
+        self._rounds.wake()
+
+    async def run(self) -> None:
+        """Poll for ever."""
+        await self._start()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._live_loop(), name=f"{self._around.key} live")
+            tasks.create_task(self._trailing_loop(), name=f"{self._around.key} trailing")
+
+    def state(self) -> StreamStatus:
+        """Return a snapshot for status and health."""
+        rounds, around = self._rounds, self._around
+        trouble = rounds.troubles.get(LIVE) or rounds.troubles.get("start")
+        trouble = trouble or next(iter(rounds.troubles.values()), None)
+        live, left = self._readers.get(LIVE), None
+        if live is not None and rounds.server_clock.known:
+            left = retention_left(live.covered_until_us, rounds.now_us(), self._options.retention)
+        last = rounds.last_success
+        return StreamStatus(
+            around.account,
+            around.key.stream,
+            self._phase(trouble),
+            {name: state.covered_until_us for name, state in self._readers.items()},
+            left,
+            None if last is None else around.clock.monotonic() - last,
+            trouble,
+            self._group.ids,
+        )
+
+    def _phase(self, trouble: Trouble | None) -> str:
+        if trouble is not None:
+            return "held" if trouble.held else "waiting"
+        if not self._readers:
+            return "starting"
+        if self._around.gate.closed:
+            return "gated"
+        return "idle" if self._group.ids == () else "running"
+
+    async def _start(self) -> None:
+        """Load what is known, learn the server's time, and give every reader its place."""
+        rounds, log, options = self._rounds, self._around.log, self._options
+        memory = await rounds.persist("start", log.load)
+        rounds.key_sets = memory.key_sets
+        await rounds.learn_time()
+        kept = await rounds.persist("start", lambda: log.recall("group"))
+        now_us, readers = rounds.now_us(), dict(memory.readers)
+        self._first_round = LIVE not in readers
+        wanted = {LIVE: options.start_from} | {_trailing(age): age for age in options.ages}
+        for name in [n for n in readers if n.startswith("reconcile:") and n not in wanted]:
+            await rounds.persist("start", partial(log.forget, name))
+            del readers[name]
+        for name, age in wanted.items():
+            if name not in readers:
+                readers[name] = ReaderState(now_us - us(age))
+                await self._save(name, readers[name])
+        self._readers = readers
+        self._group = Group.from_json(kept) or Group(await self._first_parts())
+
+    async def _first_parts(self) -> tuple[str, ...] | None:
+        """Take all parts of the very first start into the group: they start level."""
+        parts = await self._rounds.persist("start", lambda: self._around.source.parts(None))
+        await self._keep_group(Group(parts.ids, parts.memory))
+        return parts.ids
+
+    async def _live_loop(self) -> None:
+        clock, interval = self._around.clock, self._options.poll_interval
+        due = clock.monotonic()
+        while True:
+            await self._rounds.pause(max(0.0, due - clock.monotonic()))
+            self._around.beat()
+            late_by = max(0.0, clock.monotonic() - due)
+            self._around.report(
+                RoundStarted(self._around.account, self._around.key.stream, late_by)
+            )
+            await self._live_round()
+            due = max(due + interval, clock.monotonic())
+
+    async def _live_round(self) -> None:
+        """Go on with an interrupted round, or read from covered-until to the server's now."""
+        if not await self._regroup():
+            return
+        options, now_us = self._options, self._rounds.now_us()
+        state = self._readers[LIVE]
+        covered_us, ahead = clamped(state.covered_until_us, now_us)
+        left = retention_left(covered_us, now_us, options.retention)
+        lost = tuple(filter(None, (ahead, self._expired(covered_us, now_us))))
+        if state.window is None or ahead is not None:
+            if now_us <= covered_us and not lost:
+                return
+            window = live_window(covered_us, now_us, options.overlap)
+            state = replace(state, covered_until_us=covered_us, window=window, position=None)
+        behind = left < options.retention * _HALF
+        if behind and not self._first_round:
+            self._around.report(RetentionNear(self._around.account, self._around.key.stream, left))
+        reading = Reading(
+            LIVE,
+            Purpose.RESCUE if behind else Purpose.LIVE,
+            late_before_us=None if self._first_round else covered_us,
+            parts=self._group.ids or (),
+            lost=lost,
+            tell=self._coverage(state, covered_us),
+        )
+        self._readers[LIVE] = await self._rounds.read(reading, state)
+        self._first_round = False
+
+    def _expired(self, covered_us: int, now_us: int) -> Lost | None:
+        """Return what expired unread since the last round; a first start has no past to lose."""
+        if self._first_round:
+            return None
+        return beyond_retention(covered_us, now_us, self._options.retention)
+
+    def _coverage(self, state: ReaderState, before_us: int) -> partial[list[dict[str, object]]]:
+        window = state.window
+        until_us = before_us if window is None else window.until_us
+        around = self._around
+        return partial(own_rows.coverage, around.key, around.account, until_us, before_us)
+
+    async def _regroup(self) -> bool:
+        """Ask for the parts and let level ones join; return whether there is anything to read."""
+        known = self._group
+        if known.ids is None:
+            return True
+        parts = await self._rounds.persist(LIVE, lambda: self._around.source.parts(known.memory))
+        now = await self._change_group(known, parts)
+        if not now:
+            covered_us = self._rounds.now_us()
+            self._readers[LIVE] = ReaderState(covered_us)
+        return bool(now)
+
+    async def _change_group(self, known: Group, parts: Parts) -> tuple[str, ...]:
+        joining = joining_parts(self._readers)
+        live_us = self._readers[LIVE].covered_until_us
+        level = {part for part in joining if self._is_level(reader_of(part), live_us)}
+        member = regroup(known.ids or (), joining, level, parts.ids or ())
+        group = Group(member.group, parts.memory)
+        if group != known:
+            await self._keep_group(group)
+        start_us = self._rounds.now_us() - us(self._options.start_from)
+        for part in member.added:
+            await self._save(reader_of(part), ReaderState(start_us))
+        for part in {*member.joined, *(p for p in member.removed if p in joining)}:
+            await self._rounds.persist(LIVE, partial(self._around.log.forget, reader_of(part)))
+            self._readers.pop(reader_of(part), None)
+        self._report_parts(member.added, member.removed, member.joined)
+        return group.ids or ()
+
+    def _is_level(self, reader: str, live_us: int) -> bool:
+        """A joined part is read from the overlap on; there must be no hole before that."""
+        state = self._readers[reader]
+        return state.window is None and state.covered_until_us >= live_us - us(
+            self._options.overlap
+        )
+
+    def _report_parts(
+        self, added: tuple[str, ...], removed: tuple[str, ...], joined: tuple[str, ...]
+    ) -> None:
+        account, stream = self._around.account, self._around.key.stream
+        if added or removed:
+            self._around.report(PartsChanged(account, stream, added, removed))
+        for part in joined:
+            self._around.report(PartJoined(account, stream, part))
+
+    async def _keep_group(self, group: Group) -> None:
+        await self._rounds.persist(LIVE, lambda: self._around.log.keep("group", group.to_json()))
+        self._group = group
+
+    async def _trailing_loop(self) -> None:
+        """Bring new parts level and re-read what has come of age, one window at a time."""
+        while True:
+            self._around.beat()
+            busy = await self._join_once()
+            for age in self._options.ages:
+                busy |= await self._reconcile_once(age)
+            if not busy:
+                await self._rounds.pause(min(self._options.poll_interval, 10.0))
+
+    async def _join_once(self) -> bool:
+        """Read one window of every part that is not level yet; return whether there was one."""
+        busy = False
+        for part in joining_parts(self._readers):
+            name = reader_of(part)
+            state, live_us = self._readers[name], self._readers[LIVE].covered_until_us
+            if state.window is None and state.covered_until_us < live_us:
+                state = replace(state, window=Window(state.covered_until_us, live_us))
+            if state.window is None:
+                continue
+            reading = Reading(name, Purpose.RESCUE, parts=(part,))
+            state = await self._rounds.read(reading, state)
+            if name in self._readers:
+                self._readers[name] = state
+            busy = True
+        return busy
+
+    async def _reconcile_once(self, age: float) -> bool:
+        """Read the next slice that has come of age, if the live reader has been there."""
+        name, live_us = _trailing(age), self._readers[LIVE].covered_until_us
+        state, now_us = self._readers[name], self._rounds.now_us()
+        if self._group.ids == ():
+            self._readers[name] = ReaderState(max(state.covered_until_us, now_us - us(age)))
+            return False
+        window = state.window or slice_window(state.covered_until_us, now_us, age)
+        if window is None or window.until_us > live_us:
+            return False
+        reading = Reading(
+            name,
+            Purpose.RECONCILE,
+            late_before_us=live_us,
+            parts=self._group.ids or (),
+            tell=partial(own_rows.late_rows, self._around.key, self._around.account, window),
+        )
+        self._readers[name] = await self._rounds.read(reading, replace(state, window=window))
+        return True
+
+    async def _save(self, name: str, state: ReaderState) -> None:
+        addition = Addition(name, state, self._around.clock.now_us())
+        await self._rounds.persist("start", lambda: self._around.log.append(addition))
+        self._readers[name] = state
+
+
+def _trailing(age: float) -> str:
+    return f"reconcile:{age:g}"

@@ -1,0 +1,85 @@
+"""Which window to read next: pure arithmetic over covered-until, overlap, age and retention."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forwarder.core.model import Lost, Window
+from forwarder.transport.units import format_duration
+
+SECOND_US = 1_000_000
+_SHORTEST_SLICE_S = 60.0
+_LONGEST_SLICE_S = 3600.0
+_SLICES_AN_AGE = 4
+CURSOR_IN_FUTURE = "cursor_in_future"
+RETENTION = "older_than_retention"
+
+
+@dataclass(frozen=True, slots=True)
+class PollOptions:
+    """How one stream is read; seconds throughout.
+
+    ``reconcile`` holds ages: everything is read once more when it has that age.
+    """
+
+    poll_interval: float = 10.0
+    start_from: float = 86_400.0
+    overlap: float = 60.0
+    reconcile: tuple[float, ...] = (600.0, 3600.0, 72_000.0)
+    retention: float = 86_400.0
+
+    @property
+    def ages(self) -> tuple[float, ...]:
+        """Return the ages that can still be read: those below the retention."""
+        return tuple(age for age in sorted(self.reconcile) if age < self.retention)
+
+
+def us(seconds: float) -> int:
+    """Return microseconds."""
+    return round(seconds * SECOND_US)
+
+
+def live_window(covered_us: int, now_us: int, overlap_s: float) -> Window:
+    """Return what a live round reads: from the overlap before covered-until to the server's now."""
+    return Window(covered_us - us(overlap_s), now_us)
+
+
+def slice_length(age_s: float) -> float:
+    """Return seconds of a reconciliation slice: a quarter of the age, a minute to an hour."""
+    return min(_LONGEST_SLICE_S, max(_SHORTEST_SLICE_S, age_s / _SLICES_AN_AGE))
+
+
+def slice_window(covered_us: int, now_us: int, age_s: float) -> Window | None:
+    """Return the next slice that is old enough, or None when none is.
+
+    After downtime slices are as long as an hour, whatever the age.
+    """
+    ripe_us = now_us - us(age_s)
+    if ripe_us < covered_us + us(slice_length(age_s)):
+        return None
+    return Window(covered_us, min(ripe_us, covered_us + us(_LONGEST_SLICE_S)))
+
+
+def clamped(covered_us: int, now_us: int) -> tuple[int, Lost | None]:
+    """Return a usable covered-until; one beyond the server's now is cut back and recorded."""
+    if covered_us <= now_us + SECOND_US:
+        return covered_us, None
+    ahead = format_duration((covered_us - now_us) / SECOND_US)
+    detail = f"the stored position was {ahead} ahead of the server's clock"
+    return now_us, Lost(CURSOR_IN_FUTURE, now_us, covered_us, 0, detail)
+
+
+def beyond_retention(covered_us: int, now_us: int, retention_s: float) -> Lost | None:
+    """Return what has probably expired unread: from covered-until to the start of the history."""
+    history_us = now_us - us(retention_s)
+    if covered_us >= history_us:
+        return None
+    detail = (
+        f"nothing was read for longer than the plan's retention ({format_duration(retention_s)})"
+    )
+    return Lost(RETENTION, covered_us, history_us, None, detail)
+
+
+def retention_left(covered_us: int, now_us: int, retention_s: float) -> float:
+    """Return the seconds until the first unread row expires; negative when some have."""
+    return retention_s - (now_us - covered_us) / SECOND_US
