@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from forwarder.sources.cloudflare_access import filters
+from forwarder.transport.http_settings import clean_url
 from forwarder.transport.secrets import Secret
 from forwarder.transport.settings import PluginSettings, Settings, TlsSettings
 from forwarder.transport.units import Duration
@@ -156,9 +156,11 @@ class AccountConfig(PluginSettings):
         description="budget of the token, shared by everything that uses it; `off` waits only "
         "when Cloudflare says so",
     )
-    proxy: Secret | None = Field(
-        None, description="URL of an HTTP proxy; default: the environment's HTTPS_PROXY"
+    proxy: str | None = Field(
+        None, description="URL of an HTTP proxy; otherwise https_proxy and no_proxy of the process"
     )
+    proxy_username: str | None = Field(None, description="user for the proxy")
+    proxy_password: Secret | None = Field(None, description="password for the proxy")
     tls: TlsSettings = Field(
         default_factory=TlsSettings, description="how the connection to the API is protected"
     )
@@ -183,15 +185,10 @@ class AccountConfig(PluginSettings):
             )
         return given.lower()
 
-    @field_validator("api_url")
+    @field_validator("api_url", "proxy")
     @classmethod
-    def _base_url(cls, given: str) -> str:
-        parts = urlsplit(given)
-        if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"the API's URL looks like {API_URL}")
-        if parts.username or parts.query or parts.fragment:
-            raise ValueError("the API's URL has no user, no query and no fragment")
-        return given.rstrip("/")
+    def _without_user(cls, given: str | None) -> str | None:
+        return None if given is None else clean_url(given)
 
     @model_validator(mode="after")
     def _one_credential(self) -> AccountConfig:

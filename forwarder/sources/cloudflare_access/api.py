@@ -1,0 +1,206 @@
+"""Cloudflare's API for one account: one request at a time out of the budget, rows back.
+
+Never retries and never sleeps but for the budget; the caller does, by the exception's kind.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypeVar
+from urllib.parse import urlencode
+
+from forwarder.core.clock import Clock
+from forwarder.core.errors import ConfigError, NeedsOperatorError
+from forwarder.core.happenings import Report, ignore
+from forwarder.sources.cloudflare_access.account import AccountConfig
+from forwarder.sources.cloudflare_access.budget import Budget, Priority, Turn
+from forwarder.sources.cloudflare_access.envelope import (
+    Answer,
+    Response,
+    read_object,
+    read_rows,
+    read_time_us,
+)
+from forwarder.sources.cloudflare_access.faults import (
+    VERIFY_ACCOUNT_TOKEN,
+    VERIFY_USER_TOKEN,
+    Endpoint,
+    RequestRefusedError,
+    ThrottledError,
+)
+from forwarder.sources.cloudflare_access.happenings import BodyRepaired, RequestMade, TokenBlocked
+from forwarder.transport.http import HttpClient
+from forwarder.transport.http_settings import HttpSettings
+from forwarder.transport.secrets import Secret
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
+_CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 60.0
+_LARGEST_BODY = 64 * 2**20
+
+Params: TypeAlias = Sequence[tuple[str, str]]
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatus:
+    """What Cloudflare says of a token: whose it is and whether it is in force."""
+
+    owner: Literal["account", "user"]
+    status: str
+    expires_on: str = ""
+
+
+class Api:
+    """The API as one account sees it. Connects at the first request, in the running loop."""
+
+    def __init__(
+        self,
+        config: AccountConfig,
+        budget: Budget,
+        clock: Clock,
+        *,
+        user_agent: str = "forwarder",
+        report: Report = ignore,
+        answer_seconds: float = _ANSWER_SECONDS,
+    ) -> None:
+        """Take the account's settings and the budget of its token."""
+        self._config = config
+        self._budget = budget
+        self._clock = clock
+        self._report = report
+        self._client = HttpClient(
+            HttpSettings(
+                url=config.api_url,
+                tls=config.tls,
+                proxy=config.proxy,
+                proxy_username=config.proxy_username,
+                proxy_password=config.proxy_password,
+                connect_timeout=_CONNECT_SECONDS,
+                response_timeout=answer_seconds,
+            ),
+            user_agent,
+        )
+
+    async def get(
+        self,
+        endpoint: Endpoint,
+        params: Params = (),
+        *,
+        priority: Priority = Priority.LIVE,
+        urgency: float = 0.0,
+    ) -> Answer:
+        """Ask for rows; a parameter with several values is given several times.
+
+        Waits for its turn in the budget (see ``Budget.turn``). Raises ``RequestRefusedError`` and
+        other ``NeedsOperatorError`` for what a person must mend, ``ThrottledError`` after a 429
+        (the budget holds everything back by then), ``TransientError`` for the rest.
+        """
+        answer = await self._ask(endpoint, read_rows, params, priority, urgency)
+        if answer.repaired:
+            self._report(
+                BodyRepaired(self._config.label, endpoint.name, len(answer.rows), answer.malformed)
+            )
+        return answer
+
+    async def server_time_us(self) -> int:
+        """Return Cloudflare's clock in microseconds since 1970.
+
+        Any answer of the API tells it, also one that refuses the token: the endpoint that is
+        read next says that better. Raises ``TransientError`` when there is no such answer.
+        """
+        return await self._ask(VERIFY_ACCOUNT_TOKEN, read_time_us)
+
+    async def verify_token(self) -> TokenStatus | None:
+        """Ask whether the token is in force; None for an API key, which cannot be asked about.
+
+        An account's own token is known to the account alone, a user's token to the user alone.
+        Says nothing about permissions. Raises as ``get`` does.
+        """
+        if self._config.api_token is None:
+            return None
+        try:
+            return _status("account", await self._ask(VERIFY_ACCOUNT_TOKEN, read_object))
+        except RequestRefusedError:
+            return _status("user", await self._ask(VERIFY_USER_TOKEN, read_object))
+
+    async def aclose(self) -> None:
+        """Close all connections; idempotent."""
+        await self._client.aclose()
+
+    async def _ask(
+        self,
+        endpoint: Endpoint,
+        read: Callable[[Response, Endpoint, int], _Result],
+        params: Params = (),
+        priority: Priority = Priority.LIVE,
+        urgency: float = 0.0,
+    ) -> _Result:
+        """Make one request in its turn and read its answer; a 429 blocks the budget."""
+        path = endpoint.path.format(account_id=self._config.account_id)
+        url = f"{self._config.api_url}{path}" + (f"?{urlencode(params)}" if params else "")
+        async with self._budget.turn(priority, urgency) as turn:
+            response = await self._send(url, endpoint, turn)
+            self._budget.heed(response.headers)
+            try:
+                return read(response, endpoint, self._clock.now_us())
+            except ThrottledError as error:
+                raise self._throttled(error, endpoint) from error
+
+    def _throttled(self, error: ThrottledError, endpoint: Endpoint) -> ThrottledError:
+        seconds = self._budget.block(error.retry_after)
+        self._report(TokenBlocked(self._config.label, endpoint.name, seconds))
+        return ThrottledError(str(error), retry_after=seconds, hint=error.hint)
+
+    async def _send(self, url: str, endpoint: Endpoint, turn: Turn) -> Response:
+        started = self._clock.monotonic()
+        outcome = "none"
+        try:
+            answer = await self._client.request(
+                "GET", url, headers=_headers(self._config), largest=_LARGEST_BODY
+            )
+            outcome = f"{answer.status // 100}xx"
+        finally:
+            seconds = self._clock.monotonic() - started
+            left = self._budget.left
+            self._report(
+                RequestMade(self._config.label, endpoint.name, outcome, seconds, turn.waited, left)
+            )
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(answer.status, headers, answer.body)
+
+
+def _headers(config: AccountConfig) -> dict[str, str]:
+    """Return the credentials as headers; a secret file that changed is read again for them."""
+    accept = {"Accept": "application/json", "Accept-Encoding": "gzip"}
+    if config.api_token is not None:
+        token = _checked(config.api_token, "api_token")
+        return {**accept, "Authorization": f"Bearer {token}"}
+    if config.api_key is None or config.email is None:
+        raise ConfigError("api_token is missing (or email and api_key)")
+    return {
+        **accept,
+        "X-Auth-Email": config.email,
+        "X-Auth-Key": _checked(config.api_key, "api_key"),
+    }
+
+
+def _checked(secret: Secret, name: str) -> str:
+    """Return a secret that can stand in a header."""
+    text = secret.reveal()
+    if not _TOKEN.fullmatch(text):
+        raise NeedsOperatorError(
+            f"{name} holds characters that none of Cloudflare's has",
+            hint="it is one word: no quotes, no `Bearer` before it, no line break",
+        )
+    return text
+
+
+def _status(owner: Literal["account", "user"], found: Mapping[str, Any]) -> TokenStatus:
+    status, expires_on = found.get("status"), found.get("expires_on")
+    return TokenStatus(
+        owner,
+        status if isinstance(status, str) else "unknown",
+        expires_on if isinstance(expires_on, str) else "",
+    )
