@@ -52,7 +52,6 @@ class Levels:
     streams: Sequence[StreamLevels] = ()
     sinks: Sequence[SinkLevels] = ()
     journal: JournalLevels = JournalLevels()
-    budget_left: Sequence[tuple[str, float]] = ()
     ready: bool = False
 
 
@@ -72,14 +71,6 @@ class LevelsCollector(Collector):
         yield from _streams(levels.streams)
         yield from _sinks(levels.sinks)
         yield from _journal(levels.journal)
-        budget = GaugeMetricFamily(
-            "forwarder_api_budget_left_ratio",
-            "Part of the request budget left.",
-            labels=("account",),
-        )
-        for account, left in levels.budget_left:
-            budget.add_metric((account,), left)
-        yield budget
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Name nothing in advance, so that registering does not ask for a snapshot."""

@@ -6,10 +6,12 @@ sinks) or by a list in the code. Account and sink never meet on one metric.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Info
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+from forwarder.delivery.parcels import AGE_BOUNDS
+from forwarder.observe.ages import CountedHistogram
 
 _LATENESS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
-_LATENCY = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600)
 _REQUEST = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _BATCH = (1, 5, 10, 50, 100, 500, 1000, 5000, 10_000)
 
@@ -75,6 +77,18 @@ class Metrics:
         self.rows_malformed = self._counter(
             rows.format("malformed"), "Rows that could not be read and were kept as text.", _STREAM
         )
+        self.rows_timeless = self._counter(
+            rows.format("timeless"), "Rows without a usable time of their own.", _STREAM
+        )
+        self.rounds = self._counter(
+            "forwarder_rounds_total", "Windows that were read to their end.", _STREAM
+        )
+        self.poll_delay = self._histogram(
+            "forwarder_poll_delay_seconds", "How late polls start.", ("stream",), _REQUEST
+        )
+        self.store_duration = self._histogram(
+            "forwarder_store_duration_seconds", "From an answer to its commit.", (), _REQUEST
+        )
         self.lateness = self._histogram(
             "forwarder_row_lateness_seconds", "How late late rows were.", ("stream",), _LATENESS
         )
@@ -85,11 +99,17 @@ class Metrics:
     def _declare_api(self) -> None:
         self.api_requests = self._counter(
             "forwarder_api_requests_total",
-            "Requests to the API by status; 0 is no answer.",
-            ("account", "status"),
+            "Requests to the API; outcome is 2xx to 5xx, or none without an answer.",
+            ("account", "endpoint", "outcome"),
         )
         self.api_duration = self._histogram(
-            "forwarder_api_request_duration_seconds", "Time to an answer.", ("account",), _REQUEST
+            "forwarder_api_request_duration_seconds", "Time to an answer.", ("endpoint",), _REQUEST
+        )
+        self.api_budget = Gauge(
+            "forwarder_api_budget_left_requests",
+            "Requests that may go at once.",
+            ("account",),
+            registry=self.registry,
         )
         self.api_throttled = self._counter(
             "forwarder_api_throttled_seconds_total",
@@ -117,8 +137,20 @@ class Metrics:
         self.unconfirmed = self._counter(
             events.format("unconfirmed"), "Events sent where nobody acknowledges.", _SINK
         )
-        self.attempts_failed = self._counter(
-            "forwarder_sink_failed_writes_total", "Batches to be sent again.", (*_SINK, "kind")
+        self.retried = self._counter(
+            events.format("retried"), "Events in batches that had been sent before.", _SINK
+        )
+        self.sent_bytes = self._counter(
+            "forwarder_sink_sent_bytes_total", "Bytes of the bodies in answered batches.", _SINK
+        )
+        self.throttled = self._counter(
+            "forwarder_sink_throttled_total", "How often the destination asked for less.", _SINK
+        )
+        self.failed_writes = self._counter(
+            "forwarder_sink_failed_writes_total", "Batches without an answer.", (*_SINK, "kind")
+        )
+        self.failed_opens = self._counter(
+            "forwarder_sink_failed_opens_total", "Failed attempts to connect.", (*_SINK, "kind")
         )
         self.batch_events = self._histogram(
             "forwarder_sink_batch_events", "Events in a batch.", _SINK, _BATCH
@@ -126,11 +158,12 @@ class Metrics:
         self.write_duration = self._histogram(
             "forwarder_sink_write_duration_seconds", "Time of a write.", _SINK, _REQUEST
         )
-        self.latency = self._histogram(
+        self.latency = CountedHistogram(
             "forwarder_sink_latency_seconds",
-            "From the row's own time (event) or first sight (seen) to the acknowledgement.",
+            "To the acknowledgement: from the row's own time (event), from first sight (seen).",
             (*_SINK, "since"),
-            _LATENCY,
+            AGE_BOUNDS,
+            self.registry,
         )
 
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:

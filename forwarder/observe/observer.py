@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from forwarder.core.clock import Clock
 from forwarder.core.happenings import Happening
-from forwarder.observe import of_daemon, of_journal
+from forwarder.observe import of_cloudflare, of_daemon, of_delivery, of_ingest, of_journal
 from forwarder.observe.lines import Level, Line, LogEvent
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.of_plugins import observe_plugin
@@ -15,8 +15,10 @@ from forwarder.observe.output import LogOutput
 from forwarder.observe.repeats import Repeats
 from forwarder.observe.table import Handler
 
+_ROOMS = (of_cloudflare, of_daemon, of_delivery, of_ingest, of_journal)
+
 HANDLERS: Mapping[type[Happening], Handler] = {
-    kind: handler for module in (of_daemon, of_journal) for kind, handler in module.TABLE
+    kind: handler for room in _ROOMS for kind, handler in room.TABLE
 }
 
 
