@@ -29,6 +29,10 @@ _IDLE = 25.0
 """Seconds after which an idle connection is dropped, before balancers do so and break a request."""
 
 
+class AnswerTooLargeError(TransientError):
+    """The answer has more bytes than the caller takes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back: the status, the headers and the whole body."""
@@ -69,12 +73,14 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         seconds: float | None = None,
+        silence: float | None = None,
         largest: int = _LARGEST_ANSWER,
     ) -> Answer:
         """Send one request and return its answer, read to the end.
 
-        ``seconds`` bounds the whole (``response_timeout`` unless given). Raises ``TransientError``
-        for anything that broke on the way and for an answer of more than ``largest`` bytes,
+        ``seconds`` bounds the whole (``response_timeout`` unless given), ``silence`` the seconds
+        without a byte of the answer. Raises ``TransientError`` for anything that broke on the way,
+        ``AnswerTooLargeError`` for an answer of more than ``largest`` bytes and
         ``NeedsOperatorError`` for certificates and proxies that only a person can mend.
         """
         limit = self._settings.response_timeout if seconds is None else seconds
@@ -92,7 +98,7 @@ class HttpClient:
                 server_hostname=self._settings.tls.server_name,
                 proxy=self._settings.proxy or proxy_for(url, self._environ),
                 proxy_headers=proxy_headers if https else None,
-                timeout=self._timeout(limit),
+                timeout=self._timeout(limit, silence or limit),
             ) as response:
                 text = await _read(response, largest)
                 return Answer(response.status, response.headers, text)
@@ -125,9 +131,9 @@ class HttpClient:
             return {}
         return {"Proxy-Authorization": basic(user, password.reveal() if password else "")}
 
-    def _timeout(self, seconds: float) -> aiohttp.ClientTimeout:
+    def _timeout(self, seconds: float, silence: float) -> aiohttp.ClientTimeout:
         connect = min(self._settings.connect_timeout, seconds)
-        return aiohttp.ClientTimeout(total=seconds, sock_connect=connect, sock_read=seconds)
+        return aiohttp.ClientTimeout(total=seconds, sock_connect=connect, sock_read=silence)
 
 
 def basic(user: str, password: str) -> str:
@@ -141,7 +147,8 @@ async def _read(response: aiohttp.ClientResponse, largest: int) -> bytes:
     async for part in response.content.iter_any():
         size += len(part)
         if size > largest:
-            raise TransientError(f"{origin(str(response.url))} sent an answer without end")
+            where = origin(str(response.url))
+            raise AnswerTooLargeError(f"{where} sent an answer of more than {largest} bytes")
         parts.append(part)
     return b"".join(parts)
 

@@ -31,12 +31,12 @@ from forwarder.sources.cloudflare_access.faults import (
     ThrottledError,
 )
 from forwarder.sources.cloudflare_access.happenings import BodyRepaired, RequestMade, TokenBlocked
-from forwarder.transport.http import HttpClient
+from forwarder.transport.http import AnswerTooLargeError, HttpClient
 from forwarder.transport.http_settings import HttpSettings
 from forwarder.transport.secrets import Secret
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
-_CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 60.0
+_CONNECT_SECONDS, _SILENCE_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0
 _LARGEST_BODY = 64 * 2**20
 
 Params: TypeAlias = Sequence[tuple[str, str]]
@@ -95,7 +95,8 @@ class Api:
 
         Waits for its turn in the budget (see ``Budget.turn``). Raises ``RequestRefusedError`` and
         other ``NeedsOperatorError`` for what a person must mend, ``ThrottledError`` after a 429
-        (the budget holds everything back by then), ``TransientError`` for the rest.
+        (the budget holds everything back by then), ``AnswerTooLargeError`` when fewer rows should
+        be asked for, ``TransientError`` for the rest.
         """
         answer = await self._ask(endpoint, read_rows, params, priority, urgency)
         if answer.repaired:
@@ -158,9 +159,16 @@ class Api:
         outcome = "none"
         try:
             answer = await self._client.request(
-                "GET", url, headers=_headers(self._config), largest=_LARGEST_BODY
+                "GET",
+                url,
+                headers=_headers(self._config),
+                silence=_SILENCE_SECONDS,
+                largest=_LARGEST_BODY,
             )
             outcome = f"{answer.status // 100}xx"
+        except AnswerTooLargeError as error:
+            error.hint = "lower page_size"
+            raise
         finally:
             seconds = self._clock.monotonic() - started
             left = self._budget.left

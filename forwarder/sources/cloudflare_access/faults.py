@@ -2,7 +2,6 @@
 
     TransientError
     ├── ThrottledError               the token has used up its quota; the budget knows for how long
-    ├── AnswerTooLargeError          ask for fewer rows
     └── NeedsOperatorError
         └── RequestRefusedError      wrong token, permission, account, parameter; ``about`` says
 
@@ -53,10 +52,6 @@ VERIFY_USER_TOKEN = Endpoint("verify", "/user/tokens/verify", "")
 
 class ThrottledError(TransientError):
     """The quota is used up; ``retry_after`` is how long the budget now holds everything back."""
-
-
-class AnswerTooLargeError(TransientError):
-    """The answer has more bytes than are read at once: ask for fewer rows."""
 
 
 class RequestRefusedError(NeedsOperatorError):
