@@ -26,7 +26,9 @@ _NO_COMMON_GROUND = {
     "RECORD_LAYER_FAILURE",
     "PACKET_LENGTH_TOO_LONG",
 }
+_TURNS_TO_NOTICE = 2
 _FIRST_POLL, _LONGEST_POLL = 0.0002, 0.01
+_CLOSED_AT_ONCE = "if it always closes at once, it may want a client certificate: tls.cert_file"
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 if sys.platform == "linux":
@@ -145,14 +147,17 @@ class Stream(asyncio.Protocol):
     async def settled(self) -> None:
         """Return when all that was written has reached the other side's kernel.
 
-        Raises ``TransientError`` when the connection is lost before or at that moment. There is
-        no event for it, hence the polling; an idle receiver may take 40 ms (delayed ACK).
+        Raises ``TransientError`` when the connection is lost before or at that moment: a socket
+        that was reset holds nothing unacknowledged either, so the loop gets its turn to say so.
+        There is no event for it, hence the polling; an idle receiver may take 40 ms (delayed ACK).
         """
         pause = _FIRST_POLL
         while not self.lost and self.outstanding():
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_POLL)
-        if self.lost:
+        for _ in range(_TURNS_TO_NOTICE):
+            await asyncio.sleep(0)
+        if self.lost or self._raw is None or self._raw.is_closing():
             raise self.loss()
 
     async def finish(self, grace: float) -> bool:
@@ -222,7 +227,8 @@ def explain(endpoint: Endpoint, reason: Exception | None) -> TransientError:
     """Return ``reason`` (None: the other side closed) as the error that says what to do."""
     match reason:
         case None:
-            return TransientError(f"{endpoint} closed the connection")
+            hint = _CLOSED_AT_ONCE if endpoint.tls else ""
+            return TransientError(f"{endpoint} closed the connection", hint=hint)
         case ssl.SSLCertVerificationError():
             return NeedsOperatorError(
                 f"the certificate of {endpoint} is not accepted: {reason.verify_message}",
