@@ -1,0 +1,160 @@
+"""What HEC's answers mean: pure functions over status and body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from forwarder.core.errors import (
+    BatchRefusedError,
+    BatchTooLargeError,
+    ForwarderError,
+    NeedsOperatorError,
+    TransientError,
+)
+from forwarder.sinks.splunk_hec.codes import CODES, Code, Meaning
+from forwarder.transport.http_status import status_error
+
+CLOUD_LIMIT = 5_000_000
+"""Bytes of a body from which Splunk Cloud's complaint about event 0 means that all was too much.
+
+Its limit lies between 5,242,881 and 6,000,000 bytes before compression, and it says code 6.
+"""
+
+
+class ChannelRefusedError(TransientError):
+    """The channel is not accepted; the next attempt must use another."""
+
+
+class AcksDisabledError(NeedsOperatorError):
+    """The token does not have indexer acknowledgement."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How much of a batch HEC took.
+
+    ``accepted`` events from the start are in; the one after them has the fault ``poison`` unless
+    that is empty; the rest was not taken. ``ack_id`` is what to ask for, or None.
+    """
+
+    accepted: int
+    ack_id: int | None = None
+    poison: str = ""
+    ease_off: bool = False
+    acks_fill: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What was sent, as far as the answer depends on it: events and bytes before compression."""
+
+    count: int
+    size: int
+    where: str
+
+
+def judge(status: int, body: bytes, sent: Sent, retry_after: float | None = None) -> Taken:
+    """Return how much of the batch was taken, or raise what the engine must do instead."""
+    said = _parse(body)
+    number = said.get("code")
+    code = CODES.get(number) if isinstance(number, int) else None
+    fits = code is not None and (code.meaning in _GOOD) == (status < 300)  # noqa: PLR2004
+    if code is None or not fits:
+        raise _by_status(status, sent.where, retry_after)
+    if code.meaning is Meaning.POISON:
+        return _poisoned(said, code, sent)
+    if code.meaning not in _GOOD:
+        raise fault(code, sent.where, retry_after)
+    return Taken(
+        sent.count,
+        _ack_id(said),
+        ease_off=code.meaning is not Meaning.DELIVERED,
+        acks_fill=code.meaning is Meaning.ACKS_FILL,
+    )
+
+
+_GOOD = frozenset({Meaning.DELIVERED, Meaning.EASE_OFF, Meaning.ACKS_FILL})
+
+
+def judge_acks(
+    status: int, body: bytes, where: str, retry_after: float | None = None
+) -> Mapping[int, bool]:
+    """Return which ids are acknowledged, out of the answer to a question for them.
+
+    Raises ``TransientError`` or one of its kinds, as ``judge_health`` does: there is no batch.
+    """
+    said = _parse(body)
+    acks = said.get("acks")
+    if status == 200 and isinstance(acks, dict):  # noqa: PLR2004 - the one status with ids
+        return {int(key): value is True for key, value in acks.items() if str(key).isdigit()}
+    number = said.get("code")
+    code = CODES.get(number) if isinstance(number, int) else None
+    if code is None or code.meaning in _GOOD:
+        raise _without_batch(_by_status(status, where, retry_after))
+    raise _without_batch(fault(code, where, retry_after))
+
+
+def judge_health(status: int, body: bytes, where: str, retry_after: float | None = None) -> None:
+    """Raise unless the collector calls itself healthy."""
+    try:
+        judge(status, body, Sent(0, 0, where), retry_after)
+    except ForwarderError as error:
+        raise _without_batch(error) from error
+
+
+def fault(code: Code, where: str, retry_after: float | None = None) -> ForwarderError:
+    """Return the error that a code stands for."""
+    said = f"{where}: {code.text}"
+    match code.meaning:
+        case Meaning.OPERATOR:
+            return NeedsOperatorError(said, retry_after=retry_after, hint=code.hint)
+        case Meaning.NO_ACKS:
+            return AcksDisabledError(
+                said, hint="enable indexer acknowledgement for the token, or set ack: off"
+            )
+        case Meaning.NEW_CHANNEL:
+            return ChannelRefusedError(said)
+        case Meaning.PASSES:
+            return TransientError(said, retry_after=retry_after)
+        case _:
+            return BatchRefusedError(said)
+
+
+def _without_batch(error: ForwarderError) -> TransientError:
+    """Return ``error`` as an outage where no batch was sent that could be refused."""
+    return error if isinstance(error, TransientError) else TransientError(str(error))
+
+
+def _poisoned(said: Mapping[str, Any], code: Code, sent: Sent) -> Taken:
+    index = said.get("invalid-event-number")
+    if not isinstance(index, int) or not 0 <= index < sent.count:
+        raise BatchRefusedError(f"{sent.where}: {code.text}, without saying which event")
+    if index == 0 and sent.size > CLOUD_LIMIT:
+        raise BatchTooLargeError(f"{sent.where}: {code.text}, which means too many bytes")
+    return Taken(index, _ack_id(said) if index else None, poison=code.text)
+
+
+def _ack_id(said: Mapping[str, Any]) -> int | None:
+    ack_id = said.get("ackId")
+    return ack_id if isinstance(ack_id, int) and not isinstance(ack_id, bool) else None
+
+
+def _by_status(status: int, where: str, retry_after: float | None) -> ForwarderError:
+    """Judge what is not HEC's own answer: a balancer, a proxy, a log-in page, a newer code."""
+    return status_error(status, where, retry_after=retry_after) or TransientError(
+        f"{where} answered {status} with something that is not HEC's",
+        hint="check the URL; a log-in page or a load balancer may answer in Splunk's place",
+    )
+
+
+def _parse(body: bytes) -> Mapping[str, Any]:
+    """Return the answer's JSON object, or an empty one for HTML and the like."""
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return {}
+    return said if isinstance(said, dict) else {}

@@ -1,0 +1,206 @@
+"""The Splunk HEC sink."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from forwarder.core.contracts import SinkContext
+from forwarder.core.errors import ForwarderError, NeedsOperatorError, TransientError
+from forwarder.core.model import Batch, BatchLimits, Finding, Rejection, WriteResult
+from forwarder.sinks.splunk_hec.acks import Acks
+from forwarder.sinks.splunk_hec.answers import (
+    AcksDisabledError,
+    ChannelRefusedError,
+    Sent,
+    Taken,
+    judge,
+    judge_acks,
+    judge_health,
+)
+from forwarder.sinks.splunk_hec.channels import Channel, Channels
+from forwarder.sinks.splunk_hec.config import SplunkHecConfig
+from forwarder.sinks.splunk_hec.envelope import Envelopes, Lines, raw_query
+from forwarder.transport.compression import gzipped
+from forwarder.transport.endpoints import Endpoints
+from forwarder.transport.http import Answer, HttpClient
+from forwarder.transport.http_settings import origin
+
+_WAITING = 256
+"""Batches that may wait for acknowledgements: 5,000 events/s at 10 s each need fifty full ones."""
+_GATEWAY = frozenset({502, 504})
+"""What a balancer answers when it cannot reach the node; the next one may be another."""
+_NO_ACKS = "the token has no indexer acknowledgement; the answer 200 counts as delivered"
+
+
+class SplunkHecSink:
+    """Posts batches and, where the token has it, waits for the indexers' word."""
+
+    Config: ClassVar[type[SplunkHecConfig]] = SplunkHecConfig
+    default_format: ClassVar[str] = "cim"
+    summary: ClassVar[str] = "Splunk HTTP Event Collector, with indexer acknowledgement"
+
+    def __init__(self, config: SplunkHecConfig, context: SinkContext) -> None:
+        """Prepare everything that needs no connection."""
+        self._config = config
+        self._clock = context.clock
+        self._client = HttpClient(config, context.user_agent, connections=config.connections + 2)
+        spread = config.balance == "round_robin"
+        self._endpoints = Endpoints(config.addresses, context.clock, spread=spread)
+        self._channels = Channels()
+        self._acks = Acks(
+            self._ask,
+            self._channels,
+            context.clock,
+            interval=config.ack_interval,
+            patience=config.ack_timeout,
+        )
+        raw = config.endpoint == "raw"
+        json = context.media_type == "application/json"
+        self._body: Envelopes | Lines = Lines() if raw else Envelopes(config, json=json)
+        self._path = f"/services/collector/{config.endpoint}{raw_query(config) if raw else ''}"
+        self._probes = Channels()
+        self._gate = asyncio.Semaphore(config.connections)
+        self._troubles = 0
+        self._told = False
+
+    @property
+    def limits(self) -> BatchLimits:
+        """Return many batches in flight when they may wait for acknowledgements."""
+        waits = self._config.ack != "off"
+        patience = self._config.ack_timeout if waits else 0.0
+        return BatchLimits(
+            max_in_flight=_WAITING if waits else self._config.connections,
+            write_timeout=patience + 3 * self._config.response_timeout,
+        )
+
+    async def open(self) -> None:
+        """See that one collector at least is healthy and knows the token."""
+        await self._endpoints.probe(self._probe)
+
+    async def write(self, batch: Batch) -> WriteResult:
+        """Post the batch, and wait for its acknowledgement if there will be one."""
+        offsets = array("q", [event.offset for event in batch.events])
+        body = self._body.encode(batch.events)
+        size = len(body)
+        if self._config.gzip:
+            body = await gzipped(body)
+        troubles = self._troubles
+        if self._gate.locked():
+            batch.release()
+        async with self._gate:
+            if troubles != self._troubles:
+                raise TransientError("not sent: an attempt before it failed")
+            url = self._endpoints.next()
+            channel = self._channels.current(url)
+            taken = await self._post(channel, body, Sent(len(offsets), size, origin(url)))
+        if taken.ack_id is not None and self._config.ack != "off" and batch.events:
+            batch.release()
+        del body
+        return _result(taken, offsets, await self._confirm(channel, taken))
+
+    async def aclose(self) -> None:
+        """Stop asking for acknowledgements and close the connections."""
+        await self._acks.aclose()
+        await self._client.aclose()
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Ask every collector for its health and for the token, and say what is missing."""
+        return [await self._finding(url) for url in self._endpoints.urls]
+
+    async def _post(self, channel: Channel, body: bytes, sent: Sent) -> Taken:
+        """Send one request; trouble lets the address rest, a doubt about the node the channel."""
+        headers = self._headers(channel)
+        if self._config.gzip:
+            headers["Content-Encoding"] = "gzip"
+        doubt = True
+        try:
+            answer = await self._client.request(
+                "POST", f"{channel.url}{self._path}", headers=headers, body=body
+            )
+            doubt = answer.status in _GATEWAY
+            taken = judge(answer.status, answer.body, sent, self._retry_after(answer))
+        except TransientError as error:
+            self._troubles += 1
+            self._endpoints.failed(channel.url)
+            if doubt or isinstance(error, ChannelRefusedError):
+                self._channels.give_up(channel)
+            raise
+        self._endpoints.answered(channel.url)
+        if taken.acks_fill:
+            self._acks.hurry()
+        return taken
+
+    async def _confirm(self, channel: Channel, taken: Taken) -> tuple[str, ...]:
+        """Wait for the acknowledgement; return notes about a delivery that has none."""
+        if self._config.ack == "off" or taken.accepted == 0:
+            return ()
+        if taken.ack_id is not None and await self._acks.acknowledged(channel, taken.ack_id):
+            return ()
+        if self._config.ack == "required":
+            raise AcksDisabledError(
+                f"{origin(channel.url)}: {_NO_ACKS}, and ack is required",
+                hint="enable indexer acknowledgement for the token, or set ack: auto",
+            )
+        told, self._told = self._told, True
+        return () if told else (f"acks_disabled: {_NO_ACKS}",)
+
+    async def _ask(self, channel: Channel, ids: Sequence[int]) -> Mapping[int, bool]:
+        answer = await self._client.request(
+            "POST",
+            f"{channel.url}/services/collector/ack?channel={channel.id}",
+            headers=self._headers(channel),
+            body=b'{"acks":[%b]}' % ",".join(map(str, ids)).encode(),
+        )
+        where = origin(channel.url)
+        return judge_acks(answer.status, answer.body, where, self._retry_after(answer))
+
+    async def _probe(self, url: str) -> None:
+        """Ask for the health, which needs no token, and for an acknowledgement, which does."""
+        health = await self._client.request("GET", f"{url}/services/collector/health")
+        judge_health(health.status, health.body, origin(url), self._retry_after(health))
+        try:
+            await self._ask(self._probes.current(url), [0])
+        except AcksDisabledError:
+            if self._config.ack == "required":
+                raise
+
+    async def _finding(self, url: str) -> Finding:
+        subject = origin(url)
+        try:
+            await self._probe(url)
+        except TransientError as error:
+            return Finding("fault", subject, str(error), error.hint)
+        except ForwarderError as error:
+            return Finding("fault", subject, str(error))
+        return Finding("ok", subject, "the collector is healthy and knows the token")
+
+    def _headers(self, channel: Channel) -> dict[str, str]:
+        """Return what every request carries; a token without acknowledgement needs no channel."""
+        token = self._config.token.reveal()
+        if not token.isascii() or not token.isprintable():
+            raise NeedsOperatorError(
+                "the HEC token has characters that no token has",
+                hint="check the token for quotes and line ends",
+            )
+        return {
+            "Authorization": f"Splunk {token}",
+            "X-Splunk-Request-Channel": channel.id,
+            "Content-Type": "application/json",
+        }
+
+    def _retry_after(self, answer: Answer) -> float | None:
+        return answer.retry_after(self._clock.now_us())
+
+
+def _result(taken: Taken, offsets: Sequence[int], notes: Sequence[str]) -> WriteResult:
+    """Return what became of a batch with these offsets."""
+    if not taken.poison:
+        return WriteResult(slow_down=taken.ease_off, notes=notes)
+    return WriteResult(
+        rejected=(Rejection(offsets[taken.accepted], taken.poison),),
+        deferred=frozenset(offsets[taken.accepted + 1 :]),
+        notes=notes,
+    )
