@@ -87,8 +87,8 @@ class Budget:
         now = self._clock.monotonic()
         if retry_after is None and not self._ledger.blocked_for(now):
             repeated = now < self._quiet_from + _MOST_BLOCK
-            self._unexplained = self._unexplained + 1 if repeated else 0
-            retry_after = min(_MOST_BLOCK, _FIRST_BLOCK * 2.0**self._unexplained)
+            self._unexplained = self._unexplained + 1 if repeated else 1
+            retry_after = min(_MOST_BLOCK, _FIRST_BLOCK * 2.0 ** (self._unexplained - 1))
         self._ledger.block(max(1.0, retry_after or 0.0), now)
         self._quiet_from = now + self._ledger.blocked_for(now)
         self._wake()
