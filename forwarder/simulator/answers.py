@@ -65,7 +65,7 @@ def read_page(feed: Feed, query: Query) -> Page:
     window = feed.window(query.since_us, query.until_us, inclusive_since=query.inclusive_since)
     places = window if query.direction == "asc" else window[::-1]
     start, stop = (query.page - 1) * query.size, query.page * query.size
-    if not query.tests and query.idps is None:
+    if not query.tests and (query.idps is None or feed.store.known_tags <= query.idps):
         numbers = tuple(map(feed.store.at, places[start:stop]))
         return Page(numbers, query.page, query.size, len(places))
     fitting = _fitting(feed, query, places)

@@ -23,6 +23,7 @@ class RowStore:
         self.bodies: list[bytes] = []
         self.tags: list[str] = []
         """One text an instance to select by without reading the row: the provider of a SCIM row."""
+        self.known_tags: set[str] = set()
         self._times = array("q")
         self._ordered_times = array("q")
         self._order = array("Q")
@@ -56,6 +57,7 @@ class RowStore:
         # A copy fits its bytes; what orjson returns keeps some 4 KiB allocated around a small row.
         self.bodies.append(bytes(memoryview(body)))
         self.tags.append(tag)
+        self.known_tags.add(tag)
         self._times.append(time_us)
         if visible_at is None:
             self._insert(number)

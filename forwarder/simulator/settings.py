@@ -58,7 +58,3 @@ class SimulatorSettings:
     whole_second_since: bool = False
     require_idp_id: bool = True
     refuse_unknown_idp: bool = True
-
-    def rate_of(self, stream: str) -> float:
-        """Return the generated rows a second of one stream."""
-        return self.rate if stream == ACCESS_REQUESTS else self.scim_rate

@@ -57,6 +57,7 @@ class Simulator:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Listen, and return the base URL; port 0 takes any free one."""
+        self._cloud.closing.clear()
         self._cloud.advance()
         app = build_app(self._cloud)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)

@@ -158,6 +158,7 @@ EMAIL_TESTS: dict[tuple[str | None, str | None], Callable[[str | None, str], boo
     (None, "true"): lambda email, text: email == text,
     ("eq", None): lambda email, text: email == text,
     ("neq", None): lambda email, text: email != text,
+    ("neq", "true"): lambda email, text: email != text,
     ("eq", "false"): lambda email, text: email == text,
 }
 

@@ -56,6 +56,18 @@ def test_rows_state_the_time_at_which_they_lie(seed: int, account: str, second: 
         assert time_us // 1_000_000 == second
 
 
+@given(SEEDS, ACCOUNTS, SECONDS)
+def test_a_seconds_rows_are_in_the_order_of_time(seed: int, account: str, second: int) -> None:
+    company = found_company(seed, account)
+
+    for rows in (
+        login_rows(company, seed, account, second, 20),
+        provisioning_rows(company, ["idp"], seed, account, second, 20),
+    ):
+        times = [time_us for time_us, _ in rows]
+        assert times == sorted(times)
+
+
 def test_other_seeds_and_accounts_have_other_traffic() -> None:
     drawn = [
         login_rows(found_company(seed, account), seed, account, SECOND, 20)
