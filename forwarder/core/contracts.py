@@ -7,7 +7,7 @@ model, a subclass of ``forwarder.transport.settings.PluginSettings``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, ClassVar, Protocol, TypeAlias
@@ -24,6 +24,7 @@ from forwarder.core.model import (
     Window,
     WriteResult,
 )
+from forwarder.core.schema import Normaliser
 
 
 class Purpose(IntEnum):
@@ -78,6 +79,63 @@ class Source(Protocol):
 
     async def server_time_us(self) -> int:
         """Ask for the other side's clock; called before the first round of a process."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What the runtime gives a source beside its settings; ``shared`` is what ``share`` made."""
+
+    clock: Clock
+    shared: Any
+    user_agent: str = "forwarder"
+    report: Report = ignore
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """A stream to read and how.
+
+    ``settings`` has ``poll_interval``, ``start_from``, ``overlap`` (seconds) and ``reconcile``
+    (ages in seconds).
+    """
+
+    source: Source
+    settings: Any
+
+
+class Shared(Protocol):
+    """What the accounts of one process share (budgets of tokens)."""
+
+    def snapshot(self) -> Any:
+        """Return a JSON value for the next process; the runtime keeps it every few seconds."""
+        ...
+
+
+class SourcePlugin(Protocol):
+    """The class an entry point of ``forwarder.sources`` names; one object an account.
+
+    ``Config`` also has ``account_id``, ``label`` and ``retention`` (seconds).
+    """
+
+    Config: ClassVar[type[Any]]
+    summary: ClassVar[str]
+    normalisers: ClassVar[Mapping[str, Normaliser]]
+
+    def __call__(self, config: Any, context: SourceContext) -> SourcePlugin:
+        """Make the source of one account; does no I/O."""
+        ...
+
+    def share(self, clock: Clock, remembered: Any | None) -> Shared:
+        """Make what all accounts share; ``remembered`` is an earlier ``snapshot()`` or None."""
+        ...
+
+    def streams(self) -> Mapping[str, StreamPlan]:
+        """Return the streams that the settings switch on."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections; idempotent."""
         ...
 
 

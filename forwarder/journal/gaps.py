@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from forwarder.core.identity import Identifier, canonical
-from forwarder.core.model import FORWARDER_STREAM, Lost, Record
-from forwarder.core.timestamps import format_us
+from forwarder.core.model import FORWARDER_STREAM, Lost, Record, StreamKey
+from forwarder.core.own_events import Own, own_row
 from forwarder.journal.happenings import GapClosed, GapOpened
 from forwarder.journal.pages import Place, insert_page
 from forwarder.journal.streams import stream_id
@@ -46,11 +46,6 @@ class Scope:
         """Return the key of the ledger: ``account/stream`` or ``sink:NAME``."""
         return f"sink:{self.sink}" if self.sink else f"{self.account_id}/{self.stream}"
 
-    def names(self) -> dict[str, str]:
-        """Return the parts that are set, for an event."""
-        given = {"account_id": self.account_id, "stream": self.stream, "sink": self.sink}
-        return {key: value for key, value in given.items() if value}
-
 
 def note_loss(
     connection: sqlite3.Connection, scope: Scope, lost: Lost, now_us: int
@@ -81,7 +76,7 @@ def note_loss(
             now_us,
         ),
     )
-    _tell(connection, "gap_opened", scope, lost, now_us)
+    _tell(connection, Own.GAP_OPENED, scope, lost, now_us)
     return GapOpened(str(scope), lost.reason, lost.since_us, lost.until_us, lost.rows, lost.detail)
 
 
@@ -97,7 +92,11 @@ def close_gaps(
     ).fetchall()
     for reason, since_us, until_us, rows, detail in closed:
         _tell(
-            connection, "gap_closed", scope, Lost(reason, since_us, until_us, rows, detail), now_us
+            connection,
+            Own.GAP_CLOSED,
+            scope,
+            Lost(reason, since_us, until_us, rows, detail),
+            now_us,
         )
     return [GapClosed(str(scope), row[0], row[3]) for row in closed]
 
@@ -112,18 +111,19 @@ def list_gaps(connection: sqlite3.Connection) -> list[Gap]:
 
 
 def _tell(
-    connection: sqlite3.Connection, event: str, scope: Scope, lost: Lost, now_us: int
+    connection: sqlite3.Connection, event: Own, scope: Scope, lost: Lost, now_us: int
 ) -> None:
-    row: dict[str, Any] = {
-        "event": event,
-        "time": format_us(now_us),
-        **scope.names(),
-        "reason": lost.reason,
-        "from": format_us(lost.since_us),
-        "to": format_us(lost.until_us),
-        "rows": lost.rows,
-        "detail": lost.detail,
-    }
+    row = own_row(
+        event,
+        now_us,
+        stream=StreamKey(scope.account_id, scope.stream) if scope.stream else None,
+        sink=scope.sink,
+        reason=lost.reason,
+        since_us=lost.since_us,
+        until_us=lost.until_us,
+        rows=lost.rows,
+        detail=lost.detail,
+    )
     append_own(connection, scope.account_id, [row], now_us)
 
 

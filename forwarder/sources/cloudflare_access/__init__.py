@@ -1,1 +1,5 @@
-"""Cloudflare Access: its two log endpoints, their errors, their budget and their rows."""
+"""Cloudflare Access' two logs; the plugin that ``forwarder.sources`` names."""
+
+from forwarder.sources.cloudflare_access.plugin import CloudflareAccess
+
+__all__ = ["CloudflareAccess"]

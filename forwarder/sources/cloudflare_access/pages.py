@@ -1,0 +1,87 @@
+"""An answer's rows become a page: raw bytes, times, identities, key sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import orjson
+
+from forwarder.core.identity import Identifier, canonical
+from forwarder.core.model import Lost, Page, Record
+from forwarder.core.timestamps import parse_us
+from forwarder.sources.cloudflare_access.envelope import Answer
+from forwarder.sources.cloudflare_access.walk import Seen
+
+Row = Mapping[str, Any]
+
+
+class PageMaker:
+    """Turns answers of one stream of one account into pages.
+
+    ``time_key`` names the row's time. ``mask`` returns a row without its secrets (the row itself
+    when it has none); it is applied after the identity is taken.
+    """
+
+    def __init__(
+        self,
+        account_id: str,
+        stream: str,
+        time_key: str,
+        mask: Callable[[Row], Row] | None = None,
+    ) -> None:
+        """Hold nothing of a page; only key sets are shared between pages."""
+        self._identifier = Identifier(account_id, stream)
+        self._time_key = time_key
+        self._mask = mask
+        self._key_sets: dict[tuple[str, ...], frozenset[str]] = {}
+
+    def records(self, rows: Sequence[Row]) -> list[Record]:
+        """Return one record a row, in the order of the answer."""
+        key, mask, key_sets = self._time_key, self._mask, self._key_sets
+        texts = [canonical(row) for row in rows]
+        masked = rows if mask is None else [mask(row) for row in rows]
+        for keys in {tuple(row) for row in rows} - key_sets.keys():
+            key_sets[keys] = frozenset(keys)
+        return list(
+            map(
+                Record,
+                map(orjson.dumps, masked),
+                [parse_us(row.get(key)) for row in rows],
+                self._identifier.identities(texts),
+                [key_sets[tuple(row)] for row in rows],
+            )
+        )
+
+    def page(
+        self,
+        answer: Answer,
+        records: Sequence[Record],
+        position: Any | None,
+        lost: Sequence[Lost] = (),
+    ) -> Page:
+        """Return the page; the rows stay at hand only for ``project``."""
+        return Page(
+            records=records,
+            position=position,
+            server_time_us=answer.server_time_us,
+            project=lambda index, keys: self._project(answer.rows, index, keys),
+            lost=tuple(lost),
+            malformed=answer.malformed,
+        )
+
+    def _project(self, rows: Sequence[Row], index: int, keys: frozenset[str]) -> bytes:
+        """Return the identity of a row when rows carried only ``keys``; twins stay twins."""
+        row = rows[index]
+        copy = sum(1 for other in rows[:index] if other == row)
+        return self._identifier.identity(canonical({k: row[k] for k in keys if k in row}), copy)
+
+
+def seen(records: Sequence[Record], asked: int, per_page: int | None) -> Seen:
+    """Return what the walk looks at."""
+    return Seen(
+        [record.time_us for record in records],
+        [record.identity for record in records],
+        asked,
+        per_page,
+    )

@@ -1,0 +1,67 @@
+"""The source plugin: the streams of one account, what normalises them, what they share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from forwarder.core.clock import Clock
+from forwarder.core.contracts import SourceContext, StreamPlan
+from forwarder.core.schema import Normaliser
+from forwarder.sources.cloudflare_access import access_requests, scim_updates
+from forwarder.sources.cloudflare_access.account import AccountConfig
+from forwarder.sources.cloudflare_access.api import Api
+from forwarder.sources.cloudflare_access.budgets import Budgets
+from forwarder.sources.cloudflare_access.normalise_login import LOGINS
+from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES
+
+
+class CloudflareAccess:
+    """One account. Makes no connection before the first request."""
+
+    Config: ClassVar[type[AccountConfig]] = AccountConfig
+    summary: ClassVar[str] = "Cloudflare Access: logins and SCIM provisioning of one account"
+    normalisers: ClassVar[Mapping[str, Normaliser]] = {
+        access_requests.STREAM: LOGINS,
+        scim_updates.STREAM: SCIM_UPDATES,
+    }
+
+    def __init__(self, config: AccountConfig, context: SourceContext) -> None:
+        """Take the account's settings; ``context.shared`` is what ``share`` made."""
+        budgets: Budgets = context.shared
+        self._config = config
+        self._context = context
+        self.api = Api(
+            config,
+            budgets.of(config),
+            context.clock,
+            user_agent=context.user_agent,
+            report=context.report,
+        )
+
+    @classmethod
+    def share(cls, clock: Clock, remembered: Any | None) -> Budgets:
+        """Make what all accounts of a process share: one budget a token.
+
+        ``remembered`` is what ``snapshot()`` of an earlier process gave, or None.
+        """
+        return Budgets(clock, remembered)
+
+    def streams(self) -> dict[str, StreamPlan]:
+        """Return the streams that the settings switch on."""
+        plans: dict[str, StreamPlan] = {}
+        config, context = self._config, self._context
+        logins, scim = config.streams.access_requests, config.streams.scim_updates
+        if logins is not None:
+            source = access_requests.AccessRequests(self.api, config, logins)
+            plans[access_requests.STREAM] = StreamPlan(source, logins)
+        if scim is not None:
+            updates = scim_updates.ScimUpdates(
+                self.api, config, scim, context.clock, context.report
+            )
+            plans[scim_updates.STREAM] = StreamPlan(updates, scim)
+        return plans
+
+    async def aclose(self) -> None:
+        """Close all connections; idempotent."""
+        await self.api.aclose()
