@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from forwarder.core.model import FORWARDER_STREAM, StreamKey
+from forwarder.core.model import StreamKey
 from forwarder.core.schema import (
     FAILURE,
     MALFORMED_KEY,
@@ -96,12 +96,10 @@ def normalise_own(row: Mapping[str, Any], origin: Origin, id: str, time_us: int)
     counted = rows if isinstance(rows, int) and not isinstance(rows, bool) else None
     malformed = MALFORMED_KEY in row
     return OwnEvent(
-        **{
-            **origin._asdict(),
-            "stream": FORWARDER_STREAM,
-            "account_id": texts["account_id"] or origin.account_id,
-            "account": texts["account"] or origin.account,
-        },
+        origin._replace(
+            account_id=texts["account_id"] or origin.account_id,
+            account=texts["account"] or origin.account,
+        ),
         id=id,
         time_us=time_us,
         row=row,

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from forwarder.core.model import StoredPage
-from forwarder.core.timestamps import format_us
 
 SUCCESS = "success"
 FAILURE = "failure"
@@ -54,18 +53,16 @@ CONNECTIONS: Mapping[str, str] = {
 class Origin(NamedTuple):
     """What all rows of one page share.
 
-    ``account`` is the account's label, ``seen_us`` when the page was first seen, ``received_at``
-    the same in RFC 3339 and ``received_ms`` in milliseconds. ``plain`` says that no text of the
-    page needs escaping or cleaning in any format (see ``is_plain``); False says nothing.
+    ``account`` is the account's label, ``seen_us`` when the page was first seen. ``plain`` says
+    that no text in its rows needs escaping or cleaning in any format (see ``is_plain``); False
+    says nothing.
     """
 
     account_id: str
     account: str
     stream: str
     seen_us: int
-    received_at: str
-    received_ms: str
-    plain: bool
+    plain: bool = False
 
 
 class Login(NamedTuple):
@@ -81,13 +78,7 @@ class Login(NamedTuple):
     None where a text might need escaping or cutting.
     """
 
-    account_id: str
-    account: str
-    stream: str
-    seen_us: int
-    received_at: str
-    received_ms: str
-    plain: bool
+    origin: Origin
     id: str
     time_us: int
     row: Mapping[str, Any]
@@ -100,11 +91,11 @@ class Login(NamedTuple):
     shape: tuple[Any, ...] | None
     host: str
     path: str
+    country: str
     created_at: str
+    ip_address: str
     user_email: str
     user_id: str
-    ip_address: str
-    country: str
     app_domain: str
     app_name: str
     app_uid: str
@@ -140,13 +131,7 @@ class Provisioning(NamedTuple):
     the one in ``row``.
     """
 
-    account_id: str
-    account: str
-    stream: str
-    seen_us: int
-    received_at: str
-    received_ms: str
-    plain: bool
+    origin: Origin
     id: str
     time_us: int
     row: Mapping[str, Any]
@@ -186,13 +171,7 @@ class OwnEvent(NamedTuple):
     ``until`` are RFC 3339, ``rows`` is None when nobody knows.
     """
 
-    account_id: str
-    account: str
-    stream: str
-    seen_us: int
-    received_at: str
-    received_ms: str
-    plain: bool
+    origin: Origin
     id: str
     time_us: int
     row: Mapping[str, Any]
@@ -233,15 +212,8 @@ class Normaliser(NamedTuple):
 
 def origin_of(page: StoredPage, account: str) -> Origin:
     """Return what the rows of ``page`` share; ``account`` is the label of its account."""
-    return Origin(
-        page.account_id,
-        account,
-        page.stream,
-        page.seen_us,
-        format_us(page.seen_us),
-        str(page.seen_us // 1000),
-        _plain_body(page.body) and is_plain(account) and is_plain(page.account_id),
-    )
+    plain = _is_plain_body(page.body)
+    return Origin(page.account_id, account, page.stream, page.seen_us, plain)
 
 
 def is_plain(text: str) -> bool:
@@ -258,7 +230,7 @@ def is_plain(text: str) -> bool:
     )
 
 
-def _plain_body(body: bytes) -> bool:
+def _is_plain_body(body: bytes) -> bool:
     r"""Say whether each text of a JSON document is plain, quickly and without a false yes.
 
     JSON writes quotes, control characters and ``\`` with a ``\``; so none of those is in any text
