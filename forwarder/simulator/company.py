@@ -9,6 +9,7 @@ from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
 from forwarder.simulator import vocabulary
+from forwarder.simulator.draws import seeded
 
 PEOPLE = 120
 LETTERS = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "'": None, " ": None})
@@ -75,7 +76,7 @@ class Company:
 
 def found_company(seed: int, account: str) -> Company:
     """Return the company that owns `account`; the same for the same arguments, always."""
-    draw = Random(f"{seed}/{account}/company")  # noqa: S311 - traffic, not cryptography
+    draw = seeded(seed, account, "company")
     name = draw.choice(vocabulary.COMPANIES)
     domain = f"{name.lower()}-{account[:4].lower()}.example.com"
     providers = _identity_providers(domain)

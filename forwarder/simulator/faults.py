@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from random import Random
 from typing import Any, Literal, get_args
+
+from forwarder.simulator.draws import seeded
 
 Replacing = Literal["throttled", "html", "error", "unsuccessful", "body", "redirect"]
 """Answered before the request is looked at: 429; an HTML page; an error envelope; a 200 with
@@ -38,7 +39,8 @@ Shaping = Literal["repeat_page", "shuffle_keys"]
 Rewriting = Literal["expire", "new_key", "amend", "burst", "unreadable"]
 """The stored rows change for good just before an answer: rows older than `seconds` are gone;
 every row gains `key`; the `count` rows shown last get `key` set to `value`; `count` rows appear
-within this second; `count` rows appear that orjson refuses (`value`: see `unreadable`)."""
+within this second; `count` rows appear that orjson refuses (`value`: `lone_surrogate`,
+`bad_utf8`, `huge_number` or `deep`)."""
 
 Delaying = Literal["slow"]
 """The answer comes after `seconds`."""
@@ -100,8 +102,8 @@ class Fault(_Aim):
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            message = f"no fault is called {self.kind!r}; there are {', '.join(sorted(KINDS))}"
-            raise ValueError(message)
+            known = ", ".join(sorted(KINDS))
+            raise ValueError(f"no fault is called {self.kind!r}; there are {known}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +139,7 @@ class FaultScript:
 
     def __init__(self, *faults: Fault, seed: int = 0) -> None:
         self._entries = [_Entry(fault) for fault in faults]
-        self._draw = Random(seed)  # noqa: S311 - traffic, not cryptography
+        self._draw = seeded(seed, "faults")
 
     def add(self, *faults: Fault) -> None:
         """Put faults in force, after those there are."""

@@ -90,7 +90,13 @@ class Feed:
         """Replace an instance by one with other values, from the next answer on; return its number.
 
         For a client that is another row: the oracle counts both versions if both were shown.
+
+        Raises:
+            ValueError: the instance has been replaced already.
+
         """
+        if self.store.is_hidden(number):
+            raise ValueError(f"instance {number} has been replaced; amend its newest version")
         row = read_row(self.store.bodies[number])
         self.store.hide(number)
         return self.add({**row, **changes})

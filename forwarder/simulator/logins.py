@@ -13,6 +13,7 @@ from typing import Any
 
 from forwarder.simulator import vocabulary
 from forwarder.simulator.company import Company, Person, stable_id
+from forwarder.simulator.draws import seeded, whole_number
 from forwarder.simulator.moments import format_moment
 
 SERVICE_SHARE = 0.12
@@ -36,16 +37,10 @@ def login_rows(
 
     Depends on nothing but the arguments. `rate` is the average number of rows a second.
     """
-    draw = Random(f"{seed}/{account}/logins/{second}")  # noqa: S311 - traffic, not cryptography
-    logins = draws_of(draw, rate / ROWS_PER_LOGIN)
+    draw = seeded(seed, account, "logins", second)
+    logins = whole_number(draw, rate / ROWS_PER_LOGIN)
     rows = [row for _ in range(logins) for row in _login(company, draw, second)]
     return sorted(rows, key=_time_of)
-
-
-def draws_of(draw: Random, expected: float) -> int:
-    """Return a whole number whose average is `expected`."""
-    whole = int(expected)
-    return whole + (draw.random() < expected - whole)
 
 
 def moment_in(draw: Random, second: int) -> tuple[int, str]:

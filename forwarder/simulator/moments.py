@@ -18,8 +18,7 @@ def parse_moment(text: str) -> int:
     """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None or "T" not in text.upper():
-        message = f"{text!r} is not an RFC 3339 date-time"
-        raise ValueError(message)
+        raise ValueError(f"{text!r} is not an RFC 3339 date-time")
     try:
         return (moment - _EPOCH) // _MICROSECOND
     except OverflowError as error:

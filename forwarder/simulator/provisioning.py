@@ -15,7 +15,8 @@ import orjson
 
 from forwarder.simulator import vocabulary
 from forwarder.simulator.company import Company, Person, stable_id
-from forwarder.simulator.logins import TimedRow, draws_of, moment_in
+from forwarder.simulator.draws import seeded, whole_number
+from forwarder.simulator.logins import TimedRow, moment_in
 
 GROUP_SHARE = 0.3
 FAILURE_SHARE = 0.08
@@ -38,8 +39,8 @@ def provisioning_rows(
     """
     if not idp_ids:
         return []
-    draw = Random(f"{seed}/{account}/scim/{second}")  # noqa: S311 - traffic, not cryptography
-    rows = [_update(company, idp_ids, draw, second) for _ in range(draws_of(draw, rate))]
+    draw = seeded(seed, account, "scim", second)
+    rows = [_update(company, idp_ids, draw, second) for _ in range(whole_number(draw, rate))]
     return sorted(rows, key=lambda row: row[0])
 
 

@@ -10,7 +10,7 @@ from forwarder.simulator.limits import RatePolicy
 from forwarder.simulator.names import ACCESS_REQUESTS, IDENTITY_PROVIDERS, SCIM_UPDATES
 
 DEFAULT_ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
-DEFAULT_TOKEN = "simulated-token"  # noqa: S105 - opens nothing but a simulator
+DEFAULT_TOKEN = "simulated-token"  # noqa: S105 - opens nothing else  # nosec B105
 DOCUMENTED_POLICY = RatePolicy()
 ALL_PERMISSIONS = frozenset({ACCESS_REQUESTS, SCIM_UPDATES, IDENTITY_PROVIDERS})
 

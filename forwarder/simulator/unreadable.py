@@ -28,8 +28,8 @@ def unreadable_row(variant: str, row: dict[str, Any]) -> bytes:
 
     """
     if variant not in VARIANTS:
-        message = f"no unreadable value is called {variant!r}; there are {', '.join(VARIANTS)}"
-        raise ValueError(message)
+        known = ", ".join(VARIANTS)
+        raise ValueError(f"no unreadable value is called {variant!r}; there are {known}")
     return orjson.dumps(row)[:-1] + b',"purpose":' + VARIANTS[variant] + b"}"
 
 

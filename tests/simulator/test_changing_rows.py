@@ -54,6 +54,8 @@ class TestRowsThatChange:
         amended_again = simulator.amend(DEFAULT_ACCOUNT, ACCESS_REQUESTS, LAST, {"n": -2})
         answers.append(await reader.read(ACCESS_REQUESTS, ASCENDING))
 
+        with pytest.raises(ValueError, match="newest version"):
+            simulator.amend(DEFAULT_ACCOUNT, ACCESS_REQUESTS, LAST, {"n": -3})
         assert amended_again > LAST
         assert [len(answer.rows) for answer in answers] == [LAST] * 4
 
