@@ -134,11 +134,7 @@ def _waiting(happening: SinkWaiting, _: Metrics) -> Line:
 
 @TABLE.on(SinkRecovered)
 def _recovered(happening: SinkRecovered, _: Metrics) -> Line:
-    fields = {
-        "sink": happening.sink,
-        "after_seconds": round(happening.seconds, 1),
-        "attempts": happening.attempts,
-    }
+    fields = {"sink": happening.sink, "after_seconds": round(happening.seconds, 1)}
     return Line(Level.INFO, LogEvent.SINK_RECOVERED, fields)
 
 

@@ -1,0 +1,87 @@
+"""The control socket: how commands reach a running daemon, as JSON over a Unix socket.
+
+It lies in the state folder (0700) with mode 0600, so whoever may write the journal may use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+from aiohttp import web
+
+from forwarder.admin.contract import Command
+from forwarder.admin.names import SOCKET_NAME
+from forwarder.admin.server import as_json
+from forwarder.core.errors import ConfigError, ForwarderError, StateError
+
+_LONGEST_PATH = 100
+_LARGEST = 1_000_000
+
+
+class ControlSocket:
+    """Serves named commands to processes of the same user."""
+
+    def __init__(self, state_dir: Path, commands: Mapping[str, Command]) -> None:
+        """Serve ``commands``; nothing listens before ``start``."""
+        self._path = state_dir / SOCKET_NAME
+        self._commands = commands
+        self._runner: web.AppRunner | None = None
+
+    async def start(self) -> None:
+        """Listen, in the place of a socket that a killed process left behind.
+
+        The caller holds the state folder's lock, so nobody else can be listening.
+        """
+        if len(os.fsencode(self._path)) > _LONGEST_PATH:
+            raise StateError(
+                f"the path {self._path} is too long for a socket; choose a shorter state_dir"
+            )
+        app = web.Application(client_max_size=_LARGEST)
+        app.router.add_post("/{command}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        self._path.unlink(missing_ok=True)
+        site = web.UnixSite(self._runner, str(self._path))
+        try:
+            await site.start()
+        except OSError as error:
+            raise StateError(f"{self._path} cannot be listened on: {error.strerror}") from error
+        self._path.chmod(0o600)
+
+    async def aclose(self) -> None:
+        """Stop listening and remove the socket; idempotent."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+
+    async def _handle(self, request: web.Request) -> web.Response:
+        name = request.match_info["command"]
+        command = self._commands.get(name)
+        if command is None:
+            return _refusal(404, f"this daemon knows no command {name!r}; is it an older version?")
+        try:
+            given = orjson.loads(await request.read() or b"{}")
+        except orjson.JSONDecodeError:
+            return _refusal(400, "the request is no JSON")
+        return await _carry_out(command, given)
+
+
+async def _carry_out(command: Command, given: Any) -> web.Response:
+    if not isinstance(given, dict):
+        return _refusal(400, "the request must be a JSON object")
+    try:
+        return as_json(await command(given))
+    except ConfigError as error:
+        return _refusal(422, *(str(fault) for fault in error.faults))
+    except ForwarderError as error:
+        return _refusal(409, str(error))
+
+
+def _refusal(status: int, *errors: str) -> web.Response:
+    return as_json({"errors": errors}, status)
