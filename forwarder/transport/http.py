@@ -9,6 +9,7 @@ with ``forwarder.transport.http_status`` where the status alone tells it.
 
 from __future__ import annotations
 
+import io
 import os
 from base64 import b64encode
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from forwarder.transport.retry_after import parse_retry_after
 from forwarder.transport.tls import Tls
 
 _LARGEST_ANSWER = 4 * 2**20
+_AT_ONCE = 2**20
 _IDLE = 25.0
 """Seconds after which an idle connection is dropped, before balancers do so and break a request."""
 
@@ -91,7 +93,7 @@ class HttpClient:
             async with session.request(
                 method,
                 url,
-                data=body,
+                data=_payload(body),
                 headers={**(headers or {}), **({} if https else proxy_headers)},
                 allow_redirects=False,
                 ssl=self._tls.context() if https else True,
@@ -134,6 +136,11 @@ class HttpClient:
     def _timeout(self, seconds: float, silence: float) -> aiohttp.ClientTimeout:
         connect = min(self._settings.connect_timeout, seconds)
         return aiohttp.ClientTimeout(total=seconds, sock_connect=connect, sock_read=silence)
+
+
+def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+    """Let the client send a large body in parts, instead of all at one turn of the loop."""
+    return io.BytesIO(body) if body and len(body) > _AT_ONCE else body
 
 
 def basic(user: str, password: str) -> str:
