@@ -34,7 +34,7 @@ class IdentityProvider:
                 "scim_base_url": f"https://scim.example.com/{self.id}/v2",
                 "seat_deprovision": True,
                 "user_deprovision": True,
-                "secret": "**********",
+                "secret": "*" * 10,
             }
         return shown
 
