@@ -22,12 +22,13 @@ from forwarder.sources.cloudflare_access.faults import (
     described,
     error_for,
 )
-from forwarder.sources.cloudflare_access.salvage import is_clean, salvage
+from forwarder.sources.cloudflare_access.salvage import Salvaged, is_clean, salvage
 from forwarder.transport.retry_after import parse_retry_after
 
 _SUCCEEDED = range(200, 300)
 _RAY = re.compile(r"[0-9A-Za-z-]{1,40}")
 _MOST_CODES = 10
+_NOTHING = Salvaged({}, None, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def read_rows(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
     ``now_us`` is the local clock, which matters only for a ``Retry-After`` that is a date. Raises
     ``RequestRefusedError``, ``ThrottledError`` or ``TransientError``.
     """
-    envelope, rows, malformed = _opened(response)
+    (envelope, rows, malformed), repaired = _opened(response)
     if not _granted(response, envelope) or rows is None:
         raise error_for(_refusal(response, envelope, now_us), endpoint)
     info = envelope.get("result_info")
@@ -71,8 +72,8 @@ def read_rows(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
         rows=rows,
         server_time_us=server_time_us(response),
         per_page=_positive(info.get("per_page")) if isinstance(info, dict) else None,
-        malformed=malformed or 0,
-        repaired=malformed is not None,
+        malformed=malformed,
+        repaired=repaired,
         ray=_ray(response),
     )
 
@@ -118,32 +119,27 @@ def retry_after_seconds(response: Response, now_us: int) -> float | None:
     )
 
 
-def _opened(
-    response: Response,
-) -> tuple[Mapping[str, Any], list[dict[str, Any]] | None, int | None]:
-    """Return envelope, rows and, where the slow path was taken, the number of malformed rows."""
-    body = response.body
+def _opened(response: Response) -> tuple[Salvaged, bool]:
+    """Return the envelope and its rows, and whether that took the slow path."""
     try:
-        envelope = orjson.loads(body)
+        envelope = orjson.loads(response.body)
     except orjson.JSONDecodeError:
         return _opened_slowly(response)
     if not isinstance(envelope, dict):
-        return {}, None, None
+        return _NOTHING, False
     rows = envelope.get("result")
     if not isinstance(rows, list):
-        return envelope, None, None
-    if set(map(type, rows)) <= {dict} and is_clean(rows, body):
-        return envelope, rows, None
+        return Salvaged(envelope, None, 0), False
+    if set(map(type, rows)) <= {dict} and is_clean(rows, response.body):
+        return Salvaged(envelope, rows, 0), False
     return _opened_slowly(response)
 
 
-def _opened_slowly(
-    response: Response,
-) -> tuple[Mapping[str, Any], list[dict[str, Any]] | None, int | None]:
+def _opened_slowly(response: Response) -> tuple[Salvaged, bool]:
     if response.status not in _SUCCEEDED:
-        return {}, None, None
+        return _NOTHING, False
     try:
-        return salvage(response.body)
+        return salvage(response.body), True
     except TransientError as error:
         refusal = Refusal(response.status, ray=_ray(response))
         raise TransientError(f"{error} ({described(refusal)})") from error

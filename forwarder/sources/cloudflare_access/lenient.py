@@ -7,13 +7,12 @@ import re
 from typing import Any
 
 _DEEPEST = 100
-_LONGEST_INTEGER = 19
-_LEAST, _MOST = -(2**63), 2**64 - 1
+_LEAST, _MOST, _MOST_DIGITS = -(2**63), 2**64 - 1, 20
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 _LONG_INTEGER = re.compile(rb"(?<![^\[,:\s])-?[0-9]{19,}(?![^\],}\s])")
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
-_RUN = b"0" * _LONGEST_INTEGER
+_RUN = b"0" * (_MOST_DIGITS - 1)
 
 
 def may_hold_long_integer(text: bytes) -> bool:
@@ -22,7 +21,9 @@ def may_hold_long_integer(text: bytes) -> bool:
     Cheap where there is none: one translation and one search of the whole text. A long integer
     inside a string is taken for one too; that costs time and changes nothing.
     """
-    return _RUN in text.translate(_DIGITS_TO_ZERO) and _LONG_INTEGER.search(text) is not None
+    if _RUN not in text.translate(_DIGITS_TO_ZERO):
+        return False
+    return any(not _is_64_bit(found[0]) for found in _LONG_INTEGER.finditer(text))
 
 
 class Reader:
@@ -75,7 +76,7 @@ class Reader:
             return raw.decode(errors="replace")
 
     def _integer(self, digits: str) -> int | str:
-        if len(digits) <= _LONGEST_INTEGER + 1 and _LEAST <= int(digits) <= _MOST:
+        if _is_64_bit(digits):
             return int(digits)
         self.note("an integer beyond 64 bits, kept as text")
         return digits
@@ -102,6 +103,10 @@ class Reader:
         if isinstance(value, dict):
             return {self._scrubbed(name): self._scrubbed(one) for name, one in value.items()}
         return value
+
+
+def _is_64_bit(digits: str | bytes) -> bool:
+    return len(digits) <= _MOST_DIGITS and _LEAST <= int(digits) <= _MOST
 
 
 def _depth(raw: bytes) -> int:

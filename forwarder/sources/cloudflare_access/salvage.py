@@ -18,9 +18,10 @@ from forwarder.core.errors import TransientError
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.sources.cloudflare_access.lenient import Reader, may_hold_long_integer
 
+_SPACE = b" \t\n\r"
 _BOM = b"\xef\xbb\xbf"
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
-_NAME = re.compile(rb'\s*("[^"\\]*+(?:\\.[^"\\]*+)*+")\s*:', re.DOTALL)
+_NAME = re.compile(rb'[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\n\r]*+:', re.DOTALL)
 _CLOSERS = {ord("["): ord("]"), ord("{"): ord("}")}
 _WRAPPINGS = 50
 """Levels that formats and envelopes may later put around a row; orjson writes 254 in all."""
@@ -49,7 +50,7 @@ def salvage(body: bytes) -> Salvaged:
     Raises ``TransientError`` when the rows cannot even be told apart, which is what a body that
     was cut short looks like.
     """
-    text = body.removeprefix(_BOM).strip()
+    text = body.removeprefix(_BOM).strip(_SPACE)
     try:
         return _salvaged(text)
     except _TornError:
@@ -58,14 +59,18 @@ def salvage(body: bytes) -> Salvaged:
 
 def read_row(raw: bytes) -> tuple[dict[str, Any], bool]:
     """Return one element of ``result`` as a row, and whether it is clean. Never raises."""
+    reader = Reader()
     try:
         value = orjson.loads(raw)
+        if isinstance(value, dict) and is_clean(value, raw):
+            return value, True
     except orjson.JSONDecodeError:
-        return _repaired(raw), False
-    if isinstance(value, dict) and is_clean(value, raw):
-        return value, True
-    row = _repaired(raw)
-    return row, MALFORMED_KEY not in row
+        reader.note("not strictly JSON")
+    row = _readable(raw, reader)
+    if reader.notes:
+        row[MALFORMED_KEY] = "; ".join(sorted(reader.notes))
+        row[RAW_BYTES_KEY] = b64encode(raw).decode()
+    return row, not reader.notes
 
 
 def _salvaged(text: bytes) -> Salvaged:
@@ -86,8 +91,8 @@ def _find_result(text: bytes) -> tuple[int, int] | None:
     for begin, stop in _parts(text, 0, len(text)):
         name = _NAME.match(text, begin, stop)
         if name and name[1] == b'"result"':
-            value = text[name.end() : stop].lstrip()
-            found = (stop - len(value), stop - len(value) + len(value.rstrip()))
+            value = text[name.end() : stop].lstrip(_SPACE)
+            found = (stop - len(value), stop - len(value) + len(value.rstrip(_SPACE)))
     return found
 
 
@@ -96,19 +101,16 @@ def _read_envelope(text: bytes) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _repaired(raw: bytes) -> dict[str, Any]:
-    reader = Reader()
-    row: dict[str, Any] = {}
+def _readable(raw: bytes, reader: Reader) -> dict[str, Any]:
+    """Return what can be read of a row."""
+    row = {}
     try:
-        for name, value in _members(raw.strip()):
+        for name, value in _members(raw.strip(_SPACE)):
             row[str(reader.read(name))] = reader.read(value)
     except _TornError:
-        row = {}
         reader.note("not a JSON object")
-    if not reader.notes:
-        return row
-    why = "; ".join(sorted(reader.notes))
-    return {**row, MALFORMED_KEY: why, RAW_BYTES_KEY: b64encode(raw).decode()}
+        return {}
+    return row
 
 
 def _members(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -119,7 +121,7 @@ def _members(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
         name = _NAME.match(raw, begin, stop)
         if name is None:
             raise _TornError
-        yield name[1], raw[name.end() : stop].strip()
+        yield name[1], raw[name.end() : stop].strip(_SPACE)
 
 
 def _parts(text: bytes, start: int, end: int) -> list[tuple[int, int]]:
@@ -140,7 +142,7 @@ def _parts(text: bytes, start: int, end: int) -> list[tuple[int, int]]:
                 raise _TornError
             if not open_ends:
                 spans.append((begin, place))
-                return [span for span in spans if text[slice(*span)].strip()]
+                return [span for span in spans if text[slice(*span)].strip(_SPACE)]
         elif len(open_ends) == 1:
             spans.append((begin, place))
             begin = token.end()

@@ -1,0 +1,244 @@
+"""Answers that orjson refuses or would change are read row by row, and no row is lost."""
+
+import json
+from base64 import b64decode
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.core.errors import TransientError
+from forwarder.core.identity import canonical
+from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
+from forwarder.simulator import unreadable_row
+from forwarder.sources.cloudflare_access.salvage import Salvaged, is_clean, read_row, salvage
+
+GOOD = {"ray_id": "8a1c5e2f00000003", "created_at": "2026-07-02T15:03:00Z", "n": 1, "x": [{}, "é"]}
+
+DEEP = b"[" * 1500 + b"]" * 1500
+BROKEN_VALUES = {
+    "lone surrogate": (rb'"\ud800 lone"', "\ufffd lone"),
+    "no UTF-8": (b'"caf\xe9"', "caf\ufffd"),
+    "beyond a double": (b"-1e400", "-1e400"),
+    "NaN": (b"NaN", "NaN"),
+    "Infinity": (b"-Infinity", "-Infinity"),
+    "beyond 64 bits": (b"18446744073709551616", "18446744073709551616"),
+    "below 64 bits": (b"-9223372036854775809", "-9223372036854775809"),
+    "very long integer": (b"9" * 5000, "9" * 5000),
+    "deep": (DEEP, DEEP.decode()),
+    "control character": (b'"a\x01\nb"', "a\x01\nb"),
+    "bad escape": (rb'"\x41"', r'"\x41"'),
+    "bare word": (b"nil", "nil"),
+    "nothing": (b"", ""),
+}
+
+texts = st.text(max_size=20)
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=5,
+)
+objects = st.dictionaries(
+    texts.filter(lambda name: not name.startswith("_forwarder")), values, max_size=4
+)
+clean_rows = objects.map(orjson.dumps)
+pieces = st.sampled_from(
+    [
+        *(raw for raw, _ in BROKEN_VALUES.values()),
+        b"\xff",
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b'"',
+        b",",
+        b":",
+        b"\\",
+    ]
+) | st.binary(max_size=5)
+damaged_rows = st.builds(
+    lambda row, piece, place: row[: place % (len(row) + 1)] + piece + row[place % (len(row) + 1) :],
+    clean_rows,
+    pieces,
+    st.integers(0, 10_000),
+)
+broken_rows = st.builds(
+    lambda row, raw: b'{"broken":' + raw + b',"row":' + row + b"}",
+    clean_rows,
+    st.sampled_from([raw for raw, _ in BROKEN_VALUES.values()]),
+)
+
+
+def body_of(*rows: bytes) -> bytes:
+    return b'{"success":true,"result":[' + b",".join(rows) + b'],"result_info":{"per_page":7}}'
+
+
+def rows_of(salvaged: Salvaged) -> list[dict[str, Any]]:
+    assert salvaged.rows is not None
+    return salvaged.rows
+
+
+@pytest.mark.parametrize(("raw", "read"), BROKEN_VALUES.values(), ids=BROKEN_VALUES)
+def test_a_row_keeps_all_that_can_be_read_of_it_and_its_bytes(raw: bytes, read: str) -> None:
+    row = orjson.dumps(GOOD)[:-1] + b',"bad":' + raw + b',"last":true}'
+
+    (found,) = rows_of(salvage(body_of(row)))
+
+    assert b64decode(found.pop(RAW_BYTES_KEY)) == row
+    assert found.pop(MALFORMED_KEY)
+    assert found == {**GOOD, "bad": read, "last": True}
+
+
+@pytest.mark.parametrize(("raw", "_"), BROKEN_VALUES.values(), ids=BROKEN_VALUES)
+def test_its_neighbours_are_as_if_it_were_not_there(raw: bytes, _: str) -> None:
+    salvaged = salvage(body_of(orjson.dumps(GOOD), b'{"bad":' + raw + b"}", orjson.dumps(GOOD)))
+
+    first, bad, last = rows_of(salvaged)
+    assert first == GOOD == last
+    assert MALFORMED_KEY in bad
+    assert salvaged.malformed == 1
+    assert salvaged.envelope["success"] is True
+    assert salvaged.envelope["result_info"] == {"per_page": 7}
+
+
+@pytest.mark.parametrize("variant", ["lone_surrogate", "bad_utf8", "huge_number", "deep"])
+def test_what_the_simulator_makes_unreadable_is_read(variant: str) -> None:
+    (found,) = rows_of(salvage(body_of(unreadable_row(variant, GOOD))))
+
+    assert found.items() >= GOOD.items()
+
+
+@pytest.mark.parametrize("element", [b"1", b'"text"', b"null", b"[{}]", b"{broken}", b"{} {}"])
+def test_an_element_that_is_no_object_is_a_row_of_its_bytes_alone(element: bytes) -> None:
+    (found,) = rows_of(salvage(body_of(element)))
+
+    assert found.keys() == {MALFORMED_KEY, RAW_BYTES_KEY}
+    assert "not a JSON object" in found[MALFORMED_KEY]
+    assert b64decode(found[RAW_BYTES_KEY]) == element
+
+
+def test_a_name_that_cannot_be_read_is_cleaned_too() -> None:
+    (found,) = rows_of(salvage(body_of(b'{"caf\xe9":1}')))
+
+    assert found["caf\ufffd"] == 1
+    assert found[MALFORMED_KEY] == "bytes that are no UTF-8, replaced; not strictly JSON"
+
+
+@pytest.mark.parametrize("row", [b'{"a":1,}', b'{"a":1,,"b":2}', b'\x0b{"a":1}', b'{"a":1\x0c}'])
+def test_whatever_is_not_strictly_json_is_marked(row: bytes) -> None:
+    found, clean = read_row(row)
+
+    assert "not strictly JSON" in found[MALFORMED_KEY]
+    assert not clean
+
+
+def test_a_byte_order_mark_and_white_space_around_the_answer_mean_nothing() -> None:
+    salvaged = salvage(b"\xef\xbb\xbf\r\n" + body_of(b" {} ", b"\n{}") + b"\n")
+
+    assert (rows_of(salvaged), salvaged.malformed) == ([{}, {}], 0)
+
+
+def test_the_last_result_counts_as_in_any_json() -> None:
+    body = b'{"result":[{"a":1}],"x":{"result":[3]},"success":true,"result" : [ {"b":\xff"c"} ] }'
+
+    (found,) = rows_of(salvage(body))
+    assert "b" in found
+
+
+@pytest.mark.parametrize("cut", [1, 30, 60, -3, -1])
+def test_a_body_that_was_cut_short_is_a_passing_fault(cut: int) -> None:
+    with pytest.raises(TransientError, match="cut short"):
+        salvage(body_of(b'{"bad":"\xff"}', orjson.dumps(GOOD))[:cut])
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{]", b'{"a":"}', b"{}}", b'{"a":[}'])
+def test_what_is_no_envelope_gives_no_rows(body: bytes) -> None:
+    with suppress(TransientError):
+        assert salvage(body).rows is None
+
+
+def test_an_integer_within_64_bits_is_no_reason_to_be_slow() -> None:
+    body = b'{"a":18446744073709551615,"b":"123456789012345678901","c":1234567890123456789.5}'
+
+    assert is_clean(orjson.loads(body), body)
+
+
+def test_a_long_integer_is_never_rounded() -> None:
+    row = b'{"a":[1,123456789012345678901234]}'
+
+    assert not is_clean(orjson.loads(row), row)
+    assert read_row(row)[0]["a"] == [1, "123456789012345678901234"]
+
+
+@pytest.mark.parametrize("depth", range(198, 260, 3))
+def test_a_nested_row_can_be_wrapped_and_written_whatever_its_depth(depth: int) -> None:
+    row = b'{"deep":' + b"[" * depth + b"]" * depth + b"}"
+    body = body_of(row)
+
+    (found,) = rows_of(salvage(body))
+
+    orjson.dumps({"unmapped": {"raw": [found]}})
+    if is_clean(orjson.loads(body)["result"], body):
+        assert MALFORMED_KEY not in found
+
+
+@given(st.lists(clean_rows | broken_rows | values.map(orjson.dumps), max_size=5))
+def test_no_row_of_a_valid_list_is_lost(rows: list[bytes]) -> None:
+    found = rows_of(salvage(body_of(*rows)))
+
+    assert len(found) == len(rows)
+    for row, raw in zip(found, rows, strict=True):
+        if RAW_BYTES_KEY in row:
+            assert b64decode(row[RAW_BYTES_KEY]) == raw
+
+
+@given(st.lists(objects, max_size=5))
+def test_clean_rows_are_as_the_fast_path_gives_them(rows: list[dict[str, Any]]) -> None:
+    body = body_of(*map(orjson.dumps, rows))
+    salvaged = salvage(b"\xef\xbb\xbf" + body)
+
+    assert salvaged.rows == orjson.loads(body)["result"]
+    assert salvaged.malformed == 0
+
+
+@given(objects)
+def test_escaped_and_spaced_rows_are_read_alike(row: dict[str, Any]) -> None:
+    raw = json.dumps(row, ensure_ascii=True, indent=2).encode()
+
+    assert read_row(raw) == (orjson.loads(raw), True)
+
+
+@given(st.lists(damaged_rows | broken_rows | clean_rows, max_size=5), st.binary(max_size=3))
+def test_anything_at_all_gives_rows_or_a_passing_fault(rows: list[bytes], tail: bytes) -> None:
+    body = body_of(*rows) + tail
+    try:
+        salvaged = salvage(body)
+    except TransientError:
+        return
+
+    for row in salvaged.rows or []:
+        orjson.loads(canonical(row))
+    assert salvage(bytes(body)) == salvaged
+
+
+@given(st.binary(max_size=60) | damaged_rows)
+def test_the_same_bytes_give_the_same_row_alone_and_among_others(raw: bytes) -> None:
+    row, clean = read_row(raw)
+
+    canonical(row)
+    assert read_row(raw) == (row, clean)
+    assert clean is (MALFORMED_KEY not in row)
+    body = body_of(orjson.dumps(GOOD), raw)
+    try:
+        found = rows_of(salvage(body))
+    except TransientError:
+        return
+    if len(found) == 2 and RAW_BYTES_KEY in found[1] and b64decode(found[1][RAW_BYTES_KEY]) == raw:
+        assert found[1] == row
