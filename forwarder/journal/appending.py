@@ -13,6 +13,15 @@ from forwarder.core.model import Record
 from forwarder.journal.pages import HOUR_US, Place, buckets, insert_page, split_hashes
 
 _CACHED_PAGES = 64
+_TIMELESS = """
+SELECT first_offset FROM page WHERE stream = :stream AND timeless = 1
+AND (lane = :lane OR lane IN (SELECT id FROM lane WHERE partial = 0))
+"""
+_TOUCHING = """
+SELECT first_offset FROM page WHERE stream = :stream AND timeless = 0
+AND tmax_us BETWEEN :low AND :high + :hour AND tmin_us <= :high
+AND (lane = :lane OR lane IN (SELECT id FROM lane WHERE partial = 0))
+"""
 
 
 class SeenPages:
@@ -44,26 +53,26 @@ class SeenPages:
         return known
 
     def touching(
-        self, connection: sqlite3.Connection, stream: int, bounds: tuple[int, int] | None
+        self, connection: sqlite3.Connection, place: Place, bounds: tuple[int, int] | None
     ) -> list[frozenset[bytes]]:
-        """Return the identities of all pages that touch a range of times; None: timeless ones."""
+        """Return the identities of all pages that touch a range of times; None: timeless ones.
+
+        Pages of lanes that not every sink reads count only for such a lane itself.
+        """
+        among = {"stream": place.stream, "lane": place.lane}
         if bounds is None:
-            found = connection.execute(
-                "SELECT first_offset FROM page WHERE stream = ? AND timeless = 1", (stream,)
-            )
+            found = connection.execute(_TIMELESS, among)
         else:
             low, high = bounds
             found = connection.execute(
-                "SELECT first_offset FROM page WHERE stream = ? AND timeless = 0 "
-                "AND tmax_us BETWEEN ? AND ? AND tmin_us <= ?",
-                (stream, low, high + HOUR_US, high),
+                _TOUCHING, {**among, "low": low, "high": high, "hour": HOUR_US}
             )
         return [self.identities(connection, first) for (first,) in found.fetchall()]
 
 
 def unseen(
     connection: sqlite3.Connection,
-    stream: int,
+    place: Place,
     records: Sequence[Record],
     aliases: Mapping[int, Sequence[bytes]],
     seen: SeenPages,
@@ -77,7 +86,7 @@ def unseen(
     within: set[bytes] = set()
     for bucket, indices in buckets(records, range(len(records))).items():
         bounds = None if bucket is None else _bounds(records, indices)
-        known = seen.touching(connection, stream, bounds)
+        known = seen.touching(connection, place, bounds)
         for index in indices:
             identity = records[index].identity
             if identity in within or any(identity in page for page in known):

@@ -173,8 +173,10 @@ class Journal:
         if unknown:
             raise StateError(f"no running sink is called {', '.join(unknown)}")
         numbers = [self._members[sink].number for sink in sinks or self._members]
-        now_us = self._clock.now_us()
-        await self.tell(lambda c: lanes.open_backfill(c, name, spec, numbers, now_us))
+        now_us, partial = self._clock.now_us(), len(set(numbers)) < len(self._members)
+        await self.tell(
+            lambda c: lanes.open_backfill(c, name, spec, numbers, now_us, partial=partial)
+        )
 
     async def recall(self, key: str) -> Any | None:
         """Return a JSON value of the runtime's own (a rate block), or None."""

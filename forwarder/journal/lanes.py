@@ -34,13 +34,19 @@ def open_backfill(
     spec: Mapping[str, Any],
     sinks: Sequence[int],
     now_us: int,
+    *,
+    partial: bool,
 ) -> None:
-    """Add a lane that rows will be appended to until ``close_lane``."""
+    """Add a lane that rows will be appended to until ``close_lane``.
+
+    ``partial`` says that some running sink does not read it: then its rows do not count as seen,
+    or the live reader would keep them from that sink.
+    """
     start = next_offset(connection)
     row = connection.execute(
-        "INSERT INTO lane (name, pages_of, from_offset, end_offset, state, spec, created_us) "
-        "VALUES (?, 0, ?, NULL, 'open', ?, ?) RETURNING id",
-        (name, start, orjson.dumps(spec).decode(), now_us),
+        "INSERT INTO lane (name, pages_of, from_offset, state, partial, spec, created_us) "
+        "VALUES (?, 0, ?, 'open', ?, ?, ?) RETURNING id",
+        (name, start, partial, orjson.dumps(spec).decode(), now_us),
     ).fetchone()
     connection.execute("UPDATE lane SET pages_of = id WHERE id = ?", row)
     _join(connection, row[0], sinks, start)
@@ -56,8 +62,8 @@ def open_replay(
 ) -> None:
     """Add a lane over the kept live pages from ``from_offset`` to what is there now."""
     row = connection.execute(
-        "INSERT INTO lane (name, pages_of, from_offset, end_offset, state, spec, created_us) "
-        "VALUES (?, ?, ?, ?, 'open', ?, ?) RETURNING id",
+        "INSERT INTO lane (name, pages_of, from_offset, end_offset, state, partial, spec, "
+        "created_us) VALUES (?, ?, ?, ?, 'open', 1, ?, ?) RETURNING id",
         (
             name,
             lane_id(connection, LIVE),
@@ -77,7 +83,11 @@ def _join(connection: sqlite3.Connection, lane: int, sinks: Sequence[int], start
 
 
 def close_lane(connection: sqlite3.Connection, name: str) -> None:
-    """Say that nothing more will be appended; the lane is done once every sink is through."""
+    """Say that nothing more will be appended; the lane is done once every sink is through.
+
+    The readers that filled it are called like it and have done their work.
+    """
+    connection.execute("DELETE FROM reader WHERE name = ?", (name,))
     end = next_offset(connection)
     connection.execute(
         "UPDATE lane SET end_offset = ? WHERE name = ? AND end_offset IS NULL", (end, name)
@@ -90,7 +100,8 @@ def close_lane(connection: sqlite3.Connection, name: str) -> None:
 
 
 def cancel_lane(connection: sqlite3.Connection, name: str) -> bool:
-    """Stop delivering a lane; what was delivered stays. Returns False when it was not open."""
+    """Stop filling and delivering a lane; returns False when it was not open."""
+    connection.execute("DELETE FROM reader WHERE name = ? AND name <> 'live'", (name,))
     return (
         connection.execute(
             "UPDATE lane SET state = 'cancelled', end_offset = coalesce(end_offset, ?) "

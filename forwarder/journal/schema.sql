@@ -21,10 +21,11 @@ CREATE TABLE lane (
     from_offset INTEGER NOT NULL,
     end_offset INTEGER,                     -- NULL while it still grows
     state TEXT NOT NULL,                    -- open, done, cancelled
+    partial INTEGER NOT NULL,               -- 1: not for all sinks, so its rows do not count as seen
     spec TEXT NOT NULL,                     -- JSON: what it was asked to do
     created_us INTEGER NOT NULL
 ) STRICT;
-INSERT INTO lane VALUES (1, 'live', 1, 1, NULL, 'open', '{}', 0);
+INSERT INTO lane VALUES (1, 'live', 1, 1, NULL, 'open', 0, '{}', 0);
 
 CREATE TABLE page (
     first_offset INTEGER PRIMARY KEY,

@@ -109,7 +109,7 @@ class SqliteStreamLog:
         if addition.again:
             new, reshaped = list(range(len(records))), 0
         else:
-            new, reshaped = unseen(connection, number, records, addition.aliases, self._seen)
+            new, reshaped = unseen(connection, place, records, addition.aliases, self._seen)
         remember_keys(connection, number, addition.new_keys)
         store(connection, place, records, new)
         rows = addition.state.rows + len(new)
