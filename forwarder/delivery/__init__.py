@@ -1,1 +1,1 @@
-"""The consumer: one sink's loop, from the journal to the destination."""
+"""Carries events from the journal to one sink: batching, retrying, acknowledging, giving up."""

@@ -1,0 +1,249 @@
+"""The loop of one sink: read ahead, write, settle, acknowledge; open, wait and hold; stop.
+
+One coroutine decides; reading, opening, writing and acknowledging are tasks that ring its alarm
+when they end. So nothing that hangs keeps it from looking at the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+from forwarder.core.clock import Clock
+from forwarder.core.contracts import Render, Sink
+from forwarder.core.happenings import Report, ignore
+from forwarder.delivery.acknowledger import Acknowledger
+from forwarder.delivery.acks import Ranges
+from forwarder.delivery.alarm import Alarm
+from forwarder.delivery.calls import Call, answer
+from forwarder.delivery.courier import Courier
+from forwarder.delivery.crew import Crew
+from forwarder.delivery.faults import hint_of
+from forwarder.delivery.happenings import SinkDrained
+from forwarder.delivery.lane_reader import LaneReader
+from forwarder.delivery.lanes import Lanes
+from forwarder.delivery.opener import Opener
+from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.phases import Phases, trouble_of
+from forwarder.delivery.queue import SinkQueue
+from forwarder.delivery.read_ahead import ReadAhead
+from forwarder.delivery.sink_state import Phase, SinkState, lane_state
+from forwarder.delivery.wiring import Wiring
+
+_RESERVE = 5.0
+"""Seconds of a drain that are kept for acknowledging and closing, at most."""
+
+
+class Consumer:
+    """Delivers one sink's lanes, each event at least once or into the dead letters.
+
+    The runtime makes one for each sink and runs ``run`` as a task of its own. Consumers share
+    nothing, so that none can delay another.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        sink: Sink,
+        queue: SinkQueue,
+        render: Render,
+        options: DeliveryOptions,
+        clock: Clock,
+        rng: Random,
+        report: Report = ignore,
+    ) -> None:
+        """Wire up; nothing is opened, read or started."""
+        wiring = Wiring(
+            name=name,
+            sink=sink,
+            queue=queue,
+            render=render,
+            limits=options.limits(sink.limits),
+            options=options,
+            clock=clock,
+            rng=rng,
+            report=report,
+        )
+        self._wiring = wiring
+        self._alarm = Alarm(clock)
+        self._crew = Crew(self._alarm.ring)
+        self._condition = wiring.condition(usable=False)
+        self._acks = Acknowledger(wiring, changed=self._acknowledged)
+        self._lanes = Lanes(wiring, done=self._pass_over, woken=self._alarm.ring)
+        self._read_ahead = ReadAhead(wiring, self._lanes, self._crew)
+        self._opener = Opener(wiring, self._condition, self._crew, options.open_timeout)
+        self._courier = Courier(wiring, self._condition, self._acks, still_there=self._lanes.knows)
+        self._conditions = (self._condition, self._acks.condition, self._read_ahead.condition)
+        self._phases = Phases(name, clock, report)
+        self._paused = options.paused
+        self._stop_by: float | None = None
+        self._running = False
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Deliver until ``drain`` is called or the task is cancelled.
+
+        Returns after a drain. Raises only on a mistake in this program; the supervisor starts a
+        new consumer then, which continues from what was acknowledged.
+        """
+        self._running = True
+        try:
+            self._crew.spawn(self._acks.run(), f"acknowledging {self._wiring.name}")
+            while self._stop_by is None:
+                self._alarm.clear()
+                self._crew.check()
+                now = self._wiring.clock.monotonic()
+                self._step(now)
+                await self._alarm.wait(self._next_moment(now))
+            await self._wind_down(self._stop_by)
+        finally:
+            await self._leave()
+
+    async def drain(self, deadline: float) -> None:
+        """Stop reading, let writes end until ``deadline`` (monotonic seconds), acknowledge, close.
+
+        A part of the time, at most 5 s, is kept for acknowledging and closing. What did not
+        settle is cancelled, stays unacknowledged and is sent again after the next start.
+        """
+        self._stop_by = deadline if self._stop_by is None else min(self._stop_by, deadline)
+        self._alarm.ring()
+        if self._running:
+            await self._ended.wait()
+        else:
+            await self._leave()
+
+    def pause(self) -> None:
+        """Start no more writes; those under way settle, nothing is lost."""
+        self._paused = True
+        self._alarm.ring()
+
+    def resume(self) -> None:
+        """Deliver again after ``pause``, or for the first time after a paused start."""
+        self._paused = False
+        self._alarm.ring()
+
+    def wake(self) -> None:
+        """Try at once what waits for a later attempt: a secret or certificate has changed."""
+        self._condition.hurry(self._wiring.clock.monotonic())
+        self._alarm.ring()
+
+    def state(self) -> SinkState:
+        """Return a snapshot; cheap, may be called at any time."""
+        trouble = trouble_of(self._conditions)
+        seen = [flight.parcel.seen_us for flight in self._courier.flights]
+        waiting = self._lanes.oldest_seen_us()
+        return SinkState(
+            name=self._wiring.name,
+            phase=self._phases.now,
+            since_us=self._phases.since_us,
+            error="" if trouble is None else str(trouble),
+            hint=hint_of(trouble),
+            attempts=self._condition.attempts,
+            in_flight=len(self._courier.flights),
+            window=self._courier.window.size,
+            oldest_unacknowledged_us=min(
+                seen if waiting is None else [*seen, waiting], default=None
+            ),
+            last_success_us=self._courier.last_success_us,
+            lanes=tuple(lane_state(reader) for reader in self._lanes.readers),
+        )
+
+    def _step(self, now: float) -> None:
+        """Do everything that can be done now; nothing here waits."""
+        for call in self._calls():
+            call.cut_if_overdue(now)
+        if self._may_open(now):
+            self._opener.start(now)
+        while self._may_write(now) and self._courier.room > 0 and self._send(now):
+            pass
+        self._read_ahead.keep_going(now, again=self._may_write(now))
+        self._lanes.listen()
+        self._phases.turn(self._phase(), self._conditions)
+
+    def _calls(self) -> list[Call]:
+        opening = [] if self._opener.call is None else [self._opener.call]
+        return [*opening, *(flight.call for flight in self._courier.flights)]
+
+    def _may_open(self, now: float) -> bool:
+        busy = self._condition.usable or self._opener.call or self._courier.flights
+        return not (busy or self._paused) and now >= self._condition.not_before
+
+    def _may_write(self, now: float) -> bool:
+        stored, eased = self._acks.condition.trouble is None, now < self._courier.eased_until
+        return self._condition.usable and stored and not (eased or self._paused)
+
+    def _send(self, now: float) -> bool:
+        found = self._lanes.next_parcel(now, self._courier.max_bytes)
+        if found is None:
+            return False
+        flight = self._courier.load(*found, now)
+        work, name = self._courier.deliver(flight), f"writing to {self._wiring.name}"
+        flight.call.task = self._crew.spawn(work, name)
+        return True
+
+    def _next_moment(self, now: float) -> float | None:
+        """Return when to look again if nothing rings; what is due already is under way."""
+        moments = [call.deadline for call in self._calls()]
+        moments.append(self._read_ahead.condition.not_before)
+        if not self._condition.usable and not self._paused:
+            moments.append(self._condition.not_before)
+        moments.append(self._courier.eased_until)
+        if self._may_write(now) and self._courier.room > 0:
+            moments += self._lanes.next_moments()
+        return min((moment for moment in moments if moment > now), default=None)
+
+    def _phase(self) -> Phase:
+        if self._stop_by is not None:
+            return Phase.DRAINING
+        if self._paused:
+            return Phase.PAUSED
+        troubled = [one for one in self._conditions if one.trouble is not None]
+        if troubled:
+            held = any(one.needs_operator for one in troubled)
+            return Phase.HELD if held else Phase.WAITING
+        return Phase.RUNNING if self._condition.usable else Phase.OPENING
+
+    def _pass_over(self, reader: LaneReader, ranges: Ranges) -> None:
+        """Acknowledge what turned out to hold nothing for this sink."""
+        before = reader.done.prefix
+        reader.done.add(ranges)
+        if reader.done.prefix != before and self._lanes.knows(reader):
+            self._acks.mark(reader.name, reader.done.progress)
+
+    def _acknowledged(self) -> None:
+        """Look which lanes have ended, now that more is stored."""
+        self._lanes.note_ends(self._acks.stored)
+        self._alarm.ring()
+
+    async def _wind_down(self, deadline: float) -> None:
+        """Let writes end and acknowledge them, as far as time allows."""
+        started = self._wiring.clock.monotonic()
+        self._phases.turn(self._phase(), self._conditions)
+        self._lanes.stop()
+        flights = self._courier.flights
+        reserve = min(_RESERVE, (deadline - started) / 4)
+        await self._alarm.until(lambda: not flights, deadline - reserve)
+        abandoned = list(flights)
+        for flight in abandoned:
+            if flight.call.task is not None:
+                flight.call.task.cancel()
+        await self._alarm.until(lambda: self._acks.idle, deadline)
+        seconds = self._wiring.clock.monotonic() - started
+        self._wiring.report(SinkDrained(self._wiring.name, len(abandoned), seconds))
+
+    async def _leave(self) -> None:
+        """Cancel what is left and close the sink; takes seconds at most, whatever hangs."""
+        clock, patience = self._wiring.clock, self._wiring.options.close_timeout
+        self._lanes.stop()
+        self._crew.dismiss()
+        await self._alarm.until(lambda: not self._crew.tasks, clock.monotonic() + patience)
+        closing = self._crew.spawn(self._close(), f"closing {self._wiring.name}")
+        await self._alarm.until(closing.done, clock.monotonic() + patience)
+        self._crew.dismiss()
+        self._alarm.stop()
+        self._ended.set()
+
+    async def _close(self) -> None:
+        call = Call(self._wiring.clock.monotonic(), self._wiring.options.close_timeout)
+        await answer(call, self._wiring.sink.aclose(), f"closing {self._wiring.name}")

@@ -1,0 +1,24 @@
+"""A write under way: what it carries, for which lane, and how long it took."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from forwarder.core.model import Batch
+from forwarder.delivery.calls import Call
+from forwarder.delivery.lane_reader import LaneReader
+from forwarder.delivery.parcels import Manifest, Parcel
+
+
+@dataclass(slots=True, eq=False)
+class Flight:
+    """One write under way."""
+
+    reader: LaneReader
+    parcel: Parcel
+    batch: Batch
+    manifest: Manifest
+    call: Call
+    fills_window: bool
+    ended_us: int = 0
+    seconds: float = 0.0
