@@ -1,0 +1,5 @@
+"""Kafka: one record an event."""
+
+from forwarder.sinks.kafka.sink import KafkaSink
+
+__all__ = ["KafkaSink"]

@@ -1,0 +1,215 @@
+"""One working producer at a time, and an end for every one that no longer works.
+
+aiokafka's idempotent producer tries for ever while brokers are away: neither a send nor ``stop``
+ends by itself. So every wait has a time-out here, and a producer that ran into one is taken apart:
+its batches fail, its tasks are cancelled, its connections closed. That touches parts of aiokafka
+that are not public, which is why its version is pinned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka import errors as kafka
+from aiokafka.conn import create_conn
+
+from forwarder.core.clock import Clock
+from forwarder.core.errors import TransientError
+from forwarder.sinks.kafka.config import KafkaConfig
+from forwarder.sinks.kafka.faults import explain
+from forwarder.sinks.kafka.oauth import ClientCredentials
+from forwarder.transport.tls import Tls
+
+_TAKE_APART = 1.0
+_TOPIC_APPEARS = 5.0
+_LOOK_AGAIN = 0.1
+
+
+class Producers:
+    """Makes producers and ends them."""
+
+    def __init__(self, config: KafkaConfig, clock: Clock) -> None:
+        """Connect to nothing yet."""
+        self._config = config
+        self._tls = Tls(config.tls) if config.tls is not None else None
+        oauth = config.sasl is not None and config.sasl.mechanism == "OAUTHBEARER"
+        self._tokens = ClientCredentials(config.sasl, clock) if config.sasl and oauth else None
+        self._current: Any = None
+        self._starting = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def get(self) -> Any:
+        """Return the working producer, after starting one if there is none.
+
+        Raises ``TransientError`` when no broker can be reached within ``request_timeout``,
+        ``NeedsOperatorError`` when they will not have us.
+        """
+        async with self._starting:
+            if self._current is None:
+                self._current = await self._start()
+            return self._current
+
+    async def _start(self) -> Any:
+        connection = await self._connection()
+        config = self._config
+        producer = AIOKafkaProducer(
+            **connection,
+            acks="all",
+            enable_idempotence=config.idempotent,
+            transactional_id=config.transactional_id,
+            compression_type=None if config.compression == "none" else config.compression,
+            max_batch_size=config.max_message_bytes,
+            max_request_size=2 * config.max_message_bytes,
+        )
+        try:
+            async with asyncio.timeout(config.request_timeout):
+                await producer.start()
+        except (kafka.KafkaError, OSError) as error:
+            self._in_background(_take_apart(producer))
+            raise await self._why(error, connection) from error
+        except BaseException:
+            self._in_background(_take_apart(producer))
+            raise
+        return producer
+
+    async def _connection(self) -> dict[str, Any]:
+        """Return how to reach a broker; reads secrets, certificates and token anew."""
+        config, sasl = self._config, self._config.sasl
+        given: dict[str, Any] = {
+            "bootstrap_servers": list(config.bootstrap_servers),
+            "client_id": config.client_id,
+            "request_timeout_ms": max(1, int(config.request_timeout * 1000)),
+            "security_protocol": config.security_protocol,
+            "ssl_context": self._tls.context() if self._tls else None,
+        }
+        if self._tokens is not None:
+            await self._tokens.token()
+            given |= {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": self._tokens}
+        elif sasl is not None:
+            given |= {
+                "sasl_mechanism": sasl.mechanism,
+                "sasl_plain_username": sasl.username,
+                "sasl_plain_password": sasl.password.reveal() if sasl.password else None,
+            }
+        return given
+
+    async def _why(self, error: Exception, connection: dict[str, Any]) -> TransientError:
+        """Ask one broker directly: aiokafka says only that none of them could be used."""
+        if not isinstance(error, kafka.KafkaConnectionError):
+            return explain(error)
+        arguments = dict(connection)
+        address = str(arguments.pop("bootstrap_servers")[0])
+        host, _, port = address.rpartition(":")
+        try:
+            async with asyncio.timeout(_TOPIC_APPEARS):
+                probe = await create_conn(host.strip("[]") or address, int(port), **arguments)
+        except (kafka.KafkaError, OSError, ValueError) as found:
+            return explain(found, address)
+        probe.close()
+        return explain(error, address)
+
+    async def partitions(self, producer: Any, topic: str) -> int:
+        """Return how many partitions ``topic`` has.
+
+        Raises ``NeedsOperatorError`` when the brokers answer but do not have it.
+        """
+        cluster = producer.client.cluster
+        found = cluster.partitions_for_topic(topic)
+        if found:
+            return len(found)
+        async with asyncio.timeout(self._config.request_timeout):
+            await self._look_for(producer, topic)
+        return len(cluster.partitions_for_topic(topic))
+
+    async def _look_for(self, producer: Any, topic: str) -> None:
+        """Ask until the topic is there; a broker that creates topics takes a moment to do so."""
+        loop, cluster = asyncio.get_running_loop(), producer.client.cluster
+        until = loop.time() + min(_TOPIC_APPEARS, self._config.request_timeout / 2)
+        await producer.client.add_topic(topic)
+        while not cluster.partitions_for_topic(topic):
+            answered = await producer.client.force_metadata_update()
+            if cluster.partitions_for_topic(topic):
+                return
+            if topic in cluster.unauthorized_topics:
+                raise explain(kafka.TopicAuthorizationFailedError(), topic)
+            if loop.time() > until:
+                if answered:
+                    raise explain(kafka.UnknownTopicOrPartitionError(), topic)
+                raise TransientError("Kafka: no broker answers")
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    def discard(self, producer: Any) -> None:
+        """End ``producer`` now: what it has not delivered fails."""
+        self._forget(producer)
+        self._in_background(_take_apart(producer))
+
+    def retire(self, producer: Any) -> None:
+        """Use ``producer`` for nothing new, and end it when it has delivered what it has."""
+        if self._current is producer:
+            self._forget(producer)
+            self._in_background(_stop(producer, self._config.request_timeout))
+
+    def _forget(self, producer: Any) -> None:
+        if self._current is producer:
+            self._current = None
+
+    def _in_background(self, ending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(ending, name="kafka: end a producer")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def aclose(self, grace: float) -> None:
+        """End everything; what is still on its way has ``grace`` seconds."""
+        producer, self._current = self._current, None
+        if producer is not None:
+            self._in_background(_stop(producer, grace))
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=grace + 2 * _TAKE_APART)
+
+
+async def _stop(producer: Any, grace: float) -> None:
+    try:
+        async with asyncio.timeout(grace):
+            await producer.stop()
+    except (TimeoutError, kafka.KafkaError, OSError):
+        await _take_apart(producer)
+
+
+async def _take_apart(producer: Any) -> None:
+    """Fail its batches, cancel its tasks, close its connections; never waits for a broker."""
+    producer._closed = True  # noqa: SLF001 - see the module's docstring
+    client, accumulator, sender = producer.client, producer._message_accumulator, producer._sender  # noqa: SLF001
+    _fail_batches(accumulator)
+    own = {client, accumulator, sender, producer}
+    tasks = [task for task in asyncio.all_tasks() if _owner(task) in own]
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(TimeoutError, OSError, kafka.KafkaError):
+        async with asyncio.timeout(_TAKE_APART):
+            await client.close()
+    waiting = client._md_update_fut  # noqa: SLF001
+    if waiting is not None:
+        waiting.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_TAKE_APART)
+
+
+def _fail_batches(accumulator: Any) -> None:
+    """Make every write that waits for this producer fail."""
+    accumulator._closed = True  # noqa: SLF001
+    queued = [batch for batches in accumulator._batches.values() for batch in batches]  # noqa: SLF001
+    for batch in [*queued, *accumulator._pending_batches]:  # noqa: SLF001
+        batch.failure(kafka.ProducerClosed())
+        for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
+            if future.done() and not future.cancelled():
+                future.exception()
+
+
+def _owner(task: asyncio.Task[Any]) -> Any:
+    """Return the object whose method a task runs; aiokafka keeps no list of its tasks."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame.f_locals.get("self") if frame is not None else None

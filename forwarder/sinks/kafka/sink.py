@@ -1,0 +1,198 @@
+"""Kafka by aiokafka: acknowledged by all in-sync replicas, idempotent unless told otherwise.
+
+One write makes one record batch for each partition it touches. aiokafka repeats a batch that met a
+moving leader until ``request_timeout``, which an idempotent producer may do without duplicates;
+everything longer is the engine's.
+
+A record that a broker refuses for its timestamp is sent again within the same write with the
+current time and the original in the header ``event_time``: that is another record, not a retry.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+from aiokafka import errors as kafka
+
+from forwarder.core.contracts import SinkContext
+from forwarder.core.errors import BatchTooLargeError, NeedsOperatorError, TransientError
+from forwarder.core.model import (
+    ACCEPTED,
+    Batch,
+    BatchEvent,
+    BatchLimits,
+    Finding,
+    Rejection,
+    WriteResult,
+)
+from forwarder.sinks.kafka.config import KafkaConfig
+from forwarder.sinks.kafka.faults import SendAgain, explain, judge
+from forwarder.sinks.kafka.parts import Layout, Part, Records
+from forwarder.sinks.kafka.producers import Producers
+
+_CLOSING = 3.0
+
+
+class KafkaSink:
+    """Writes each batch to the partitions that its keys choose."""
+
+    Config: ClassVar[type[KafkaConfig]] = KafkaConfig
+    default_format: ClassVar[str] = "ocsf"
+    summary: ClassVar[str] = "Kafka topics (acks=all, idempotent, SASL, TLS, transactions)"
+
+    def __init__(self, config: KafkaConfig, context: SinkContext) -> None:
+        """Prepare; no I/O."""
+        self._config = config
+        self._clock = context.clock
+        self._layout = Layout(config.topic, config.key, config.max_message_bytes)
+        self._records = Records(context.format, context.media_type)
+        self._producers = Producers(config, context.clock)
+        self._transaction = asyncio.Lock()
+
+    @property
+    def limits(self) -> BatchLimits:
+        """Return large batches, since they are spread over partitions; one at a time in order."""
+        in_flight = 1 if self._config.transactional_id else 4
+        return BatchLimits(max_events=2000, max_bytes=4_000_000, max_in_flight=in_flight)
+
+    async def open(self) -> None:
+        """Connect, log in, and get a producer id (for a transactional id: shut out the last)."""
+        await self._producers.get()
+
+    async def write(self, batch: Batch) -> WriteResult:
+        """Return when all in-sync replicas have every record."""
+        rejected = self._layout.too_large(batch.events)
+        skipped = {rejection.offset for rejection in rejected}
+        events = [event for event in batch.events if event.offset not in skipped]
+        try:
+            async with asyncio.timeout(self._config.request_timeout):
+                rejected += await self._deliver(events)
+        except TimeoutError as error:
+            raise TransientError("Kafka: the brokers did not confirm in time") from error
+        except (kafka.KafkaError, kafka.IllegalOperation) as error:
+            raise explain(error) from error
+        return WriteResult(rejected=rejected) if rejected else ACCEPTED
+
+    async def _deliver(self, events: Sequence[BatchEvent]) -> list[Rejection]:
+        """Send parts, and what takes the place of refused ones, until none is left."""
+        producer = await self._producers.get()
+        topics = {self._layout.topic(event) for event in events}
+        counts = {topic: await self._partitions(producer, topic) for topic in topics}
+        parts, rejected = self._layout.parts(events, counts), list[Rejection]()
+        while parts:
+            producer = await self._producers.get()
+            failed = await self._send(producer, parts)
+            if failed and self._config.idempotent:
+                self._producers.retire(producer)  # a refused batch leaves a hole in its sequence
+            again = self._again(producer, failed, rejected)
+            if failed and self._config.transactional_id:
+                refused = [part for part, _ in failed]
+                again += [part for part in parts if part not in refused]  # undone with the rest
+            parts = again
+        return rejected
+
+    async def _partitions(self, producer: Any, topic: str) -> int:
+        try:
+            return await self._producers.partitions(producer, topic)
+        except NeedsOperatorError:
+            raise
+        except (TransientError, TimeoutError):
+            self._producers.discard(producer)
+            raise
+
+    def _again(
+        self, producer: Any, failed: list[tuple[Part, Exception]], rejected: list[Rejection]
+    ) -> list[Part]:
+        """Return what to send instead of what failed; raises what the engine has to know."""
+        parts: list[Part] = []
+        for part, error in failed:
+            verdict = judge(part, error, self._clock.now_us())
+            if isinstance(verdict, SendAgain):
+                parts += verdict.parts
+            elif isinstance(verdict, Rejection):
+                rejected.append(verdict)
+            else:
+                self._producers.discard(producer)
+                raise verdict from error
+        return parts
+
+    async def _send(self, producer: Any, parts: list[Part]) -> list[tuple[Part, Exception]]:
+        """Send ``parts`` and return those that failed, each with its error.
+
+        Whatever else interrupts it (time-out, cancelling) ends the producer: its batches would
+        otherwise go on trying, out of anybody's control.
+        """
+        try:
+            if self._config.transactional_id:
+                async with self._transaction:
+                    return await self._transact(producer, parts)
+            return await self._send_all(producer, parts)
+        except BaseException:
+            self._producers.discard(producer)
+            raise
+
+    async def _transact(self, producer: Any, parts: list[Part]) -> list[tuple[Part, Exception]]:
+        await producer.begin_transaction()
+        failed = await self._send_all(producer, parts)
+        if failed:
+            with contextlib.suppress(kafka.KafkaError, kafka.IllegalOperation):
+                await producer.abort_transaction()
+        else:
+            await producer.commit_transaction()
+        return failed
+
+    async def _send_all(self, producer: Any, parts: list[Part]) -> list[tuple[Part, Exception]]:
+        sending = [self._send_part(producer, part) for part in parts]
+        found = await asyncio.gather(*sending)
+        return [(part, error) for part, error in zip(parts, found, strict=True) if error]
+
+    async def _send_part(self, producer: Any, part: Part) -> Exception | None:
+        """Send one record batch and return None, or why it was not taken."""
+        builder = producer.create_batch()
+        for time_ms, key, value, headers in self._records.of(part, self._clock.now_us()):
+            if not builder.append(timestamp=time_ms, key=key, value=value, headers=headers):
+                raise BatchTooLargeError("a record batch takes less than was computed")
+        builder.close()
+        try:
+            sent = await producer.send_batch(builder, part.topic, partition=part.partition)
+            await sent
+        except kafka.KafkaError as error:
+            return cast("Exception", error)
+        return None
+
+    async def aclose(self) -> None:
+        """End the producer: by itself if it can, within seconds in any case."""
+        await self._producers.aclose(_CLOSING)
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Log in and look for the topic, without asking for it by name: that could create it."""
+        findings = [*_weaknesses(self._config)]
+        try:
+            async with asyncio.timeout(self._config.request_timeout):
+                producer = await self._producers.get()
+                known = (await producer.client.fetch_all_metadata()).topics()
+        except (TransientError, TimeoutError, kafka.KafkaError) as error:
+            fault = explain(error)
+            return [*findings, Finding("fault", "brokers", str(fault), fault.hint)]
+        findings.append(Finding("ok", "brokers", "connected and logged in"))
+        topic = self._config.topic
+        if "{" not in topic and topic not in known:
+            hint = "create it, or let the brokers create it"
+            findings.append(Finding("warning", "topic", f"{topic} is not there yet", hint))
+        return findings
+
+
+def _weaknesses(config: KafkaConfig) -> list[Finding]:
+    findings = []
+    if config.tls is None:
+        findings.append(Finding("warning", "tls", "events travel unprotected", "set tls: {}"))
+        if config.sasl is not None and config.sasl.mechanism in ("PLAIN", "OAUTHBEARER"):
+            text = "the password travels unprotected"
+            findings.append(Finding("warning", "sasl", text, "set tls: {}"))
+    if not config.idempotent:
+        text = "brokers may keep a record twice"
+        findings.append(Finding("warning", "idempotent", text, "set idempotent: true"))
+    return findings
