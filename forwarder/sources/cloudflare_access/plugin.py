@@ -7,11 +7,13 @@ from typing import Any, ClassVar
 
 from forwarder.core.clock import Clock
 from forwarder.core.contracts import SourceContext, StreamPlan
+from forwarder.core.model import Finding
 from forwarder.core.schema import Normaliser
 from forwarder.sources.cloudflare_access import access_requests, scim_updates
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.budgets import Budgets
+from forwarder.sources.cloudflare_access.diagnosis import diagnose
 from forwarder.sources.cloudflare_access.normalise_login import LOGINS
 from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES
 
@@ -61,6 +63,10 @@ class CloudflareAccess:
             )
             plans[scim_updates.STREAM] = StreamPlan(updates, scim)
         return plans
+
+    async def diagnose(self) -> list[Finding]:
+        """Look at token, permissions and endpoints for ``check --live``; changes nothing."""
+        return await diagnose(self.api, self._config)
 
     async def aclose(self) -> None:
         """Close all connections; idempotent."""

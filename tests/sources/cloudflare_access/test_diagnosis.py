@@ -1,0 +1,90 @@
+"""``check --live`` tells what is right, what is missing, and what the API was seen to do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from forwarder.core.clock import SystemClock
+from forwarder.core.contracts import SourceContext
+from forwarder.core.model import Finding
+from forwarder.simulator import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_TOKEN,
+    IDENTITY_PROVIDERS,
+    Fault,
+    Simulator,
+    SimulatorSettings,
+)
+from forwarder.sources.cloudflare_access import CloudflareAccess
+
+
+@pytest.fixture
+async def simulator() -> AsyncIterator[Simulator]:
+    async with Simulator(SimulatorSettings(history=3600, rate=0.2)) as running:
+        yield running
+
+
+async def findings(simulator: Simulator, token: str = DEFAULT_TOKEN) -> list[Finding]:
+    config = CloudflareAccess.Config.model_validate(
+        {
+            "account_id": DEFAULT_ACCOUNT,
+            "api_token": token,
+            "api_url": simulator.url,
+            "rate_limit": "off",
+        }
+    )
+    clock = SystemClock()
+    source = CloudflareAccess(config, SourceContext(clock, CloudflareAccess.share(clock, None)))
+    try:
+        return await source.diagnose()
+    finally:
+        await source.aclose()
+
+
+def texts(found: list[Finding], subject: str, level: str = "ok") -> str:
+    return "\n".join(f.text for f in found if (f.subject, f.level) == (subject, level))
+
+
+async def test_a_good_token_has_no_fault_and_tells_what_was_observed(simulator: Simulator) -> None:
+    found = await findings(simulator)
+
+    assert [] == [f for f in found if f.level == "fault"]
+    assert "active" in texts(found, "token")
+    assert "rows in the last hour" in texts(found, "access_requests")
+    assert "the smaller of" in texts(found, "access_requests")
+    assert "provision over SCIM" in texts(found, "identity_providers")
+    assert "`idp_id` is required" in texts(found, "scim_updates")
+
+
+async def test_refused_logins_may_be_absent_and_the_check_says_so(simulator: Simulator) -> None:
+    found = await findings(simulator)
+
+    assert "may be absent" in texts(found, "access_requests", "warning")
+
+
+@pytest.mark.parametrize(("inclusive", "word"), [(True, "inclusive"), (False, "exclusive")])
+async def test_it_sees_whether_since_is_inclusive(*, inclusive: bool, word: str) -> None:
+    settings = SimulatorSettings(history=3600, rate=0.2, inclusive_since=inclusive)
+    async with Simulator(settings) as running:
+        found = await findings(running)
+
+    assert f"`since` is {word}" in texts(found, "access_requests")
+
+
+async def test_a_wrong_token_is_a_fault_with_a_hint(simulator: Simulator) -> None:
+    found = await findings(simulator, "wrong-token")
+
+    faults = [f for f in found if f.level == "fault"]
+    assert {"token", "access_requests"} <= {f.subject for f in faults}
+    assert all(f.hint for f in faults)
+
+
+async def test_a_denied_provider_list_names_the_permission(simulator: Simulator) -> None:
+    simulator.faults.add(Fault("error", status=403, stream=IDENTITY_PROVIDERS, times=None))
+
+    found = await findings(simulator)
+
+    (fault,) = [f for f in found if f.level == "fault"]
+    assert "Identity Providers, and Groups Read" in fault.hint
