@@ -50,6 +50,11 @@ class Acknowledger:
         letters.extend(dead)
         self._bell.set()
 
+    def forget(self, lane: str) -> None:
+        """Store nothing more for a lane that was cancelled."""
+        if self._pending.pop(lane, None) is not None and not self._pending:
+            self.condition.accepted()
+
     async def run(self) -> None:
         """Store what is marked, until cancelled."""
         while True:

@@ -25,6 +25,7 @@ class Call:
         self.deadline = started + patience
         self.task: asyncio.Task[None] | None = None
         self.overdue = False
+        self.abandoned = False
 
     def cut_if_overdue(self, now: float) -> None:
         """Cancel it when its time is up; again and again if the sink shrugs that off."""
@@ -35,27 +36,38 @@ class Call:
         if self.task is not None:
             self.task.cancel()
 
+    def abandon(self) -> None:
+        """Cancel it for good: nobody wants its result any more."""
+        self.abandoned = True
+        if self.task is not None:
+            self.task.cancel()
+
 
 async def answer(call: Call, work: Awaitable[T], subject: str) -> T | ForwarderError:
-    """Await ``work`` and return its result or its error as one of ours.
+    """Await ``work`` in ``call.task`` and return its result or its error as one of ours.
 
-    Runs in ``call.task``. Raises ``CancelledError`` only when somebody else than the time-out
-    cancelled that task.
+    A cancellation is an error like any other unless the call was abandoned, so that no library
+    that cancels more than its own work can make events disappear.
     """
     try:
         return await work
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling() > (1 if call.overdue else 0):
+        if call.abandoned:
             raise
-        if not call.overdue:
-            return TransientError(f"{subject} was cancelled from within")
-        task.uncancel()
-        return TransientError(
-            f"{subject} did not answer within {call.patience:g} s",
-            hint="the destination or the way to it hangs; 'timeout' sets how long to wait",
-        )
+        return _cut_short(call, subject)
     except ForwarderError as error:
         return error
     except Exception as error:  # noqa: BLE001 - a plugin's bug is an outage of its sink alone
         return foreign(error, subject)
+
+
+def _cut_short(call: Call, subject: str) -> TransientError:
+    task = asyncio.current_task()
+    while task is not None and task.uncancel():
+        pass
+    if not call.overdue:
+        return TransientError(f"{subject} was cancelled from within")
+    return TransientError(
+        f"{subject} did not answer within {call.patience:g} s",
+        hint="the destination or the way to it hangs; 'timeout' sets how long to wait",
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 from forwarder.core.backoff import Backoff
@@ -91,3 +92,9 @@ class Condition:
     def _asked(self, error: ForwarderError) -> float | None:
         asked = error.retry_after if isinstance(error, TransientError) else None
         return None if asked is None else min(max(0.0, asked), self._longest_wait)
+
+
+def worst(conditions: Sequence[Condition]) -> ForwarderError | None:
+    """Return the trouble to show: what needs a person before what will pass."""
+    troubled = [one for one in conditions if one.trouble is not None]
+    return min(troubled, key=lambda one: not one.needs_operator).trouble if troubled else None

@@ -18,16 +18,15 @@ from forwarder.delivery.alarm import Alarm
 from forwarder.delivery.calls import Call, answer
 from forwarder.delivery.courier import Courier
 from forwarder.delivery.crew import Crew
-from forwarder.delivery.faults import hint_of
 from forwarder.delivery.happenings import SinkDrained
 from forwarder.delivery.lane_reader import LaneReader
 from forwarder.delivery.lanes import Lanes
 from forwarder.delivery.opener import Opener
 from forwarder.delivery.options import DeliveryOptions
-from forwarder.delivery.phases import Phases, trouble_of
+from forwarder.delivery.phases import Phase, Phases, phase_of
 from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.read_ahead import ReadAhead
-from forwarder.delivery.sink_state import Phase, SinkState, lane_state
+from forwarder.delivery.sink_state import SinkState, snapshot
 from forwarder.delivery.wiring import Wiring
 
 _RESERVE = 5.0
@@ -70,7 +69,9 @@ class Consumer:
         self._crew = Crew(self._alarm.ring)
         self._condition = wiring.condition(usable=False)
         self._acks = Acknowledger(wiring, changed=self._acknowledged)
-        self._lanes = Lanes(wiring, done=self._pass_over, woken=self._alarm.ring)
+        self._lanes = Lanes(
+            wiring, done=self._pass_over, gone=self._acks.forget, woken=self._alarm.ring
+        )
         self._read_ahead = ReadAhead(wiring, self._lanes, self._crew)
         self._opener = Opener(wiring, self._condition, self._crew, options.open_timeout)
         self._courier = Courier(wiring, self._condition, self._acks, still_there=self._lanes.knows)
@@ -130,23 +131,8 @@ class Consumer:
 
     def state(self) -> SinkState:
         """Return a snapshot; cheap, may be called at any time."""
-        trouble = trouble_of(self._conditions)
-        seen = [flight.parcel.seen_us for flight in self._courier.flights]
-        waiting = self._lanes.oldest_seen_us()
-        return SinkState(
-            name=self._wiring.name,
-            phase=self._phases.now,
-            since_us=self._phases.since_us,
-            error="" if trouble is None else str(trouble),
-            hint=hint_of(trouble),
-            attempts=self._condition.attempts,
-            in_flight=len(self._courier.flights),
-            window=self._courier.window.size,
-            oldest_unacknowledged_us=min(
-                seen if waiting is None else [*seen, waiting], default=None
-            ),
-            last_success_us=self._courier.last_success_us,
-            lanes=tuple(lane_state(reader) for reader in self._lanes.readers),
+        return snapshot(
+            self._wiring.name, self._phases, self._conditions, self._courier, self._lanes
         )
 
     def _step(self, now: float) -> None:
@@ -198,11 +184,7 @@ class Consumer:
             return Phase.DRAINING
         if self._paused:
             return Phase.PAUSED
-        troubled = [one for one in self._conditions if one.trouble is not None]
-        if troubled:
-            held = any(one.needs_operator for one in troubled)
-            return Phase.HELD if held else Phase.WAITING
-        return Phase.RUNNING if self._condition.usable else Phase.OPENING
+        return phase_of(self._conditions, usable=self._condition.usable)
 
     def _pass_over(self, reader: LaneReader, ranges: Ranges) -> None:
         """Acknowledge what turned out to hold nothing for this sink."""
@@ -212,8 +194,10 @@ class Consumer:
             self._acks.mark(reader.name, reader.done.progress)
 
     def _acknowledged(self) -> None:
-        """Look which lanes have ended, now that more is stored."""
+        """Look which lanes have ended; after a failure also whether they still exist."""
         self._lanes.note_ends(self._acks.stored)
+        if self._acks.condition.trouble is not None:
+            self._lanes.stale = True
         self._alarm.ring()
 
     async def _wind_down(self, deadline: float) -> None:
@@ -226,8 +210,7 @@ class Consumer:
         await self._alarm.until(lambda: not flights, deadline - reserve)
         abandoned = list(flights)
         for flight in abandoned:
-            if flight.call.task is not None:
-                flight.call.task.cancel()
+            flight.call.abandon()
         await self._alarm.until(lambda: self._acks.idle, deadline)
         seconds = self._wiring.clock.monotonic() - started
         self._wiring.report(SinkDrained(self._wiring.name, len(abandoned), seconds))
@@ -236,6 +219,8 @@ class Consumer:
         """Cancel what is left and close the sink; takes seconds at most, whatever hangs."""
         clock, patience = self._wiring.clock, self._wiring.options.close_timeout
         self._lanes.stop()
+        for call in self._calls():
+            call.abandon()
         self._crew.dismiss()
         await self._alarm.until(lambda: not self._crew.tasks, clock.monotonic() + patience)
         closing = self._crew.spawn(self._close(), f"closing {self._wiring.name}")

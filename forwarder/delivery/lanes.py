@@ -20,8 +20,8 @@ _LONGEST_PAUSE = 0.2
 class Lanes:
     """Knows what to read next, what to send next, and waits for rows where there are none.
 
-    ``done`` is told which offsets of a lane are done without a write, ``woken`` that a wait has
-    ended.
+    ``done`` is told which offsets of a lane are done without a write, ``gone`` which lane was
+    cancelled, ``woken`` that a wait has ended.
     """
 
     def __init__(
@@ -29,11 +29,13 @@ class Lanes:
         wiring: Wiring,
         *,
         done: Callable[[LaneReader, Ranges], None],
+        gone: Callable[[str], None],
         woken: Callable[[], None],
     ) -> None:
         """Know no lane yet."""
         self._wiring = wiring
         self._done = done
+        self._gone = gone
         self._woken = woken
         self._ended: set[str] = set()
         self._waiting: dict[str, asyncio.Task[None]] = {}
@@ -74,8 +76,10 @@ class Lanes:
         self.readers = [known.get(lane.name) or LaneReader(lane, self._wiring) for lane in lanes]
         for reader, lane in zip(self.readers, lanes, strict=True):
             reader.limit_to(lane.end_offset)
-        for name in self._waiting.keys() - {lane.name for lane in lanes}:
-            self._waiting.pop(name).cancel()
+        for name in known.keys() - {lane.name for lane in lanes}:
+            self._gone(name)
+            if name in self._waiting:
+                self._waiting.pop(name).cancel()
 
     async def _fill(self, reader: LaneReader) -> None:
         self._done(reader, await reader.fill())

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import StrEnum
+
 from forwarder.core.clock import Clock
-from forwarder.core.errors import ForwarderError
 from forwarder.core.happenings import Report
-from forwarder.delivery.condition import Condition
+from forwarder.delivery.condition import Condition, worst
 from forwarder.delivery.faults import hint_of
 from forwarder.delivery.happenings import PhaseChanged, SinkHeld, SinkRecovered, SinkWaiting
-from forwarder.delivery.sink_state import Phase
+
+
+class Phase(StrEnum):
+    """What a consumer is doing."""
+
+    OPENING = "opening"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """Something is out (the destination, or the journal) and will be tried again."""
+    HELD = "held"
+    """Only a person can mend it; not ready."""
+    PAUSED = "paused"
+    DRAINING = "draining"
+
 
 _TROUBLED = frozenset({Phase.HELD, Phase.WAITING})
 
@@ -25,8 +40,8 @@ class Phases:
         self.now = Phase.OPENING
         self.since_us = clock.now_us()
 
-    def turn(self, phase: Phase, conditions: tuple[Condition, ...]) -> None:
-        """Take note of the phase; ``conditions`` hold the trouble, the worst first."""
+    def turn(self, phase: Phase, conditions: Sequence[Condition]) -> None:
+        """Take note of the phase; ``conditions`` hold the trouble."""
         if phase is self.now:
             return
         before, self.now, self.since_us = self.now, phase, self._clock.now_us()
@@ -35,15 +50,17 @@ class Phases:
         if phase in _TROUBLED:
             if before not in _TROUBLED:
                 self._troubled_since = moment
-            error = trouble_of(conditions)
+            error = worst(conditions)
             happening = SinkHeld if phase is Phase.HELD else SinkWaiting
             self._report(happening(self._sink, str(error), hint_of(error)))
         elif before in _TROUBLED and phase is Phase.RUNNING:
             self._report(SinkRecovered(self._sink, moment - self._troubled_since))
 
 
-def trouble_of(conditions: tuple[Condition, ...]) -> ForwarderError | None:
-    """Return the trouble to show: what needs a person before what will pass."""
+def phase_of(conditions: Sequence[Condition], *, usable: bool) -> Phase:
+    """Return the phase of a sink that is neither paused nor stopped."""
     troubled = [one for one in conditions if one.trouble is not None]
-    worst = sorted(troubled, key=lambda one: not one.needs_operator)
-    return worst[0].trouble if worst else None
+    if troubled:
+        held = any(one.needs_operator for one in troubled)
+        return Phase.HELD if held else Phase.WAITING
+    return Phase.RUNNING if usable else Phase.OPENING

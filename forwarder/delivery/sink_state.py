@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
+from forwarder.delivery.condition import Condition, worst
+from forwarder.delivery.courier import Courier
+from forwarder.delivery.faults import hint_of
 from forwarder.delivery.lane_reader import LaneReader
+from forwarder.delivery.lanes import Lanes
+from forwarder.delivery.phases import Phase, Phases
 
-
-class Phase(StrEnum):
-    """What a consumer is doing."""
-
-    OPENING = "opening"
-    RUNNING = "running"
-    WAITING = "waiting"
-    """Something is out (the destination, or the journal) and will be tried again."""
-    HELD = "held"
-    """Only a person can mend it; not ready."""
-    PAUSED = "paused"
-    DRAINING = "draining"
+__all__ = ["LaneState", "Phase", "SinkState", "snapshot"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +54,33 @@ class SinkState:
         return self.phase is not Phase.HELD
 
 
-def lane_state(reader: LaneReader) -> LaneState:
+def snapshot(
+    name: str,
+    phases: Phases,
+    conditions: Sequence[Condition],
+    courier: Courier,
+    lanes: Lanes,
+) -> SinkState:
+    """Look at the parts of one consumer."""
+    trouble = worst(conditions)
+    seen = [flight.parcel.seen_us for flight in courier.flights]
+    waiting = lanes.oldest_seen_us()
+    return SinkState(
+        name=name,
+        phase=phases.now,
+        since_us=phases.since_us,
+        error="" if trouble is None else str(trouble),
+        hint=hint_of(trouble),
+        attempts=max(condition.attempts for condition in conditions),
+        in_flight=len(courier.flights),
+        window=courier.window.size,
+        oldest_unacknowledged_us=min(seen if waiting is None else [*seen, waiting], default=None),
+        last_success_us=courier.last_success_us,
+        lanes=tuple(_lane_state(reader) for reader in lanes.readers),
+    )
+
+
+def _lane_state(reader: LaneReader) -> LaneState:
     """Return how far a lane is."""
     return LaneState(
         name=reader.name,
