@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import insort
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil, inf
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -39,9 +39,10 @@ class Budget:
     """The requests that one token still has."""
 
     def __init__(self, rate_limit: RateLimit | None, clock: Clock) -> None:
+        """Take the limit of the settings; None waits only after a 429."""
         self._clock = clock
-        self._share = 1.0
-        self._ledger = Ledger(clock.monotonic(), self._limits(rate_limit))
+        self._share = rate_limit.share if rate_limit else 1.0
+        self._ledger = Ledger(clock.monotonic(), [_limit(rate_limit)] if rate_limit else ())
         self._queue: list[_Place] = []
         self._arrivals = 0
         self._unexplained = 0
@@ -58,9 +59,12 @@ class Budget:
         """Return for how many seconds more Cloudflare refuses the token."""
         return self._ledger.blocked_for(self._clock.monotonic())
 
-    def tighten(self, rate_limit: RateLimit | None) -> None:
-        """Obey this limit as well: another account uses the same token with its own settings."""
-        self._ledger.tighten(self._limits(rate_limit))
+    def limit_to(self, rate_limits: Iterable[RateLimit]) -> None:
+        """Obey all of these from now on: accounts may share a token and differ in settings."""
+        limits = tuple(rate_limits)
+        self._share = min((limit.share for limit in limits), default=1.0)
+        self._ledger.limit_to(map(_limit, limits))
+        self._wake()
 
     def turn(self, priority: Priority, urgency: float = 0.0) -> Turn:
         """Return a turn to enter: it waits until one request may go.
@@ -110,16 +114,15 @@ class Budget:
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Remember what an earlier process knew; called before the first turn."""
         now, wall = self._clock.monotonic(), self._clock.now_us() / 1e6
-        self._ledger.block(max(0.0, snapshot["blocked_until"] - wall), now)
+        self._ledger.block(max(0.0, snapshot.get("blocked_until", 0) - wall), now)
         self._ledger.recall(
-            (now - (wall - second) for second, count in snapshot["uses"] for _ in range(count)), now
+            (
+                now - (wall - second)
+                for second, count in snapshot.get("uses", ())
+                for _ in range(count)
+            ),
+            now,
         )
-
-    def _limits(self, rate_limit: RateLimit | None) -> tuple[Limit, ...]:
-        if rate_limit is None:
-            return ()
-        self._share = min(self._share, rate_limit.share)
-        return (Limit(rate_limit.requests, rate_limit.per).shared(rate_limit.share),)
 
     def _wake(self) -> None:
         self._news.set()
@@ -158,6 +161,10 @@ class Budget:
         finally:
             for wait in waits:
                 wait.cancel()
+
+
+def _limit(rate_limit: RateLimit) -> Limit:
+    return Limit(rate_limit.requests, rate_limit.per).shared(rate_limit.share)
 
 
 class Turn:

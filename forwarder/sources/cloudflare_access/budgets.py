@@ -8,7 +8,7 @@ from typing import Any
 
 from forwarder.core.clock import Clock
 from forwarder.core.errors import NeedsOperatorError
-from forwarder.sources.cloudflare_access.account import AccountConfig
+from forwarder.sources.cloudflare_access.account import AccountConfig, RateLimit
 from forwarder.sources.cloudflare_access.budget import Budget
 
 _KEY_BYTES = 8
@@ -22,20 +22,22 @@ class Budgets:
         self._clock = clock
         self._remembered = dict(remembered or {})
         self._budgets: dict[str, Budget] = {}
+        self._limits: dict[str, dict[str, RateLimit | None]] = {}
 
     def of(self, config: AccountConfig) -> Budget:
         """Return the budget of an account's token.
 
-        It obeys the limits of all accounts with that token, the tightest where they differ.
+        It obeys the limits of all accounts with that token; asked again for an account, with
+        settings that were changed, it obeys the new ones.
         """
         key = _key(config)
         budget = self._budgets.get(key)
-        if budget is not None:
-            budget.tighten(config.rate_limit)
-            return budget
-        budget = self._budgets[key] = Budget(config.rate_limit, self._clock)
-        if key in self._remembered:
-            budget.restore(self._remembered.pop(key))
+        if budget is None:
+            budget = self._budgets[key] = Budget(config.rate_limit, self._clock)
+            budget.restore(self._remembered.pop(key, {}))
+        limits = self._limits.setdefault(key, {})
+        limits[config.account_id] = config.rate_limit
+        budget.limit_to(limit for limit in limits.values() if limit is not None)
         return budget
 
     def snapshot(self) -> dict[str, Any]:

@@ -38,7 +38,6 @@ class Ledger:
     """The log of one token. It begins without credit: what went before a start is not known."""
 
     def __init__(self, now: float, limits: Sequence[Limit] = ()) -> None:
-        self._own: tuple[Limit, ...] = ()
         self._told: tuple[Limit, ...] = ()
         self._limits: tuple[Limit, ...] = ()
         self._ended: list[float] = []
@@ -47,19 +46,22 @@ class Ledger:
         self._held_until = now
         self._remaining = 0
         self._pace_from = now
-        self.tighten(limits)
+        self.limit_to(limits)
         self._pace_from = now + self._credit()
 
-    def tighten(self, limits: Iterable[Limit]) -> None:
-        """Obey these limits too, for as long as the process lives."""
-        self._own = tuple(dict.fromkeys((*self._own, *limits)))
-        self._limits = (*self._own, *self._told)
+    def limit_to(self, limits: Iterable[Limit]) -> None:
+        """Obey these limits, instead of those of the settings so far."""
+        self._own = tuple(dict.fromkeys(limits))
+        self._limits = (*self._own, *self._told) if self._own else ()
 
     def learn(self, limits: tuple[Limit, ...]) -> None:
-        """Obey these limits beside the own ones, until told others; without own ones, none."""
-        if limits != self._told and self._own:
+        """Obey what Cloudflare states beside the own limits, until it states others.
+
+        Without own limits it is not obeyed: then only a block holds anything back.
+        """
+        if limits and limits != self._told:
             self._told = limits
-            self._limits = (*self._own, *limits)
+            self.limit_to(self._own)
 
     def stand(self, standing: Standing, now: float) -> None:
         """Let no more go until the reset than Cloudflare says are left.
