@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -29,6 +30,15 @@ def parse_us(value: Any) -> int | None:
     since = moment - _EPOCH
     time_us = (since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
     return time_us if _EARLIEST_US <= time_us <= _LATEST_US else None
+
+
+def times_us(values: Sequence[Any]) -> list[int | None]:
+    """Return ``parse_us`` of every value; a text that stands in many rows is read once."""
+    try:
+        known = {value: parse_us(value) for value in set(values)}
+    except TypeError:  # a list or an object where a time should be
+        return [parse_us(value) for value in values]
+    return [known[value] for value in values]
 
 
 def _unusual_us(value: str) -> int | None:

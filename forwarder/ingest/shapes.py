@@ -25,7 +25,9 @@ def aliases(page: Page, known: Sequence[KeySet]) -> dict[int, list[bytes]]:
     appeared, and only under key sets that are smaller and appeared earlier. In steady state that
     is no row at all.
     """
-    earlier = {record.keys: _earlier(record.keys, known) for record in page.records}
+    earlier = {keys: _earlier(keys, known) for keys in {r.keys for r in page.records}}
+    if not any(earlier.values()):
+        return {}
     horizon = {key_set.keys: key_set.horizon_us for key_set in known}
     found: dict[int, list[bytes]] = {}
     for index, record in enumerate(page.records):

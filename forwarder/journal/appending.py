@@ -83,18 +83,17 @@ def unseen(
     """
     new: list[int] = []
     reshaped = 0
-    within: set[bytes] = set()
     for bucket, indices in buckets(records, range(len(records))).items():
         bounds = None if bucket is None else _bounds(records, indices)
-        known = seen.touching(connection, place, bounds)
+        known: set[bytes] = set().union(*seen.touching(connection, place, bounds))
         for index in indices:
             identity = records[index].identity
-            if identity in within or any(identity in page for page in known):
+            if identity in known:
                 continue
-            if any(alias in page for alias in aliases.get(index, ()) for page in known):
+            if aliases and not known.isdisjoint(aliases.get(index, ())):
                 reshaped += 1
                 continue
-            within.add(identity)
+            known.add(identity)
             new.append(index)
     return sorted(new), reshaped
 

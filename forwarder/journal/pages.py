@@ -57,16 +57,19 @@ def split_hashes(hashes: bytes) -> list[bytes]:
     return [hashes[i : i + SIZE] for i in range(0, len(hashes), SIZE)]
 
 
-def buckets(records: Sequence[Record], indices: Iterable[int]) -> dict[int | None, list[int]]:
+def buckets(records: Sequence[Record], indices: Sequence[int]) -> dict[int | None, Sequence[int]]:
     """Group records by the hour of their time, timeless ones under None, order kept.
 
     So late and future-dated rows never stretch the page of the others.
     """
-    groups: dict[int | None, list[int]] = {}
-    for index in indices:
-        time_us = records[index].time_us
-        groups.setdefault(None if time_us is None else time_us // HOUR_US, []).append(index)
-    return groups
+    hours = [None if (t := records[i].time_us) is None else t // HOUR_US for i in indices]
+    distinct = set(hours)
+    if len(distinct) <= 1:
+        return dict.fromkeys(distinct, indices)
+    groups: dict[int | None, list[int]] = {hour: [] for hour in distinct}
+    for hour, index in zip(hours, indices, strict=True):
+        groups[hour].append(index)
+    return dict(sorted(groups.items(), key=lambda group: group[1][0]))
 
 
 def take_offsets(connection: sqlite3.Connection, count: int) -> int:

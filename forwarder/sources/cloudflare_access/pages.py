@@ -9,7 +9,7 @@ import orjson
 
 from forwarder.core.identity import Identifier, canonical
 from forwarder.core.model import Lost, Page, Record
-from forwarder.core.timestamps import parse_us
+from forwarder.core.timestamps import times_us
 from forwarder.sources.cloudflare_access.envelope import Answer
 from forwarder.sources.cloudflare_access.walk import Seen
 
@@ -38,18 +38,19 @@ class PageMaker:
 
     def records(self, rows: Sequence[Row]) -> list[Record]:
         """Return one record a row, in the order of the answer."""
-        key, mask, key_sets = self._time_key, self._mask, self._key_sets
+        mask, key_sets = self._mask, self._key_sets
         texts = [canonical(row) for row in rows]
         masked = rows if mask is None else [mask(row) for row in rows]
-        for keys in {tuple(row) for row in rows} - key_sets.keys():
-            key_sets[keys] = frozenset(keys)
+        shapes = [tuple(row) for row in rows]
+        for shape in set(shapes) - key_sets.keys():
+            key_sets[shape] = frozenset(shape)
         return list(
             map(
                 Record,
                 map(orjson.dumps, masked),
-                [parse_us(row.get(key)) for row in rows],
+                times_us([row.get(self._time_key) for row in rows]),
                 self._identifier.identities(texts),
-                [key_sets[tuple(row)] for row in rows],
+                map(key_sets.__getitem__, shapes),
             )
         )
 
