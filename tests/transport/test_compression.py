@@ -14,7 +14,7 @@ def test_what_is_compressed_comes_back_whole(data: bytes) -> None:
     assert gzip.decompress(compress(data)) == data
 
 
-@pytest.mark.parametrize("size", [0, 10, 2_000_000])
+@pytest.mark.parametrize("size", [0, 10, 20_000_000])
 async def test_small_and_large_bodies_come_back_whole(size: int) -> None:
     data = b"abcdefgh" * (size // 8)
 
