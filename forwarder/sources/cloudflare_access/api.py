@@ -5,6 +5,7 @@ Never retries and never sleeps but for the budget; the caller does, by the excep
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,8 +65,12 @@ class Api:
         user_agent: str = "forwarder",
         report: Report = ignore,
         answer_seconds: float = _ANSWER_SECONDS,
+        environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Take the account's settings and the budget of its token."""
+        """Take the account's settings and the budget of its token.
+
+        ``answer_seconds`` bounds one request as a whole; ``environ`` may name a proxy.
+        """
         self._config = config
         self._budget = budget
         self._clock = clock
@@ -81,6 +86,7 @@ class Api:
                 response_timeout=answer_seconds,
             ),
             user_agent,
+            environ=environ,
         )
 
     async def get(
