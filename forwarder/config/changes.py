@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 from forwarder.config.models import AccountSettings, ForwarderSettings
@@ -30,7 +31,9 @@ class Changes:
     needs_restart: tuple[str, ...]
 
 
-_ONLY_BY_RESTART = ("state_dir", "journal", "admin")
+_ONLY_BY_RESTART = {
+    name: attrgetter(name) for name in ("state_dir", "journal", "admin", "log.format")
+}
 
 
 def changes(old: ForwarderSettings, new: ForwarderSettings) -> Changes:
@@ -39,7 +42,7 @@ def changes(old: ForwarderSettings, new: ForwarderSettings) -> Changes:
         sinks=_difference(_sinks(old), _sinks(new)),
         streams=_difference(_streams(old), _streams(new)),
         needs_restart=tuple(
-            key for key in _ONLY_BY_RESTART if getattr(old.root, key) != getattr(new.root, key)
+            name for name, of in _ONLY_BY_RESTART.items() if of(old.root) != of(new.root)
         ),
     )
 

@@ -89,7 +89,7 @@ class AccountSettings:
     @property
     def label(self) -> str:
         """Return the name for people: logs, metrics, events."""
-        return str(self.config.name or self.config.account_id)
+        return str(self.config.label)
 
 
 @dataclass(frozen=True, slots=True)

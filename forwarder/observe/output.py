@@ -26,7 +26,7 @@ class LogOutput:
         style: Literal["auto", "json", "console"] = "auto",
     ) -> None:
         """Write to ``stream`` what has at least ``level``; ``auto`` asks if it is a terminal."""
-        self._lowest = Level[level.upper()]
+        self.set_level(level)
         terminal = style == "console" or (style == "auto" and stream.isatty())
         self._logger: BindableLogger = structlog.wrap_logger(
             _Writer(stream),
@@ -34,6 +34,10 @@ class LogOutput:
             wrapper_class=structlog.BoundLogger,
             cache_logger_on_first_use=True,
         )
+
+    def set_level(self, level: str) -> None:
+        """Write only what has at least this level from now on."""
+        self._lowest = Level[level.upper()]
 
     def write(
         self, level: Level, event: str, fields: dict[str, Any], error: BaseException | None = None

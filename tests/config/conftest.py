@@ -39,6 +39,10 @@ class ServiceConfig(PluginSettings):
     rate_limit: RateLimit | Literal[False] = RateLimit()
     streams: Streams = Streams()
 
+    @property
+    def label(self) -> str:
+        return self.name or self.account_id
+
 
 class SplunkConfig(PluginSettings):
     url: str

@@ -1,0 +1,56 @@
+"""``forwarder check``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from forwarder.cli.options import config_option, settings_from
+
+if TYPE_CHECKING:
+    from forwarder.core.model import Finding
+
+_MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "fault": ("fault", "red")}
+
+
+@click.command()
+@config_option
+@click.option("--live", is_flag=True, help="Ask Cloudflare and every sink, changing nothing.")
+def command(config: Path, *, live: bool) -> None:
+    """Look whether the settings can be used.
+
+    Exit status: 0 when all is well, 1 when --live found a fault, 2 when the settings have faults.
+    """
+    from forwarder.runtime.preflight import preflight  # noqa: PLC0415 - imports the plugins
+
+    settings = settings_from(config)
+    preflight(settings)
+    for warning in settings.warnings:
+        click.secho(f"warning: {warning}", fg="yellow", err=True)
+    accounts, sinks = len(settings.accounts), len(settings.sinks)
+    click.echo(f"{config}: the settings are good: {accounts} account(s), {sinks} sink(s)")
+    if live:
+        from forwarder.runtime.diagnosis import diagnose  # noqa: PLC0415 - as above
+
+        findings = asyncio.run(diagnose(settings))
+        _show(findings)
+        sys.exit(1 if any(finding.level == "fault" for finding in findings) else 0)
+
+
+def _show(findings: Sequence[Finding]) -> None:
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+    from rich.table import Table  # noqa: PLC0415 - as above
+    from rich.text import Text  # noqa: PLC0415 - as above
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "what", "found", "what to do"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        mark = _MARKS[finding.level]
+        table.add_row(Text(*mark), Text(finding.subject), Text(finding.text), Text(finding.hint))
+    Console().print(table)

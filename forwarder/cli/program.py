@@ -1,0 +1,102 @@
+"""The command line: names and summaries here, everything else imported when a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+from forwarder import __version__
+from forwarder.core.errors import ConfigError, ForwarderError, LockedError
+
+FAILED, UNUSABLE = 1, 2
+
+
+class Entry(NamedTuple):
+    """Where a command is, and its line in the overview."""
+
+    module: str
+    summary: str
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "run": Entry("run", "Tail Cloudflare and deliver to the sinks, until stopped."),
+    "check": Entry("check", "Look whether the settings can be used."),
+    "demo": Entry("demo", "Simulated Cloudflare and the forwarder, events on the terminal."),
+    "simulate": Entry("simulate", "Serve a simulated Cloudflare API."),
+    "status": Entry("status", "Show how the running forwarder is."),
+    "config": Entry("settings", "Show the settings in force, or their JSON schema."),
+    "plugins": Entry("plugins", "List sources, sinks and formats."),
+}
+"""Adding a command is one line here and one module beside this one with a function ``command``."""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports the one that is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        del ctx
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = import_module(f"forwarder.cli.{entry.module}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the overview without importing any command."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Say which command was probably meant."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - only for a typing error
+
+            close = get_close_matches(args[0], list(COMMANDS), 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, "-V", "--version", message="forwarder %(version)s")
+def program() -> None:
+    """Tail Cloudflare Access' logs and deliver every event to any number of SIEMs."""
+
+
+def run_program() -> None:
+    """Run a command; tell every known error in one line a fault, without a traceback.
+
+    Exit 2 for settings, usage and a state folder in use, 1 for everything else that failed.
+    """
+    try:
+        program(prog_name="forwarder")
+    except ConfigError as error:
+        _tell(*(str(fault) for fault in error.faults))
+        sys.exit(UNUSABLE)
+    except LockedError as error:
+        _tell(str(error))
+        sys.exit(UNUSABLE)
+    except ForwarderError as error:
+        _tell(str(error))
+        sys.exit(FAILED)
+
+
+def _tell(*lines: str) -> None:
+    for line in lines:
+        click.echo(f"forwarder: {line}", err=True)

@@ -1,0 +1,124 @@
+"""The running daemon as the admin server and the commands see it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from prometheus_client import generate_latest
+
+from forwarder import __version__
+from forwarder.admin.contract import Verdict
+from forwarder.core.clock import Clock
+from forwarder.core.timestamps import format_seconds
+from forwarder.ingest.gate import Gate
+from forwarder.journal import Journal
+from forwarder.journal.dead_letters import MOST_EVENTS
+from forwarder.observe import Levels, LevelsCollector, Metrics
+from forwarder.runtime.health import liveness, readiness
+from forwarder.runtime.sinks import Sinks
+from forwarder.runtime.snapshot import (
+    Snapshot,
+    journal_json,
+    levels_of,
+    sinks_json,
+    streams_json,
+)
+from forwarder.runtime.streams import Streams
+from forwarder.runtime.supervisor import Supervisor
+
+
+class DaemonOverview:
+    """Collects snapshots; implements ``admin.contract.Overview``."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        gate: Gate,
+        streams: Streams,
+        sinks: Sinks,
+        supervisor: Supervisor,
+        metrics: Metrics,
+        clock: Clock,
+        limit: int,
+    ) -> None:
+        """Look at these parts; ``limit`` is ``journal.max_size`` in bytes."""
+        self._journal = journal
+        self._gate = gate
+        self._streams = streams
+        self._sinks = sinks
+        self._supervisor = supervisor
+        self._metrics = metrics
+        self._clock = clock
+        self._limit = limit
+        self._started_us = clock.now_us()
+        self._levels = Levels()
+        self.started = False
+        self.config_hash = ""
+        metrics.registry.register(LevelsCollector(lambda: self._levels))
+
+    def live(self) -> Verdict:
+        """Tell whether every loop gives signs of life."""
+        return liveness(self._supervisor.states())
+
+    def ready(self) -> Verdict:
+        """Tell whether events flow, or why not."""
+        return readiness(
+            started=self.started,
+            gate_closed=self._gate.closed,
+            streams=self._streams.states(),
+            sinks=self._sinks.states(),
+        )
+
+    async def snapshot(self) -> Snapshot:
+        """Look at everything once."""
+        left = {
+            name: (await queue.dead_letter_room())[0] for name, queue in self._sinks.queues.items()
+        }
+        return Snapshot(
+            now_us=self._clock.now_us(),
+            streams=self._streams.states(),
+            sinks=self._sinks.states(),
+            places=await self._journal.places(),
+            dead_letters={name: MOST_EVENTS - room for name, room in left.items()},
+            usage=await self._journal.usage(),
+            limit=self._limit,
+            gate_closed=self._gate.closed,
+            ready=self.ready().well,
+        )
+
+    async def status(self) -> Mapping[str, Any]:
+        """Return the whole state as JSON values."""
+        snapshot, live, ready = await self.snapshot(), self.live(), self.ready()
+        kinds = {
+            name: {"type": sink.type, "format": sink.format}
+            for name, sink in self._sinks.settings.items()
+        }
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": format_seconds(self._started_us),
+            "uptime_seconds": round((snapshot.now_us - self._started_us) / 1_000_000),
+            "config": self.config_hash,
+            "live": live.well,
+            "ready": ready.well,
+            "reasons": [*live.reasons, *ready.reasons],
+            "streams": streams_json(snapshot),
+            "sinks": sinks_json(snapshot, kinds),
+            "journal": journal_json(snapshot),
+            "tasks": [
+                {
+                    "task": task.name,
+                    "silent_seconds": round(task.silent, 1),
+                    "crashes": task.crashes,
+                }
+                for task in self._supervisor.states()
+            ],
+        }
+
+    async def metrics(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        self._levels = levels_of(await self.snapshot())
+        return generate_latest(self._metrics.registry)

@@ -1,0 +1,78 @@
+"""What the daemon is made of, wired up around one open journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Self
+
+from forwarder.config import ForwarderSettings
+from forwarder.core.clock import Clock
+from forwarder.core.happenings import Report
+from forwarder.ingest.gate import Gate
+from forwarder.journal import Journal, Keeping
+from forwarder.observe import LogOutput, Metrics, Observer, Redactor
+from forwarder.runtime.overview import DaemonOverview
+from forwarder.runtime.sinks import Sinks
+from forwarder.runtime.streams import Streams
+from forwarder.runtime.supervisor import Supervisor
+
+SettingsReader = Callable[[], ForwarderSettings]
+"""Reads the settings anew; raises ``ConfigError`` with every fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Where happenings go."""
+
+    observer: Observer
+    metrics: Metrics
+    output: LogOutput
+    redactor: Redactor
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The long-lived objects of one daemon."""
+
+    journal: Journal
+    supervisor: Supervisor
+    streams: Streams
+    sinks: Sinks
+    overview: DaemonOverview
+    clock: Clock
+    report: Report
+
+    @classmethod
+    def around(
+        cls,
+        journal: Journal,
+        settings: ForwarderSettings,
+        telemetry: Telemetry,
+        clock: Clock,
+        report: Report,
+    ) -> Self:
+        """Wire everything up; nothing runs yet."""
+        limit = settings.root.journal.max_size
+        supervisor = Supervisor(clock, Random(), report)  # noqa: S311 - jitter, no secret
+        gate = Gate(limit, journal.undelivered_bytes, clock, report)
+        streams = Streams(journal, gate, supervisor, clock, report)
+        sinks = Sinks(journal, supervisor, clock, report)
+        overview = DaemonOverview(
+            journal=journal,
+            gate=gate,
+            streams=streams,
+            sinks=sinks,
+            supervisor=supervisor,
+            metrics=telemetry.metrics,
+            clock=clock,
+            limit=limit,
+        )
+        return cls(journal, supervisor, streams, sinks, overview, clock, report)
+
+
+def keeping(settings: ForwarderSettings) -> Keeping:
+    """Return the journal's bounds as it wants them."""
+    journal = settings.root.journal
+    return Keeping(journal.max_size, round(journal.keep_delivered * 1_000_000))

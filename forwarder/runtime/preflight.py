@@ -1,0 +1,26 @@
+"""What only the plugins themselves can judge, before anything starts."""
+
+from __future__ import annotations
+
+from forwarder.config import ForwarderSettings
+from forwarder.core.clock import SystemClock
+from forwarder.core.contracts import SinkContext
+from forwarder.core.errors import ConfigError, Fault
+from forwarder.runtime.rendering import make_render
+
+
+def preflight(settings: ForwarderSettings) -> None:
+    """Make every sink and format once and throw it away; raises ``ConfigError`` with all faults."""
+    faults: list[Fault] = []
+    for sink in settings.sinks:
+        try:
+            writer = sink.format_plugin(sink.format_config)
+            make_render(sink, writer, settings)
+            context = SinkContext(sink.name, sink.format, writer.media_type, SystemClock())
+            sink.plugin(sink.config, context)
+        except ConfigError as error:
+            faults += [
+                Fault(f"sinks.{sink.name}", fault.problem, fault.hint) for fault in error.faults
+            ]
+    if faults:
+        raise ConfigError(faults)

@@ -1,0 +1,96 @@
+"""One process: its event loop, its signals, its logs, its way to end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from prometheus_client import disable_created_metrics
+
+from forwarder.config import ForwarderSettings, secrets_of
+from forwarder.core.clock import SystemClock
+from forwarder.observe import LogOutput, Metrics, Observer, Redactor
+from forwarder.observe.happenings import Stopped
+from forwarder.runtime.daemon import GRACE, Daemon
+from forwarder.runtime.parts import SettingsReader, Telemetry
+from forwarder.runtime.preflight import preflight
+from forwarder.runtime.signals import Signals
+
+DONE, FAILED = 0, 1
+
+
+def run_daemon(
+    settings: ForwarderSettings, read_settings: SettingsReader, abort: Callable[[int], NoReturn]
+) -> int:
+    """Run until a signal and return the exit code.
+
+    ``abort`` ends the process on the spot: after a second signal, or when the grace is over and
+    something still hangs. Raises what ``Daemon.run`` raises.
+    """
+    preflight(settings)
+    telemetry = telemetry_of(settings)
+    with libraries_logged(telemetry.output), asyncio.Runner(loop_factory=fast_loop()) as runner:
+        return runner.run(_main(settings, read_settings, telemetry, abort))
+
+
+async def _main(
+    settings: ForwarderSettings,
+    read_settings: SettingsReader,
+    telemetry: Telemetry,
+    abort: Callable[[int], NoReturn],
+) -> int:
+    signals = Signals()
+    daemon = Daemon(settings, read_settings, telemetry, signals, SystemClock())
+    with signals.caught():
+        running = asyncio.create_task(daemon.run(), name="daemon")
+        insisted = asyncio.create_task(_patience(signals), name="patience")
+        await asyncio.wait({running, insisted}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            telemetry.observer.report(Stopped(settled=False, backlog=0))
+            abort(FAILED)
+        insisted.cancel()
+        return DONE if running.result() else FAILED
+
+
+async def _patience(signals: Signals) -> None:
+    """Return when the process must not wait any longer."""
+    await signals.stop.wait()
+    try:
+        await asyncio.wait_for(signals.insist.wait(), GRACE)
+    except TimeoutError:
+        return
+
+
+def telemetry_of(settings: ForwarderSettings) -> Telemetry:
+    """Return where this process counts and logs."""
+    log = settings.root.log
+    redactor = Redactor(secret for _, secret in secrets_of(settings))
+    output = LogOutput(sys.stderr, redactor, level=log.level, style=log.format)
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    metrics = Metrics()
+    return Telemetry(Observer(metrics, output, SystemClock()), metrics, output, redactor)
+
+
+@contextmanager
+def libraries_logged(output: LogOutput) -> Iterator[None]:
+    """Pass the warnings of libraries on to our log while the block runs."""
+    root, handler = logging.getLogger(), output.capture_libraries()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory where it is installed; else None for asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional, and slow to import
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory

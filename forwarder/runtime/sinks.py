@@ -1,0 +1,149 @@
+"""The delivering side: one supervised consumer a sink."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from forwarder.config import ForwarderSettings, SinkSettings
+from forwarder.core.backoff import Backoff
+from forwarder.core.clock import Clock
+from forwarder.core.contracts import SinkContext
+from forwarder.core.happenings import Report
+from forwarder.delivery.consumer import Consumer
+from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.queue import SinkQueue
+from forwarder.delivery.sink_state import SinkState
+from forwarder.journal import Journal
+from forwarder.runtime.rendering import make_render
+from forwarder.runtime.streams import USER_AGENT
+from forwarder.runtime.supervisor import Beat, Supervisor
+
+
+@dataclass(slots=True)
+class _Member:
+    settings: SinkSettings
+    queue: SinkQueue
+    consumer: Consumer | None = None
+
+
+class Sinks:
+    """Starts, stops and shows the consumers."""
+
+    def __init__(
+        self, journal: Journal, supervisor: Supervisor, clock: Clock, report: Report
+    ) -> None:
+        """Deliver nothing yet."""
+        self._journal = journal
+        self._supervisor = supervisor
+        self._clock = clock
+        self._report = report
+        self._members: dict[str, _Member] = {}
+
+    async def join(self, sinks: Iterable[SinkSettings]) -> None:
+        """Give each sink its place in the journal; before any row is stored that it should get."""
+        for settings in sinks:
+            options = settings.options
+            queue = await self._journal.sink_queue(
+                settings.name,
+                start_at=options.start_at,
+                blocking=options.when_full == "block",
+            )
+            self._members[settings.name] = _Member(settings, queue)
+
+    def start(self, settings: ForwarderSettings, names: Iterable[str]) -> None:
+        """Start delivering to sinks that have joined."""
+        for name in names:
+            work = _Work(self, self._members[name], settings)
+            self._supervisor.start(f"sink:{name}", work, silent_for=float("inf"))
+
+    async def drain(self, names: Iterable[str] | None, grace: float) -> None:
+        """Let writes under way end for at most ``grace`` seconds, acknowledge, close."""
+        chosen = list(self._members if names is None else names)
+        consumers = [self._members[name].consumer for name in chosen if name in self._members]
+        deadline = self._clock.monotonic() + grace
+        await asyncio.gather(
+            *(consumer.drain(deadline) for consumer in consumers if consumer is not None)
+        )
+        await self._supervisor.stop(*(f"sink:{name}" for name in chosen))
+
+    def leave(self, names: Iterable[str]) -> None:
+        """Forget sinks that the settings no longer name; their places are kept."""
+        for name in names:
+            self._members.pop(name, None)
+            self._journal.leave(name)
+
+    def wake(self) -> None:
+        """Let every sink try again what it waits for."""
+        for member in self._members.values():
+            if member.consumer is not None:
+                member.consumer.wake()
+
+    def states(self) -> Sequence[SinkState]:
+        """Return how every sink is that has started."""
+        members = self._members.values()
+        return [member.consumer.state() for member in members if member.consumer is not None]
+
+    @property
+    def settings(self) -> Mapping[str, SinkSettings]:
+        """Return the settings of the running sinks by name."""
+        return {name: member.settings for name, member in self._members.items()}
+
+    @property
+    def queues(self) -> Mapping[str, SinkQueue]:
+        """Return the running sinks' queues by name."""
+        return {name: member.queue for name, member in self._members.items()}
+
+    def consumer(self, member: _Member, settings: ForwarderSettings) -> Consumer:
+        """Make the consumer of one sink."""
+        sink = member.settings
+        writer = sink.format_plugin(sink.format_config)
+        context = SinkContext(
+            name=sink.name,
+            format=sink.format,
+            media_type=writer.media_type,
+            clock=self._clock,
+            user_agent=USER_AGENT,
+            report=self._report,
+        )
+        return Consumer(
+            name=sink.name,
+            sink=sink.plugin(sink.config, context),
+            queue=member.queue,
+            render=make_render(sink, writer, settings),
+            options=delivery_options(sink),
+            clock=self._clock,
+            rng=Random(),  # noqa: S311 - jitter, no secret
+            report=self._report,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The task of one sink: a fresh consumer at every start, from what was acknowledged."""
+
+    sinks: Sinks
+    member: _Member
+    settings: ForwarderSettings
+
+    async def __call__(self, beat: Beat) -> None:
+        beat()
+        consumer = self.sinks.consumer(self.member, self.settings)
+        self.member.consumer = consumer
+        await consumer.run()
+
+
+def delivery_options(sink: SinkSettings) -> DeliveryOptions:
+    """Return what the settings say about a sink's delivery."""
+    options = sink.options
+    return DeliveryOptions(
+        max_events=options.batch.max_events,
+        max_bytes=options.batch.max_bytes,
+        max_wait=options.batch.max_wait,
+        max_in_flight=options.max_in_flight,
+        timeout=options.timeout,
+        backoff=Backoff(initial=options.retry.initial, max=options.retry.max),
+        paused=options.paused,
+    )

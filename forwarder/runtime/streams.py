@@ -1,0 +1,162 @@
+"""The reading side: one source an account, one supervised poller a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from forwarder import __version__
+from forwarder.config import AccountSettings
+from forwarder.core.clock import Clock
+from forwarder.core.contracts import SourceContext, StreamPlan
+from forwarder.core.happenings import Report
+from forwarder.core.model import StreamKey
+from forwarder.ingest.gate import Gate
+from forwarder.ingest.poller import Poller
+from forwarder.ingest.rounds import Surroundings
+from forwarder.ingest.status import StreamStatus
+from forwarder.ingest.windows import PollOptions
+from forwarder.journal import Journal
+from forwarder.runtime.supervisor import Beat, Supervisor
+
+USER_AGENT = f"cloudflare-access-forwarder/{__version__}"
+_SILENT_FOR = 900.0
+_SHARED = "shared:{type}"
+
+
+@dataclass(slots=True)
+class _Account:
+    settings: AccountSettings
+    source: Any
+    plans: Mapping[str, StreamPlan]
+    pollers: dict[str, Poller] = field(default_factory=dict)
+
+
+class Streams:
+    """Starts, stops and shows the pollers."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        gate: Gate,
+        supervisor: Supervisor,
+        clock: Clock,
+        report: Report,
+    ) -> None:
+        """Read nothing yet."""
+        self._journal = journal
+        self._gate = gate
+        self._supervisor = supervisor
+        self._clock = clock
+        self._report = report
+        self._shared: dict[str, Any] = {}
+        self._accounts: dict[str, _Account] = {}
+
+    async def start(self, accounts: Iterable[AccountSettings]) -> None:
+        """Make the sources and start a poller for each stream."""
+        for settings in accounts:
+            await self._share(settings)
+            context = SourceContext(
+                clock=self._clock,
+                shared=self._shared[settings.type],
+                user_agent=USER_AGENT,
+                report=self._report,
+            )
+            source = settings.plugin(settings.config, context)
+            account = _Account(settings, source, source.streams())
+            self._accounts[settings.account_id] = account
+            for name in account.plans:
+                key = StreamKey(settings.account_id, name)
+                self._supervisor.start(
+                    _task(key), _Work(self, account, key), silent_for=self._silence(account, name)
+                )
+
+    async def stop(self, account_ids: Iterable[str] | None = None) -> None:
+        """Stop the pollers of some accounts, or of all, and close their connections."""
+        for account_id in list(self._accounts if account_ids is None else account_ids):
+            account = self._accounts.pop(account_id, None)
+            if account is None:
+                continue
+            tasks = [_task(StreamKey(account_id, name)) for name in account.plans]
+            await self._supervisor.stop(*tasks)
+            await account.source.aclose()
+
+    def wake(self) -> None:
+        """Let every poller try again what it waits for."""
+        for account in self._accounts.values():
+            for poller in account.pollers.values():
+                poller.wake()
+
+    async def remember(self) -> None:
+        """Keep what the next process should know of the budgets; called every few seconds."""
+        for kind, shared in self._shared.items():
+            await self._journal.keep(_SHARED.format(type=kind), shared.snapshot())
+
+    def states(self) -> Sequence[StreamStatus]:
+        """Return how every stream is."""
+        return [
+            poller.state()
+            for account in self._accounts.values()
+            for poller in account.pollers.values()
+        ]
+
+    @property
+    def count(self) -> int:
+        """Return the number of streams that are read."""
+        return sum(len(account.plans) for account in self._accounts.values())
+
+    async def _share(self, settings: AccountSettings) -> None:
+        """Make what all accounts of one type share, out of what an earlier process kept."""
+        if settings.type not in self._shared:
+            kept = await self._journal.recall(_SHARED.format(type=settings.type))
+            self._shared[settings.type] = settings.plugin.share(self._clock, kept)
+
+    def _silence(self, account: _Account, name: str) -> float:
+        return _SILENT_FOR + 2 * float(account.plans[name].settings.poll_interval)
+
+    def surroundings(self, account: _Account, key: StreamKey, beat: Beat) -> Surroundings:
+        """Return what the poller of one stream works with."""
+        return Surroundings(
+            key=key,
+            account=account.settings.label,
+            source=account.plans[key.stream].source,
+            log=self._journal.stream_log(key),
+            gate=self._gate,
+            clock=self._clock,
+            rng=Random(),  # noqa: S311 - jitter, no secret
+            report=self._report,
+            beat=beat,
+            retention=account.settings.config.retention,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """The task of one stream: a fresh poller at every start, which reads on from the journal."""
+
+    streams: Streams
+    account: _Account
+    key: StreamKey
+
+    async def __call__(self, beat: Beat) -> None:
+        account, name = self.account, self.key.stream
+        around = self.streams.surroundings(account, self.key, beat)
+        poller = Poller(around, _options(account.plans[name].settings, around.retention))
+        account.pollers[name] = poller
+        await poller.run()
+
+
+def _options(settings: Any, retention: float) -> PollOptions:
+    return PollOptions(
+        poll_interval=settings.poll_interval,
+        start_from=settings.start_from,
+        overlap=settings.overlap,
+        reconcile=settings.reconcile,
+        retention=retention,
+    )
+
+
+def _task(key: StreamKey) -> str:
+    return f"stream:{key}"
