@@ -8,6 +8,7 @@ import re
 import ssl
 from collections import Counter
 from types import TracebackType
+from typing import Self
 
 _ID = re.compile(rb'"id":"([0-9a-f]{32})"')
 _OPENED = b"200 OK\nrelp_version=0\nrelp_software=fake\ncommands=syslog"
@@ -31,7 +32,7 @@ class RelpReceiver:
         self.unanswered = 0
         self.faults: list[str] = []
 
-    async def __aenter__(self) -> RelpReceiver:
+    async def __aenter__(self) -> Self:
         await self.come_back()
         return self
 

@@ -9,6 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable
 from types import TracebackType
+from typing import Self
 
 _ID = re.compile(rb'"id":"([0-9a-f]{32})"')
 _RESET = struct.pack("ii", 1, 0)
@@ -33,7 +34,7 @@ class SyslogReceiver:
         self.port = 0
         self.connections = 0
 
-    async def __aenter__(self) -> SyslogReceiver:
+    async def __aenter__(self) -> Self:
         await self.come_back()
         return self
 
@@ -55,7 +56,7 @@ class SyslogReceiver:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._buffer)
             listener.bind(("127.0.0.1", self.port))
             listener.listen(16)
-            listener.setblocking(False)
+            listener.settimeout(0)
             self._listener, self.port = listener, listener.getsockname()[1]
             asyncio.get_running_loop().add_reader(listener, self._accept)
         for connection in self._open:
@@ -114,7 +115,7 @@ class SyslogReceiver:
                 connection, _ = self._listener.accept()
             except BlockingIOError:
                 return
-            connection.setblocking(False)
+            connection.settimeout(0)
             self.connections += 1
             self._open[connection] = bytearray()
             if self._reading:

@@ -1,0 +1,117 @@
+"""A TCP proxy on 127.0.0.1 that can delay, swallow, reset and refuse; in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Coroutine
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+Result = TypeVar("Result")
+_RESET = struct.pack("ii", 1, 0)
+
+
+class ToxicProxy:
+    """Passes bytes on to ``upstream`` (a port) unless told otherwise.
+
+    ``delay`` is seconds before each chunk, ``swallow`` reads and passes nothing on (a black hole).
+    The test's own loop may be blocked meanwhile, which is why the proxy has a thread.
+    """
+
+    def __init__(self, upstream: int = 0) -> None:
+        self.upstream = upstream
+        self.delay = 0.0
+        self.swallow = False
+        self.connections = 0
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="toxic proxy")
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.accept()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.refuse()
+        self._run(_everything_else_ended())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def accept(self) -> None:
+        """Take connections, at the same port as before."""
+        self._run(self._accept())
+
+    def refuse(self) -> None:
+        """Take no more connections, and reset those there are."""
+        self._run(self._refuse())
+
+    def reset(self) -> None:
+        """Reset every connection; new ones are taken."""
+        self._run(self._reset())
+
+    def _run(self, what: Coroutine[Any, Any, Result]) -> Result:
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
+
+    async def _accept(self) -> None:
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _refuse(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        await self._reset()
+
+    async def _reset(self) -> None:
+        for writer in self._writers:
+            found = writer.get_extra_info("socket")
+            if found is not None and found.fileno() >= 0:
+                found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            writer.transport.abort()
+        self._writers.clear()
+        await asyncio.sleep(0.01)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._writers |= {writer, far_writer}
+        await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
+        self._writers -= {writer, far_writer}
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(1 << 16):
+                if self.swallow:
+                    continue
+                if self.delay:
+                    await asyncio.sleep(self.delay)
+                writer.write(data)
+                await writer.drain()
+        with contextlib.suppress(OSError):
+            writer.close()
+
+
+async def _everything_else_ended() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0.01)
