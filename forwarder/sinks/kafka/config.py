@@ -48,9 +48,9 @@ class SaslSettings(Settings):
 class KafkaConfig(PluginSettings):
     """Which brokers, which topic, and what a record looks like."""
 
-    bootstrap_servers: Annotated[list[str], BeforeValidator(_as_list)] = Field(
-        min_length=1, description="brokers to ask first, host:port"
-    )
+    bootstrap_servers: Annotated[
+        list[str], BeforeValidator(_as_list, json_schema_input_type=str | list[str])
+    ] = Field(min_length=1, description="brokers to ask first, host:port")
     topic: str = Field(
         "access.{stream}", min_length=1, description="may hold {stream} and {account}"
     )

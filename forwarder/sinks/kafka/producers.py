@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+import traceback
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -69,10 +70,10 @@ class Producers:
             async with asyncio.timeout(config.request_timeout):
                 await producer.start()
         except (kafka.KafkaError, OSError) as error:
-            self._in_background(_take_apart(producer))
+            self._in_background(_take_apart(producer, error))
             raise await self._why(error, connection) from error
-        except BaseException:
-            self._in_background(_take_apart(producer))
+        except BaseException as error:
+            self._in_background(_take_apart(producer, error))
             raise
         return producer
 
@@ -179,9 +180,14 @@ async def _stop(producer: Any, grace: float) -> None:
         await _take_apart(producer)
 
 
-async def _take_apart(producer: Any) -> None:
-    """Fail its batches, cancel its tasks, close its connections; never waits for a broker."""
+async def _take_apart(producer: Any, error: BaseException | None = None) -> None:
+    """Fail its batches, cancel its tasks, close its connections; never waits for a broker.
+
+    ``error`` is what interrupted its start, if that is why it ends.
+    """
     producer._closed = True  # noqa: SLF001 - see the module's docstring
+    for connection in _stranded(error):
+        connection.close()
     client, accumulator, sender = producer.client, producer._message_accumulator, producer._sender  # noqa: SLF001
     _fail_batches(accumulator)
     own = {client, accumulator, sender, producer}
@@ -196,6 +202,16 @@ async def _take_apart(producer: Any) -> None:
         waiting.cancel()
     if tasks:
         await asyncio.wait(tasks, timeout=_TAKE_APART)
+
+
+def _stranded(error: BaseException | None) -> Iterator[Any]:
+    """Yield connections that an interrupted start held in a local variable and nowhere else."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            connection = frame.f_locals.get("bootstrap_conn")
+            if connection is not None:
+                yield connection
+        error = error.__cause__ or error.__context__
 
 
 def _fail_batches(accumulator: Any) -> None:
