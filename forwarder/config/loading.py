@@ -129,7 +129,8 @@ class _Builder:
             allowed = ", ".join(self._plugins.names("sinks"))
             self._fault((*place, "type"), f"required, but not given; allowed: {allowed}")
             return None
-        kind = str(keys.pop("type"))
+        given_type = keys.pop("type")
+        kind = "null" if given_type is None else str(given_type)  # what YAML makes of `type: null`
         plugin = self._plugin("sinks", kind, (*place, "type"), "sink type")
         style = str(keys.get("format") or getattr(plugin, "default_format", "raw"))
         writer = self._plugin("formats", style, (*place, "format"), "format")

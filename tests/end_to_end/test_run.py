@@ -1,0 +1,211 @@
+"""`forwarder run` against `forwarder simulate`, as an operator would run them."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from random import Random
+
+import pytest
+from aiohttp import ClientSession
+
+from tests.end_to_end.processes import (
+    SCRIPT,
+    Cloudflare,
+    Forwarder,
+    cloudflare,
+    until,
+)
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Cloudflare]:
+    async with cloudflare("--rate", "20", "--scim-rate", "3", "--history", "10m") as running:
+        yield running
+
+
+@pytest.fixture
+async def forwarder(api: Cloudflare, tmp_path: Path) -> AsyncIterator[Forwarder]:
+    running = Forwarder(tmp_path, api.url)
+    await running.start()
+    yield running
+    await running.kill()
+
+
+async def caught_up(api: Cloudflare, forwarder: Forwarder, wait: float = 30) -> None:
+    """Return when everything that was shown until now is on stdout."""
+    await until(forwarder.delivered)
+    shown = await api.shown()
+    await until(lambda: not shown - forwarder.delivered(), wait)
+
+
+async def test_every_row_that_was_shown_is_on_stdout_exactly_once(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    await caught_up(api, forwarder)
+    await asyncio.sleep(2.5)
+    await caught_up(api, forwarder)
+    assert await forwarder.stop() == 0
+
+    delivered = forwarder.delivered()
+    ids = [event["_forwarder"]["id"] for event in forwarder.events()]
+    assert delivered.total() > 10_000
+    assert delivered - await api.shown() == {}
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.parametrize(
+    "kills", [10, pytest.param(50, marks=[pytest.mark.proof, pytest.mark.timeout(600)])]
+)
+async def test_nothing_is_missing_after_kills_at_random_moments(kills: int, tmp_path: Path) -> None:
+    """What was unacknowledged comes again, and nothing else: one batch a kill at the most."""
+    moments = Random(7)
+    async with cloudflare("--rate", "50", "--scim-rate", "5", "--history", "10m") as api:
+        forwarder = Forwarder(tmp_path, api.url)
+        for _ in range(kills):
+            await forwarder.start()
+            await asyncio.sleep(moments.uniform(0.3, 1.6))
+            await forwarder.kill()
+        await forwarder.start()
+        await caught_up(api, forwarder, wait=60)
+        assert await forwarder.stop() == 0
+
+        delivered, shown = forwarder.delivered(), await api.shown()
+        again = (delivered - shown).total()
+        assert delivered.keys() - shown.keys() == set()
+        assert delivered.total() > 30_000
+        assert again <= kills * 2_000
+
+
+async def test_a_second_process_on_the_same_state_is_told_who_holds_it(
+    forwarder: Forwarder,
+) -> None:
+    await until(forwarder.events)
+    second = await asyncio.create_subprocess_exec(
+        SCRIPT, "run", "-c", forwarder.settings, stderr=asyncio.subprocess.PIPE
+    )
+    _, errors = await second.communicate()
+
+    assert second.returncode == 2
+    assert f"in use by process {forwarder.process.pid} on" in errors.decode()
+    assert len(errors.decode().splitlines()) == 1
+
+
+async def test_a_wrong_token_is_told_and_heals_when_its_file_changes(
+    api: Cloudflare, tmp_path: Path
+) -> None:
+    forwarder = Forwarder(tmp_path, api.url)
+    forwarder.set_token("wrong-token")
+    await forwarder.start()
+    url = await forwarder.admin_url()
+    async with ClientSession() as http:
+
+        async def readiness() -> tuple[int, str]:
+            async with http.get(url + "/readyz") as answer:
+                return answer.status, " ".join((await answer.json())["reasons"])
+
+        async def held() -> bool:
+            status, reasons = await readiness()
+            return status == 503 and "held" in reasons
+
+        async def ready() -> bool:
+            return (await readiness())[0] == 200
+
+        await until(held)
+        _, reasons = await readiness()
+        assert "token" in reasons
+        forwarder.set_token("simulated-token")
+        await until(ready, 15)
+        async with http.get(url + "/livez") as answer:
+            assert answer.status == 200
+    await caught_up(api, forwarder)
+    assert await forwarder.stop() == 0
+
+    assert "wrong-token" not in forwarder.errors()
+    assert any(line["event"] == "stream_held" and line["hint"] for line in forwarder.log())
+
+
+async def test_a_graceful_end_settles_what_is_under_way_and_says_so(forwarder: Forwarder) -> None:
+    await until(forwarder.events)
+    began = time.monotonic()
+    code = await forwarder.stop(signal.SIGINT)
+
+    assert code == 0
+    assert time.monotonic() - began < 5
+    assert [line["event"] for line in forwarder.log()][-1] == "stopped"
+    assert forwarder.log()[-1]["settled"] is True
+
+
+async def test_after_a_restart_nothing_comes_twice(api: Cloudflare, forwarder: Forwarder) -> None:
+    await caught_up(api, forwarder)
+    assert await forwarder.stop() == 0
+    await forwarder.start()
+    await asyncio.sleep(2)
+    await caught_up(api, forwarder)
+    assert await forwarder.stop() == 0
+
+    assert forwarder.delivered() - await api.shown() == {}
+
+
+async def test_a_second_signal_ends_it_at_once(api: Cloudflare, tmp_path: Path) -> None:
+    """With a reader that never reads, the first signal waits for the batch under way."""
+    forwarder = Forwarder(tmp_path, api.url)
+    process = await asyncio.create_subprocess_exec(
+        SCRIPT,
+        "run",
+        "-c",
+        forwarder.settings,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        limit=1,
+    )
+    assert process.stderr is not None
+    while b'"started"' not in await process.stderr.readline():
+        pass
+    await asyncio.sleep(2)
+    process.terminate()
+    await asyncio.sleep(0.5)
+    assert process.returncode is None
+    began = time.monotonic()
+    process.terminate()
+
+    assert await asyncio.wait_for(process.wait(), 5) == 1
+    assert time.monotonic() - began < 2
+
+
+async def test_new_settings_are_taken_by_a_signal_and_bad_ones_refused(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    await caught_up(api, forwarder)
+    good = forwarder.settings.read_text()
+    url = await forwarder.admin_url()
+    async with ClientSession() as http:
+
+        async def sinks() -> set[str]:
+            async with http.get(url + "/status") as answer:
+                return {sink["sink"] for sink in (await answer.json())["sinks"]}
+
+        def told(event: str) -> bool:
+            return any(line["event"] == event for line in forwarder.log())
+
+        forwarder.settings.write_text(good.replace("sinks:\n", "sinks:\n  void: { type: nul }\n"))
+        forwarder.process.send_signal(signal.SIGHUP)
+        await until(lambda: told("settings_refused"))
+        assert await sinks() == {"console"}
+
+        forwarder.settings.write_text(good.replace("sinks:\n", "sinks:\n  void: { type: null }\n"))
+        forwarder.process.send_signal(signal.SIGHUP)
+        await until(lambda: told("settings_reloaded"))
+        assert await sinks() == {"console", "void"}
+
+        forwarder.settings.write_text(good)
+        forwarder.process.send_signal(signal.SIGHUP)
+        await until(
+            lambda: len([1 for line in forwarder.log() if "settings_re" in line["event"]]) > 2
+        )
+        assert await sinks() == {"console"}
+    assert await forwarder.stop() == 0
+    assert forwarder.delivered() - await api.shown() == {}
