@@ -40,9 +40,10 @@ class JournalSettings(Settings):
 class AdminSettings(Settings):
     """Health, metrics, status page."""
 
-    listen: Annotated[str | None, BeforeValidator(_listening)] = Field(
-        "127.0.0.1:9464", description="host:port, or off; port 0 takes a free one"
-    )
+    listen: Annotated[
+        str | None,
+        BeforeValidator(_listening, json_schema_input_type=str | Literal[False] | None),
+    ] = Field("127.0.0.1:9464", description="host:port, or off; port 0 takes a free one")
     token: Secret | None = Field(None, description="bearer token that status and metrics demand")
 
     @property

@@ -44,7 +44,9 @@ class SplunkHecConfig(HttpSettings):
     )
     connections: int = Field(8, description="requests at once", gt=0, le=64)
 
-    @field_validator("ack", mode="before")
+    @field_validator(
+        "ack", mode="before", json_schema_input_type=Literal["auto", "required", "off", False]
+    )
     @classmethod
     def _off_is_false_in_yaml(cls, value: Any) -> Any:
         return "off" if value is False else value

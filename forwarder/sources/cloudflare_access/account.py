@@ -151,7 +151,10 @@ class AccountConfig(PluginSettings):
         description="how long the plan keeps its logs (24h on Free, 30d on Standard, 180d on "
         "Enterprise); decides what start-up and the retention alarm call a gap",
     )
-    rate_limit: Annotated[RateLimit | None, BeforeValidator(_off)] = Field(
+    rate_limit: Annotated[
+        RateLimit | None,
+        BeforeValidator(_off, json_schema_input_type=RateLimit | Literal[False, "off"] | None),
+    ] = Field(
         default_factory=RateLimit,
         description="budget of the token, shared by everything that uses it; `off` waits only "
         "when Cloudflare says so",
