@@ -132,7 +132,7 @@ class _Builder:
         given_type = keys.pop("type")
         kind = "null" if given_type is None else str(given_type)  # what YAML makes of `type: null`
         plugin = self._plugin("sinks", kind, (*place, "type"), "sink type")
-        style = str(keys.get("format") or getattr(plugin, "default_format", "raw"))
+        style = str(keys.get("format") or _default_format(plugin, keys))
         writer = self._plugin("formats", style, (*place, "format"), "format")
         if plugin is None or writer is None:
             return None
@@ -183,3 +183,9 @@ class _Builder:
 
     def _fault(self, place: Place, problem: str, hint: str = "") -> None:
         self._faults.append(self._document.fault(place, problem, hint))
+
+
+def _default_format(plugin: Any, keys: dict[str, Any]) -> str:
+    """Ask the plugin if the format depends on its other settings, as with syslog's presets."""
+    choose = getattr(plugin, "format_for", None)
+    return str(choose(keys) if choose else getattr(plugin, "default_format", "raw"))
