@@ -69,11 +69,6 @@ class SyslogConfig(SyslogSettings):
         return values
 
     @property
-    def default_format(self) -> str | None:
-        """Return the format that the preset wants, if there is a preset."""
-        return str(PRESETS[self.preset]["format"]) if self.preset else None
-
-    @property
     def default_port(self) -> int:
         """Return the registered or customary port of the transport."""
         return _DEFAULT_PORTS[self.transport]

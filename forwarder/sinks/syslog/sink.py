@@ -8,14 +8,14 @@ within that window. UDP is best effort.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 from forwarder.core.contracts import SinkContext
 from forwarder.core.errors import TransientError
 from forwarder.core.model import ACCEPTED, Batch, BatchLimits, Finding, WriteResult
 from forwarder.sinks.syslog.carriers import Carrier, DatagramCarrier, StreamCarrier
-from forwarder.sinks.syslog.config import SyslogConfig
+from forwarder.sinks.syslog.config import PRESETS, SyslogConfig
 from forwarder.transport.syslog_lines import SyslogLines, lf_terminated, octet_counted, within
 
 _LARGEST_DATAGRAM = 65_507
@@ -43,6 +43,12 @@ class SyslogSink:
             self._frame = lf_terminated if config.framing == "lf" else octet_counted
             self._carrier = StreamCarrier(config, context)
         self._lines = SyslogLines(config.header())
+
+    @classmethod
+    def format_for(cls, settings: Mapping[str, Any]) -> str:
+        """Return the format that the preset in unchecked ``settings`` wants, or the default."""
+        preset = PRESETS.get(str(settings.get("preset")), {})
+        return str(preset.get("format", cls.default_format))
 
     @property
     def limits(self) -> BatchLimits:
