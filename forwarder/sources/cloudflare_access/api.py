@@ -161,13 +161,13 @@ class Api:
         return ThrottledError(str(error), retry_after=seconds, hint=error.hint)
 
     async def _send(self, url: str, endpoint: Endpoint, turn: Turn) -> Response:
-        started = self._clock.monotonic()
-        outcome = "none"
+        headers = _headers(self._config)
+        started, outcome = self._clock.monotonic(), "none"
         try:
             answer = await self._client.request(
                 "GET",
                 url,
-                headers=_headers(self._config),
+                headers=headers,
                 silence=_SILENCE_SECONDS,
                 largest=_LARGEST_BODY,
             )
@@ -181,8 +181,8 @@ class Api:
             self._report(
                 RequestMade(self._config.label, endpoint.name, outcome, seconds, turn.waited, left)
             )
-        headers = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(answer.status, headers, answer.body)
+        received = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(answer.status, received, answer.body)
 
 
 def _headers(config: AccountConfig) -> dict[str, str]:

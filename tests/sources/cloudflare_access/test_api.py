@@ -21,6 +21,7 @@ from forwarder.simulator import (
     DEFAULT_TOKEN,
     VERIFY,
     Fault,
+    RatePolicy,
     Simulator,
     SimulatorSettings,
     Token,
@@ -202,6 +203,17 @@ async def test_a_429_blocks_the_token_and_is_reported(simulator: Simulator) -> N
     assert isinstance(blocked, TokenBlocked)
     assert isinstance(second, RequestMade)
     assert second.waited == pytest.approx(1.0, abs=0.2)
+
+
+async def test_a_quota_that_is_smaller_than_the_settings_say_is_obeyed() -> None:
+    settings = SimulatorSettings(rate=0, scim_rate=0, policy=RatePolicy(10, 60))
+    happenings: list[Happening] = []
+    async with Simulator(settings) as simulator, client(simulator.url, happenings) as api:
+        for _ in range(3):
+            await api.get(ACCESS_REQUESTS)
+
+    left = [one.budget_left for one in happenings if isinstance(one, RequestMade)]
+    assert left == [959, 6, 5], "80 % of 10, once Cloudflare has said so"
 
 
 async def test_every_request_is_reported_whatever_became_of_it(simulator: Simulator) -> None:

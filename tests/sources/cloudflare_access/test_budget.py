@@ -240,8 +240,8 @@ async def test_budgets_are_remembered_by_a_hash_of_their_token() -> None:
 
 
 async def test_three_accounts_in_catch_up_use_their_share_and_never_more() -> None:
-    """The policy is 120 requests in any 6 s; 80 % of it, 96, is ours."""
-    window, share, accounts = 6.0, 96, [f"{number:032x}" for number in (1, 2, 3)]
+    """The policy is 120 requests in any 5 s; 80 % of it, 96, is ours."""
+    window, share, accounts = 5.0, 96, [f"{number:032x}" for number in (1, 2, 3)]
     settings = SimulatorSettings(
         accounts=tuple(accounts), rate=0, scim_rate=0, policy=RatePolicy(120, window)
     )

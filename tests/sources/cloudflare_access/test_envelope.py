@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.errors import TransientError
-from forwarder.core.schema import MALFORMED_KEY
+from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.sources.cloudflare_access.envelope import (
     Answer,
     Response,
@@ -142,6 +142,14 @@ def test_a_row_that_orjson_refuses_or_changes_takes_the_slow_path(row: bytes) ->
     assert (len(answer.rows), answer.malformed, answer.repaired) == (3, 2, True)
     assert answer.rows[0] == {"a": 1}
     assert all(MALFORMED_KEY in row for row in answer.rows[1:])
+
+
+@pytest.mark.parametrize("element", [None, 1, "text", [], [{"a": 1}]])
+def test_an_element_that_is_no_object_is_a_malformed_row(element: Any) -> None:
+    answer = read({"success": True, "result": [{"a": 1}, element]})
+
+    assert (len(answer.rows), answer.malformed) == (2, 1)
+    assert answer.rows[1].keys() == {MALFORMED_KEY, RAW_BYTES_KEY}
 
 
 def test_a_row_nested_deeper_than_can_be_written_again_takes_the_slow_path() -> None:
