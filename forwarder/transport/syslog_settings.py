@@ -58,9 +58,7 @@ class SyslogSettings(PluginSettings):
         "reject", description="a longer message becomes a dead letter, or is cut"
     )
 
-    @field_validator(
-        "rfc", mode="before", json_schema_input_type=Literal["5424", "3164", 5424, 3164]
-    )
+    @field_validator("rfc", mode="before", json_schema_input_type=Literal["5424", "3164"] | int)
     @classmethod
     def _number_as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) else value
