@@ -52,6 +52,52 @@ class DurationType(click.ParamType[float]):
             self.fail(str(error), param, ctx)
 
 
+class MomentType(click.ParamType[int]):
+    """A moment as microseconds since 1970: RFC 3339, or a duration ago such as 2h."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return microseconds, or fail with what is allowed."""
+        from forwarder.core.clock import SystemClock  # noqa: PLC0415 - keeps --help fast
+        from forwarder.core.timestamps import parse_us  # noqa: PLC0415 - as above
+        from forwarder.transport.units import parse_duration  # noqa: PLC0415 - imports pydantic
+
+        time_us = parse_us(value)
+        if time_us is not None:
+            return time_us
+        try:
+            return SystemClock().now_us() - round(parse_duration(value) * 1_000_000)
+        except ValueError:
+            self.fail(f"{value!r} is no RFC 3339 time and no duration ago such as 2h", param, ctx)
+
+
+def choice_options(*names: str) -> Callable[[_F], _F]:
+    """Add ``--account``, ``--stream``, ``--sink`` as wished; each may be given several times."""
+
+    def add(function: _F) -> _F:
+        for name in reversed(names):
+            option = click.option(
+                f"--{name}", f"{name}s", multiple=True, help=f"Only this {name}; repeatable."
+            )
+            function = option(function)
+        return function
+
+    return add
+
+
+def yes_option(function: _F) -> _F:
+    """Add ``--yes``."""
+    return click.option("--yes", is_flag=True, help="Do not ask.")(function)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON on stdout, indented."""
+    import orjson  # noqa: PLC0415 - keeps --help fast
+
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
 def settings_from(path: Path) -> ForwarderSettings:
     """Read the settings; raises ``ConfigError`` with every fault."""
     from forwarder.config import load  # noqa: PLC0415 - imports pydantic and the plugins

@@ -28,6 +28,11 @@ COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("demo", "Simulated Cloudflare and the forwarder, events on the terminal."),
     "simulate": Entry("simulate", "Serve a simulated Cloudflare API."),
     "status": Entry("status", "Show how the running forwarder is."),
+    "backfill": Entry("backfill", "Read an older window and deliver it behind live events."),
+    "replay": Entry("replay", "Deliver kept events to one sink again."),
+    "dead-letters": Entry("dead_letters", "List, show, replay or drop what a sink refused."),
+    "cursors": Entry("cursors", "List or set the positions of the streams."),
+    "gaps": Entry("gaps", "List what was lost, or may have been."),
     "config": Entry("settings", "Show the settings in force, or their JSON schema."),
     "plugins": Entry("plugins", "List sources, sinks and formats."),
 }

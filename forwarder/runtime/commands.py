@@ -13,13 +13,27 @@ from forwarder.runtime.reloading import Reloader
 def commands_of(parts: Parts, reloader: Reloader) -> dict[str, Command]:
     """Return the commands by name; each is a method of ``_Commands``."""
     commands = _Commands(parts, reloader)
-    return {"status": commands.status, "reload": commands.reload, "wake": commands.wake}
+    return {
+        **parts.operations.table(),
+        "backfill": parts.backfills.begin,
+        "lane-cancel": parts.backfills.cancel,
+        "cursor-set": commands.set_cursor,
+        "status": commands.status,
+        "reload": commands.reload,
+        "wake": commands.wake,
+    }
 
 
 class _Commands:
     def __init__(self, parts: Parts, reloader: Reloader) -> None:
         self._parts = parts
         self._reloader = reloader
+
+    async def set_cursor(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Move a position while nobody reads the stream."""
+        return await self._parts.streams.paused(
+            str(given["account_id"]), lambda: self._parts.operations.set_cursor(given)
+        )
 
     async def status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer with the whole state."""

@@ -106,6 +106,7 @@ class Daemon:
         await self._note(parts, Own.START)
         parts.sinks.start(settings, [sink.name for sink in settings.sinks])
         await parts.streams.start(settings.accounts)
+        await parts.backfills.resume()
         watch = SecretWatch(
             lambda: _secret_files(reloader.settings),
             lambda file: self._heal(parts, file),

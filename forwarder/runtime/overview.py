@@ -16,6 +16,7 @@ from forwarder.ingest.gate import Gate
 from forwarder.journal import Journal
 from forwarder.journal.dead_letters import MOST_EVENTS
 from forwarder.observe import Levels, LevelsCollector, Metrics
+from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.health import liveness, readiness
 from forwarder.runtime.sinks import Sinks
 from forwarder.runtime.snapshot import (
@@ -32,13 +33,14 @@ from forwarder.runtime.supervisor import Supervisor
 class DaemonOverview:
     """Collects snapshots; implements ``admin.contract.Overview``."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one keyword a part of the daemon
         self,
         *,
         journal: Journal,
         gate: Gate,
         streams: Streams,
         sinks: Sinks,
+        backfills: Backfills,
         supervisor: Supervisor,
         metrics: Metrics,
         clock: Clock,
@@ -49,6 +51,7 @@ class DaemonOverview:
         self._gate = gate
         self._streams = streams
         self._sinks = sinks
+        self._backfills = backfills
         self._supervisor = supervisor
         self._metrics = metrics
         self._clock = clock
@@ -108,6 +111,7 @@ class DaemonOverview:
             "streams": streams_json(snapshot),
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
+            "backfills": self._backfills.states(),
             "tasks": [
                 {
                     "task": task.name,

@@ -13,6 +13,8 @@ from forwarder.core.happenings import Report
 from forwarder.ingest.gate import Gate
 from forwarder.journal import Journal, Keeping
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
+from forwarder.runtime.backfills import Backfills
+from forwarder.runtime.operations import Operations
 from forwarder.runtime.overview import DaemonOverview
 from forwarder.runtime.sinks import Sinks
 from forwarder.runtime.streams import Streams
@@ -41,6 +43,8 @@ class Parts:
     streams: Streams
     sinks: Sinks
     overview: DaemonOverview
+    operations: Operations
+    backfills: Backfills
     clock: Clock
     report: Report
 
@@ -59,17 +63,22 @@ class Parts:
         gate = Gate(limit, journal.undelivered_bytes, clock, report)
         streams = Streams(journal, gate, supervisor, clock, report)
         sinks = Sinks(journal, supervisor, clock, report)
+        operations = Operations(journal, clock)
+        backfills = Backfills(journal, streams, supervisor, clock)
         overview = DaemonOverview(
             journal=journal,
             gate=gate,
             streams=streams,
             sinks=sinks,
+            backfills=backfills,
             supervisor=supervisor,
             metrics=telemetry.metrics,
             clock=clock,
             limit=limit,
         )
-        return cls(journal, supervisor, streams, sinks, overview, clock, report)
+        return cls(
+            journal, supervisor, streams, sinks, overview, operations, backfills, clock, report
+        )
 
 
 def keeping(settings: ForwarderSettings) -> Keeping:

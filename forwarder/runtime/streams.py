@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from forwarder import __version__
 from forwarder.config import AccountSettings
@@ -20,6 +20,8 @@ from forwarder.ingest.status import StreamStatus
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal
 from forwarder.runtime.supervisor import Beat, Supervisor
+
+T = TypeVar("T")
 
 USER_AGENT = f"cloudflare-access-forwarder/{__version__}"
 _SILENT_FOR = 900.0
@@ -54,8 +56,8 @@ class Streams:
         self._shared: dict[str, Any] = {}
         self._accounts: dict[str, _Account] = {}
 
-    async def start(self, accounts: Iterable[AccountSettings]) -> None:
-        """Make the sources and start a poller for each stream."""
+    async def start(self, accounts: Iterable[AccountSettings], *, poll: bool = True) -> None:
+        """Make the sources and start a poller for each stream; none without ``poll``."""
         for settings in accounts:
             await self._share(settings)
             context = SourceContext(
@@ -67,7 +69,7 @@ class Streams:
             source = settings.plugin(settings.config, context)
             account = _Account(settings, source, source.streams())
             self._accounts[settings.account_id] = account
-            for name in account.plans:
+            for name in account.plans if poll else ():
                 key = StreamKey(settings.account_id, name)
                 self._supervisor.start(
                     _task(key), _Work(self, account, key), silent_for=self._silence(account, name)
@@ -106,6 +108,30 @@ class Streams:
     def count(self) -> int:
         """Return the number of streams that are read."""
         return sum(len(account.plans) for account in self._accounts.values())
+
+    def matching(self, *, accounts: Sequence[str], streams: Sequence[str]) -> list[StreamKey]:
+        """Return the streams of some accounts (ids or labels) with some names; all when empty."""
+        return [
+            StreamKey(account_id, name)
+            for account_id, account in self._accounts.items()
+            if not accounts or {account_id, account.settings.label} & set(accounts)
+            for name in account.plans
+            if not streams or name in streams
+        ]
+
+    def around(self, key: StreamKey, beat: Beat) -> Surroundings:
+        """Return what another reader of a running stream works with (a backfill)."""
+        return self.surroundings(self._accounts[key.account_id], key, beat)
+
+    async def paused(self, account_id: str, change: Callable[[], Awaitable[T]]) -> T:
+        """Stop an account's pollers, make a change to what they keep, and start them anew."""
+        account = self._accounts.get(account_id)
+        await self.stop([account_id])
+        try:
+            return await change()
+        finally:
+            if account is not None:
+                await self.start([account.settings])
 
     async def _share(self, settings: AccountSettings) -> None:
         """Make what all accounts of one type share, out of what an earlier process kept."""
