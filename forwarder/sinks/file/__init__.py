@@ -1,0 +1,6 @@
+"""Files on a disk of this machine, one event a line."""
+
+from forwarder.sinks.file.config import FileConfig
+from forwarder.sinks.file.sink import FileSink
+
+__all__ = ["FileConfig", "FileSink"]
