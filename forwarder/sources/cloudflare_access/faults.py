@@ -108,10 +108,7 @@ class Rule:
 _ANSWERED = (200, *range(400, 500))
 """Statuses whose error codes are Cloudflare's considered word; above 499 something broke."""
 
-_CHECK_TOKEN = (
-    "put a valid API token into the settings or its file; "  # noqa: S105 - a sentence
-    "`forwarder check --live` tries it"
-)
+_REPLACE = "put a valid API token into the settings or its file; `forwarder check --live` tries it"
 _GRANT = "give the token `{permission}` for this account; a token made just now needs a minute"
 
 TABLE: tuple[Rule, ...] = (
@@ -125,12 +122,12 @@ TABLE: tuple[Rule, ...] = (
         _ANSWERED,
         (6003, 6111, 9106),
     ),
-    Rule("config", "token", "the token is not valid", _CHECK_TOKEN, _ANSWERED, (1000,)),
+    Rule("config", "token", "the token is not valid", _REPLACE, _ANSWERED, (1000,)),
     Rule(
         "config",
         "token",
         "the token is not valid",
-        _CHECK_TOKEN,
+        _REPLACE,
         _ANSWERED,
         (),
         r"(?i)invalid (access|api) token",
@@ -169,7 +166,7 @@ TABLE: tuple[Rule, ...] = (
         (12130,),
         r"access\.api\.error\.(invalid_request|not_found|conflict)",
     ),
-    Rule("config", "token", "the credentials are refused", _CHECK_TOKEN, (401,)),
+    Rule("config", "token", "the credentials are refused", _REPLACE, (401,)),
     Rule("config", "permission", "access is forbidden", _GRANT, (403,)),
     Rule("config", "account", "nothing is found there", "check account_id, then api_url", (404,)),
     Rule("config", "proxy", "the proxy wants credentials", "check `proxy`", (407,)),
