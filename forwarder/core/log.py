@@ -20,12 +20,20 @@ class ReaderState:
     All rows up to ``covered_until_us`` that the API showed in time have been read. ``window`` is
     the round under way and ``position`` the place inside it; both None between rounds.
     ``rows`` counts the new rows of the slice under way, for the coverage event at its end.
+    ``reached_us`` is how far the round under way has read; a long catch-up that is interrupted
+    has lost only what expired above it.
     """
 
     covered_until_us: int
     window: Window | None = None
     position: Any | None = None
     rows: int = 0
+    reached_us: int | None = None
+
+    @property
+    def read_until_us(self) -> int:
+        """Return how far everything has been read, the round under way included."""
+        return max(self.covered_until_us, self.reached_us or self.covered_until_us)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,8 @@ class Page:
     source reads it), None when the window is read to its end. ``server_time_us`` is the other
     side's clock when it answered, None when it did not say. ``project(index, keys)`` gives the
     identity that record ``index`` had when rows carried only ``keys``. ``lost`` lists what the
-    source had to pass over.
+    source had to pass over. ``reached_us``: everything of the window below it has been read,
+    None when the source cannot say.
     """
 
     records: Sequence[Record]
@@ -78,6 +79,7 @@ class Page:
     project: Callable[[int, frozenset[str]], bytes]
     lost: tuple[Lost, ...] = ()
     malformed: int = 0
+    reached_us: int | None = None
 
 
 @dataclass(frozen=True)

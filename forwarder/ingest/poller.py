@@ -125,13 +125,14 @@ class Poller:
         options, now_us = self._options, self._rounds.now_us()
         state = self._readers[LIVE]
         covered_us, ahead = clamped(state.covered_until_us, now_us)
-        left = retention_left(covered_us, now_us, options.retention)
-        lost = tuple(filter(None, (ahead, self._expired(covered_us, now_us))))
+        read_us = covered_us if ahead else state.read_until_us
+        left = retention_left(read_us, now_us, options.retention)
+        lost = tuple(filter(None, (ahead, self._expired(read_us, now_us))))
         if state.window is None or ahead is not None:
             if now_us <= covered_us and not lost:
                 return
             window = live_window(covered_us, now_us, options.overlap)
-            state = replace(state, covered_until_us=covered_us, window=window, position=None)
+            state = ReaderState(covered_us, window, rows=state.rows)
         behind = left < options.retention * _HALF
         if behind and not self._first_round:
             self._around.report(RetentionNear(self._around.account, self._around.key.stream, left))

@@ -172,7 +172,8 @@ class Rounds:
             covered_us = max(state.covered_until_us, window.until_us)
             after = ReaderState(covered_us, rows=state.rows)
         else:
-            after = replace(state, position=page.position)
+            reached_us = max(state.read_until_us, page.reached_us or 0)
+            after = replace(state, position=page.position, reached_us=reached_us)
         return Addition(
             reader=reading.reader,
             state=after,

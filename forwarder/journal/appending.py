@@ -117,7 +117,7 @@ def save_reader(connection: sqlite3.Connection, stream: int, name: str, state: R
     """Store how far a reader has come, in the transaction of the rows it read."""
     window = state.window
     connection.execute(
-        "INSERT OR REPLACE INTO reader VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO reader VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             stream,
             name,
@@ -126,6 +126,7 @@ def save_reader(connection: sqlite3.Connection, stream: int, name: str, state: R
             window.until_us if window else None,
             None if state.position is None else orjson.dumps(state.position).decode(),
             state.rows,
+            state.reached_us,
         ),
     )
 

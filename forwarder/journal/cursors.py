@@ -49,12 +49,13 @@ def move_cursor(connection: sqlite3.Connection, key: StreamKey, to_us: int, now_
     stream, from_us = found
     connection.execute(
         "UPDATE reader SET covered_until_us = ?, since_us = NULL, until_us = NULL, "
-        "position = NULL WHERE stream = ? AND name = ?",
+        "position = NULL, reached_us = NULL WHERE stream = ? AND name = ?",
         (to_us, stream, LIVE),
     )
     connection.execute(
         "UPDATE reader SET covered_until_us = max(covered_until_us, ?), since_us = NULL, "
-        "until_us = NULL, position = NULL WHERE stream = ? AND name LIKE 'reconcile:%' AND ?",
+        "until_us = NULL, position = NULL, reached_us = NULL "
+        "WHERE stream = ? AND name LIKE 'reconcile:%' AND ?",
         (to_us, stream, to_us > from_us),
     )
     if to_us > from_us:

@@ -52,6 +52,7 @@ CREATE TABLE reader (
     until_us INTEGER,
     position TEXT,                          -- JSON; only the source reads it
     rows INTEGER NOT NULL,
+    reached_us INTEGER,                     -- how far the round under way has read
     PRIMARY KEY (stream, name)
 ) STRICT, WITHOUT ROWID;
 

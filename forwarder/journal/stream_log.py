@@ -88,7 +88,7 @@ class SqliteStreamLog:
         number = self._id(connection)
         self._key_sets = load_key_sets(connection, number)
         found = connection.execute(
-            "SELECT name, covered_until_us, since_us, until_us, position, rows "
+            "SELECT name, covered_until_us, since_us, until_us, position, rows, reached_us "
             "FROM reader WHERE stream = ?",
             (number,),
         )
@@ -98,8 +98,9 @@ class SqliteStreamLog:
                 window=None if since is None else Window(since, until),
                 position=None if position is None else orjson.loads(position),
                 rows=rows,
+                reached_us=reached,
             )
-            for name, covered, since, until, position, rows in found
+            for name, covered, since, until, position, rows, reached in found
         }
 
     def _append(self, connection: sqlite3.Connection, addition: Addition) -> _Stored:
