@@ -14,7 +14,8 @@ from forwarder.sources.cloudflare_access.faults import ACCESS_REQUESTS
 from forwarder.sources.cloudflare_access.filters import parameters
 from forwarder.sources.cloudflare_access.ledger import Priority
 from forwarder.sources.cloudflare_access.pages import PageMaker, seen
-from forwarder.sources.cloudflare_access.walk import SECOND_US, Step, advance
+from forwarder.sources.cloudflare_access.steps import SECOND_US, Step
+from forwarder.sources.cloudflare_access.walk import Advance, advance, first_step
 
 STREAM = "access_requests"
 
@@ -45,9 +46,17 @@ def urgency(step: Step, config: AccountConfig) -> float:
 class AccessRequests:
     """Reads ``access_requests`` of one account; implements ``core.contracts.Source``."""
 
-    def __init__(self, api: Api, account: AccountConfig, config: AccessRequestsConfig) -> None:
+    def __init__(
+        self,
+        api: Api,
+        account: AccountConfig,
+        config: AccessRequestsConfig,
+        *,
+        advance: Advance = advance,
+    ) -> None:
         """Do no I/O."""
         self._api = api
+        self._advance = advance
         self._account = account
         self._config = config
         self._query = parameters(STREAM, config.query)
@@ -62,7 +71,7 @@ class AccessRequests:
         purpose: Purpose = Purpose.LIVE,
     ) -> Page:
         """Read one page of the walk through ``window``."""
-        step = Step.from_json(position, window)
+        step = Step.from_json(position) or first_step(window)
         size = self._config.page_size
         answer = await self._api.get(
             ACCESS_REQUESTS,
@@ -71,7 +80,7 @@ class AccessRequests:
             urgency=urgency(step, self._account),
         )
         records = self._pages.records(answer.rows)
-        following, lost = advance(step, window, seen(records, size, answer.per_page))
+        following, lost = self._advance(step, window, seen(records, size, answer.per_page))
         return self._pages.page(
             answer, records, following and following.to_json(), [lost] if lost else ()
         )

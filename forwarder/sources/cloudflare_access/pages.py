@@ -11,7 +11,7 @@ from forwarder.core.identity import Identifier, canonical
 from forwarder.core.model import Lost, Page, Record
 from forwarder.core.timestamps import times_us
 from forwarder.sources.cloudflare_access.envelope import Answer
-from forwarder.sources.cloudflare_access.walk import Seen
+from forwarder.sources.cloudflare_access.steps import Seen
 
 Row = Mapping[str, Any]
 
@@ -66,16 +66,26 @@ class PageMaker:
             records=records,
             position=position,
             server_time_us=answer.server_time_us,
-            project=lambda index, keys: self._project(answer.rows, index, keys),
+            project=self._projector(answer.rows),
             lost=tuple(lost),
             malformed=answer.malformed,
         )
 
-    def _project(self, rows: Sequence[Row], index: int, keys: frozenset[str]) -> bytes:
-        """Return the identity of a row when rows carried only ``keys``; twins stay twins."""
-        row = rows[index]
-        copy = sum(1 for other in rows[:index] if other == row)
-        return self._identifier.identity(canonical({k: row[k] for k in keys if k in row}), copy)
+    def _projector(self, rows: Sequence[Row]) -> Callable[[int, frozenset[str]], bytes]:
+        """Return what gives rows the identities they had when rows carried only some keys.
+
+        Copies are counted among the rows as they were then: two rows that only a new key tells
+        apart were twins, and twins stay two.
+        """
+        known: dict[frozenset[str], list[bytes]] = {}
+
+        def project(index: int, keys: frozenset[str]) -> bytes:
+            if keys not in known:
+                texts = [canonical({k: row[k] for k in keys if k in row}) for row in rows]
+                known[keys] = self._identifier.identities(texts)
+            return known[keys][index]
+
+        return project
 
 
 def seen(records: Sequence[Record], asked: int, per_page: int | None) -> Seen:

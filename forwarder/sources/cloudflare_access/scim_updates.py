@@ -26,7 +26,8 @@ from forwarder.sources.cloudflare_access.identity_providers import current_roste
 from forwarder.sources.cloudflare_access.ledger import Priority
 from forwarder.sources.cloudflare_access.pages import PageMaker, seen
 from forwarder.sources.cloudflare_access.roster import Roster
-from forwarder.sources.cloudflare_access.walk import Step, advance, first_step
+from forwarder.sources.cloudflare_access.steps import Step
+from forwarder.sources.cloudflare_access.walk import Advance, advance, first_step
 
 STREAM = "scim_updates"
 REFUSED = "identity_provider_refused"
@@ -52,7 +53,7 @@ class Place:
         """Return the place of a position; without a readable one, the start for ``parts``."""
         try:
             chunks = tuple(tuple(str(id_) for id_ in chunk) for chunk in kept["chunks"])
-            return cls(chunks, Step.from_json(kept["step"], window))
+            return cls(chunks, Step.from_json(kept["step"]) or first_step(window))
         except (TypeError, KeyError):
             return cls(chunked(parts), first_step(window))
 
@@ -90,9 +91,12 @@ class ScimUpdates:
         config: ScimUpdatesConfig,
         clock: Clock,
         report: Report = ignore,
+        *,
+        advance: Advance = advance,
     ) -> None:
         """Do no I/O."""
         self._api = api
+        self._advance = advance
         self._account = account
         self._config = config
         self._clock = clock
@@ -120,7 +124,7 @@ class ScimUpdates:
             return self._pass_over(place, window)
         records = self._pages.records(answer.rows)
         view = seen(records, self._config.page_size, answer.per_page)
-        step, lost = advance(place.step, window, view)
+        step, lost = self._advance(place.step, window, view)
         following = moved(place, window, step)
         return self._pages.page(
             answer, records, following and following.to_json(), [lost] if lost else ()

@@ -1,0 +1,153 @@
+"""What the time walk knows: the next request, and the last answer as it sees it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any
+
+from forwarder.core.model import Window
+
+SECOND_US = 1_000_000
+END = -1
+"""Instead of a ``since``: the window ends there."""
+_SMALLEST_CAP = 20
+"""An answer of fewer rows than this was never cut short: no default of the API is smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """An answer as a source hands it to the walk.
+
+    ``times_us`` and ``identities`` have one entry a row; ``asked`` is the page size that was
+    asked for, ``per_page`` the one that the server says it used, or None.
+    """
+
+    times_us: Sequence[int | None]
+    identities: Sequence[bytes]
+    asked: int
+    per_page: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """An answer as the walk looks at it.
+
+    ``second_us`` is the newest second inside the window, None when no row has a time there;
+    ``oldest_us`` the oldest time, ``seconds`` those of all rows with a time in the window, in the
+    order of the answer. ``newest`` is a fingerprint of the rows of the newest second, ``whole``
+    of all rows; neither depends on their order. ``limit`` is the most rows that were to be had.
+    """
+
+    count: int
+    second_us: int | None
+    oldest_us: int
+    seconds: tuple[int, ...]
+    newest: str
+    whole: str
+    limit: int
+
+    @classmethod
+    def of(cls, seen: Seen, window: Window) -> View:
+        """Look at an answer; times beyond the window do not count."""
+        inside = [t for t in seen.times_us if t is not None and t < window.until_us + SECOND_US]
+        seconds = tuple(t // SECOND_US * SECOND_US for t in inside)
+        second_us = max(seconds, default=None)
+        timed = zip(seen.times_us, seen.identities, strict=True)
+        return cls(
+            len(seen.times_us),
+            second_us,
+            min(inside, default=0),
+            seconds,
+            _fingerprint(i for t, i in timed if _in_second(t, second_us)),
+            _fingerprint(seen.identities),
+            min(seen.asked, seen.per_page or seen.asked),
+        )
+
+    def may_be_cut(self, largest: int) -> bool:
+        """Say whether the server may have had more; ``largest`` is the most rows it ever gave."""
+        return self.count >= self.limit or self.count >= max(largest, _SMALLEST_CAP)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The next request of a walk, and what the last answer looked like; kept as a position.
+
+    It asks for page ``page`` from ``since_us`` on. ``newest``, ``newest_us`` and ``whole`` are the
+    last answer's (see ``View``), ``largest`` the most rows an answer had, ``unsorted`` says that
+    the server ignores the order. ``repeats`` counts how often the last answer came again.
+    ``first`` is the fingerprint of page 1 while pages are turned, ``onward_us`` where to go on
+    once page 1 has shown itself unchanged (None: it is not asked about), ``passes`` how often
+    it had changed. ``passed_us`` is the second that was last given up.
+    """
+
+    since_us: int
+    page: int = 1
+    newest: str = ""
+    newest_us: int = -1
+    whole: str = ""
+    largest: int = 0
+    unsorted: bool = False
+    repeats: int = 0
+    first: str = ""
+    onward_us: int | None = None
+    passes: int = 0
+    passed_us: int = -1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what a position keeps."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, kept: Any) -> Step | None:
+        """Return the step of a position; None for one that cannot be read."""
+        if not isinstance(kept, dict):
+            return None
+        known = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
+        fits = all(_fits(name, value) for name, value in known.items())
+        return cls(**known) if fits and "since_us" in known else None
+
+    def after(self, view: View) -> Step:
+        """Return the same request with what its answer showed."""
+        return replace(
+            self,
+            newest=view.newest,
+            newest_us=-1 if view.second_us is None else view.second_us,
+            whole=view.whole,
+            largest=max(self.largest, view.count),
+            unsorted=self.unsorted or not self._in_order(view),
+        )
+
+    def at(self, since_us: int) -> Step:
+        """Return the request that starts later and asks for page 1."""
+        return replace(
+            self, since_us=since_us, page=1, repeats=0, first="", onward_us=None, passes=0
+        )
+
+    def _in_order(self, view: View) -> bool:
+        """Say whether rows come in order, give or take fractions of a second and strays."""
+        seconds = [t for t in view.seconds if t >= self.since_us - SECOND_US]
+        before = [self.newest_us] if self.page > 1 else []
+        return all(a <= b for a, b in pairwise([*before, *seconds]))
+
+
+def _fits(name: str, value: Any) -> bool:
+    if name in {"newest", "whole", "first"}:
+        return isinstance(value, str)
+    if name == "unsorted":
+        return isinstance(value, bool)
+    return isinstance(value, int) or (name == "onward_us" and value is None)
+
+
+def _in_second(time_us: int | None, second_us: int | None) -> bool:
+    return (
+        time_us is not None
+        and second_us is not None
+        and second_us <= time_us < second_us + SECOND_US
+    )
+
+
+def _fingerprint(identities: Iterable[bytes]) -> str:
+    return blake2b(b"".join(sorted(identities)), digest_size=8).hexdigest()
