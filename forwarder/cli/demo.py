@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import sys
 import tempfile
 from pathlib import Path
@@ -105,10 +106,20 @@ async def _attended(daemon: Daemon, signals: Signals, duration: float | None) ->
             _say(f"status: {daemon.admin_url}/   metrics: {daemon.admin_url}/metrics")
             _say("events follow on stdout" + ("" if duration else "; Ctrl-C ends it"))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(signals.stop.wait(), duration)
+                async with asyncio.timeout(duration):
+                    await _until_unwanted(signals)
             signals.ask_to_stop("the demonstration is over")
         started.cancel()
         return await running
+
+
+async def _until_unwanted(signals: Signals) -> None:
+    """Return after a signal, or when nobody reads stdout any more (``forwarder demo | head``)."""
+    reader = select.poll()
+    reader.register(sys.stdout.fileno(), 0)
+    while not signals.stop.is_set() and not reader.poll(0):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(signals.stop.wait(), 0.5)
 
 
 def _summary(simulator: Simulator, telemetry: Telemetry) -> None:

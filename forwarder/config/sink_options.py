@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from forwarder.transport.secrets import Secret
 from forwarder.transport.settings import Settings
@@ -71,3 +71,9 @@ class SinkOptions(Settings):
     redact_request_body: bool | None = Field(
         None, description="leave out SCIM request bodies; default: as the format does"
     )
+
+    @model_validator(mode="after")
+    def _hashes_have_a_key(self) -> SinkOptions:
+        if self.hash_fields and self.hash_key is None:
+            raise ValueError("hash_fields needs hash_key or hash_key_file")
+        return self

@@ -45,7 +45,7 @@ def backfill(
         async with _parts(settings) as parts:
             await parts.sinks.join(settings.sinks)
             await parts.streams.start(settings.accounts, poll=False)
-            parts.sinks.start(settings, [sink.name for sink in settings.sinks])
+            parts.sinks.start(sink.name for sink in settings.sinks)
             answer = await parts.backfills.begin(given)
             while await _open(parts, answer["lane"]):
                 progress(await parts.overview.status())

@@ -104,7 +104,7 @@ class Daemon:
             self._report(SettingsWarning(warning))
         await parts.sinks.join(settings.sinks)
         await self._note(parts, Own.START)
-        parts.sinks.start(settings, [sink.name for sink in settings.sinks])
+        parts.sinks.start(sink.name for sink in settings.sinks)
         await parts.streams.start(settings.accounts)
         await parts.backfills.resume()
         watch = SecretWatch(

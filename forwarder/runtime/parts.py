@@ -16,6 +16,7 @@ from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.operations import Operations
 from forwarder.runtime.overview import DaemonOverview
+from forwarder.runtime.rendering import Rendering
 from forwarder.runtime.sinks import Sinks
 from forwarder.runtime.streams import Streams
 from forwarder.runtime.supervisor import Supervisor
@@ -40,6 +41,7 @@ class Parts:
 
     journal: Journal
     supervisor: Supervisor
+    rendering: Rendering
     streams: Streams
     sinks: Sinks
     overview: DaemonOverview
@@ -62,7 +64,8 @@ class Parts:
         supervisor = Supervisor(clock, Random(), report)  # noqa: S311 - jitter, no secret
         gate = Gate(limit, journal.undelivered_bytes, clock, report)
         streams = Streams(journal, gate, supervisor, clock, report)
-        sinks = Sinks(journal, supervisor, clock, report)
+        rendering = Rendering(settings)
+        sinks = Sinks(journal, rendering, supervisor, clock, report)
         operations = Operations(journal, clock)
         backfills = Backfills(journal, streams, supervisor, clock)
         overview = DaemonOverview(
@@ -77,7 +80,16 @@ class Parts:
             limit=limit,
         )
         return cls(
-            journal, supervisor, streams, sinks, overview, operations, backfills, clock, report
+            journal=journal,
+            supervisor=supervisor,
+            rendering=rendering,
+            streams=streams,
+            sinks=sinks,
+            overview=overview,
+            operations=operations,
+            backfills=backfills,
+            clock=clock,
+            report=report,
         )
 
 

@@ -6,16 +6,17 @@ from forwarder.config import ForwarderSettings
 from forwarder.core.clock import SystemClock
 from forwarder.core.contracts import SinkContext
 from forwarder.core.errors import ConfigError, Fault
-from forwarder.runtime.rendering import make_render
+from forwarder.runtime.rendering import Rendering
 
 
 def preflight(settings: ForwarderSettings) -> None:
     """Make every sink and format once and throw it away; raises ``ConfigError`` with all faults."""
     faults: list[Fault] = []
+    rendering = Rendering(settings)
     for sink in settings.sinks:
         try:
             writer = sink.format_plugin(sink.format_config)
-            make_render(sink, writer, settings)
+            rendering.pipeline(sink, writer)
             context = SinkContext(sink.name, sink.format, writer.media_type, SystemClock())
             sink.plugin(sink.config, context)
         except ConfigError as error:

@@ -39,6 +39,7 @@ class Reloader:
             preflight(new)
             difference = changes(self.settings, new)
             new = replace(new, root=_kept(self.settings, new))
+            self._parts.rendering.learn(new)
             self._telemetry.redactor.know(secret for _, secret in secrets_of(new))
             self._telemetry.output.set_level(new.root.log.level)
             await self._change_sinks(difference, new)
@@ -54,7 +55,7 @@ class Reloader:
         await sinks.drain(leaving, _GRACE)
         sinks.leave(leaving)
         await sinks.join(sink for sink in new.sinks if sink.name in coming)
-        sinks.start(new, coming)
+        sinks.start(coming)
 
     async def _change_streams(self, difference: Changes, new: ForwarderSettings) -> None:
         """Start the streams of every account anew in which something differs."""

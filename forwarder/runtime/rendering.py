@@ -1,59 +1,50 @@
-"""From a stored page to what one sink sends: normaliser by stream, format by settings."""
+"""From settings to the pipeline that renders pages for one sink."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import count
-from typing import Any
-
+from forwarder.config import EventFilter as FilterSettings
 from forwarder.config import ForwarderSettings, SinkSettings
-from forwarder.core.contracts import Format, Render, Rendered
-from forwarder.core.model import FORWARDER_STREAM, BatchEvent, StoredPage
-from forwarder.core.origin import origin_of
+from forwarder.core.contracts import Format, Render
+from forwarder.core.model import FORWARDER_STREAM
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
+from forwarder.formats.filters import EventFilter
+from forwarder.formats.pipeline import Pipeline, Shape
 
 
-def make_render(sink: SinkSettings, writer: Format, settings: ForwarderSettings) -> Render:
-    """Return what turns pages into the events of ``sink``."""
-    del sink
-    labels = {account.account_id: account.label for account in settings.accounts}
-    normalisers = normalisers_of(settings)
+class Rendering:
+    """Knows the accounts' labels and the streams' normalisers; a reload may bring more of them."""
 
-    def render(page: StoredPage) -> Rendered:
-        account = labels.get(page.account_id, page.account_id)
-        origin, normaliser = origin_of(page, account), normalisers[page.stream]
-        outcomes, users = normaliser.glance(page.rows)
-        events = [
-            BatchEvent(
-                offset,
-                event_id,
-                page.stream,
-                account,
-                time_us,
-                page.seen_us,
-                outcome,
-                user,
-                writer.render(normaliser.normalise(row, origin, event_id, time_us)),
-            )
-            for offset, event_id, time_us, row, outcome, user in zip(
-                count(page.first_offset),
-                page.hex_ids,
-                page.times_us,
-                page.rows,
-                outcomes,
-                users,
-                strict=False,
-            )
-        ]
-        return Rendered(events, page.end_offset)
+    def __init__(self, settings: ForwarderSettings) -> None:
+        """Begin with the accounts of ``settings``."""
+        self._labels: dict[str, str] = {}
+        self._normalisers: dict[str, Normaliser] = {FORWARDER_STREAM: OWN_EVENTS}
+        self.learn(settings)
 
-    return render
+    def learn(self, settings: ForwarderSettings) -> None:
+        """Take the accounts of new settings; pipelines that were made before see them too."""
+        for account in settings.accounts:
+            self._labels[account.account_id] = account.label
+            self._normalisers.update(account.plugin.normalisers)
+
+    def pipeline(self, sink: SinkSettings, writer: Format) -> Render:
+        """Return what renders pages for ``sink``; its key of hashes is read now."""
+        return Pipeline(writer, self._normalisers, self._labels, shape_of(sink))
 
 
-def normalisers_of(settings: ForwarderSettings) -> Mapping[str, Normaliser]:
-    """Return the normaliser of every stream that the journal may hold."""
-    found: dict[str, Any] = {FORWARDER_STREAM: OWN_EVENTS}
-    for account in settings.accounts:
-        found.update(account.plugin.normalisers)
-    return found
+def shape_of(sink: SinkSettings) -> Shape:
+    """Return what the settings say about the events that a sink gets."""
+    options = sink.options
+    return Shape(
+        only=_filter(options.only),
+        unless=_filter(options.except_),
+        drop_fields=options.drop_fields,
+        hash_fields=options.hash_fields,
+        hash_key=options.hash_key.reveal().encode() if options.hash_key else b"",
+        add_fields=tuple(options.add_fields.items()),
+        redact_request_body=options.redact_request_body,
+    )
+
+
+def _filter(given: FilterSettings | None) -> EventFilter | None:
+    return None if given is None else EventFilter(**given.model_dump())

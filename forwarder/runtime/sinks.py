@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from forwarder.config import ForwarderSettings, SinkSettings
+from forwarder.config import SinkSettings
 from forwarder.core.backoff import Backoff
 from forwarder.core.clock import Clock
 from forwarder.core.contracts import SinkContext
@@ -17,7 +17,7 @@ from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.sink_state import SinkState
 from forwarder.journal import Journal
-from forwarder.runtime.rendering import make_render
+from forwarder.runtime.rendering import Rendering
 from forwarder.runtime.streams import USER_AGENT
 from forwarder.runtime.supervisor import Beat, Supervisor
 
@@ -33,7 +33,12 @@ class Sinks:
     """Starts, stops and shows the consumers."""
 
     def __init__(
-        self, journal: Journal, supervisor: Supervisor, clock: Clock, report: Report
+        self,
+        journal: Journal,
+        rendering: Rendering,
+        supervisor: Supervisor,
+        clock: Clock,
+        report: Report,
     ) -> None:
         """Deliver nothing yet."""
         self._journal = journal
@@ -41,6 +46,7 @@ class Sinks:
         self._clock = clock
         self._report = report
         self._members: dict[str, _Member] = {}
+        self._rendering = rendering
 
     async def join(self, sinks: Iterable[SinkSettings]) -> None:
         """Give each sink its place in the journal; before any row is stored that it should get."""
@@ -53,10 +59,10 @@ class Sinks:
             )
             self._members[settings.name] = _Member(settings, queue)
 
-    def start(self, settings: ForwarderSettings, names: Iterable[str]) -> None:
+    def start(self, names: Iterable[str]) -> None:
         """Start delivering to sinks that have joined."""
         for name in names:
-            work = _Work(self, self._members[name], settings)
+            work = _Work(self, self._members[name])
             self._supervisor.start(f"sink:{name}", work, silent_for=float("inf"))
 
     async def drain(self, names: Iterable[str] | None, grace: float) -> None:
@@ -96,7 +102,7 @@ class Sinks:
         """Return the running sinks' queues by name."""
         return {name: member.queue for name, member in self._members.items()}
 
-    def consumer(self, member: _Member, settings: ForwarderSettings) -> Consumer:
+    def consumer(self, member: _Member) -> Consumer:
         """Make the consumer of one sink."""
         sink = member.settings
         writer = sink.format_plugin(sink.format_config)
@@ -112,7 +118,7 @@ class Sinks:
             name=sink.name,
             sink=sink.plugin(sink.config, context),
             queue=member.queue,
-            render=make_render(sink, writer, settings),
+            render=self._rendering.pipeline(sink, writer),
             options=delivery_options(sink),
             clock=self._clock,
             rng=Random(),  # noqa: S311 - jitter, no secret
@@ -126,11 +132,10 @@ class _Work:
 
     sinks: Sinks
     member: _Member
-    settings: ForwarderSettings
 
     async def __call__(self, beat: Beat) -> None:
         beat()
-        consumer = self.sinks.consumer(self.member, self.settings)
+        consumer = self.sinks.consumer(self.member)
         self.member.consumer = consumer
         await consumer.run()
 

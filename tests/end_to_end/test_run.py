@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -153,14 +154,9 @@ async def test_after_a_restart_nothing_comes_twice(api: Cloudflare, forwarder: F
 async def test_a_second_signal_ends_it_at_once(api: Cloudflare, tmp_path: Path) -> None:
     """With a reader that never reads, the first signal waits for the batch under way."""
     forwarder = Forwarder(tmp_path, api.url)
+    unread, stdout = os.pipe()
     process = await asyncio.create_subprocess_exec(
-        SCRIPT,
-        "run",
-        "-c",
-        forwarder.settings,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        limit=1,
+        SCRIPT, "run", "-c", forwarder.settings, stdout=stdout, stderr=asyncio.subprocess.PIPE
     )
     assert process.stderr is not None
     while b'"started"' not in await process.stderr.readline():
@@ -174,6 +170,8 @@ async def test_a_second_signal_ends_it_at_once(api: Cloudflare, tmp_path: Path) 
 
     assert await asyncio.wait_for(process.wait(), 5) == 1
     assert time.monotonic() - began < 2
+    os.close(unread)
+    os.close(stdout)
 
 
 async def test_new_settings_are_taken_by_a_signal_and_bad_ones_refused(
