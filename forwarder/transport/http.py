@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import aiohttp
 from multidict import CIMultiDictProxy
 
-from forwarder.core.errors import TransientError
+from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.http_faults import connection_error
 from forwarder.transport.http_settings import HttpSettings, origin
 from forwarder.transport.proxy import proxy_for
@@ -94,7 +94,7 @@ class HttpClient:
                 method,
                 url,
                 data=_payload(body),
-                headers={**(headers or {}), **({} if https else proxy_headers)},
+                headers=_sendable({**(headers or {}), **({} if https else proxy_headers)}),
                 allow_redirects=False,
                 ssl=self._tls.context() if https else True,
                 server_hostname=self._settings.tls.server_name,
@@ -136,6 +136,17 @@ class HttpClient:
     def _timeout(self, seconds: float, silence: float) -> aiohttp.ClientTimeout:
         connect = min(self._settings.connect_timeout, seconds)
         return aiohttp.ClientTimeout(total=seconds, sock_connect=connect, sock_read=silence)
+
+
+def _sendable(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return ``headers``, unless a secret in them has a line end or another control character."""
+    for name, value in headers.items():
+        if not value.isprintable():
+            raise NeedsOperatorError(
+                f"the value of {name} cannot be sent in a header",
+                hint="the secret holds a line end or another control character",
+            )
+    return headers
 
 
 def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
