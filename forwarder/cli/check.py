@@ -21,10 +21,12 @@ _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "fault": ("fa
 @click.command()
 @config_option
 @click.option("--live", is_flag=True, help="Ask Cloudflare and every sink, changing nothing.")
-def command(config: Path, *, live: bool) -> None:
+@click.option("--journal", is_flag=True, help="Read the whole journal and verify its checksums.")
+def command(config: Path, *, live: bool, journal: bool) -> None:
     """Look whether the settings can be used.
 
-    Exit status: 0 when all is well, 1 when --live found a fault, 2 when the settings have faults.
+    Exit status: 0 when all is well, 1 when --live found a fault or --journal found damage, 2 when
+    the settings have faults.
     """
     from forwarder.runtime.preflight import preflight  # noqa: PLC0415 - imports the plugins
 
@@ -34,12 +36,27 @@ def command(config: Path, *, live: bool) -> None:
         click.secho(f"warning: {warning}", fg="yellow", err=True)
     accounts, sinks = len(settings.accounts), len(settings.sinks)
     click.echo(f"{config}: the settings are good: {accounts} account(s), {sinks} sink(s)")
+    if journal:
+        _check_journal(settings.root.state_dir)
     if live:
         from forwarder.runtime.diagnosis import diagnose  # noqa: PLC0415 - as above
 
         findings = asyncio.run(diagnose(settings))
         _show(findings)
         sys.exit(1 if any(finding.level == "fault" for finding in findings) else 0)
+
+
+def _check_journal(state_dir: Path) -> None:
+    """Read everything; tell every damage and exit 1 when there is one."""
+    from forwarder.cli.asking import read  # noqa: PLC0415 - keeps --help fast
+    from forwarder.journal.integrity import check_fully  # noqa: PLC0415 - as above
+
+    damages = read(state_dir, lambda connection: list(check_fully(connection, state_dir)))
+    for damage in damages:
+        click.secho(f"damaged: {damage}", fg="red", err=True)
+    if damages:
+        sys.exit(1)
+    click.echo("the journal is whole")
 
 
 def _show(findings: Sequence[Finding]) -> None:

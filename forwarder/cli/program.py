@@ -28,6 +28,8 @@ COMMANDS: Mapping[str, Entry] = {
     "demo": Entry("demo", "Simulated Cloudflare and the forwarder, events on the terminal."),
     "simulate": Entry("simulate", "Serve a simulated Cloudflare API."),
     "status": Entry("status", "Show how the running forwarder is."),
+    "preview": Entry("preview", "Show rows and what each sink would receive for them."),
+    "verify": Entry("verify", "Re-read a window and say what became of every row."),
     "backfill": Entry("backfill", "Read an older window and deliver it behind live events."),
     "replay": Entry("replay", "Deliver kept events to one sink again."),
     "dead-letters": Entry("dead_letters", "List, show, replay or drop what a sink refused."),

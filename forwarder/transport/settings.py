@@ -21,7 +21,9 @@ from forwarder.transport.secrets import Secret
 class Settings(BaseModel):
     """A group of settings. Every key says its unit, its default and its reason."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
 
     @model_validator(mode="before")
     @classmethod
