@@ -15,7 +15,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check fmt coverage lock integration bench proof proof-long audit docs clean
+.PHONY: help venv demo test check fmt coverage lock integration bench proof proof-long audit docs generate clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -54,6 +54,9 @@ proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the ex
 
 bench: $(PROOF)  ## Measure throughput and memory
 	$(BIN)/python -m bench $(ARGS)
+
+generate: $(DEV)  ## Write what is generated: values schema, manifests, docs/metrics.md
+	$(BIN)/python -m deploy.generate
 
 docs: $(DEV)  ## Check that the documentation agrees with the code
 	$(BIN)/pytest tests/docs $(ARGS)

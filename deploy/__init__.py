@@ -1,0 +1,1 @@
+"""How the forwarder is deployed: image, compose, Kubernetes, systemd, Prometheus, Grafana."""

@@ -1,0 +1,47 @@
+"""Every generated file with its text; what a test compares and what ``__main__`` writes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+from deploy.generate.catalogue import catalogue
+from deploy.generate.manifests import manifests
+from deploy.generate.metrics_page import metrics_page
+from deploy.generate.values_schema import values_schema
+from forwarder.config import InstalledPlugins, json_schema
+
+Texts: TypeAlias = dict[Path, str]
+
+CHART = Path("helm/cloudflare-access-forwarder")
+_COPIED_INTO_THE_CHART = {
+    "deploy/prometheus/recording.yaml": "files/recording.yaml",
+    "deploy/prometheus/alerts.yaml": "files/alerts.yaml",
+    "deploy/grafana/dashboard.json": "files/dashboard.json",
+}
+
+
+def artefacts(root: Path) -> Sequence[Callable[[], Texts]]:
+    """Return the builders in an order in which each may read what those before it have written."""
+    return (
+        lambda: {root / CHART / "values.schema.json": _schema(root)},
+        lambda: _copies(root),
+        lambda: manifests(root),
+        lambda: {root / "docs/metrics.md": metrics_page(catalogue())},
+    )
+
+
+def _schema(root: Path) -> str:
+    values = (root / CHART / "values.yaml").read_text(encoding="utf-8")
+    schema = values_schema(values, json_schema(InstalledPlugins()))
+    return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
+
+
+def _copies(root: Path) -> Texts:
+    """Helm reads nothing outside of a chart's own folder."""
+    return {
+        root / CHART / target: (root / source).read_text(encoding="utf-8")
+        for source, target in _COPIED_INTO_THE_CHART.items()
+    }

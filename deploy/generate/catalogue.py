@@ -1,0 +1,67 @@
+"""Every metric that the daemon can show: names, labels, meaning, and the series it consists of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from prometheus_client.metrics_core import Metric
+
+from forwarder.observe import JournalLevels, Levels, SinkLevels, StreamLevels
+from forwarder.observe.ages import CountedHistogram
+from forwarder.observe.levels import LevelsCollector
+from forwarder.observe.metrics import Metrics
+
+_SUFFIXES = {
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "info": ("_info",),
+    "gauge": ("",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One metric; ``series`` are the names that a query may use."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+    @property
+    def series(self) -> tuple[str, ...]:
+        """Return the names of its time series."""
+        return tuple(self.name + suffix for suffix in _SUFFIXES[self.kind])
+
+
+def catalogue() -> list[Described]:
+    """Return all metrics, sorted by name."""
+    return sorted((*_declared(Metrics()), *_levels()), key=lambda one: one.name)
+
+
+def _declared(metrics: Metrics) -> Iterator[Described]:
+    for collector in vars(metrics).values():
+        if collector is not metrics.registry:
+            for family in collector.describe():
+                yield _described(family, _labels_of(collector))
+
+
+def _labels_of(collector: object) -> tuple[str, ...]:
+    """Return the label names, which the library shows nowhere before a first sample."""
+    own = "_labels" if isinstance(collector, CountedHistogram) else "_labelnames"
+    return tuple(getattr(collector, own))
+
+
+def _levels() -> Iterator[Described]:
+    some = Levels(
+        streams=[StreamLevels("", "", 0.0, 0.0, 0.0)],
+        sinks=[SinkLevels("", last_success=0.0)],
+        journal=JournalLevels(),
+    )
+    for family in LevelsCollector(lambda: some).collect():
+        yield _described(family, tuple(family.samples[0].labels))
+
+
+def _described(family: Metric, labels: tuple[str, ...]) -> Described:
+    return Described(family.name, family.type, labels, family.documentation)
