@@ -82,7 +82,11 @@ class AccessRequests:
         records = self._pages.records(answer.rows)
         following, lost = self._advance(step, window, seen(records, size, answer.per_page))
         return self._pages.page(
-            answer, records, following and following.to_json(), [lost] if lost else ()
+            answer,
+            records,
+            following and following.to_json(),
+            [lost] if lost else (),
+            following.since_us if following else None,
         )
 
     async def parts(self, memory: Any | None) -> Parts:  # noqa: ARG002 - the contract's

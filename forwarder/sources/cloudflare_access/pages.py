@@ -60,6 +60,7 @@ class PageMaker:
         records: Sequence[Record],
         position: Any | None,
         lost: Sequence[Lost] = (),
+        reached_us: int | None = None,
     ) -> Page:
         """Return the page; the rows stay at hand only for ``project``."""
         return Page(
@@ -69,6 +70,7 @@ class PageMaker:
             project=self._projector(answer.rows),
             lost=tuple(lost),
             malformed=answer.malformed,
+            reached_us=reached_us,
         )
 
     def _projector(self, rows: Sequence[Row]) -> Callable[[int, frozenset[str]], bytes]:

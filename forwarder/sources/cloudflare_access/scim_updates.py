@@ -7,15 +7,19 @@ stands alone; that one is passed over and written into the gap ledger.
 
 from __future__ import annotations
 
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from forwarder.core.clock import Clock
 from forwarder.core.contracts import Parts, Purpose
 from forwarder.core.happenings import Report, ignore
 from forwarder.core.masking import mask_request_body
 from forwarder.core.model import Lost, Page, Window
+from forwarder.core.schema import RAW_BYTES_KEY
 from forwarder.sources.cloudflare_access.access_requests import request_parameters, urgency
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.api import Api
@@ -43,6 +47,11 @@ class Place:
 
     chunks: Chunks
     step: Step
+
+    @property
+    def reached_us(self) -> int | None:
+        """Return how far all ids have been read: nothing is known before the last chunk."""
+        return self.step.since_us if len(self.chunks) == 1 else None
 
     def to_json(self) -> dict[str, Any]:
         """Return what a position keeps."""
@@ -127,7 +136,11 @@ class ScimUpdates:
         step, lost = self._advance(place.step, window, view)
         following = moved(place, window, step)
         return self._pages.page(
-            answer, records, following and following.to_json(), [lost] if lost else ()
+            answer,
+            records,
+            following and following.to_json(),
+            [lost] if lost else (),
+            following.reached_us if following else None,
         )
 
     async def parts(self, memory: Any | None) -> Parts:
@@ -174,9 +187,17 @@ class ScimUpdates:
 
 
 def _masked(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the row without password-like values in its request body."""
-    body = row.get("request_body")
-    if not isinstance(body, str):
-        return row
-    masked = mask_request_body(body)
-    return row if masked == body else {**row, "request_body": masked}
+    """Return the row without password-like values: in its body, and in its bytes if kept raw."""
+    changes: dict[str, Any] = {}
+    body, raw = row.get("request_body"), row.get(RAW_BYTES_KEY)
+    if body is not None:
+        text = body if isinstance(body, str) else orjson.dumps(body).decode()
+        masked = mask_request_body(text)
+        if masked != text:
+            changes["request_body"] = masked
+    if isinstance(raw, str):
+        text = b64decode(raw).decode(errors="replace")
+        masked = mask_request_body(text)
+        if masked != text:
+            changes[RAW_BYTES_KEY] = b64encode(masked.encode()).decode()
+    return {**row, **changes} if changes else row
