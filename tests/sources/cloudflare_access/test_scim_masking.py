@@ -12,7 +12,7 @@ from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.sources.cloudflare_access.pages import PageMaker
 from forwarder.sources.cloudflare_access.scim_updates import _masked
 
-_SECRET = "hunter2-correct-horse"  # noqa: S105 - what must not survive
+_SECRET = "hunter2-correct-horse"
 _BODY = '{"userName":"ann","password":"hunter2-correct-horse"}'
 
 
