@@ -1,0 +1,117 @@
+"""One OpenSearch node in a process of its own, from Maven artifacts."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import Request, urlopen
+
+import orjson
+
+from tests.integration.unavailable import Unavailable
+
+_HERE = Path(__file__).parent
+_START_UP = 120.0
+
+
+@dataclass
+class Node:
+    """A node that can be stopped, killed and started again with its data."""
+
+    jars: Path
+    home: Path
+    port: int
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        (self.home / "config").mkdir(parents=True, exist_ok=True)
+        java = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{self.jars}/*"]
+        launcher = [str(_HERE / "OneNode.java"), str(self.home), str(self.port)]
+        with (self.home / "node.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*java, *launcher], stdin=subprocess.PIPE, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + _START_UP
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                self.call("GET", "/_cluster/health?wait_for_status=yellow&timeout=5s")
+            except (URLError, OSError):
+                self._process_waits(0.2)
+            else:
+                return
+        tail = (self.home / "node.log").read_text("utf-8", "replace")[-2000:]
+        raise Unavailable(f"OpenSearch did not start: {tail}")
+
+    def stop(self) -> None:
+        """Let it end in order."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.communicate(timeout=60)
+
+    def kill(self) -> None:
+        """End it at once, as a crash does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate(timeout=60)
+
+    def call(self, method: str, path: str, body: object = None) -> dict[str, object]:
+        """Send one JSON request and return the answer; raises for what is no success."""
+        request = Request(f"{self.url}{path}", method=method)
+        request.add_header("Content-Type", "application/json")
+        data = None if body is None else orjson.dumps(body)
+        with urlopen(request, data, timeout=30) as answer:
+            found: dict[str, object] = orjson.loads(answer.read())
+            return found
+
+    def _process_waits(self, seconds: float) -> None:
+        if self._process is not None:
+            try:
+                self._process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                return
+
+
+@contextmanager
+def run_node(folder: Path) -> Iterator[Node]:
+    """Fetch the jars into Maven's own cache, start a node, and stop it at the end."""
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if missing:
+        raise Unavailable(
+            f"{' and '.join(missing)} not found; install a JDK (17 or newer) and Maven"
+        )
+    node = Node(_fetch_jars(folder / "jars"), folder / "home", _free_port())
+    try:
+        node.start()
+        yield node
+    finally:
+        node.kill()
+
+
+def _fetch_jars(jars: Path) -> Path:
+    command = ["mvn", "--batch-mode", "--quiet", "--file", str(_HERE / "pom.xml")]
+    goal = ["dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
+    done = subprocess.run([*command, *goal], capture_output=True, timeout=600, check=False)
+    if done.returncode != 0:
+        raise Unavailable(f"Maven could not fetch OpenSearch: {done.stdout.decode()[-500:]}")
+    return jars
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port

@@ -1,0 +1,35 @@
+"""The templates under ``deploy/elastic`` govern the data streams that the sink writes to."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from forwarder.sinks.elasticsearch import ElasticsearchConfig
+from forwarder.sinks.elasticsearch.targets import known_targets, makes_data_stream
+
+FOLDER = Path(__file__).parents[3] / "deploy" / "elastic"
+
+
+def load(name: str) -> Any:
+    return orjson.loads((FOLDER / name).read_bytes())
+
+
+@pytest.mark.parametrize("engine", ["elasticsearch", "opensearch"])
+def test_the_default_names_are_governed(engine: str) -> None:
+    template = load(f"{engine}/index-template.json")
+    answer = orjson.dumps({"index_templates": [{"name": "x", "index_template": template}]})
+    names = known_targets(ElasticsearchConfig(url="https://es:9200"))
+
+    assert all(makes_data_stream(answer, name) for name in names)
+
+
+def test_policies_and_patterns_belong_together() -> None:
+    template = load("elasticsearch/index-template.json")
+    ism = load("opensearch/ism-policy.json")["policy"]["ism_template"][0]
+    role = load("elasticsearch/api-key-role.json")["indices"][0]
+
+    assert template["template"]["settings"]["index.lifecycle.name"] == "logs-cloudflare_access"
+    assert template["index_patterns"] == ism["index_patterns"] == role["names"]
+    assert {"create_doc", "auto_configure"} <= set(role["privileges"])
