@@ -61,7 +61,7 @@ def regroup(
     """
     wanted = set(now)
     joined = tuple(part for part in joining if part in level and part in wanted)
-    kept = tuple(part for part in group if part in wanted)
+    kept = tuple(part for part in group if part in wanted and part not in joined)
     known = {*group, *joining}
     added = tuple(part for part in now if part not in known)
     still = tuple(part for part in joining if part in wanted and part not in level)

@@ -17,14 +17,16 @@ from forwarder.ingest.status import StreamStatus
 from forwarder.ingest.windows import (
     PollOptions,
     beyond_retention,
-    clamped,
-    live_window,
+    plan_live,
     retention_left,
+    safe_place,
+    settled_back,
     slice_window,
     us,
 )
 
 _HALF = 0.5
+_HALF_A_MINUTE = 30.0
 
 
 class Poller:
@@ -37,7 +39,7 @@ class Poller:
         self._rounds = Rounds(around)
         self._readers: dict[str, ReaderState] = {}
         self._group = Group()
-        self._first_round = False
+        self._began_us: int | None = None
 
     def wake(self) -> None:
         """Try again at once what is waiting: a secret changed, an operator asked."""
@@ -87,7 +89,7 @@ class Poller:
         await rounds.learn_time()
         kept = await rounds.persist("start", lambda: log.recall("group"))
         now_us, readers = rounds.now_us(), dict(memory.readers)
-        self._first_round = LIVE not in readers
+        self._began_us = None if LIVE in readers else now_us
         wanted = {LIVE: options.start_from} | {_trailing(age): age for age in options.ages}
         for name in [n for n in readers if n.startswith("reconcile:") and n not in wanted]:
             await rounds.persist("start", partial(log.forget, name))
@@ -97,13 +99,13 @@ class Poller:
                 readers[name] = ReaderState(now_us - us(age))
                 await self._save(name, readers[name])
         self._readers = readers
-        self._group = Group.from_json(kept) or Group(await self._first_parts())
+        self._group = Group.from_json(kept) or await self._first_group()
 
-    async def _first_parts(self) -> tuple[str, ...] | None:
+    async def _first_group(self) -> Group:
         """Take all parts of the very first start into the group: they start level."""
         parts = await self._rounds.persist("start", lambda: self._around.source.parts(None))
         await self._keep_group(Group(parts.ids, parts.memory))
-        return parts.ids
+        return self._group
 
     async def _live_loop(self) -> None:
         clock, interval = self._around.clock, self._options.poll_interval
@@ -122,36 +124,34 @@ class Poller:
         """Go on with an interrupted round, or read from covered-until to the server's now."""
         if not await self._regroup():
             return
-        options, now_us = self._options, self._rounds.now_us()
-        state = self._readers[LIVE]
-        covered_us, ahead = clamped(state.covered_until_us, now_us)
-        read_us = covered_us if ahead else state.read_until_us
-        left = retention_left(read_us, now_us, options.retention)
-        lost = tuple(filter(None, (ahead, self._expired(read_us, now_us))))
-        if state.window is None or ahead is not None:
-            if now_us <= covered_us and not lost:
-                return
-            window = live_window(covered_us, now_us, options.overlap)
-            state = ReaderState(covered_us, window, rows=state.rows)
-        behind = left < options.retention * _HALF
-        if behind and not self._first_round:
-            self._around.report(RetentionNear(self._around.account, self._around.key.stream, left))
+        around, options, now_us = self._around, self._options, self._rounds.now_us()
+        plan = plan_live(
+            self._readers[LIVE],
+            now_us,
+            options,
+            safe_us=self._safe_place(now_us),
+            past_us=self._began_us,
+        )
+        if plan.state is None:
+            return
+        behind, covered_us = plan.left < options.retention * _HALF, plan.state.covered_until_us
+        first_round = self._began_us is not None
+        if behind and not first_round:
+            around.report(RetentionNear(around.account, around.key.stream, plan.left))
         reading = Reading(
             LIVE,
             Purpose.RESCUE if behind else Purpose.LIVE,
-            late_before_us=None if self._first_round else covered_us,
+            late_before_us=None if first_round else covered_us,
             parts=self._group.ids or (),
-            lost=lost,
-            tell=self._coverage(state, covered_us),
+            lost=plan.lost,
+            tell=self._coverage(plan.state, covered_us),
         )
-        self._readers[LIVE] = await self._rounds.read(reading, state)
-        self._first_round = False
+        self._readers[LIVE] = await self._rounds.read(reading, plan.state)
+        self._began_us = None
 
-    def _expired(self, covered_us: int, now_us: int) -> Lost | None:
-        """Return what expired unread since the last round; a first start has no past to lose."""
-        if self._first_round:
-            return None
-        return beyond_retention(covered_us, now_us, self._options.retention)
+    def _safe_place(self, now_us: int) -> int:
+        readers = [(self._readers[_trailing(age)], age) for age in self._options.ages]
+        return safe_place(readers, now_us, now_us - us(self._options.start_from))
 
     def _coverage(self, state: ReaderState, before_us: int) -> partial[list[dict[str, object]]]:
         window = state.window
@@ -173,7 +173,8 @@ class Poller:
 
     async def _change_group(self, known: Group, parts: Parts) -> tuple[str, ...]:
         joining = joining_parts(self._readers)
-        live_us = self._readers[LIVE].covered_until_us
+        live = self._readers[LIVE]
+        live_us = live.window.until_us if live.window else live.covered_until_us
         level = {part for part in joining if self._is_level(reader_of(part), live_us)}
         member = regroup(known.ids or (), joining, level, parts.ids or ())
         group = Group(member.group, parts.memory)
@@ -224,21 +225,29 @@ class Poller:
         for part in joining_parts(self._readers):
             name = reader_of(part)
             state, live_us = self._readers[name], self._readers[LIVE].covered_until_us
+            lost = self._expired_part(state)
             if state.window is None and state.covered_until_us < live_us:
                 state = replace(state, window=Window(state.covered_until_us, live_us))
             if state.window is None:
                 continue
-            reading = Reading(name, Purpose.RESCUE, parts=(part,))
+            reading = Reading(name, Purpose.RESCUE, parts=(part,), lost=lost)
             state = await self._rounds.read(reading, state)
             if name in self._readers:
                 self._readers[name] = state
             busy = True
         return busy
 
+    def _expired_part(self, state: ReaderState) -> tuple[Lost, ...]:
+        """Return what of a new part's past expired unread since it was found."""
+        patience = max(self._options.start_from, self._options.retention) + _HALF_A_MINUTE
+        lost = beyond_retention(state.read_until_us, self._rounds.now_us(), patience)
+        return (lost,) if lost else ()
+
     async def _reconcile_once(self, age: float) -> bool:
         """Read the next slice that has come of age, if the live reader has been there."""
         name, live_us = _trailing(age), self._readers[LIVE].covered_until_us
-        state, now_us = self._readers[name], self._rounds.now_us()
+        now_us = self._rounds.now_us()
+        state = settled_back(self._readers[name], now_us, age)
         if self._group.ids == ():
             self._readers[name] = ReaderState(max(state.covered_until_us, now_us - us(age)))
             return False

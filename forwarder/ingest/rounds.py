@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from random import Random
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
-from forwarder.core.backoff import Backoff
-from forwarder.core.clock import Clock
-from forwarder.core.contracts import Purpose, Source
-from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.happenings import Report
+from forwarder.core.contracts import Purpose
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState
-from forwarder.core.model import LIVE, Lost, Page, StreamKey
-from forwarder.ingest.gate import Gate
-from forwarder.ingest.happenings import FetchFailed, FetchRecovered, PageStored, RoundEnded
+from forwarder.core.model import LIVE, Lost, Page
+from forwarder.ingest.happenings import PageStored, RoundEnded
+from forwarder.ingest.patience import OwnRows, Patience, Surroundings, Trouble
 from forwarder.ingest.server_clock import ServerClock
 from forwarder.ingest.shapes import aliases, unknown_keys
-from forwarder.ingest.stream_log import StreamLog
-from forwarder.ingest.windows import SECOND_US, retention_left
+from forwarder.ingest.windows import SECOND_US, beyond_retention, retention_left
 
-T = TypeVar("T")
-OwnRows = Sequence[Mapping[str, Any]]
+__all__ = ["Reading", "Rounds", "Surroundings", "Trouble"]
+
+_CREEP_S = 60.0
+"""Rows at the very start of the history expire while it is being read; that is no outage."""
 
 
 def _nothing(_: int) -> OwnRows:
@@ -49,50 +43,15 @@ class Reading:
     tell: Callable[[int], OwnRows] = _nothing
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """Why a reader cannot go on at present."""
-
-    error: str
-    hint: str
-    held: bool
-    since: float
-    attempts: int
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every reader of one stream works with; ``beat`` says that the loop is alive."""
-
-    key: StreamKey
-    account: str
-    source: Source
-    log: StreamLog
-    gate: Gate
-    clock: Clock
-    rng: Random
-    report: Report
-    beat: Callable[[], None]
-    retention: float
-    backoff: Backoff = field(default_factory=Backoff)
-
-
-class Rounds:
+class Rounds(Patience):
     """Carries pages from the source into the log, as often as it takes."""
 
     def __init__(self, around: Surroundings) -> None:
         """Know nothing of the stream yet; ``key_sets`` is filled when the log was loaded."""
-        self._around = around
+        super().__init__(around)
         self.server_clock = ServerClock()
         self.key_sets: Sequence[KeySet] = ()
-        self.troubles: dict[str, Trouble] = {}
         self.last_success: float | None = None
-        self._wake = asyncio.Event()
-
-    def wake(self) -> None:
-        """Stop waiting: something was mended."""
-        self._wake.set()
-        self._wake = asyncio.Event()
 
     async def read(self, reading: Reading, state: ReaderState) -> ReaderState:
         """Read ``state.window`` to its end and return the reader's state behind it.
@@ -101,13 +60,16 @@ class Rounds:
         any await and resumed with the state that the log has.
         """
         around, began, lost = self._around, self._around.clock.monotonic(), reading.lost
+        clean = True
         while state.window is not None:
             around.beat()
             await around.gate.passage(
                 backfill=reading.purpose is Purpose.BACKFILL, beat=around.beat
             )
-            state = await self._read_page(reading, state, lost)
-            lost = ()
+            page = await self._fetch(reading, state)
+            losses = (*lost, *self._expired(reading, state), *page.lost)
+            clean, lost = clean and not losses, ()
+            state = await self._store(reading, state, page, losses, clean=clean)
         around.report(
             RoundEnded(
                 around.account,
@@ -131,62 +93,62 @@ class Rounds:
             server_us = await self.persist("start", self._around.source.server_time_us)
             self.server_clock.tell(server_us, self._around.clock.monotonic())
 
-    async def persist(self, reader: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Call ``attempt`` until it succeeds; report, wait and remember each failure."""
-        while True:
-            self._around.beat()
-            try:
-                result = await attempt()
-            except TransientError as error:
-                await self._wait_out(reader, error)
-            else:
-                self._recover(reader)
-                return result
-
-    async def _read_page(
-        self, reading: Reading, state: ReaderState, lost: tuple[Lost, ...]
-    ) -> ReaderState:
-        around, window = self._around, state.window
+    async def _fetch(self, reading: Reading, state: ReaderState) -> Page:
+        source, window = self._around.source, state.window
         assert window is not None  # noqa: S101 - read() loops while there is one
         page = await self.persist(
             reading.reader,
-            lambda: around.source.fetch(
+            lambda: source.fetch(
                 window, state.position, parts=reading.parts, purpose=reading.purpose
             ),
         )
-        answered = around.clock.monotonic()
-        self.server_clock.tell(page.server_time_us, answered)
-        addition = self._addition(reading, state, page, lost)
+        self.server_clock.tell(page.server_time_us, self._around.clock.monotonic())
+        return page
+
+    def _expired(self, reading: Reading, state: ReaderState) -> Sequence[Lost]:
+        """Return what expired unread inside this window, because an outage came between."""
+        if reading.purpose not in (Purpose.LIVE, Purpose.RESCUE) or state.reached_us is None:
+            return ()
+        lost = beyond_retention(state.reached_us, self.now_us(), self._around.retention)
+        too_long = lost is not None and lost.until_us - lost.since_us > _CREEP_S * SECOND_US
+        return (lost,) if lost is not None and too_long else ()
+
+    async def _store(
+        self,
+        reading: Reading,
+        state: ReaderState,
+        page: Page,
+        lost: Sequence[Lost],
+        *,
+        clean: bool,
+    ) -> ReaderState:
+        around, answered = self._around, self._around.clock.monotonic()
+        ended = page.position is None
+        addition = Addition(
+            reader=reading.reader,
+            state=self._ended(reading, state) if ended else _further(state, page),
+            seen_us=around.clock.now_us(),
+            records=page.records,
+            aliases=aliases(page, self.key_sets),
+            new_keys=unknown_keys(page, self.key_sets),
+            lost=lost,
+            tell=reading.tell if ended else _nothing,
+            lane=reading.lane,
+            again=reading.again,
+            settled=ended and clean and reading.reader == LIVE,
+        )
         appended = await self.persist(reading.reader, lambda: around.log.append(addition))
         self.key_sets = appended.key_sets
         self.last_success = around.clock.monotonic()
         self._report_page(reading, page, appended, answered)
         return replace(addition.state, rows=appended.rows)
 
-    def _addition(
-        self, reading: Reading, state: ReaderState, page: Page, lost: tuple[Lost, ...]
-    ) -> Addition:
-        window = state.window
-        ended = page.position is None and window is not None
-        if ended and window is not None:
-            covered_us = max(state.covered_until_us, window.until_us)
-            after = ReaderState(covered_us, rows=state.rows)
-        else:
-            reached_us = max(state.read_until_us, page.reached_us or 0)
-            after = replace(state, position=page.position, reached_us=reached_us)
-        return Addition(
-            reader=reading.reader,
-            state=after,
-            seen_us=self._around.clock.now_us(),
-            records=page.records,
-            aliases=aliases(page, self.key_sets),
-            new_keys=unknown_keys(page, self.key_sets),
-            lost=lost + page.lost,
-            tell=reading.tell if ended else _nothing,
-            lane=reading.lane,
-            again=reading.again,
-            settled=ended and reading.reader == LIVE,
-        )
+    def _ended(self, reading: Reading, state: ReaderState) -> ReaderState:
+        """Return the state behind the window; the live reader never gets ahead of the server."""
+        until_us = state.window.until_us if state.window else state.covered_until_us
+        if reading.reader == LIVE:
+            until_us = min(until_us, self.now_us())
+        return ReaderState(max(state.covered_until_us, until_us), rows=state.rows)
 
     def _report_page(
         self, reading: Reading, page: Page, appended: Appended, answered: float
@@ -209,44 +171,7 @@ class Rounds:
             )
         )
 
-    async def _wait_out(self, reader: str, error: TransientError) -> None:
-        around, held = self._around, isinstance(error, NeedsOperatorError)
-        known = self.troubles.get(reader)
-        attempts = known.attempts + 1 if known else 1
-        since = known.since if known else around.clock.monotonic()
-        self.troubles[reader] = Trouble(str(error), error.hint, held, since, attempts)
-        wait = around.backoff.delay(attempts, around.rng, retry_after=error.retry_after, slow=held)
-        around.report(
-            FetchFailed(
-                around.account,
-                around.key.stream,
-                reader,
-                str(error),
-                error.hint,
-                attempts,
-                wait,
-                held,
-            )
-        )
-        await self.pause(wait)
 
-    def _recover(self, reader: str) -> None:
-        trouble = self.troubles.pop(reader, None)
-        if trouble is not None:
-            around = self._around
-            seconds = around.clock.monotonic() - trouble.since
-            around.report(
-                FetchRecovered(around.account, around.key.stream, reader, trouble.attempts, seconds)
-            )
-
-    async def pause(self, seconds: float) -> None:
-        """Wait, or less when ``wake`` is called."""
-        waits = [
-            asyncio.ensure_future(self._around.clock.sleep(seconds)),
-            asyncio.ensure_future(self._wake.wait()),
-        ]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+def _further(state: ReaderState, page: Page) -> ReaderState:
+    reached_us = max(state.read_until_us, page.reached_us or state.read_until_us)
+    return replace(state, position=page.position, reached_us=reached_us)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from forwarder.core.log import ReaderState
 from forwarder.core.model import Lost, Window
 from forwarder.transport.units import format_duration
 
@@ -60,13 +62,71 @@ def slice_window(covered_us: int, now_us: int, age_s: float) -> Window | None:
     return Window(covered_us, min(ripe_us, covered_us + us(_LONGEST_SLICE_S)))
 
 
-def clamped(covered_us: int, now_us: int) -> tuple[int, Lost | None]:
-    """Return a usable covered-until; one beyond the server's now is cut back and recorded."""
+@dataclass(frozen=True, slots=True)
+class LivePlan:
+    """What the live reader does next.
+
+    ``state`` has the window to read, None when there is nothing to read yet. ``lost`` goes to the
+    gap ledger, ``left`` is the seconds until the first unread row expires.
+    """
+
+    state: ReaderState | None
+    lost: tuple[Lost, ...]
+    left: float
+
+
+def plan_live(
+    state: ReaderState, now_us: int, options: PollOptions, *, safe_us: int, past_us: int | None
+) -> LivePlan:
+    """Go on with an interrupted round, or read from covered-until to the server's now.
+
+    ``safe_us`` is a place that is certainly covered, for a position that cannot be true.
+    ``past_us`` is the server's time at the very first start, as long as its first round has not
+    ended: what expired before then is nobody's loss; None later.
+    """
+    covered_us, ahead = clamped(state.covered_until_us, now_us, safe_us)
+    if ahead is not None:
+        state = ReaderState(covered_us, rows=state.rows)
+    read_us = state.read_until_us
+    unread_us = read_us if past_us is None else max(read_us, past_us)
+    expired = beyond_retention(unread_us, now_us, options.retention)
+    lost = tuple(filter(None, (ahead, expired)))
+    left = retention_left(read_us, now_us, options.retention)
+    if state.window is None and (now_us > covered_us or lost):
+        state = ReaderState(
+            covered_us, live_window(covered_us, now_us, options.overlap), rows=state.rows
+        )
+    return LivePlan(state if state.window else None, lost, left)
+
+
+def safe_place(readers: Iterable[tuple[ReaderState, float]], now_us: int, start_us: int) -> int:
+    """Return the newest place that a trailing reader (with its age in seconds) has covered.
+
+    One that is ahead of what its age allows is no witness; without any, ``start_us``.
+    """
+    places = [state.covered_until_us for state, age in readers if not _is_ahead(state, now_us, age)]
+    return max(places, default=start_us)
+
+
+def settled_back(state: ReaderState, now_us: int, age_s: float) -> ReaderState:
+    """Return a trailing reader's state; one from a time that has not come yet starts anew."""
+    return ReaderState(now_us - us(age_s)) if _is_ahead(state, now_us, age_s) else state
+
+
+def _is_ahead(state: ReaderState, now_us: int, age_s: float) -> bool:
+    return state.covered_until_us > now_us - us(age_s) + SECOND_US
+
+
+def clamped(covered_us: int, now_us: int, safe_us: int) -> tuple[int, Lost | None]:
+    """Return a usable covered-until; one beyond the server's now is given up and recorded.
+
+    Where the reader really was nobody knows: it goes back to ``safe_us``.
+    """
     if covered_us <= now_us + SECOND_US:
         return covered_us, None
     ahead = format_duration((covered_us - now_us) / SECOND_US)
     detail = f"the stored position was {ahead} ahead of the server's clock"
-    return now_us, Lost(CURSOR_IN_FUTURE, now_us, covered_us, 0, detail)
+    return min(safe_us, now_us), Lost(CURSOR_IN_FUTURE, now_us, covered_us, 0, detail)
 
 
 def beyond_retention(covered_us: int, now_us: int, retention_s: float) -> Lost | None:

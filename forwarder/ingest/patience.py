@@ -1,0 +1,119 @@
+"""Tries again for as long as it takes, and remembers what is in the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypeAlias, TypeVar
+
+from forwarder.core.backoff import Backoff
+from forwarder.core.clock import Clock
+from forwarder.core.contracts import Source
+from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.happenings import Report
+from forwarder.core.model import StreamKey
+from forwarder.ingest.gate import Gate
+from forwarder.ingest.happenings import FetchFailed, FetchRecovered
+from forwarder.ingest.stream_log import StreamLog
+
+T = TypeVar("T")
+OwnRows: TypeAlias = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a reader cannot go on at present."""
+
+    error: str
+    hint: str
+    held: bool
+    since: float
+    attempts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every reader of one stream works with; ``beat`` says that the loop is alive."""
+
+    key: StreamKey
+    account: str
+    source: Source
+    log: StreamLog
+    gate: Gate
+    clock: Clock
+    rng: Random
+    report: Report
+    beat: Callable[[], None]
+    retention: float
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class Patience:
+    """Waits out what passes, until it has passed or somebody wakes it."""
+
+    def __init__(self, around: Surroundings) -> None:
+        """Begin without trouble."""
+        self._around = around
+        self.troubles: dict[str, Trouble] = {}
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """Stop waiting: something was mended."""
+        self._wake.set()
+        self._wake = asyncio.Event()
+
+    async def persist(self, reader: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """Call ``attempt`` until it succeeds; report, wait and remember each failure."""
+        while True:
+            self._around.beat()
+            try:
+                result = await attempt()
+            except TransientError as error:
+                await self._wait_out(reader, error)
+            else:
+                self._recover(reader)
+                return result
+
+    async def _wait_out(self, reader: str, error: TransientError) -> None:
+        around, held = self._around, isinstance(error, NeedsOperatorError)
+        known = self.troubles.get(reader)
+        attempts = known.attempts + 1 if known else 1
+        since = known.since if known else around.clock.monotonic()
+        self.troubles[reader] = Trouble(str(error), error.hint, held, since, attempts)
+        wait = around.backoff.delay(attempts, around.rng, retry_after=error.retry_after, slow=held)
+        around.report(
+            FetchFailed(
+                around.account,
+                around.key.stream,
+                reader,
+                str(error),
+                error.hint,
+                attempts,
+                wait,
+                held,
+            )
+        )
+        await self.pause(wait)
+
+    def _recover(self, reader: str) -> None:
+        trouble = self.troubles.pop(reader, None)
+        if trouble is not None:
+            around = self._around
+            seconds = around.clock.monotonic() - trouble.since
+            around.report(
+                FetchRecovered(around.account, around.key.stream, reader, trouble.attempts, seconds)
+            )
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, or less when ``wake`` is called."""
+        waits = [
+            asyncio.ensure_future(self._around.clock.sleep(seconds)),
+            asyncio.ensure_future(self._wake.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
