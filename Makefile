@@ -43,7 +43,7 @@ fmt: $(DEV)  ## Format and repair what can be repaired automatically
 coverage: $(DEV)  ## The tests with branch coverage
 	$(BIN)/pytest -m "not integration and not proof" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
-integration: $(PROOF)  ## Tests against real destinations started from pip packages
+integration: $(PROOF)  ## Tests against real destinations that this machine can start (STRICT=1: all of them)
 	$(BIN)/pytest -m integration $(ARGS)
 
 proof: $(PROOF)  ## The promises under crashes and faults, a few minutes
