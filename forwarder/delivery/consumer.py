@@ -74,7 +74,7 @@ class Consumer:
         )
         self._read_ahead = ReadAhead(wiring, self._lanes, self._crew)
         self._opener = Opener(wiring, self._condition, self._crew, options.open_timeout)
-        self._courier = Courier(wiring, self._condition, self._acks, still_there=self._lanes.knows)
+        self._courier = Courier(wiring, self._condition, self._acks, self._lanes)
         self._conditions = (self._condition, self._acks.condition, self._read_ahead.condition)
         self._phases = Phases(name, clock, report)
         self._paused = options.paused
@@ -143,7 +143,8 @@ class Consumer:
             self._opener.start(now)
         while self._may_write(now) and self._courier.room > 0 and self._send(now):
             pass
-        self._read_ahead.keep_going(now, again=self._may_write(now))
+        suspects, again = self._courier.trusting, self._may_write(now)
+        self._read_ahead.keep_going(now, again=again, suspects=suspects)
         self._lanes.listen()
         self._phases.turn(self._phase(), self._conditions)
 
@@ -160,7 +161,9 @@ class Consumer:
         return self._condition.usable and stored and not (eased or self._paused)
 
     def _send(self, now: float) -> bool:
-        found = self._lanes.next_parcel(now, self._courier.max_bytes)
+        found = self._lanes.next_parcel(
+            now, self._courier.max_bytes, suspects=self._courier.trusting
+        )
         if found is None:
             return False
         flight = self._courier.load(*found, now)

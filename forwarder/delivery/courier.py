@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from forwarder.core.errors import (
     BatchRefusedError,
     BatchTooLargeError,
@@ -21,37 +19,35 @@ from forwarder.delivery.faults import foreign
 from forwarder.delivery.flights import Flight
 from forwarder.delivery.happenings import SinkThrottled
 from forwarder.delivery.lane_reader import LaneReader
+from forwarder.delivery.lanes import Lanes
 from forwarder.delivery.parcels import Parcel, batch_of, manifest_of
 from forwarder.delivery.settling import Settlement, settle
 from forwarder.delivery.window import FlightWindow
 from forwarder.delivery.wiring import Wiring
 
 _CAP_STEPS = 256
-"""After so many accepted writes a batch size that was found too large is tried again."""
+"""After a batch was too large, each accepted one lets the next grow by one part in so many."""
 
 
 class Courier:
     """Everything about the writes of one sink, except when they start."""
 
     def __init__(
-        self,
-        wiring: Wiring,
-        condition: Condition,
-        acks: Acknowledger,
-        *,
-        still_there: Callable[[LaneReader], bool],
+        self, wiring: Wiring, condition: Condition, acks: Acknowledger, lanes: Lanes
     ) -> None:
         """Nothing is under way."""
         self._wiring = wiring
         self._condition = condition
         self._acks = acks
+        self._lanes = lanes
         self._breaker = Breaker(wiring.options.breaker)
-        self._still_there = still_there
         self.window = FlightWindow(wiring.limits.max_in_flight)
         self.flights: set[Flight] = set()
         self.max_bytes = wiring.limits.max_bytes
         self.eased_until = 0.0
         self.last_success_us: int | None = None
+        self.trusting = True
+        """Whether the last verdict let refused events become dead letters."""
 
     @property
     def room(self) -> int:
@@ -68,9 +64,11 @@ class Courier:
             batch=batch_of(parcel, manifest.size),
             manifest=manifest,
             call=Call(now, self._wiring.limits.write_timeout),
-            fills_window=len(self.flights) + 1 >= self.window.size,
         )
         self.flights.add(flight)
+        if len(self.flights) >= self.window.size:
+            for other in self.flights:
+                other.fills_window = True
         return flight
 
     async def deliver(self, flight: Flight) -> None:
@@ -100,8 +98,10 @@ class Courier:
         settlement = settle(flight.parcel, flight.batch, flight.manifest, outcome)
         if settlement.accepted:
             self._breaker.accepted()
-        fault = await self._forbids(settlement) if settlement.rejected else None
-        verdict = settlement.sparing(flight.parcel) if fault is not None else settlement
+            self.trusting = True
+        fault = await self._forbids(flight, settlement) if settlement.rejected else None
+        verdict = settlement if fault is None else settlement.sparing(flight.parcel)
+        self.trusting = self.trusting and fault is None
         self._apply(flight, verdict, outcome)
         flight.ended_us = self._wiring.clock.now_us()
         flight.seconds = self._wiring.clock.monotonic() - flight.call.started
@@ -113,10 +113,16 @@ class Courier:
             self._wiring.report(happening)
         self._learn(flight, settlement, outcome, fault)
 
-    async def _forbids(self, settlement: Settlement) -> ForwarderError | None:
-        """Return why rejected events must not become dead letters, None when they may."""
+    async def _forbids(self, flight: Flight, settlement: Settlement) -> ForwarderError | None:
+        """Return why rejected events must not become dead letters, None when they may.
+
+        Suspects do not count for the breaker once more: since they were spared, either something
+        else was accepted, and they are at fault, or nothing was, and it is still open.
+        """
         letters = settlement.rejected
-        if not settlement.accepted and self._breaker.refused(one.reason for one in letters):
+        if not settlement.accepted and not flight.parcel.suspect:
+            self._breaker.refused(one.reason for one in letters)
+        if self._breaker.tripped:
             return NeedsOperatorError(
                 f"the destination refuses one event after the other: {letters[-1].reason}",
                 hint="mend the destination or the sink's settings; nothing was given up since",
@@ -148,7 +154,7 @@ class Courier:
             reader.again.append(parcel)
         if settlement.done:
             reader.done.add(settlement.done)
-            if self._still_there(reader):
+            if self._lanes.knows(reader):
                 self._acks.mark(reader.name, reader.done.progress, settlement.rejected)
 
     def _learn(
@@ -171,13 +177,10 @@ class Courier:
                 self._failed(error)
 
     def _answered(self, flight: Flight, settlement: Settlement, result: WriteResult) -> None:
+        self._works(accepted=bool(settlement.accepted))
         if settlement.accepted:
-            if self._condition.usable:
-                self._condition.accepted()
-            most = self._wiring.limits.max_bytes
-            self.max_bytes = min(most, self.max_bytes + max(1, most // _CAP_STEPS))
-        else:
-            self._works()
+            more = self.max_bytes + max(1, self.max_bytes // _CAP_STEPS)
+            self.max_bytes = min(self._wiring.limits.max_bytes, more)
         asked = self._bounded(result.retry_after)
         if asked is not None:
             now = self._wiring.clock.monotonic()
@@ -188,9 +191,16 @@ class Courier:
         else:
             self.window.succeeded(full=flight.fills_window)
 
-    def _works(self) -> None:
-        """The destination answers; unless it refuses everything, that ends the trouble."""
-        if self._condition.usable and not self._breaker.tripped:
+    def _works(self, *, accepted: bool = False) -> None:
+        """The destination answers: that ends the trouble, unless it refuses everything.
+
+        While refused events wait that may not become dead letters, the trouble lasts.
+        """
+        if not self._condition.usable:
+            return
+        if accepted:
+            self._condition.attempts = 0
+        if not (self._breaker.tripped or self._lanes.suspicious):
             self._condition.works()
 
     def _failed(self, error: ForwarderError) -> None:

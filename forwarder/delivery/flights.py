@@ -12,13 +12,17 @@ from forwarder.delivery.parcels import Manifest, Parcel
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One write under way."""
+    """One write under way.
+
+    ``fills_window`` says that meanwhile no more writes were allowed: only then has its success
+    shown that the destination takes as many at once.
+    """
 
     reader: LaneReader
     parcel: Parcel
     batch: Batch
     manifest: Manifest
     call: Call
-    fills_window: bool
+    fills_window: bool = False
     ended_us: int = 0
     seconds: float = 0.0

@@ -56,12 +56,21 @@ class LaneReader:
 
     @property
     def crowded(self) -> bool:
-        """Say whether so much must be sent again that nothing new may join it."""
-        waiting = sum(parcel.count for parcel in self.again)
+        """Say whether so much must be sent again that nothing new may join it.
+
+        Suspects count for less: what comes after them must be tried to judge them.
+        """
+        most = max(self._limits.max_events, _MOST_ROWS)
         loaded = sum(len(parcel.events) for parcel in self.again)
-        return loaded >= self._limits.max_events or waiting >= max(
-            self._limits.max_events, _MOST_ROWS
-        )
+        waiting = sum(parcel.count for parcel in self.again)
+        suspects = sum(parcel.count for parcel in self.again if parcel.suspect)
+        crowd = waiting - suspects >= most or waiting >= 3 * most
+        return crowd or loaded >= self._limits.max_events
+
+    @property
+    def suspicious(self) -> bool:
+        """Say whether refused events wait that may not become dead letters yet."""
+        return any(parcel.suspect for parcel in self.again)
 
     def limit_to(self, end_offset: int | None) -> None:
         """Take note of where the lane ends, once that is known."""
@@ -77,17 +86,20 @@ class LaneReader:
             seen.append(self._last_seen_us)
         return min(seen, default=None)
 
-    def next_parcel(self, now: float, max_bytes: int) -> Parcel | None:
-        """Return what may be sent now, and forget it: first what is sent again, then the new."""
+    def next_parcel(self, now: float, max_bytes: int, *, suspects: bool) -> Parcel | None:
+        """Return what may be sent now, and forget it: first what is sent again, then the new.
+
+        With ``suspects`` they are sent in their turn, without only when there is nothing else.
+        """
         due = [parcel for parcel in self.again if parcel.events and parcel.due <= now]
-        if due:
-            parcel = min(due, key=lambda one: one.first_offset)
+        good = [parcel for parcel in due if suspects or not parcel.suspect]
+        if not good and self._ripe(now) and self._to_load(now, suspects=suspects) is None:
+            events, span = self._buffer.take(max_bytes)
+            return Parcel((span,), len(events), events[0].seen_us, events)
+        parcel = min(good or due, key=lambda one: one.first_offset, default=None)
+        if parcel is not None:
             self.again.remove(parcel)
-            return parcel
-        if not self._ripe(now):
-            return None
-        events, span = self._buffer.take(max_bytes)
-        return Parcel((span,), len(events), events[0].seen_us, events)
+        return parcel
 
     def _ripe(self, now: float) -> bool:
         if not self._buffer or self.crowded:
@@ -101,19 +113,25 @@ class LaneReader:
             moments.append(self._buffer.ripe_at())
         return min(moments, default=None)
 
-    def due_for_loading(self, now: float) -> Parcel | None:
+    def next_to_load(self, now: float, *, suspects: bool) -> Parcel | None:
         """Return the parcel to read again next, unless one that was read waits to be sent.
 
         Events that were put off in small numbers are gathered, so that they do not cost a write
         each.
         """
-        due = [parcel for parcel in self.again if parcel.due <= now]
-        if not due or any(parcel.events for parcel in due):
-            return None
-        first = min(due, key=lambda one: one.first_offset)
-        if first.deferred:
-            self._gather(first, [one for one in due if one.deferred and one is not first])
+        first = self._to_load(now, suspects=suspects)
+        if first is None and not self._ripe(now):
+            first = self._to_load(now, suspects=True)
+        if first is not None and first.deferred:
+            due = [one for one in self.again if one.deferred and one.due <= now]
+            self._gather(first, [one for one in due if one is not first])
         return first
+
+    def _to_load(self, now: float, *, suspects: bool) -> Parcel | None:
+        due = [one for one in self.again if one.due <= now and (suspects or not one.suspect)]
+        if any(parcel.events for parcel in due):
+            return None
+        return min(due, key=lambda one: one.first_offset, default=None)
 
     def _gather(self, first: Parcel, others: Sequence[Parcel]) -> None:
         for other in others:

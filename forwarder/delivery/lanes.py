@@ -46,16 +46,23 @@ class Lanes:
         """Say whether a lane still exists: a cancelled one is no longer acknowledged."""
         return reader in self.readers
 
-    def next_read(self, now: float, *, again: bool) -> tuple[str, Coroutine[Any, Any, None]] | None:
+    @property
+    def suspicious(self) -> bool:
+        """Say whether refused events wait somewhere that may not become dead letters yet."""
+        return any(reader.suspicious for reader in self.readers)
+
+    def next_read(
+        self, now: float, *, again: bool, suspects: bool
+    ) -> tuple[str, Coroutine[Any, Any, None]] | None:
         """Return the name of what is to be read next, and the reading, not yet started.
 
-        ``again`` allows to load parcels whose sending failed. A lane is read only when those
-        before it are dry.
+        ``again`` allows to load parcels whose sending failed, ``suspects`` those of suspects in
+        their turn. A lane is read only when those before it are dry.
         """
         if self.stale:
             return "lanes", self.refresh()
         for reader in self.readers:
-            parcel = reader.due_for_loading(now) if again else None
+            parcel = reader.next_to_load(now, suspects=suspects) if again else None
             if parcel is not None:
                 return f"{reader.name} again", self._load(reader, parcel)
             if reader.wants_more:
@@ -89,12 +96,16 @@ class Lanes:
             reader.again.remove(parcel)
             self._done(reader, parcel.ranges)
 
-    def next_parcel(self, now: float, max_bytes: int) -> tuple[LaneReader, Parcel] | None:
-        """Return what may be sent now."""
+    def next_parcel(
+        self, now: float, max_bytes: int, *, suspects: bool
+    ) -> tuple[LaneReader, Parcel] | None:
+        """Return what may be sent now; None too while a lane must read what comes before."""
         for reader in self.readers:
-            parcel = reader.next_parcel(now, max_bytes)
+            parcel = reader.next_parcel(now, max_bytes, suspects=suspects)
             if parcel is not None:
                 return reader, parcel
+            if reader.next_to_load(now, suspects=suspects) is not None:
+                return None
         return None
 
     def next_moments(self) -> list[float]:

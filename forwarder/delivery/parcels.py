@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from operator import itemgetter
 
@@ -54,7 +54,8 @@ class Parcel:
     ``ranges`` are done when all its events are. ``events`` are empty when they must be read again
     from the queue; then ``count`` is a guess. ``attempts`` counts the writes so far, ``due`` is
     the moment of the monotonic clock before which it must rest, ``deferred`` marks events that
-    the destination put off: those of several parcels may go out together.
+    the destination put off: those of several parcels may go out together. ``suspect`` marks events
+    that were refused and spared: they need no second proof that something is wrong.
     """
 
     ranges: Ranges
@@ -64,6 +65,7 @@ class Parcel:
     attempts: int = 0
     due: float = 0.0
     deferred: bool = False
+    suspect: bool = False
 
     @property
     def first_offset(self) -> int:
@@ -114,15 +116,12 @@ def halves(parcel: Parcel, events: Sequence[BatchEvent], manifest: Manifest) -> 
     )
     left, right = cut(parcel.ranges, at)
     half = (manifest.count + 1) // 2
+    rest = len(events) - middle
     return [
-        Parcel(left, middle or half, parcel.seen_us, events[:middle], parcel.attempts + 1),
-        Parcel(
-            right,
-            len(events) - middle or half,
-            parcel.seen_us,
-            events[middle:],
-            parcel.attempts + 1,
-        ),
+        replace(
+            parcel, ranges=ranges, count=count or half, events=part, attempts=parcel.attempts + 1
+        )
+        for ranges, count, part in ((left, middle, events[:middle]), (right, rest, events[middle:]))
     ]
 
 

@@ -23,11 +23,11 @@ class ReadAhead:
         self._reading = False
         self.condition = wiring.condition()
 
-    def keep_going(self, now: float, *, again: bool) -> None:
-        """Start the next read unless one is under way; ``again`` loads failed parcels too."""
+    def keep_going(self, now: float, *, again: bool, suspects: bool) -> None:
+        """Start the next read unless one is under way; the flags are those of ``next_read``."""
         if self._reading or now < self.condition.not_before:
             return
-        work = self._lanes.next_read(now, again=again)
+        work = self._lanes.next_read(now, again=again, suspects=suspects)
         if work is not None:
             self._reading = True
             self._crew.spawn(self._read(work[1]), f"reading {work[0]} for {self._wiring.name}")

@@ -28,7 +28,9 @@ class Settlement:
     def sparing(self, parcel: Parcel) -> Settlement:
         """Return the same verdict with the rejected events kept, to be sent once more."""
         offsets = [letter.offset for letter in self.rejected]
-        spared = Parcel(points(offsets), len(offsets), parcel.seen_us, (), parcel.attempts + 1)
+        spared = Parcel(
+            points(offsets), len(offsets), parcel.seen_us, (), parcel.attempts + 1, suspect=True
+        )
         return replace(
             self, done=without(self.done, offsets), rejected=(), again=(*self.again, spared)
         )

@@ -23,7 +23,7 @@ class FlightWindow:
         return int(self._size)
 
     def succeeded(self, *, full: bool) -> None:
-        """Count an accepted write; ``full`` says that the window was used up when it started."""
+        """Count an accepted write; ``full`` says that the window was used up meanwhile."""
         self._deaf = max(0, self._deaf - 1)
         if full:
             self._size = min(self._most, self._size + (1 if self._doubling else 1 / self._size))

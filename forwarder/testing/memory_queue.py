@@ -119,7 +119,10 @@ class MemoryQueue:
 
     async def settled(self, lane: str = LIVE) -> None:
         """Wait until every row of ``lane`` is acknowledged."""
-        while self.outstanding(lane):
+        while (stored := self._lanes[lane]).pages:
+            last = stored.pages[-1].end_offset
+            if stored.progress.prefix >= min(last, stored.end_offset or last):
+                return
             await self._change()
 
     # --- what a consumer calls ------------------------------------------------------------------

@@ -78,6 +78,7 @@ class Rig:
         """Run until every live row is acknowledged."""
         async with asyncio.timeout(PATIENCE), self.running():
             await self.queue.settled()
+            await self.clock.sleep(0.001)
         return self
 
     async def run_for(self, seconds: float) -> "Rig":

@@ -83,6 +83,17 @@ async def test_as_many_writes_run_at_once_as_the_sink_allows() -> None:
     assert rig.clock.monotonic() < 10.0
 
 
+async def test_the_number_of_writes_at_once_doubles_with_each_round() -> None:
+    rig = Rig(rows=6300)
+    rig.sink = _slow(rig.clock, 10.0)
+    rig.sink.limits = limits(100, at_once=64)
+    rig.consumer = rig.new_consumer()
+    await rig.settle()
+
+    assert rig.sink.most_at_once == 32
+    assert rig.clock.monotonic() < 61.0
+
+
 async def test_ranges_above_the_prefix_are_stored_too() -> None:
     rig = Rig(rows=600)
     first = asyncio.Event()
