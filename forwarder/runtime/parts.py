@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
+from random import SystemRandom
 from typing import Self
 
 from forwarder.config import ForwarderSettings
@@ -61,7 +61,7 @@ class Parts:
     ) -> Self:
         """Wire everything up; nothing runs yet."""
         limit = settings.root.journal.max_size
-        supervisor = Supervisor(clock, Random(), report)  # noqa: S311 - jitter, no secret
+        supervisor = Supervisor(clock, SystemRandom(), report)
         gate = Gate(limit, journal.undelivered_bytes, clock, report)
         streams = Streams(journal, gate, supervisor, clock, report)
         rendering = Rendering(settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from random import Random
+from random import SystemRandom
 
 from forwarder.config import SinkSettings
 from forwarder.core.backoff import Backoff
@@ -121,7 +121,7 @@ class Sinks:
             render=self._rendering.pipeline(sink, writer),
             options=delivery_options(sink),
             clock=self._clock,
-            rng=Random(),  # noqa: S311 - jitter, no secret
+            rng=SystemRandom(),
             report=self._report,
         )
 

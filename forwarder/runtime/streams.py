@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from random import Random
+from random import SystemRandom
 from typing import Any, TypeVar
 
 from forwarder import __version__
@@ -151,7 +151,7 @@ class Streams:
             log=self._journal.stream_log(key),
             gate=self._gate,
             clock=self._clock,
-            rng=Random(),  # noqa: S311 - jitter, no secret
+            rng=SystemRandom(),
             report=self._report,
             beat=beat,
             retention=account.settings.config.retention,
