@@ -1,0 +1,271 @@
+"""What the chart decides, and what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import copy
+from typing import Any
+
+import helm_python as helm
+import pytest
+import yaml
+
+from tests.deploy.chart import CHART, NEEDED, changed, files, one, resources, values_of
+from tests.deploy.pod_security import violations
+
+ACCOUNT = NEEDED["accounts"][0]
+VALUES = CHART.parents[1] / "tests/deploy/values"
+
+
+def container(values: dict[str, Any]) -> dict[str, Any]:
+    (found,) = one(values, "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def checksum(values: dict[str, Any]) -> str:
+    template = one(values, "StatefulSet")["spec"]["template"]
+    return str(template["metadata"]["annotations"]["checksum/config"])
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (changed(replicas=2), "replicas is 2; only 1"),
+        (changed(accounts=[]), "accounts is empty: name at least one"),
+        (changed(sinks={}), "sinks is empty: name at least one"),
+        (changed(terminationGracePeriodSeconds=25), "must be more than the 25 s"),
+        (
+            changed(serviceMonitor={"enabled": True}, podMonitor={"enabled": True}),
+            "every metric would be scraped twice",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused_in_a_sentence(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(helm.HelmRenderError, match=sentence):
+        files(values)
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        (changed(nodeselector={}), "nodeselector"),
+        (changed(settings={"jornal": {}}), "/settings.*jornal"),
+        (changed(settings={"state_dir": "/tmp"}), "state_dir"),
+        (changed(settings={"journal": {"max_size": "2 gigabytes"}}), "/settings/journal/max_size"),
+        (changed(settings={"admin": {"listen": "127.0.0.1:9464"}}), "/settings/admin/listen"),
+        (changed(settings={"admin": {"listen": "off"}}), "/settings/admin/listen"),
+        (changed(sinks={"s": {"type": "splunk"}}), "/sinks/s/type"),
+        (changed(sinks={"s": {"type": "stdout", "topic": "t"}}), "/sinks/s.*topic"),
+        (changed(sinks={"s": {"type": "kafka"}}), "bootstrap_servers"),
+        (changed(accounts=[{"name": "acme"}]), "/accounts/0.*account_id"),
+        (changed(accounts=[ACCOUNT | {"retention": "a day"}]), "/accounts/0/retention"),
+        (changed(image={"digest": "sha256:abc"}), "/image/digest"),
+        (changed(secrets={"inline": {"a/b": "c"}}), "'a/b' does not match"),
+    ],
+)
+def test_a_misspelt_value_is_found_before_anything_is_installed(
+    values: dict[str, Any], place: str
+) -> None:
+    with pytest.raises(helm.HelmValuesError, match=place):
+        files(values)
+
+
+def test_a_secret_may_not_end_in_the_config_map() -> None:
+    plain = {"account_id": "a", "api_token": "t0ken"}
+    with pytest.raises(helm.HelmValuesError, match="/accounts/0/api_token"):
+        files(changed(accounts=[plain]))
+
+    assert (
+        "${TOKEN}" in files(changed(accounts=[plain | {"api_token": "${TOKEN}"}]))["configmap.yaml"]
+    )
+
+
+def test_plugins_of_third_parties_need_no_change_of_templates() -> None:
+    sinks = {"own": {"type": "carrier_pigeon", "loft": "north"}}
+    with pytest.raises(helm.HelmValuesError, match="/sinks/own/type"):
+        files(changed(sinks=sinks))
+
+    assert "carrier_pigeon" in files(changed(sinks=sinks, thirdPartyPlugins=True))["configmap.yaml"]
+
+
+def test_new_settings_restart_the_pod_and_new_secrets_do_not() -> None:
+    before = checksum(NEEDED)
+
+    assert checksum(changed(settings={"log": {"level": "debug"}})) != before
+    assert checksum(changed(sinks={"other": {"type": "stdout"}})) != before
+    assert checksum(changed(secrets={"inline": {"token": "new"}})) == before
+    assert checksum(changed(podAnnotations={"a": "b"})) == before
+
+
+def test_inline_secrets_become_files_beside_those_of_an_existing_secret() -> None:
+    values = changed(secrets={"inline": {"token": "t0ken"}, "existingSecret": "site"})
+    secret = one(values, "Secret")
+    pod = one(values, "StatefulSet")["spec"]["template"]["spec"]
+    (volume,) = (each["projected"] for each in pod["volumes"] if each["name"] == "secrets")
+
+    assert base64.b64decode(secret["data"]["token"]) == b"t0ken"
+    assert [source["secret"]["name"] for source in volume["sources"]] == [
+        secret["metadata"]["name"],
+        "site",
+    ]
+    assert volume["defaultMode"] == 0o440
+
+
+def test_no_secret_is_made_or_mounted_when_none_is_named() -> None:
+    mounts = {mount["name"] for mount in container(NEEDED)["volumeMounts"]}
+
+    assert "Secret" not in {each["kind"] for each in resources(NEEDED)}
+    assert mounts == {"config", "state", "tmp"}
+
+
+def test_the_probes_ask_the_right_questions() -> None:
+    found = container(NEEDED)
+    paths = {
+        kind: found[f"{kind}Probe"]["httpGet"]["path"]
+        for kind in ("startup", "liveness", "readiness")
+    }
+
+    assert paths == {"startup": "/livez", "liveness": "/livez", "readiness": "/readyz"}
+    assert {mount["mountPath"] for mount in found["volumeMounts"]} >= {"/var/lib/forwarder"}
+
+
+def test_the_port_follows_the_address() -> None:
+    values = changed(settings={"admin": {"listen": "[::]:8080"}})
+    (port,) = one(values, "Service")["spec"]["ports"]
+
+    assert container(values)["ports"] == [
+        {"name": "admin", "containerPort": 8080, "protocol": "TCP"}
+    ]
+    assert port["port"] == 8080
+
+
+def test_the_pod_has_longer_to_stop_than_the_forwarder_takes() -> None:
+    spec = one(NEEDED, "StatefulSet")["spec"]["template"]["spec"]
+
+    assert spec["terminationGracePeriodSeconds"] > 25
+
+
+def test_nobody_gets_a_token_of_the_cluster() -> None:
+    pods = [
+        one(NEEDED, "StatefulSet")["spec"]["template"]["spec"],
+        one(NEEDED, "Pod")["spec"],
+    ]
+
+    assert [pod["automountServiceAccountToken"] for pod in pods] == [False, False]
+    assert one(NEEDED, "ServiceAccount")["automountServiceAccountToken"] is False
+
+
+def test_a_drain_is_never_blocked() -> None:
+    assert one(NEEDED, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_selectors_find_the_forwarder_and_not_the_test_pod() -> None:
+    stateful_set, test = one(NEEDED, "StatefulSet"), one(NEEDED, "Pod")
+    labels = stateful_set["spec"]["template"]["metadata"]["labels"]
+    selectors = [
+        stateful_set["spec"]["selector"]["matchLabels"],
+        one(NEEDED, "Service")["spec"]["selector"],
+        one(NEEDED, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        one(NEEDED, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ]
+
+    for selector in selectors:
+        assert selector.items() <= labels.items()
+        assert not selector.items() <= test["metadata"]["labels"].items()
+
+
+def test_egress_is_narrowed_when_destinations_are_named_and_keeps_dns() -> None:
+    rule = {"ports": [{"port": 443}]}
+    policy = one(changed(networkPolicy={"egress": [rule]}), "NetworkPolicy")["spec"]
+
+    assert one(NEEDED, "NetworkPolicy")["spec"]["egress"] == [{}]
+    assert policy["egress"][1:] == [rule]
+    assert {port["port"] for port in policy["egress"][0]["ports"]} == {53}
+
+
+@pytest.mark.parametrize("name", ["service-monitor", "pod-monitor"])
+def test_a_monitor_has_the_shape_that_the_operator_takes(name: str) -> None:
+    values = values_of(VALUES / f"{name}.yaml")
+    kind, key = {
+        "service-monitor": ("ServiceMonitor", "endpoints"),
+        "pod-monitor": ("PodMonitor", "podMetricsEndpoints"),
+    }[name]
+    monitor = one(values, kind)
+    (endpoint,) = monitor["spec"][key]
+
+    assert monitor["spec"].keys() == {"selector", key}
+    assert endpoint.keys() - {"authorization", "tlsConfig"} == {
+        "port",
+        "path",
+        "interval",
+        "scrapeTimeout",
+        "scheme",
+    }
+    assert (endpoint["port"], endpoint["path"], endpoint["scheme"]) == ("admin", "/metrics", "http")
+    labels = one(values, "Service")["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+
+
+def test_the_rules_arrive_whole_but_for_what_is_left_out() -> None:
+    values = values_of(VALUES / "service-monitor.yaml")
+    groups = one(values, "PrometheusRule")["spec"]["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    written = [
+        rule
+        for name in ("recording", "alerts")
+        for group in yaml.safe_load((CHART / f"files/{name}.yaml").read_text())["groups"]
+        for rule in group["rules"]
+        if rule.get("alert") != "ForwarderRowsReshaped"
+    ]
+
+    assert [rule["expr"] for rule in rules] == [rule["expr"] for rule in written]
+    assert {group.keys() - {"interval"} == {"name", "rules"} for group in groups} == {True}
+    alerts = [rule for rule in rules if "alert" in rule]
+    assert len(alerts) > 15
+    for alert in alerts:
+        runbook = alert["annotations"]["runbook_url"]
+        assert runbook.startswith("https://wiki.example.org/forwarder#")
+
+
+def test_the_dashboard_arrives_as_it_is() -> None:
+    values = values_of(VALUES / "service-monitor.yaml")
+    (found,) = (
+        each["data"]["cloudflare-access-forwarder.json"]
+        for each in resources(values)
+        if each["metadata"]["name"].endswith("-dashboard")
+    )
+
+    assert found.strip() == (CHART / "files/dashboard.json").read_text().strip()
+
+
+def test_the_notes_say_what_to_do_next_and_warn() -> None:
+    trial = changed(persistence={"enabled": False}, secrets={"inline": {"a": "b"}})
+
+    assert "port-forward demo-cloudflare-access-forwarder-0 9464" in files(NEEDED)["NOTES.txt"]
+    assert "WARNING" not in files(NEEDED)["NOTES.txt"]
+    assert files(trial)["NOTES.txt"].count("WARNING") == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "violation"),
+    [
+        (lambda pod: pod.update(hostNetwork=True), "hostNetwork is set"),
+        (
+            lambda pod: pod["volumes"].append({"name": "v", "hostPath": {}}),
+            "volume v is a hostPath",
+        ),
+        (lambda pod: pod["securityContext"].pop("runAsNonRoot"), "forwarder may be root"),
+        (lambda pod: pod["securityContext"].update(runAsUser=0), "forwarder is root"),
+        (lambda pod: pod["securityContext"].pop("seccompProfile"), "has no seccomp profile"),
+        (lambda pod: pod["containers"][0].pop("securityContext"), "forwarder keeps capabilities"),
+        (
+            lambda pod: pod["containers"][0]["securityContext"].update(privileged=True),
+            "forwarder is privileged",
+        ),
+    ],
+)
+def test_a_breach_of_the_restricted_profile_is_seen(change: Any, violation: str) -> None:
+    pod = copy.deepcopy(one(NEEDED, "StatefulSet")["spec"]["template"]["spec"])
+    change(pod)
+
+    assert violation in " ".join(violations(pod))

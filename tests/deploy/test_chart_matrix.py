@@ -1,0 +1,130 @@
+"""Every set of values gives resources that Kubernetes takes and settings that load."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from importlib.resources import files as package_files
+from pathlib import Path
+from typing import Any
+
+import helm_python as helm
+import kubernetes_validate
+import pytest
+import yaml
+from jsonschema import Draft7Validator
+
+from deploy.generate.values_schema import values_schema
+from forwarder.config import InstalledPlugins, json_schema, load
+from tests.deploy.chart import CHART, MATRIX, NEEDED, Resource, files, one, resources, values_of
+from tests.deploy.pod_security import violations
+
+OLDEST = "1.29"
+NEWEST = kubernetes_validate.latest_version()
+UNCHECKED = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
+"""Kinds of monitoring.coreos.com, whose schemas are not Kubernetes' own: see the shape tests."""
+SECRETS = "/run/secrets/forwarder"
+
+each_set = pytest.mark.parametrize("path", MATRIX, ids=lambda path: path.stem)
+
+
+@cache
+def rendered(path: Path) -> list[Resource]:
+    return resources(values_of(path))
+
+
+def test_the_matrix_is_as_large_as_promised() -> None:
+    assert len(MATRIX) >= 12
+
+
+@each_set
+def test_helm_lint_has_nothing_to_say(path: Path) -> None:
+    report = helm.lint(CHART, values_of(path), strict=True)
+
+    faults = [message for message in report["messages"] if message["severity"] > 1]
+    assert (report["errors"], faults) == ([], [])
+
+
+@each_set
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_kubernetes_takes_every_resource(path: Path, version: str) -> None:
+    for resource in rendered(path):
+        if resource["kind"] not in UNCHECKED:
+            kubernetes_validate.validate(resource, version, strict=True)
+
+
+def test_only_kinds_of_the_prometheus_operator_are_unchecked() -> None:
+    kinds = {(each["apiVersion"], each["kind"]) for path in MATRIX for each in rendered(path)}
+
+    assert {kind for api, kind in kinds if api == "monitoring.coreos.com/v1"} == UNCHECKED
+    assert {api for api, kind in kinds if kind in UNCHECKED} == {"monitoring.coreos.com/v1"}
+
+
+def test_a_misspelt_key_would_be_found() -> None:
+    stateful_set = one(NEEDED, "StatefulSet")
+    stateful_set["spec"]["template"]["spec"]["nodeSelektor"] = {}
+
+    for version in (OLDEST, NEWEST):
+        with pytest.raises(kubernetes_validate.ValidationError, match="nodeSelektor"):
+            kubernetes_validate.validate(stateful_set, version, strict=True)
+
+
+@each_set
+def test_the_restricted_profile_is_met(path: Path) -> None:
+    pods = [
+        each["spec"]["template"]["spec"] if each["kind"] == "StatefulSet" else each["spec"]
+        for each in rendered(path)
+        if each["kind"] in {"StatefulSet", "Pod"}
+    ]
+
+    assert len(pods) == 2
+    assert [violations(pod) for pod in pods] == [[], []]
+
+
+@each_set
+def test_the_forwarder_takes_the_settings(path: Path, tmp_path: Path) -> None:
+    values = values_of(path)
+    text = yaml.safe_load(files(values)["configmap.yaml"])["data"]["config.yaml"]
+    for name in re.findall(rf"{SECRETS}/([\w.-]+)", text):
+        (tmp_path / name).write_text("s3cret")
+        (tmp_path / name).chmod(0o400)
+    settings = tmp_path / "config.yaml"
+    settings.write_text(text.replace(SECRETS, str(tmp_path)))
+    environment = {each["name"]: each.get("value", "v") for each in values.get("extraEnv", [])}
+
+    loaded = load(settings, environment)
+
+    assert loaded.warnings == ()
+    assert len(loaded.accounts) == len(values["accounts"])
+    assert {sink.name for sink in loaded.sinks} == set(values["sinks"])
+    assert str(loaded.root.state_dir) == "/var/lib/forwarder/state"
+
+
+@each_set
+def test_names_fit_into_labels(path: Path) -> None:
+    for resource in rendered(path):
+        labels = resource["metadata"]["labels"] | {"name": resource["metadata"]["name"]}
+        assert [label for label in labels.values() if len(label) > 63] == []
+
+
+def test_there_is_a_set_with_every_sink() -> None:
+    used = {sink["type"] for path in MATRIX for sink in values_of(path)["sinks"].values()}
+
+    assert used == set(InstalledPlugins().names("sinks"))
+
+
+def test_the_schema_says_the_same_to_every_validator() -> None:
+    """Helm's releases use different validators: the sets are valid for another one too."""
+    text = (CHART / "values.yaml").read_text(encoding="utf-8")
+    schema: Any = values_schema(text, json_schema(InstalledPlugins()))
+    Draft7Validator.check_schema(schema)
+    with helm.Chart.load(CHART) as chart:
+        for path in MATRIX:
+            Draft7Validator(schema).validate(chart.merge_values(values_of(path)))
+
+
+def test_the_schemas_of_the_oldest_version_are_there() -> None:
+    folder = package_files("kubernetes_validate") / "kubernetes-json-schema"
+
+    assert (folder / f"v{OLDEST}.0-local-strict").is_dir()
+    assert NEWEST > OLDEST
