@@ -56,10 +56,12 @@ def tansu(advertised_port: int, *arguments: str) -> Iterator[int]:
             broker.kill()
 
 
-def create_topic(address: str, name: str, partitions: int = 4, **config: str) -> None:
+def create_topic(
+    address: str, name: str, partitions: int = 4, config: dict[str, str] | None = None
+) -> None:
     """Make a topic and wait until the broker says it is there."""
     admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
-    futures = admin.create_topics([NewTopic(name, partitions, 1, config=config)])
+    futures = admin.create_topics([NewTopic(name, partitions, 1, config=config or {})])
     futures[name].result(_STARTS)
 
 
