@@ -52,7 +52,8 @@ _SEQUENCE_BROKEN = (
     kafka.UnknownProducerId,
     kafka.ProducerClosed,
 )
-_MOST_TRIES = 2
+_MOST_TRIES = 20
+"""Another write's refused parts can break our sequence as often as they are halved."""
 _UNKNOWN_CODE = "the brokers' log says why; a compacted topic takes no record without a key"
 
 

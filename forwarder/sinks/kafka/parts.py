@@ -95,27 +95,29 @@ class Layout:
             if len(event.body) > most
         ]
 
-    def parts(self, events: Sequence[BatchEvent], counts: dict[str, int]) -> list[Part]:
-        """Return parts within the limit; ``counts`` has the number of partitions of each topic.
+    def chains(self, events: Sequence[BatchEvent], counts: dict[str, int]) -> list[list[Part]]:
+        """Return the parts of each partition, in order and each within the limit.
 
-        Records with one key go to one partition, by the hash that Kafka's own clients use. Those
-        without a key go to one partition a call, in turn, which makes large record batches.
+        ``counts`` has the number of partitions of each topic. Records with one key go to one
+        partition, by the hash that Kafka's own clients use. Those without a key go to one
+        partition a call, in turn, which makes large record batches.
         """
         self._turn += 1
-        parts: list[Part] = []
-        filling: dict[tuple[str, int], Part] = {}
+        chains: dict[tuple[str, int], list[Part]] = {}
         for event in events:
             topic, key = self.topic(event), self._key_of(event)
             partition = (self._turn if key is None else self._hash(key)) % counts[topic]
+            chain = chains.get((topic, partition))
+            if chain is None:
+                chain = chains[topic, partition] = [Part(topic, partition)]
             size = len(event.body) + _OVERHEAD
-            part = filling.get((topic, partition))
-            if part is None or part.size + size > self._most:
-                part = filling[topic, partition] = Part(topic, partition)
-                parts.append(part)
+            if chain[-1].size + size > self._most and chain[-1].events:
+                chain.append(Part(topic, partition))
+            part = chain[-1]
             part.events.append(event)
             part.keys.append(key)
             part.size += size
-        return parts
+        return list(chains.values())
 
     def _key_of(self, event: BatchEvent) -> bytes | None:
         if self._key == "user":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
+from collections import Counter
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
@@ -42,6 +43,7 @@ class Producers:
         self._current: Any = None
         self._starting = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
+        self._users: Counter[Any] = Counter()
 
     async def get(self) -> Any:
         """Return the working producer, after starting one if there is none.
@@ -143,6 +145,19 @@ class Producers:
                 raise TransientError("Kafka: no broker answers")
             await asyncio.sleep(_LOOK_AGAIN)
 
+    @contextlib.contextmanager
+    def using(self, producer: Any) -> Iterator[None]:
+        """Keep ``producer`` from being stopped while something is sent with it.
+
+        aiokafka's ``stop`` would leave behind, unsent, what is handed over during it.
+        """
+        self._users[producer] += 1
+        try:
+            yield
+        finally:
+            self._users[producer] -= 1
+            self._stop_if_done(producer)
+
     def discard(self, producer: Any) -> None:
         """End ``producer`` now: what it has not delivered fails."""
         self._forget(producer)
@@ -150,9 +165,14 @@ class Producers:
 
     def retire(self, producer: Any) -> None:
         """Use ``producer`` for nothing new, and end it when it has delivered what it has."""
-        if self._current is producer:
-            self._forget(producer)
-            self._in_background(_stop(producer, self._config.request_timeout))
+        self._forget(producer)
+        self._stop_if_done(producer)
+
+    def _stop_if_done(self, producer: Any) -> None:
+        if not self._users[producer]:
+            del self._users[producer]
+            if producer is not self._current:
+                self._in_background(_stop(producer, self._config.request_timeout))
 
     def _forget(self, producer: Any) -> None:
         if self._current is producer:

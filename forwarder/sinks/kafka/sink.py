@@ -11,8 +11,8 @@ current time and the original in the header ``event_time``: that is another reco
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
 from aiokafka import errors as kafka
@@ -29,11 +29,20 @@ from forwarder.core.model import (
     WriteResult,
 )
 from forwarder.sinks.kafka.config import KafkaConfig
-from forwarder.sinks.kafka.faults import SendAgain, explain, judge
+from forwarder.sinks.kafka.faults import explain, judge
 from forwarder.sinks.kafka.parts import Layout, Part, Records
 from forwarder.sinks.kafka.producers import Producers
 
 _CLOSING = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """How far the parts of one partition were taken, and why not the next one."""
+
+    chain: list[Part]
+    taken: int
+    error: Exception | None = None
 
 
 class KafkaSink:
@@ -81,17 +90,15 @@ class KafkaSink:
         producer = await self._producers.get()
         topics = {self._layout.topic(event) for event in events}
         counts = {topic: await self._partitions(producer, topic) for topic in topics}
-        parts, rejected = self._layout.parts(events, counts), list[Rejection]()
-        while parts:
+        chains, rejected = self._layout.chains(events, counts), list[Rejection]()
+        while chains:
             producer = await self._producers.get()
-            failed = await self._send(producer, parts)
-            if failed and self._config.idempotent:
+            outcomes = await self._send(producer, chains)
+            if broken := any(outcome.error for outcome in outcomes):
                 self._producers.retire(producer)  # a refused batch leaves a hole in its sequence
-            again = self._again(producer, failed, rejected)
-            if failed and self._config.transactional_id:
-                refused = [part for part, _ in failed]
-                again += [part for part in parts if part not in refused]  # undone with the rest
-            parts = again
+            undone = broken and self._config.transactional_id is not None
+            rests = [self._rest(outcome, rejected, undone=undone) for outcome in outcomes]
+            chains = [rest for rest in rests if rest]
         return rejected
 
     async def _partitions(self, producer: Any, topic: str) -> int:
@@ -103,65 +110,68 @@ class KafkaSink:
             self._producers.discard(producer)
             raise
 
-    def _again(
-        self, producer: Any, failed: list[tuple[Part, Exception]], rejected: list[Rejection]
-    ) -> list[Part]:
-        """Return what to send instead of what failed; raises what the engine has to know."""
-        parts: list[Part] = []
-        for part, error in failed:
-            verdict = judge(part, error, self._clock.now_us())
-            if isinstance(verdict, SendAgain):
-                parts += verdict.parts
-            elif isinstance(verdict, Rejection):
-                rejected.append(verdict)
-            else:
-                self._producers.discard(producer)
-                raise verdict from error
-        return parts
+    def _rest(self, outcome: _Outcome, rejected: list[Rejection], *, undone: bool) -> list[Part]:
+        """Return what a chain still has to send; raises what the engine has to know.
 
-    async def _send(self, producer: Any, parts: list[Part]) -> list[tuple[Part, Exception]]:
-        """Send ``parts`` and return those that failed, each with its error.
+        ``undone`` says that the transaction is, and with it what was taken.
+        """
+        rest = outcome.chain[: outcome.taken] if undone else []
+        if outcome.error is None:
+            return rest
+        part, later = outcome.chain[outcome.taken], outcome.chain[outcome.taken + 1 :]
+        verdict = judge(part, outcome.error, self._clock.now_us())
+        if isinstance(verdict, TransientError):
+            raise verdict from outcome.error
+        if isinstance(verdict, Rejection):
+            rejected.append(verdict)
+            return rest + later
+        return rest + verdict.parts + later
 
-        Whatever else interrupts it (time-out, cancelling) ends the producer: its batches would
+    async def _send(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
+        """Send ``chains``, those of different partitions at once.
+
+        Whatever interrupts it (time-out, cancelling) ends the producer: its batches would
         otherwise go on trying, out of anybody's control.
         """
         try:
-            if self._config.transactional_id:
-                async with self._transaction:
-                    return await self._transact(producer, parts)
-            return await self._send_all(producer, parts)
+            with self._producers.using(producer):
+                if self._config.transactional_id:
+                    async with self._transaction:
+                        return await self._transact(producer, chains)
+                return await self._send_all(producer, chains)
         except BaseException:
             self._producers.discard(producer)
             raise
 
-    async def _transact(self, producer: Any, parts: list[Part]) -> list[tuple[Part, Exception]]:
+    async def _transact(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
+        """Send in one transaction; one that fails is undone when the next producer starts."""
         await producer.begin_transaction()
-        failed = await self._send_all(producer, parts)
-        if failed:
-            with contextlib.suppress(kafka.KafkaError, kafka.IllegalOperation):
-                await producer.abort_transaction()
-        else:
+        outcomes = await self._send_all(producer, chains)
+        if not any(outcome.error for outcome in outcomes):
             await producer.commit_transaction()
-        return failed
+        return outcomes
 
-    async def _send_all(self, producer: Any, parts: list[Part]) -> list[tuple[Part, Exception]]:
-        sending = [self._send_part(producer, part) for part in parts]
-        found = await asyncio.gather(*sending)
-        return [(part, error) for part, error in zip(parts, found, strict=True) if error]
+    async def _send_all(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
+        return await asyncio.gather(*(self._send_chain(producer, chain) for chain in chains))
 
-    async def _send_part(self, producer: Any, part: Part) -> Exception | None:
-        """Send one record batch and return None, or why it was not taken."""
+    async def _send_chain(self, producer: Any, chain: list[Part]) -> _Outcome:
+        """Send the parts of one partition in order, as far as they are taken."""
+        for taken, part in enumerate(chain):
+            try:
+                batch = self._record_batch(producer, part)
+                sent = await producer.send_batch(batch, part.topic, partition=part.partition)
+                await sent
+            except kafka.KafkaError as error:
+                return _Outcome(chain, taken, cast("Exception", error))
+        return _Outcome(chain, len(chain))
+
+    def _record_batch(self, producer: Any, part: Part) -> Any:
         builder = producer.create_batch()
         for time_ms, key, value, headers in self._records.of(part, self._clock.now_us()):
             if not builder.append(timestamp=time_ms, key=key, value=value, headers=headers):
                 raise BatchTooLargeError("a record batch takes less than was computed")
         builder.close()
-        try:
-            sent = await producer.send_batch(builder, part.topic, partition=part.partition)
-            await sent
-        except kafka.KafkaError as error:
-            return cast("Exception", error)
-        return None
+        return builder
 
     async def aclose(self) -> None:
         """End the producer: by itself if it can, within seconds in any case."""
