@@ -80,9 +80,13 @@ class Journal:
         return cls(state_dir, keeping, clock, report, (lock, connection))
 
     async def aclose(self) -> None:
-        """Finish writing, close the file, give the folder back; idempotent."""
-        await self._writer.aclose()
+        """Finish writing, close the file, give the folder back; idempotent.
+
+        The reader goes first: SQLite folds its write-ahead log into the file when the last
+        connection closes, and a read-only one cannot.
+        """
         await self._shelf.aclose()
+        await self._writer.aclose()
         self._lock.release()
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
