@@ -13,7 +13,7 @@ from forwarder.config.models import (
 )
 from forwarder.config.plugins import InstalledPlugins, PluginError, Plugins
 from forwarder.config.schema import json_schema
-from forwarder.config.secret_files import secrets_of
+from forwarder.config.secret_files import secrets_of, watched_files
 from forwarder.config.showing import as_yaml, effective
 from forwarder.config.sink_options import EventFilter, SinkOptions
 
@@ -39,4 +39,5 @@ __all__ = [
     "load",
     "secrets_of",
     "streams_of",
+    "watched_files",
 ]

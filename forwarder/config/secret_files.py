@@ -24,6 +24,12 @@ def secrets_of(settings: ForwarderSettings) -> Iterator[tuple[Place, Secret]]:
             yield (place if value.path is None else _as_file(place)), value
 
 
+def watched_files(settings: ForwarderSettings) -> list[Path]:
+    """Return the files whose change may mend something: secrets, certificates, keys."""
+    secrets = [secret.path for _, secret in secrets_of(settings) if secret.path is not None]
+    return [*secrets, *(file for _, file in _files(settings))]
+
+
 def check_secrets(
     settings: ForwarderSettings, document: Document, path: Path | None
 ) -> tuple[list[Fault], list[str]]:

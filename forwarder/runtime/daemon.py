@@ -10,7 +10,7 @@ from pathlib import Path
 from forwarder import __version__
 from forwarder.admin.control import ControlSocket
 from forwarder.admin.server import AdminServer
-from forwarder.config import ForwarderSettings, secrets_of
+from forwarder.config import ForwarderSettings, watched_files
 from forwarder.core.clock import Clock
 from forwarder.core.errors import ConfigError, ForwarderError
 from forwarder.core.happenings import Happening
@@ -108,7 +108,7 @@ class Daemon:
         await parts.streams.start(settings.accounts)
         await parts.backfills.resume()
         watch = SecretWatch(
-            lambda: _secret_files(reloader.settings),
+            lambda: watched_files(reloader.settings),
             lambda file: self._heal(parts, file),
             self._clock,
         )
@@ -181,7 +181,3 @@ class Daemon:
         if isinstance(happening, SinkDrained):
             self._abandoned += happening.abandoned
         self._telemetry.observer.report(happening)
-
-
-def _secret_files(settings: ForwarderSettings) -> list[Path]:
-    return [secret.path for _, secret in secrets_of(settings) if secret.path is not None]

@@ -60,6 +60,11 @@ class Cloudflare:
         async with self._http.post(f"{self._base}/_simulator/{name}", json=content) as answer:
             assert answer.status == 200, await answer.text()
 
+    async def end_faults(self) -> None:
+        """Let it behave again."""
+        async with self._http.delete(f"{self._base}/_simulator/faults") as answer:
+            assert answer.status == 200
+
 
 @asynccontextmanager
 async def cloudflare(*options: str) -> AsyncIterator[Cloudflare]:

@@ -207,3 +207,46 @@ async def test_new_settings_are_taken_by_a_signal_and_bad_ones_refused(
         assert await sinks() == {"console"}
     assert await forwarder.stop() == 0
     assert forwarder.delivered() - await api.shown() == {}
+
+
+async def test_nothing_is_missing_whatever_the_api_does(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    await until(forwarder.delivered)
+    faults = [
+        {"kind": "throttled", "times": 2, "seconds": 1},
+        {"kind": "html", "times": 3},
+        {"kind": "truncated", "times": 2},
+        {"kind": "unsuccessful", "times": 2},
+        {"kind": "reset", "times": 2},
+        {"kind": "ignore_page", "times": None},
+        {"kind": "late", "times": 40, "seconds": 3},
+        {"kind": "twins", "times": 3, "count": 3},
+        {"kind": "new_key", "times": 1, "key": "added_later", "value": 1},
+    ]
+    await api.command("faults", faults)
+    await asyncio.sleep(8)
+    await api.end_faults()
+    await caught_up(api, forwarder, wait=60)
+    assert await forwarder.stop() == 0
+
+    assert [line for line in forwarder.log() if line["event"] == "task_crashed"] == []
+    assert [line for line in forwarder.log() if line["event"] == "gap_opened"] == []
+    assert forwarder.delivered() - await api.shown() == {}
+
+
+async def test_a_damaged_journal_stops_the_start_and_is_left_as_it_is(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    await caught_up(api, forwarder)
+    assert await forwarder.stop() == 0
+    journal = forwarder.folder / "state" / "journal.db"
+    damaged = bytearray(journal.read_bytes())
+    damaged[4096:] = b"\xff" * (len(damaged) - 4096)
+    journal.write_bytes(damaged)
+    await forwarder.start()
+
+    assert await asyncio.wait_for(forwarder.process.wait(), 20) == 1
+    assert str(journal) in forwarder.errors()
+    assert "Traceback" not in forwarder.errors()
+    assert journal.read_bytes() == damaged

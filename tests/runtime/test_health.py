@@ -1,0 +1,65 @@
+"""Live means that no loop is stuck; ready means that nobody has to do anything."""
+
+from __future__ import annotations
+
+from forwarder.delivery.sink_state import Phase, SinkState
+from forwarder.ingest.rounds import Trouble
+from forwarder.ingest.status import StreamStatus
+from forwarder.runtime.health import liveness, readiness
+from forwarder.runtime.supervisor import TaskState
+
+
+def stream(phase: str, trouble: Trouble | None = None) -> StreamStatus:
+    return StreamStatus("acme", "access_requests", phase, {}, None, None, trouble, None)
+
+
+def sink(phase: Phase, error: str = "", hint: str = "") -> SinkState:
+    return SinkState("splunk", phase, 0, error, hint, 0, 0, 1, None, None, ())
+
+
+def test_tasks_that_beat_are_live_and_a_silent_one_is_named() -> None:
+    fine = TaskState("upkeep", 3.0, 300.0, crashes=4)
+    stuck = TaskState("stream:a/b", 901.0, 900.0, crashes=0)
+
+    assert liveness([fine]).well
+    assert liveness([fine, stuck]).reasons == ("task stream:a/b gave no sign of life for 901 s",)
+
+
+def test_running_idle_waiting_and_paused_are_ready() -> None:
+    """An outage of a destination or of the API is what the journal is there for."""
+    verdict = readiness(
+        started=True,
+        gate_closed=False,
+        streams=[stream("running"), stream("idle"), stream("waiting")],
+        sinks=[sink(Phase.RUNNING), sink(Phase.WAITING, "refused"), sink(Phase.PAUSED)],
+    )
+
+    assert verdict.well
+
+
+def test_whatever_needs_a_person_is_not_ready_and_says_what_to_do() -> None:
+    trouble = Trouble(
+        "403: no access", "give the token Access: Audit Logs Read", held=True, since=0.0, attempts=3
+    )
+    verdict = readiness(
+        started=True,
+        gate_closed=True,
+        streams=[stream("held", trouble), stream("starting")],
+        sinks=[sink(Phase.HELD, "invalid token", "make a new one")],
+    )
+
+    assert verdict.reasons == (
+        "the journal is full: nothing is read until a sink catches up",
+        (
+            "stream acme/access_requests is held: 403: no access"
+            " (give the token Access: Audit Logs Read)"
+        ),
+        "stream acme/access_requests is starting",
+        "sink splunk is held: invalid token (make a new one)",
+    )
+
+
+def test_a_daemon_that_starts_is_not_ready() -> None:
+    verdict = readiness(started=False, gate_closed=False, streams=[], sinks=[])
+
+    assert verdict.reasons == ("the daemon is starting",)

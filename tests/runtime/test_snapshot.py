@@ -1,0 +1,85 @@
+"""Status and gauges show the same snapshot."""
+
+from __future__ import annotations
+
+from forwarder.core.log import Progress
+from forwarder.delivery.sink_state import Phase, SinkState
+from forwarder.ingest.rounds import Trouble
+from forwarder.ingest.status import StreamStatus
+from forwarder.journal import SinkPlace, Usage
+from forwarder.runtime.snapshot import (
+    Snapshot,
+    journal_json,
+    levels_of,
+    sinks_json,
+    streams_json,
+)
+
+NOW = 1_800_000_000_000_000
+SECOND = 1_000_000
+STREAM = StreamStatus(
+    "acme",
+    "access_requests",
+    "held",
+    {"live": NOW - 90 * SECOND},
+    100.0,
+    30.0,
+    Trouble("no access", "mend the token", held=True, since=0.0, attempts=1),
+    None,
+)
+SINK = SinkState("splunk", Phase.RUNNING, NOW, "", "", 0, 2, 4, None, NOW - 5 * SECOND, ())
+PLACES = [
+    SinkPlace("splunk", "live", Progress(10), 7, NOW - 60 * SECOND, running=True),
+    SinkPlace("splunk", "replay:1", Progress(3), 2, NOW - 3600 * SECOND, running=True),
+    SinkPlace("gone", "live", Progress(1), 40, NOW - 7200 * SECOND, running=False),
+]
+SNAPSHOT = Snapshot(
+    now_us=NOW,
+    streams=[STREAM],
+    sinks=[SINK],
+    places=PLACES,
+    dead_letters={"splunk": 5},
+    usage=Usage(100, 200, 300, 11),
+    limit=1000,
+    gate_closed=True,
+)
+
+
+def test_a_stream_is_shown_with_its_lag_and_what_to_do() -> None:
+    (shown,) = streams_json(SNAPSHOT)
+
+    assert shown["lag_seconds"] == 90
+    assert shown["covered_until"] == "2027-01-15T07:58:30.000000Z"
+    assert (shown["error"], shown["hint"]) == ("no access", "mend the token")
+
+
+def test_a_sinks_backlog_is_that_of_all_its_lanes() -> None:
+    (shown,) = sinks_json(SNAPSHOT, {"splunk": {"type": "splunk_hec", "format": "cim"}})
+
+    assert (shown["type"], shown["format"], shown["phase"]) == ("splunk_hec", "cim", "running")
+    assert shown["backlog_events"] == 9
+    assert shown["oldest_unacknowledged_seconds"] == 3600
+    assert [lane["lane"] for lane in shown["lanes"]] == ["live", "replay:1"]
+
+
+def test_a_sink_that_the_settings_no_longer_name_is_an_orphan() -> None:
+    assert journal_json(SNAPSHOT)["orphans"] == [{"sink": "gone", "backlog_events": 40}]
+
+
+def test_the_gauges_say_the_same() -> None:
+    levels = levels_of(SNAPSHOT)
+
+    (stream,), (sink,) = levels.streams, levels.sinks
+    assert stream.covered_until == (NOW - 90 * SECOND) / SECOND
+    assert stream.last_success == NOW / SECOND - 30
+    assert stream.held
+    assert (sink.backlog_events, sink.oldest_unacknowledged) == (9, 3600)
+    assert (sink.dead_letters, sink.in_flight) == (5, 2)
+    assert (levels.journal.undelivered, levels.journal.gate_closed) == (100, True)
+
+
+def test_a_sink_without_a_backlog_has_no_oldest_event() -> None:
+    places = [SinkPlace("splunk", "live", Progress(10), 0, NOW - 60 * SECOND, running=True)]
+    (sink,) = levels_of(Snapshot(now_us=NOW, sinks=[SINK], places=places)).sinks
+
+    assert sink.oldest_unacknowledged == 0
