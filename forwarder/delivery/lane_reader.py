@@ -186,9 +186,9 @@ class LaneReader:
             )
             for page in pages:
                 if page.first_offset < last:
-                    events += within(
-                        self._wiring.render(page).events, cut(parcel.ranges, position)[1]
-                    )
+                    # A range may span what was done before a restart.
+                    undone = self.done.outstanding(self._wiring.render(page).events, position)
+                    events += within(undone, parcel.ranges)
                 position = max(position, page.end_offset)
             if not pages:
                 break
