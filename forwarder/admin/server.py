@@ -12,7 +12,7 @@ from aiohttp import web
 from forwarder.admin.contract import Overview, Verdict
 from forwarder.admin.guard import Guard, Handler
 from forwarder.admin.page import PAGE, POLICY
-from forwarder.core.errors import ConfigError, NeedsOperatorError
+from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
 from forwarder.transport.secrets import Secret
 
 _OPEN = frozenset({"/livez", "/readyz"})
@@ -52,9 +52,9 @@ class AdminServer:
             self._server = await loop.create_server(self._guard, host, port, backlog=64)
         except OSError as error:
             await self.aclose()
-            raise ConfigError(
-                f"admin.listen: {host}:{port} cannot be listened on: {error.strerror}"
-            ) from error
+            problem = f"{host}:{port} cannot be listened on: {error.strerror or error}"
+            fault = Fault("admin.listen", problem, "choose another port, or 0 for a free one")
+            raise ConfigError([fault]) from error
         bound = self._server.sockets[0].getsockname()
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         return f"http://{name}:{bound[1]}"

@@ -79,6 +79,7 @@ class Daemon:
                 journal, self._settings, self._telemetry, self._clock, self._report
             )
             reloader = Reloader(parts, self._settings, self._read_settings, self._telemetry)
+            stack.push_async_callback(parts.streams.stop)
             stack.push_async_callback(parts.supervisor.stop_all)
             await self._listen(stack, parts, reloader)
             await self._start(parts, reloader)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -12,8 +13,18 @@ import orjson
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from pydantic import BaseModel
 
 from forwarder.cli.program import program
+from forwarder.config.models import AdminSettings, JournalSettings, LogSettings, RootSettings
+from forwarder.config.sink_options import BatchOptions, EventFilter, RetryOptions, SinkOptions
+from forwarder.sources.cloudflare_access.account import (
+    AccessRequestsConfig,
+    AccountConfig,
+    RateLimit,
+    ScimUpdatesConfig,
+)
+from forwarder.transport.settings import TlsSettings
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("forwarder")
@@ -112,3 +123,29 @@ def test_a_demonstration_nobody_reads_any_more_ends() -> None:
     )
 
     assert len(result.stdout.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        RootSettings,
+        JournalSettings,
+        AdminSettings,
+        LogSettings,
+        AccountConfig,
+        AccessRequestsConfig,
+        ScimUpdatesConfig,
+        RateLimit,
+        TlsSettings,
+        SinkOptions,
+        BatchOptions,
+        RetryOptions,
+        EventFilter,
+    ],
+)
+def test_the_shipped_settings_name_every_key(model: type[BaseModel]) -> None:
+    """Only the keys of a sink's own are left out."""
+    text = (ROOT / "config.yaml").read_text()
+
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    assert [key for key in names if not re.search(rf"\b{key}(_file)?:", text)] == []
