@@ -15,6 +15,7 @@ from forwarder.core.errors import Fault, NeedsOperatorError
 from forwarder.transport.secrets import Secret
 
 _OTHERS = 0o077
+_OTHERS_BUT_READING_GROUP = 0o037
 
 
 def secrets_of(settings: ForwarderSettings) -> Iterator[tuple[Place, Secret]]:
@@ -65,8 +66,11 @@ def _files(settings: ForwarderSettings) -> Iterator[tuple[Place, Path]]:
 
 
 def _mode_warning(file: Path, place: Place) -> str:
-    mode = file.stat().st_mode & 0o777
-    if not mode & _OTHERS:
+    """Return a warning; what belongs to somebody else can only be read through the group."""
+    found = file.stat()
+    mode = found.st_mode & 0o777
+    too_wide = _OTHERS if found.st_uid == os.geteuid() else _OTHERS_BUT_READING_GROUP
+    if not mode & too_wide:
         return ""
     return f"{file} holds {dotted(place)} and has mode {mode:04o}; run: chmod 600 {file}"
 

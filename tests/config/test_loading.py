@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -202,6 +203,22 @@ def test_a_secret_that_others_can_read_is_a_warning(tmp_path: Path, settings_of:
     assert settings_of(text).warnings == ()
     assert isinstance(settings.accounts[0].config, ServiceConfig)
     assert settings.accounts[0].config.api_token.reveal() == "t0ken"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_secret_of_another_user_may_be_read_through_the_group(
+    tmp_path: Path, settings_of: Build
+) -> None:
+    """So are the files of a Kubernetes secret: of root, for the pod's group."""
+    token = tmp_path / "token"
+    token.write_text("t0ken")
+    os.chown(token, 65_534, 65_534)
+    text = GOOD.replace("api_token: t0ken", f"api_token_file: {token}")
+
+    token.chmod(0o440)
+    assert settings_of(text).warnings == ()
+    token.chmod(0o444)
+    assert "mode 0444" in settings_of(text).warnings[0]
 
 
 def test_a_secret_in_the_file_itself_asks_for_a_narrow_mode(
