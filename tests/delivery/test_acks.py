@@ -1,5 +1,7 @@
 """Acknowledged offsets against a plain set of integers."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,9 +22,7 @@ def _set(ranges: tuple[tuple[int, int], ...]) -> set[int]:
 
 
 @given(SPANS, st.integers(0, 10))
-def test_progress_says_exactly_what_was_added(
-    spans: list[tuple[int, int]], prefix: int
-) -> None:
+def test_progress_says_exactly_what_was_added(spans: list[tuple[int, int]], prefix: int) -> None:
     done = Acknowledged(Progress(prefix))
     model = set(range(prefix))
     for span in spans:
@@ -84,7 +84,7 @@ def test_points_hold_just_their_offsets_in_few_ranges(offsets: frozenset[int]) -
     ranges = points(offsets)
 
     assert offsets == _set(ranges)
-    assert all(ends < starts for (_, ends), (starts, _) in zip(ranges, ranges[1:], strict=False))
+    assert all(ends < starts for (_, ends), (starts, _) in pairwise(ranges))
 
 
 @given(OFFSETS, OFFSETS)

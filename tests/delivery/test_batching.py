@@ -1,5 +1,7 @@
 """Batches cut out of what was read ahead."""
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,7 +77,7 @@ def test_a_batch_is_as_large_as_its_bounds_allow(pages: list[list[int]]) -> None
     _filled(pages, buffer)
     batches = [batch for batch, _ in _emptied(buffer, most_bytes=50)]
 
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         size = sum(len(event.body) for event in [*batch, following[0]])
         assert len(batch) == 5 or size > 50
 

@@ -1,10 +1,11 @@
 """A consumer whose destination works."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
-from forwarder.core.log import Progress
+from forwarder.core.log import DeadLetter, Progress
 from forwarder.core.model import ACCEPTED, Batch, WriteResult
 from forwarder.delivery.happenings import (
     BatchSettled,
@@ -229,11 +230,11 @@ async def test_acknowledging_never_holds_up_the_writing() -> None:
     rig = Rig(ScriptedSink(limits=limits(100)), rows=2000)
     stored, release = rig.queue.acknowledge, asyncio.Event()
 
-    async def slow(lane: str, progress: Progress, dead: object = ()) -> None:
+    async def slow(lane: str, progress: Progress, dead: Sequence[DeadLetter] = ()) -> None:
         await release.wait()
-        await stored(lane, progress)
+        await stored(lane, progress, dead)
 
-    rig.queue.acknowledge = slow  # type: ignore[method-assign, assignment]
+    rig.queue.acknowledge = slow  # type: ignore[method-assign]
     async with asyncio.timeout(PATIENCE), rig.running():
         await rig.clock.sleep(10.0)
         assert rig.once_each

@@ -85,7 +85,7 @@ async def test_a_sink_that_shrugs_off_being_cancelled_cannot_stop_the_others_eve
     rig = Rig(rows=100)
 
     async def stubborn(_: Batch) -> WriteResult:
-        for _ in range(3):
+        for _attempt in range(3):
             try:
                 await asyncio.Event().wait()
             except asyncio.CancelledError:

@@ -1,11 +1,17 @@
 """What becomes of a batch after a write."""
 
 import math
+from typing import TypeAlias
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.errors import BatchRefusedError, BatchTooLargeError, TransientError
+from forwarder.core.errors import (
+    BatchRefusedError,
+    BatchTooLargeError,
+    ForwarderError,
+    TransientError,
+)
 from forwarder.core.log import DeadLetter
 from forwarder.core.model import ACCEPTED, Batch, Rejection, WriteResult
 from forwarder.delivery.acks import Ranges
@@ -13,6 +19,7 @@ from forwarder.delivery.parcels import Parcel, batch_of, manifest_of
 from forwarder.delivery.settling import Settlement, settle
 from forwarder.testing.batches import make_event
 
+Outcome: TypeAlias = WriteResult | ForwarderError
 SIZES = st.integers(1, 30)
 
 
@@ -22,8 +29,10 @@ def _parcel(count: int) -> Parcel:
     return Parcel(((0, 3 * count + 2),), count, events[0].seen_us, events)
 
 
-def _settle(parcel: Parcel, outcome: WriteResult | Exception, *, release: bool) -> Settlement:
-    assert isinstance(outcome, WriteResult | TransientError | BatchRefusedError | BatchTooLargeError)
+def _settle(parcel: Parcel, outcome: Outcome, *, release: bool) -> Settlement:
+    assert isinstance(
+        outcome, WriteResult | TransientError | BatchRefusedError | BatchTooLargeError
+    )
     manifest = manifest_of(parcel.events)
     batch = batch_of(parcel, manifest.size)
     if release:
@@ -36,20 +45,25 @@ def _set(ranges: Ranges) -> set[int]:
 
 
 @st.composite
-def _outcomes(draw: st.DrawFn) -> tuple[int, WriteResult | Exception]:
+def _outcomes(draw: st.DrawFn) -> tuple[int, Outcome]:
     count = draw(SIZES)
     offsets = st.integers(0, 3 * count + 20)
     result = WriteResult(
         rejected=[Rejection(offset, "no") for offset in draw(st.lists(offsets, max_size=5))],
         deferred=frozenset(draw(st.frozensets(offsets, max_size=5))),
     )
-    errors = [TransientError("away"), BatchRefusedError("bad"), BatchTooLargeError("big")]
-    return count, draw(st.sampled_from([result, ACCEPTED, *errors]))
+    errors: list[Outcome] = [
+        TransientError("away"),
+        BatchRefusedError("bad"),
+        BatchTooLargeError("big"),
+    ]
+    outcomes: list[Outcome] = [result, ACCEPTED, *errors]
+    return count, draw(st.sampled_from(outcomes))
 
 
-@given(_outcomes(), st.booleans())
+@given(case=_outcomes(), release=st.booleans())
 def test_every_offset_is_done_or_sent_again_and_never_both(
-    case: tuple[int, WriteResult | Exception], release: bool
+    *, case: tuple[int, Outcome], release: bool
 ) -> None:
     count, outcome = case
     parcel = _parcel(count)
@@ -62,9 +76,9 @@ def test_every_offset_is_done_or_sent_again_and_never_both(
     assert len(before) == len(_set(verdict.done)) + sum(map(len, again))
 
 
-@given(_outcomes(), st.booleans())
+@given(case=_outcomes(), release=st.booleans())
 def test_only_an_offset_of_the_batch_becomes_a_dead_letter_and_it_is_done(
-    case: tuple[int, WriteResult | Exception], release: bool
+    *, case: tuple[int, Outcome], release: bool
 ) -> None:
     count, outcome = case
     parcel = _parcel(count)
@@ -75,9 +89,9 @@ def test_only_an_offset_of_the_batch_becomes_a_dead_letter_and_it_is_done(
     assert set(dead) <= _set(verdict.done)
 
 
-@given(_outcomes(), st.booleans())
+@given(case=_outcomes(), release=st.booleans())
 def test_a_spared_event_is_sent_again_and_not_done(
-    case: tuple[int, WriteResult | Exception], release: bool
+    *, case: tuple[int, Outcome], release: bool
 ) -> None:
     count, outcome = case
     parcel = _parcel(count)
