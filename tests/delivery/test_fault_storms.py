@@ -88,7 +88,7 @@ class FlakyQueue(MemoryQueue):
     most_bytes=st.sampled_from([None, 60, 1500]),
     keep=st.sampled_from([1, 3]),
 )
-@settings(max_examples=100)
+@settings(max_examples=60)
 def test_every_event_arrives_or_is_a_dead_letter(  # noqa: PLR0913 - each is one dimension of the storm
     *,
     seed: int,
