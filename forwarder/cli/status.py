@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
     """
     state_dir = settings_from(config).root.state_dir
     if watch:
-        asyncio.run(_watch(state_dir))
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_watch(state_dir))
+        return
     state = _ask(state_dir)
     if as_json:
         import orjson  # noqa: PLC0415 - keeps --help fast

@@ -45,7 +45,7 @@ def _streams(state: Mapping[str, Any]) -> Table:
             escape(one["account"]),
             one["stream"],
             _phase(one["phase"]),
-            one["covered_until"] or "",
+            _second(one["covered_until"]),
             _seconds(one["lag_seconds"]),
             _seconds(one["retention_left_seconds"]),
             _trouble(one),
@@ -93,6 +93,11 @@ def _phase(phase: str) -> Text:
 
 def _seconds(seconds: float | None) -> str:
     return "" if seconds is None else format_duration(round(seconds))
+
+
+def _second(moment: str | None) -> str:
+    """Return an RFC 3339 time without its fraction."""
+    return "" if moment is None else f"{moment.partition('.')[0]}Z"
 
 
 def _trouble(one: Mapping[str, Any]) -> str:

@@ -155,7 +155,7 @@ class Journal:
             return Usage(
                 undelivered_bytes(connection, members),
                 stored_bytes(connection),
-                self.path.stat().st_size,
+                _size(self.path),
                 next_offset(connection),
             )
 
@@ -191,6 +191,12 @@ class Journal:
         await self._writer.run(
             lambda connection: keep(connection, "runtime", key, value), patient=True
         )
+
+
+def _size(path: Path) -> int:
+    """Return the bytes on disk of the file and of the write-ahead log beside it."""
+    log = path.with_name(f"{path.name}-wal")
+    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
 def _open_whole(state_dir: Path) -> sqlite3.Connection:

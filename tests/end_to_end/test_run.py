@@ -76,6 +76,7 @@ async def test_nothing_is_missing_after_kills_at_random_moments(kills: int, tmp_
 
         delivered, shown = forwarder.delivered(), await api.shown()
         again = (delivered - shown).total()
+        print(f"{kills} kills, {delivered.total()} rows, of which {again} came again")  # noqa: T201
         assert delivered.keys() - shown.keys() == set()
         assert delivered.total() > 30_000
         assert again <= kills * 2_000

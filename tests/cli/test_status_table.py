@@ -1,0 +1,79 @@
+"""The state of a daemon as a person reads it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from forwarder.cli.status_table import rendered
+
+STATE: dict[str, Any] = {
+    "version": "1.2.3",
+    "uptime_seconds": 3700,
+    "config": "abcdef",
+    "ready": False,
+    "reasons": ["sink splunk is held: invalid token"],
+    "streams": [
+        {
+            "account": "[acme]",
+            "stream": "access_requests",
+            "phase": "running",
+            "covered_until": "2026-07-01T12:00:00.123456Z",
+            "lag_seconds": 4.2,
+            "retention_left_seconds": None,
+            "error": "",
+            "hint": "",
+        }
+    ],
+    "sinks": [
+        {
+            "sink": "splunk",
+            "type": "splunk_hec",
+            "phase": "held",
+            "backlog_events": 1234567,
+            "oldest_unacknowledged_seconds": 90.4,
+            "dead_letters": 2,
+            "error": "invalid token",
+            "hint": "make a new one",
+        }
+    ],
+    "journal": {
+        "undelivered_bytes": 2**30,
+        "limit_bytes": 2**31,
+        "file_bytes": 2**20,
+        "gate_closed": True,
+    },
+}
+
+
+def printed(state: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=160).print(rendered(state))
+    return stream.getvalue()
+
+
+def test_what_keeps_it_from_being_ready_stands_at_the_top() -> None:
+    head = printed(STATE).splitlines()[:2]
+
+    assert head[0].startswith("not ready  version 1.2.3, up 1h1m40s, config abcdef")
+    assert head[1].strip() == "sink splunk is held: invalid token"
+
+
+def test_streams_and_sinks_have_a_line_each() -> None:
+    lines = printed(STATE).splitlines()
+
+    (stream,) = [line for line in lines if "access_requests" in line]
+    (sink,) = [line for line in lines if "splunk_hec" in line]
+    assert stream.split() == ["[acme]", "access_requests", "running", "2026-07-01T12:00:00Z", "4s"]
+    assert "1,234,567" in sink
+    assert "1m30s" in sink
+    assert "invalid token (make a new one)" in sink
+
+
+def test_a_full_journal_says_what_that_means() -> None:
+    text = printed(STATE)
+
+    assert "journal: 50.0% of 2GiB undelivered, file 1.0 MiB" in text
+    assert "full: nothing is read until a sink catches up" in text
