@@ -1,0 +1,137 @@
+"""Rules and dashboard ask for what exists, and every alert helps who is woken by it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from deploy.generate.catalogue import catalogue
+from tests.deploy.promql import grouping_of, series_of
+
+FOLDER = Path(__file__).parents[2] / "deploy"
+TARGET = {"job", "instance"}
+"""Labels that Prometheus adds to everything it scrapes."""
+
+
+def rules_of(name: str) -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FOLDER / f"prometheus/{name}.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+RECORDING, ALERTS = rules_of("recording"), rules_of("alerts")
+DASHBOARD = json.loads((FOLDER / "grafana/dashboard.json").read_text())
+PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
+VARIABLES = [
+    one["query"]["query"] for one in DASHBOARD["templating"]["list"] if one["type"] == "query"
+]
+METRICS = catalogue()
+EXISTING = {
+    series: {*metric.labels, *TARGET, *({"le"} if series.endswith("_bucket") else ())}
+    for metric in METRICS
+    for series in metric.series
+}
+RECORDED = {rule["record"] for rule in RECORDING}
+EXPRESSIONS = [*(rule["expr"] for rule in (*RECORDING, *ALERTS)), *QUERIES, *VARIABLES]
+LABELS = {label for labels in EXISTING.values() for label in labels} | {"alertname"}
+
+
+def used() -> set[str]:
+    return {name for expression in EXPRESSIONS for name, _ in series_of(expression)}
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS)
+def test_a_query_asks_for_series_and_labels_that_exist(expression: str) -> None:
+    found = series_of(expression)
+
+    assert found or "ALERTS" in expression
+    for name, labels in found:
+        assert name in EXISTING or name in RECORDED, name
+        assert labels <= EXISTING.get(name, LABELS), name
+    assert grouping_of(expression) <= LABELS
+
+
+def test_a_misspelt_series_or_label_would_be_found() -> None:
+    text = 'sum by (sinc) (rate(forwarder_sink_delivered_total{sink=~"$sink",kind="a=b"}[5m]))'
+
+    assert series_of(text) == [("forwarder_sink_delivered_total", frozenset({"sink", "kind"}))]
+    assert "forwarder_sink_delivered_total" not in EXISTING
+    assert grouping_of(text) == {"sinc"}
+    assert "sinc" not in LABELS
+
+
+def test_every_metric_is_shown_or_watched() -> None:
+    bases = {re.sub(r"_(bucket|sum|count)$", "", name) for name in used()}
+    unseen = {metric.name for metric in METRICS if not {*metric.series, metric.name} & bases}
+
+    assert unseen == set()
+
+
+def test_every_recording_is_used() -> None:
+    assert RECORDED <= used()
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_an_alert_says_what_it_means_and_where_help_is(rule: dict[str, Any]) -> None:
+    notes = rule["annotations"]
+
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    assert notes.keys() == {"summary", "description", "runbook_url"}
+    assert re.fullmatch(r"docs/operations\.md#forwarder[a-z]+", notes["runbook_url"])
+    assert notes["summary"].endswith((".", "}}", "held."))
+    shown = re.findall(r"\$labels\.(\w+)", notes["summary"] + notes["description"])
+    assert set(shown) <= LABELS
+
+
+def test_alerts_have_distinct_names() -> None:
+    assert max(Counter(rule["alert"] for rule in ALERTS).values()) == 1
+
+
+def test_every_alert_is_seen_to_fire_by_the_unit_tests() -> None:
+    tests = yaml.safe_load((FOLDER / "prometheus/alerts_test.yaml").read_text())["tests"]
+    checks = {
+        test["name"]: test["promql_expr_test"] for test in tests if "promql_expr_test" in test
+    }
+    fired = {
+        re.findall(r'alertname="(\w+)"', sample["labels"])[0]
+        for case in checks.values()
+        for check in case
+        for sample in check["exp_samples"]
+    }
+
+    assert fired == {rule["alert"] for rule in ALERTS}
+    assert [check["exp_samples"] for check in checks["all is well"]] == [[]]
+
+
+def test_the_dashboard_has_its_rows() -> None:
+    rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
+
+    assert rows == ["Overview", "Streams", "Sinks", "Journal"]
+
+
+def test_panels_are_told_apart_and_do_not_cover_each_other() -> None:
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    boxes = [panel["gridPos"] for panel in DASHBOARD["panels"]]
+
+    assert len(set(ids)) == len(ids)
+    assert all(box["x"] + box["w"] <= 24 for box in boxes)
+    for one, other in combinations(boxes, 2):
+        apart = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+        above = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+        assert apart or above
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: f"{panel['id']} {panel['title']}")
+def test_a_panel_explains_itself_and_follows_the_variables(panel: dict[str, Any]) -> None:
+    assert panel["description"].endswith(".")
+    assert panel["datasource"]["uid"] == "${datasource}"
+    for target in panel["targets"]:
+        for name, _ in series_of(target["expr"]):
+            assert f'{name}{{job=~"$job"' in target["expr"]
