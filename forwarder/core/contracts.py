@@ -210,12 +210,35 @@ class SinkPlugin(Protocol):
 
 
 class Format(Protocol):
-    """Turns a normalised event into bytes. Pure and total: any event gives one line."""
+    """Turns a normalised event into bytes. Pure and total: any event gives one line.
+
+    ``media_type`` is ``application/json`` or ``text/plain``. ``request_bodies`` says whether SCIM
+    request bodies belong to an event unless a sink asks for the contrary.
+    """
 
     media_type: str
+    request_bodies: bool
 
     def render(self, event: Any) -> bytes:
         """Return the event (a kind of ``forwarder.core.schema``) without a line end."""
+        ...
+
+    def adding(self, fields: Mapping[str, str]) -> Format:
+        """Return this format with ``fields`` in every event, in place of what is there.
+
+        JSON formats read the names as dotted paths, the others as keys.
+        """
+        ...
+
+
+class FormatPlugin(Protocol):
+    """The class an entry point of ``forwarder.formats`` names."""
+
+    Config: ClassVar[type[Any]]
+    summary: ClassVar[str]
+
+    def __call__(self, config: Any) -> Format:
+        """Make the format; does no I/O."""
         ...
 
 

@@ -118,8 +118,7 @@ class StoredPage:
     @cached_property
     def hex_ids(self) -> list[str]:
         """Return the event ids as the destinations see them: 32 hex digits each."""
-        text = self.ids.hex()
-        return [text[i : i + 32] for i in range(0, len(text), 32)]
+        return self.ids.hex("-", -16).split("-") if self.ids else []
 
 
 class BatchEvent(NamedTuple):

@@ -11,16 +11,10 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
+from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN
 from forwarder.core.model import StreamKey
-from forwarder.core.schema import (
-    FAILURE,
-    MALFORMED_KEY,
-    SUCCESS,
-    UNKNOWN,
-    Normaliser,
-    Origin,
-    OwnEvent,
-)
+from forwarder.core.origin import Origin
+from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser, OwnEvent
 from forwarder.core.timestamps import format_us
 
 
@@ -118,9 +112,10 @@ def normalise_own(row: Mapping[str, Any], origin: Origin, id: str, time_us: int)
     )
 
 
-def glance_own(rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], Sequence[str]]:
-    """Return outcomes and users of own rows; see ``forwarder.core.schema.Glance``."""
-    return [_outcome(row) for row in rows], [""] * len(rows)
+def glance_own(rows: Sequence[Mapping[str, Any]], origin: Origin) -> Glimpse:
+    """See ``forwarder.core.schema.Glance``."""
+    accounts = [_text(row.get("account")) or origin.account for row in rows]
+    return Glimpse(accounts, [_outcome(row) for row in rows], [""] * len(rows))
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

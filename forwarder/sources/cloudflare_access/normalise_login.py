@@ -3,58 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from ipaddress import ip_address
+from itertools import product, repeat
 from operator import itemgetter
+from string import ascii_uppercase, digits
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
-from forwarder.core.json_text import members
-from forwarder.core.masking import mask_row
-from forwarder.core.schema import (
-    CONNECTIONS,
+from forwarder.core.login import (
     FAILURE,
-    LOGIN_ACTIONS,
-    MALFORMED_KEY,
+    LOGIN_TEXTS,
     SUCCESS,
     UNKNOWN,
     Login,
-    Normaliser,
-    Origin,
-    is_plain,
+    is_email,
 )
+from forwarder.core.masking import mask_row
+from forwarder.core.origin import Origin, is_plain
+from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser
 from forwarder.core.timestamps import parse_us
 
-_KEYS = (
-    "country",
-    "created_at",
-    "ip_address",
-    "user_email",
-    "user_id",
-    "app_domain",
-    "app_name",
-    "app_uid",
-    "app_type",
-    "action",
-    "connection",
-    "ray_id",
-)
-_KNOWN = frozenset({*_KEYS, "allowed"})
+_KNOWN = frozenset({*LOGIN_TEXTS, "allowed"})
 _KEY_COUNT = len(_KNOWN)
 _LIVE_ONLY = frozenset({"user_id", "country", "app_name", "app_type"})
 """Keys that are not documented; their absence is no fault of a row."""
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
-_texts_of = itemgetter(*_KEYS)
+_COUNTRIES = frozenset(map("".join, product(ascii_uppercase + digits, repeat=2)))
+"""Codes as they are in ISO 3166, and Cloudflare's own (T1 is Tor, XX is unknown)."""
+_texts_of = itemgetter(*LOGIN_TEXTS)
+_email_of, _allowed_of = itemgetter("user_email"), itemgetter("allowed")
 
-_EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")
 _SERVICE_TOKEN = re.compile(r"[0-9a-f]{32}\.access")
-_COUNTRY_CODE = 2
-
-_REMEMBERED = 4096
-"""Entries of each of the two memories below; what is asked of them is at most ``_SHORT`` long."""
 _LONGEST_ADDRESS, _LONGEST_USER, _SHORT = 40, 254, 1000
 """In characters: an address, a user, all texts of a row that no format has to cut."""
+_REMEMBERED = 4096
 
 
 def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
@@ -65,99 +49,97 @@ def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: in
     """
     try:
         texts = _texts_of(row)
-        country, _, ip, email, _, domain, _, _, _, action, connection, _ = texts
         together, allowed = "".join(texts), row["allowed"]
     except (KeyError, TypeError):
         return _sort_out(row, origin, id, time_us)
-    host, slash, rest = domain.partition("/")
+    country, _, ip, email, _, domain, _, _, _, action, connection, _ = texts
+    account_id, account, _, seen_us, plain = origin
+    if "/" in domain:
+        texts = (*texts, *_split(domain))
     if (
         len(row) != _KEY_COUNT
         or allowed.__class__ is not bool
         or "" in texts
         or len(together) > _SHORT
-        or len(country) != _COUNTRY_CODE
-        or len(email) > _LONGEST_USER
+        or country not in _COUNTRIES
         or not (version := _ip_version(ip))
-        or host[-1:] in _NO_HOST
-        or time_us == origin.seen_us
-        or not (origin.plain or is_plain(together))
+        or not (kind := _short_kind(email))
+        or time_us == seen_us
+        or not (plain or is_plain(together))
     ):
         return _sort_out(row, origin, id, time_us)
-    user_kind = _user_kind(email)
     shape = (
+        account_id,
+        account,
         allowed,
-        action if action in LOGIN_ACTIONS else None,
-        connection if connection in CONNECTIONS else None,
+        action,
+        connection,
         version,
-        user_kind,
-        slash,
+        kind,
+        len(texts),
     )
-    facts = (allowed, version, user_kind, (), _NOTHING, "", shape, host, slash + rest)
-    return _make((origin, id, time_us, row, *facts, country.upper(), *texts[1:]))
+    fields = (origin, id, time_us, row, texts, allowed, version, kind, (), _NOTHING, shape)
+    return _new(Login, fields)
 
 
 def _sort_out(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
     """Return the login in any row, whatever it holds."""
     row = mask_row(row)
-    found, extra, faults = _sift(row)
-    allowed = _boolean(row.get("allowed"))
-    quality = _quality(row, faults, timed=parse_us(found["created_at"]) is not None)
-    texts, together = tuple(found.values()), "".join(found.values())
-    host, path = _split(found["app_domain"])
-    version, user_kind = _version(found["ip_address"]), _kind(found["user_email"])
-    shape: tuple[Any, ...] | None = None
+    found, extra, quality = _sift(row)
+    together, texts = "".join(found.values()), (*found.values(), *_split(found["app_domain"]))
+    version, kind = _version(found["ip_address"]), _kind(found["user_email"])
+    allowed, shape = _boolean(row.get("allowed")), None
     if (
         len(together) <= _SHORT
         and len(found["user_email"]) <= _LONGEST_USER
         and (origin.plain or is_plain(together))
     ):
+        usual = not quality and not extra and "" not in texts
         shape = (
+            origin.account_id,
+            origin.account,
             allowed,
-            found["action"] if found["action"] in LOGIN_ACTIONS else None,
-            found["connection"] if found["connection"] in CONNECTIONS else None,
+            found["action"],
+            found["connection"],
             version,
-            user_kind,
-            path[:1],
+            kind,
+            len(texts),
+            *(() if usual else (quality, bool(extra), *map(bool, texts))),
         )
-        if quality or extra or not host or "" in texts:
-            shape = (*shape, quality, len(extra) == 0, host == "", *map(bool, texts))
-    facts = (allowed, version, user_kind, quality, extra, members(extra), shape, host, path)
-    return _make((origin, id, time_us, row, *facts, found["country"].upper(), *texts[1:]))
+    return Login(
+        origin, id, time_us, row, texts, allowed, version, kind, quality, extra or _NOTHING, shape
+    )
 
 
-def _sift(row: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any], list[str]]:
-    """Return the texts of ``row``, what does not fit the schema, and the keys at fault."""
+def _sift(
+    row: Mapping[str, Any],
+) -> tuple[dict[str, str], Mapping[str, Any], tuple[str, ...]]:
+    """Return the texts of ``row``, what does not fit the schema, and the quality."""
     extra = {key: value for key, value in row.items() if key not in _KNOWN}
     texts, faults = {}, []
-    for key in _KEYS:
+    for key in LOGIN_TEXTS:
         value = row.get(key)
-        text = value if isinstance(value, str) and _FITS.get(key, _anything)(value) else ""
-        texts[key] = text
-        if not text and value not in (None, ""):
+        texts[key] = value if isinstance(value, str) and _FITS.get(key, _anything)(value) else ""
+        if value not in (None, "") and not texts[key]:
             extra[key] = value
             faults.append(key)
-        elif not text and key not in _LIVE_ONLY:
+        elif not value and key not in _LIVE_ONLY:
             faults.append(key)
     if _boolean(row.get("allowed")) is None:
         faults.append("allowed")
-        if row.get("allowed") is not None:
-            extra["allowed"] = row["allowed"]
-    return texts, extra, faults
+        extra |= {"allowed": row["allowed"]} if row.get("allowed") is not None else {}
+    if parse_us(texts["created_at"]) is None:
+        faults = ["time", *(key for key in faults if key != "created_at")]
+    texts["country"] = texts["country"].upper()
+    return texts, extra, ("malformed",) if MALFORMED_KEY in row else tuple(faults)
 
 
-def _quality(row: Mapping[str, Any], faults: list[str], *, timed: bool) -> tuple[str, ...]:
-    if MALFORMED_KEY in row:
-        return ("malformed",)
-    rest = (key for key in faults if key != "created_at")
-    return tuple(rest) if timed else ("time", *rest)
-
-
-def _split(domain: str) -> tuple[str, str]:
-    """Return host and path of ``host/path``; the path has its slash or is empty."""
+def _split(domain: str) -> tuple[str, ...]:
+    """Return host and path of ``host/path``, nothing if there is no path; a scheme is left out."""
     host, slash, path = domain.partition("/")
     if host[-1:] == ":" and path[:1] == "/":
-        return _split(path[1:])
-    return host, slash + path
+        host, slash, path = path[1:].partition("/")
+    return (host, path) if slash else ()
 
 
 def _version(ip: str) -> int:
@@ -169,10 +151,19 @@ def _version(ip: str) -> int:
 
 
 def _kind(email: str) -> str:
-    """Return what the key ``user_email`` holds: see ``forwarder.core.schema.Login``."""
-    if _EMAIL.fullmatch(email):
+    """Return what the key ``user_email`` holds: see ``forwarder.core.login.Login``."""
+    if is_email(email):
         return "email"
     return "service" if _SERVICE_TOKEN.fullmatch(email) else "name" if email else ""
+
+
+_ip_version = lru_cache(_REMEMBERED)(_version)
+
+
+@lru_cache(_REMEMBERED)
+def _short_kind(email: str) -> str:
+    """Return the same for users that no format has to cut, otherwise nothing."""
+    return _kind(email) if len(email) <= _LONGEST_USER else ""
 
 
 def _boolean(value: Any) -> bool | None:
@@ -183,26 +174,30 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _is_country(code: str) -> bool:
-    return len(code) == _COUNTRY_CODE
-
-
 def _anything(_: str) -> bool:
     return True
 
 
-def glance_logins(rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], Sequence[str]]:
-    """Return outcomes and users of logins; see ``forwarder.core.schema.Glance``."""
+def glance_logins(rows: Sequence[Mapping[str, Any]], origin: Origin) -> Glimpse:
+    """See ``forwarder.core.schema.Glance``. Usual rows take a way without a step a row."""
+    accounts = repeat(origin.account)
+    try:
+        users, allowed = list(map(_email_of, rows)), list(map(_allowed_of, rows))
+        if "".join(users) and "" not in users and set(map(type, allowed)) == {bool}:
+            return Glimpse(accounts, list(map(_OUTCOMES.__getitem__, allowed)), users)
+    except (KeyError, TypeError):
+        pass
     outcomes = [_OUTCOMES[_boolean(row.get("allowed"))] for row in rows]
     users = [_text(row.get("user_email")) or _text(row.get("user_id")) for row in rows]
-    return outcomes, users
+    return Glimpse(accounts, outcomes, users)
 
 
-_make = Login._make
-_ip_version = lru_cache(_REMEMBERED)(_version)
-_user_kind = lru_cache(_REMEMBERED)(_kind)
-_NO_HOST = ("", ":")
-_FITS = {"ip_address": lambda ip: _version(ip) != 0, "country": _is_country}
+_new = cast("Callable[[type[Login], tuple[Any, ...]], Login]", tuple.__new__)
+"""Makes a login of its fields without the checks of a call; this is the busiest line here."""
+_FITS = {
+    "ip_address": lambda ip: _version(ip) != 0,
+    "country": lambda code: code.upper() in _COUNTRIES,
+}
 _OUTCOMES = {True: SUCCESS, False: FAILURE, None: UNKNOWN}
 
 LOGINS = Normaliser(normalise_login, glance_logins)

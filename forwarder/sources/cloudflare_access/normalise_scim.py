@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
+from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN
 from forwarder.core.masking import mask_row
-from forwarder.core.schema import (
-    FAILURE,
-    MALFORMED_KEY,
-    SUCCESS,
-    UNKNOWN,
-    Normaliser,
-    Origin,
-    Provisioning,
-)
+from forwarder.core.origin import Origin
+from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser, Provisioning
 from forwarder.core.timestamps import parse_us
 from forwarder.sources.cloudflare_access.normalise_scim_body import read_body, read_request
 
@@ -71,11 +66,11 @@ def normalise_scim(row: Mapping[str, Any], origin: Origin, id: str, time_us: int
     )
 
 
-def glance_scim(rows: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], Sequence[str]]:
-    """Return outcomes and users of SCIM rows; see ``forwarder.core.schema.Glance``."""
+def glance_scim(rows: Sequence[Mapping[str, Any]], origin: Origin) -> Glimpse:
+    """See ``forwarder.core.schema.Glance``."""
     named = ("resource_user_email", "resource_group_name", "cf_resource_id")
-    users = [next((row[k] for k in named if _text(row.get(k))), "") for row in rows]
-    return [_outcome(row) for row in rows], users
+    users = [next((row[key] for key in named if _text(row.get(key))), "") for row in rows]
+    return Glimpse(repeat(origin.account), [_outcome(row) for row in rows], users)
 
 
 def _quality(

@@ -1,0 +1,169 @@
+"""A login: one row of the authentication log, in the common schema."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from forwarder.core.origin import Origin
+
+SUCCESS = "success"
+FAILURE = "failure"
+UNKNOWN = "unknown"
+
+CONNECTIONS: Mapping[str, str] = {
+    "azureAD": "openid",
+    "centrify": "openid",
+    "cloudflare": "openid",
+    "facebook": "oauth",
+    "github": "oauth",
+    "google": "oauth",
+    "google-apps": "oauth",
+    "linkedin": "oauth",
+    "nonidentity": "other",
+    "oidc": "openid",
+    "okta": "openid",
+    "onelogin": "openid",
+    "onetimepin": "other",
+    "pingone": "openid",
+    "saml": "saml",
+    "yandex": "oauth",
+}
+"""Kinds of identity provider, and the protocol behind each."""
+
+_EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")
+
+
+LOGIN_TEXTS = (
+    "country",
+    "created_at",
+    "ip_address",
+    "user_email",
+    "user_id",
+    "app_domain",
+    "app_name",
+    "app_uid",
+    "app_type",
+    "action",
+    "connection",
+    "ray_id",
+)
+"""The keys of a row whose values are texts, in the order of ``Login.texts``."""
+
+
+class Login(NamedTuple):
+    """One row of the authentication log.
+
+    ``id`` is 32 hex digits, ``time_us`` when it happened. ``texts`` has the texts of
+    ``LOGIN_TEXTS``, empty where the row has none, and, where ``app_domain`` has a path, the host
+    and what follows its slash. ``allowed`` is None when the row does not say; ``ip_version`` is 4,
+    6 or 0 (no address); ``user_kind`` says what ``user_email`` is: ``email``, ``service`` (a
+    service token's id), ``name`` or empty. ``extra`` holds what the schema does not know.
+
+    ``shape`` is what a format may branch on: two logins of one shape have the same account, action
+    and connection (the tenant chooses those, not who logs in), and differ in their other texts
+    only. None of their texts needs escaping or cutting in any format; where one might, it is None.
+    """
+
+    origin: Origin
+    id: str
+    time_us: int
+    row: Mapping[str, Any]
+    texts: tuple[str, ...]
+    allowed: bool | None
+    ip_version: int
+    user_kind: str
+    quality: tuple[str, ...]
+    extra: Mapping[str, Any]
+    shape: tuple[Any, ...] | None
+
+    @property
+    def country(self) -> str:
+        """Return the two characters of ISO 3166 (or Cloudflare's own T1 and XX), in capitals."""
+        return self.texts[0]
+
+    @property
+    def created_at(self) -> str:
+        """Return the time as the row has it."""
+        return self.texts[1]
+
+    @property
+    def ip_address(self) -> str:
+        """Return an IPv4 or IPv6 address."""
+        return self.texts[2]
+
+    @property
+    def user_email(self) -> str:
+        """Return what names the user: mostly an e-mail address, of a service token its id."""
+        return self.texts[3]
+
+    @property
+    def user_id(self) -> str:
+        """Return Cloudflare's id of the user."""
+        return self.texts[4]
+
+    @property
+    def app_domain(self) -> str:
+        """Return the application's host, with a path or without."""
+        return self.texts[5]
+
+    @property
+    def app_name(self) -> str:
+        """Return the application's name."""
+        return self.texts[6]
+
+    @property
+    def app_uid(self) -> str:
+        """Return the application's id."""
+        return self.texts[7]
+
+    @property
+    def app_type(self) -> str:
+        """Return the application's type, as ``self_hosted``."""
+        return self.texts[8]
+
+    @property
+    def action(self) -> str:
+        """Return what was attempted: ``login``, ``logout`` or something newer."""
+        return self.texts[9]
+
+    @property
+    def connection(self) -> str:
+        """Return the kind or name of the identity provider."""
+        return self.texts[10]
+
+    @property
+    def ray_id(self) -> str:
+        """Return the id of the request; several rows may have the same."""
+        return self.texts[11]
+
+    @property
+    def host(self) -> str:
+        """Return the host in ``app_domain``."""
+        return self.texts[-2] if self.has_path else self.app_domain
+
+    @property
+    def path(self) -> str:
+        """Return the path in ``app_domain`` with its slash, or nothing."""
+        return f"/{self.texts[-1]}" if self.has_path else ""
+
+    @property
+    def has_path(self) -> bool:
+        """Say whether ``app_domain`` has a path."""
+        return len(self.texts) > len(LOGIN_TEXTS)
+
+    @property
+    def outcome(self) -> str:
+        """Return ``success``, ``failure`` or ``unknown``."""
+        return UNKNOWN if self.allowed is None else SUCCESS if self.allowed else FAILURE
+
+    @property
+    def user(self) -> str:
+        """Return whom it is about: e-mail address, token id or user id, or nothing."""
+        return self.user_email or self.user_id
+
+
+def is_email(text: str) -> bool:
+    """Say whether ``text`` is an e-mail address as OCSF understands it."""
+    return _EMAIL.fullmatch(text) is not None

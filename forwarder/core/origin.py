@@ -1,0 +1,57 @@
+"""Where a row comes from: what all rows of one page share."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from forwarder.core.model import StoredPage
+
+
+class Origin(NamedTuple):
+    """What all rows of one page share.
+
+    ``account`` is the account's label, ``seen_us`` when the page was first seen. ``plain`` says
+    that no text in its rows needs escaping or cleaning in any format (see ``is_plain``); False
+    says nothing.
+    """
+
+    account_id: str
+    account: str
+    stream: str
+    seen_us: int
+    plain: bool = False
+
+
+def origin_of(page: StoredPage, account: str) -> Origin:
+    """Return what the rows of ``page`` share; ``account`` is the label of its account."""
+    plain = _is_plain_body(page.body)
+    return Origin(page.account_id, account, page.stream, page.seen_us, plain)
+
+
+def is_plain(text: str) -> bool:
+    r"""Say whether ``text`` stands for itself in every format.
+
+    It does when all is printable and none of ``"``, ``\``, ``=`` and ``|`` is in it.
+    """
+    return (
+        text.isprintable()
+        and '"' not in text
+        and "\\" not in text
+        and "=" not in text
+        and "|" not in text
+    )
+
+
+def _is_plain_body(body: bytes) -> bool:
+    r"""Say whether each text of a JSON document is plain, quickly and without a false yes.
+
+    JSON writes quotes, control characters and ``\`` with a ``\``; so none of those is in any text
+    when there is no ``\`` at all.
+    """
+    return (
+        b"\\" not in body
+        and b"=" not in body
+        and b"|" not in body
+        and b"\x7f" not in body
+        and body.isascii()
+    )

@@ -1,0 +1,100 @@
+"""The classes we write, the numbers and captions OCSF gives them, and what all of them share."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN
+from forwarder.core.schema import Event
+from forwarder.formats.json_objects import Object, filled
+
+
+class EventClass(NamedTuple):
+    """A class of OCSF: uid and caption of its category and of itself."""
+
+    category_uid: int
+    category: str
+    uid: int
+    name: str
+
+
+_IAM = (3, "Identity & Access Management")
+AUTHENTICATION = EventClass(*_IAM, 3002, "Authentication")
+ACCOUNT_CHANGE = EventClass(*_IAM, 3001, "Account Change")
+ENTITY_MANAGEMENT = EventClass(*_IAM, 3004, "Entity Management")
+GROUP_MANAGEMENT = EventClass(*_IAM, 3006, "Group Management")
+USER_MANAGEMENT = EventClass(*_IAM, 3007, "User Management")
+APPLICATION_LIFECYCLE = EventClass(6, "Application Activity", 6002, "Application Lifecycle")
+
+OTHER = 99
+_STATUS = {UNKNOWN: (0, "Unknown"), SUCCESS: (1, "Success"), FAILURE: (2, "Failure")}
+
+
+class Severity(NamedTuple):
+    """A severity of OCSF."""
+
+    id: int
+    name: str
+
+
+INFORMATIONAL = Severity(1, "Informational")
+LOW = Severity(2, "Low")
+HIGH = Severity(4, "High")
+
+
+def classify(kind: EventClass, activity_id: int, activity: str, severity: Severity) -> Object:
+    """Return the attributes that say what kind of event it is.
+
+    ``activity`` is the activity's caption; for ``OTHER`` it is the source's own word.
+    """
+    caption = "Other" if activity_id == OTHER else activity
+    return {
+        "category_uid": kind.category_uid,
+        "category_name": kind.category,
+        "class_uid": kind.uid,
+        "class_name": kind.name,
+        "activity_id": activity_id,
+        "activity_name": activity,
+        "type_uid": kind.uid * 100 + activity_id,
+        "type_name": f"{kind.name}: {caption}",
+        "severity_id": severity.id,
+        "severity": severity.name,
+    }
+
+
+def status_of(outcome: str) -> Object:
+    """Return the attributes for ``success``, ``failure`` or ``unknown``."""
+    number, caption = _STATUS[outcome]
+    return {"status_id": number, "status": caption}
+
+
+def describe(
+    event: Event, version: str, profiles: list[str], product: Object, **more: Any
+) -> Object:
+    """Return what all classes share: times, ``metadata`` and ``cloud``."""
+    origin = event.origin
+    account = filled({"uid": origin.account_id, "name": origin.account})
+    metadata = {
+        "version": version,
+        "product": product,
+        "profiles": profiles,
+        "uid": event.id,
+        "tenant_uid": origin.account_id,
+        "logged_time": origin.seen_us // 1000,
+        "labels": [f"quality:{name}" for name in event.quality],
+        **more,
+    }
+    return {
+        "time": event.time_us // 1000,
+        "metadata": filled(metadata),
+        "cloud": filled({"provider": "Cloudflare", "account": account}),
+    }
+
+
+def observables(*found: tuple[str, int, str, str]) -> list[Object]:
+    """Return observables for (path of the attribute, type_id, its caption, value), not empty."""
+    return [
+        {"name": name, "type_id": number, "type": caption, "value": value}
+        for name, number, caption, value in found
+        if value
+    ]
