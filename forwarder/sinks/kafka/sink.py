@@ -160,7 +160,9 @@ class KafkaSink:
             try:
                 batch = self._record_batch(producer, part)
                 sent = await producer.send_batch(batch, part.topic, partition=part.partition)
-                await sent
+                sent.add_done_callback(_look_at)
+                await asyncio.wait([sent])
+                sent.result()
             except kafka.KafkaError as error:
                 return _Outcome(chain, taken, cast("Exception", error))
         return _Outcome(chain, len(chain))
@@ -193,6 +195,12 @@ class KafkaSink:
             hint = "create it, or let the brokers create it"
             findings.append(Finding("warning", "topic", f"{topic} is not there yet", hint))
         return findings
+
+
+def _look_at(sent: asyncio.Future[Any]) -> None:
+    """Take note of a failure that nobody waits for any more; asyncio would complain about it."""
+    if not sent.cancelled():
+        sent.exception()
 
 
 def _weaknesses(config: KafkaConfig) -> list[Finding]:
