@@ -39,6 +39,7 @@ listener.name.safe.scram-sha-512.sasl.jaas.config=\\
 ssl.keystore.type=PEM
 ssl.keystore.location={folder}/server.pem
 log.dirs={folder}/data
+log.retention.ms=-1
 num.partitions=4
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1

@@ -73,6 +73,7 @@ def read_all(address: str, topic: str, **settings: Any) -> list[Any]:
             "group.id": "reader",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
+            "auto.offset.reset": "error",
             "fetch.wait.max.ms": 20,
             "log_level": 0,
             **settings,
