@@ -7,6 +7,8 @@ when they end. So nothing that hangs keeps it from looking at the clock.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from math import inf
 from random import Random
 
 from forwarder.core.clock import Clock
@@ -29,6 +31,7 @@ from forwarder.delivery.read_ahead import ReadAhead
 from forwarder.delivery.sink_state import SinkState, snapshot
 from forwarder.delivery.wiring import Wiring
 
+_PULSE = 30.0
 _RESERVE = 5.0
 """Seconds of a drain that are kept for acknowledging and closing, at most."""
 
@@ -82,9 +85,10 @@ class Consumer:
         self._running = False
         self._ended = asyncio.Event()
 
-    async def run(self) -> None:
+    async def run(self, beat: Callable[[], None] | None = None) -> None:
         """Deliver until ``drain`` is called or the task is cancelled.
 
+        ``beat`` is called at least every 30 s, whatever the sink does: a sign of life.
         Returns after a drain. Raises only on a mistake in this program; the supervisor starts a
         new consumer then, which continues from what was acknowledged.
         """
@@ -96,7 +100,11 @@ class Consumer:
                 self._crew.check()
                 now = self._wiring.clock.monotonic()
                 self._step(now)
-                await self._alarm.wait(self._next_moment(now))
+                if beat is None:
+                    await self._alarm.wait(self._next_moment(now))
+                else:
+                    beat()
+                    await self._alarm.wait(min(self._next_moment(now) or inf, now + _PULSE))
             await self._wind_down(self._stop_by)
         finally:
             await self._leave()

@@ -63,7 +63,7 @@ class Sinks:
         """Start delivering to sinks that have joined."""
         for name in names:
             work = _Work(self, self._members[name])
-            self._supervisor.start(f"sink:{name}", work, silent_for=float("inf"))
+            self._supervisor.start(f"sink:{name}", work)
 
     async def drain(self, names: Iterable[str] | None, grace: float) -> None:
         """Let writes under way end for at most ``grace`` seconds, acknowledge, close."""
@@ -134,10 +134,9 @@ class _Work:
     member: _Member
 
     async def __call__(self, beat: Beat) -> None:
-        beat()
         consumer = self.sinks.consumer(self.member)
         self.member.consumer = consumer
-        await consumer.run()
+        await consumer.run(beat)
 
 
 def delivery_options(sink: SinkSettings) -> DeliveryOptions:
