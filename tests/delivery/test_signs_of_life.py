@@ -1,6 +1,7 @@
 """A consumer that runs says so, whatever its sink does, so that a stuck one can be told."""
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 
@@ -20,7 +21,7 @@ async def test_it_beats_at_least_every_half_minute(rows: int, sink: ScriptedSink
     task.cancel()
     await asyncio.wait([task])
 
-    pauses = [after - before for before, after in zip(beats, beats[1:], strict=False)]
-    assert max(pauses) <= 30
-    assert 600 - beats[-1] <= 30
+    pauses = [after - before for before, after in pairwise(beats)]
+    assert max(pauses) < 30.01
+    assert 600 - beats[-1] < 30.01
     assert len(beats) < 200
