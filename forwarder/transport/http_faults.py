@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 import aiohttp
@@ -33,11 +34,16 @@ def connection_error(error: Exception, where: str, seconds: float) -> TransientE
         return TransientError(f"the name of {where} cannot be resolved", hint="check the host name")
     if isinstance(error, aiohttp.ClientConnectorError):
         return TransientError(
-            f"no connection to {where}: {error.os_error.strerror or 'refused'}",
+            f"no connection to {where}: {_reason(error.os_error)}",
             hint="check that it runs and that host and port are right",
         )
-    reason = getattr(error, "strerror", None) or type(error).__name__
-    return TransientError(f"the connection to {where} broke: {reason}")
+    return TransientError(f"the connection to {where} broke: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Return the system's word for ``error``; asyncio's own names the address once more."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else type(error).__name__
 
 
 def _tls_error(error: BaseException | None) -> ssl.SSLError | None:

@@ -31,6 +31,7 @@ class FakeServer:
         self._port = 0
         self._runner: web.AppRunner | None = None
         self._released = asyncio.Event()
+        self._counted = asyncio.Condition()
 
     @property
     def url(self) -> str:
@@ -46,7 +47,7 @@ class FakeServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         delivers = self.delivers(request)
-        self.deliveries += delivers
+        await self._count(delivers=delivers)
         if self.breaking:
             return _broken(request)
         if self.hanging:
@@ -57,6 +58,16 @@ class FakeServer:
             if met is not None:
                 return met
         return await self.answer(request)
+
+    async def _count(self, *, delivers: bool) -> None:
+        async with self._counted:
+            self.deliveries += delivers
+            self._counted.notify_all()
+
+    async def delivered(self, times: int) -> None:
+        """Wait until something tried to deliver so many times."""
+        async with self._counted:
+            await self._counted.wait_for(lambda: self.deliveries >= times)
 
     async def start(self) -> None:
         """Listen, at the same port as before if there was one."""
@@ -157,7 +168,7 @@ async def half_an_answer(request: web.Request) -> web.StreamResponse:
 async def silence(request: web.Request) -> web.StreamResponse:
     """Answer nothing until the client goes away."""
     await request.read()
-    await asyncio.sleep(3600)
+    await asyncio.sleep(2)
     return web.Response()
 
 

@@ -18,6 +18,7 @@ class FakeWebhook(FakeServer):
         super().__init__()
         self.token = "wh-secret-token"
         self.status = 200
+        self.refused: bytes | None = None
         self.locked = False
         self.received: list[tuple[Mapping[str, str], bytes]] = []
         self.events: list[str] = []
@@ -38,6 +39,8 @@ class FakeWebhook(FakeServer):
         if request.method == "GET":
             return web.Response(text="healthy")
         body = await body_of(request)
+        if self.refused and self.refused in body:
+            return web.Response(status=422)
         self.received.append((request.headers.copy(), await request.read()))
         if self.status < 300:
             found = orjson.loads(body if body[:1] == b"[" else b"[" + _joined(body) + b"]")
