@@ -75,6 +75,11 @@ class TemplatedFormat(ABC):
     def time_text(time_us: int) -> str:
         """Return how this format writes microseconds since 1970."""
 
+    @staticmethod
+    def picker(slots: list[int]) -> Any:
+        """Return what takes the texts at ``slots`` out of a login's, as they will be written."""
+        return itemgetter(*slots)
+
     def render(self, event: Any) -> bytes:
         """Return the event as one line without its end: what ``write`` gives, only sooner."""
         template = self._templates.get(event.shape)
@@ -98,14 +103,18 @@ class TemplatedFormat(ABC):
             if len(self._templates) >= _MOST_TEMPLATES:
                 self._templates.clear()
             if event.shape not in self._templates:
-                self._templates[event.shape] = learn(event, self.write, self._time)
+                text = self.write(marked(event)).decode()
+                template = cut_at_marks(text, event, self.time_text, self.picker)
+                self._templates[event.shape] = template
                 if self.render(event) != written:
                     self._templates[event.shape] = None
         return written
 
 
-def learn(login: Login, write: Callable[[Login], bytes], time_text: TimeText) -> Template | None:
-    """Return the template of ``login``'s shape as ``write`` has it.
+def cut_at_marks(
+    written: str, login: Login, time_text: TimeText, picker: Callable[[list[int]], Any]
+) -> Template | None:
+    """Return the template in what was ``written`` for ``marked(login)``.
 
     None if it has no place for id and time, or more than one for what is no text.
     """
@@ -117,16 +126,15 @@ def learn(login: Login, write: Callable[[Login], bytes], time_text: TimeText) ->
         f'"{_EXTRA_MARK}":0',
     )
     pattern = "|".join(map(re.escape, (*texts, *others)))
-    parts = re.split(f"({pattern})", write(_marked(login)).decode())
+    parts = re.split(f"({pattern})", written)
     marks = parts[1::2]
     if any(marks.count(mark) > 1 for mark in others) or not {*others[:2]} <= {*marks}:
         return None
-    slots = [texts.get(mark, 0) for mark in marks]
     places = [2 * marks.index(mark) + 1 if mark in marks else 0 for mark in others]
-    return Template(parts, itemgetter(*slots), *places)
+    return Template(parts, picker([texts.get(mark, 0) for mark in marks]), *places)
 
 
-def _marked(login: Login) -> Login:
+def marked(login: Login) -> Login:
     """Return ``login`` with a mark for each text and time that a mapping may pass on."""
     return login._replace(
         origin=login.origin._replace(seen_us=_SEEN_MARK_US),

@@ -194,7 +194,7 @@ def glance_logins(rows: Sequence[Mapping[str, Any]], origin: Origin) -> Glimpse:
 
 _new = cast("Callable[[type[Login], tuple[Any, ...]], Login]", tuple.__new__)
 """Makes a login of its fields without the checks of a call; this is the busiest line here."""
-_FITS = {
+_FITS: dict[str, Callable[[str], bool]] = {
     "ip_address": lambda ip: _version(ip) != 0,
     "country": lambda code: code.upper() in _COUNTRIES,
 }

@@ -1,0 +1,187 @@
+"""The format ``cef``: ArcSight's Common Event Format, version 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from forwarder.core.login import FAILURE, Login
+from forwarder.core.schema import Event, OwnEvent, Provisioning
+from forwarder.formats.lines import (
+    PRODUCT,
+    PRODUCT_VERSION,
+    VENDOR,
+    checked_keys,
+    clean,
+    members_text,
+    stripping_picker,
+)
+from forwarder.formats.templates import TemplatedFormat
+from forwarder.transport.settings import PluginSettings
+
+_CUSTOM, _USUAL = 4000, 1023
+_LIMITS = {
+    "act": 63,
+    "deviceExternalId": 255,
+    "externalId": 40,
+    "outcome": 63,
+    **{f"cs{number}": _CUSTOM for number in range(1, 7)},
+}
+"""Bytes a value may have, by key; all others ``_USUAL``."""
+_CLASS_LIMIT, _NAME_LIMIT = 1023, 512
+
+Fields = dict[str, str]
+
+
+class CefConfig(PluginSettings):
+    """What a sink with ``format: cef`` takes: nothing more."""
+
+
+class CefFormat(TemplatedFormat):
+    r"""``CEF:0|Cloudflare|Access|1|access.login|Access login allowed|2|key=value ...``."""
+
+    Config: ClassVar[type[CefConfig]] = CefConfig
+    summary: ClassVar[str] = "ArcSight Common Event Format 0, one line"
+    media_type = "text/plain"
+    request_bodies = False
+
+    def __init__(self, config: CefConfig, added: Mapping[str, str] | None = None) -> None:
+        """Take the settings and the fields to add (key to text)."""
+        super().__init__()
+        self._config = config
+        self._added = added or {}
+
+    def adding(self, fields: Mapping[str, str]) -> CefFormat:
+        """Return this format with ``fields`` in every event; raises ``ConfigError``."""
+        return CefFormat(self._config, checked_keys(fields, "CEF"))
+
+    def write(self, event: Event) -> bytes:
+        """Map ``event`` and write it as one line."""
+        if isinstance(event, Login):
+            head, fields = _login_head(event), _login_fields(event)
+        elif isinstance(event, Provisioning):
+            head, fields = _change_head(event), _change_fields(event)
+        else:
+            head, fields = _own_head(event), _own_fields(event)
+        given = {key: text for key, text in fields.items() if text}
+        pairs = " ".join(_pair(key, text) for key, text in {**given, **self._added}.items())
+        return f"CEF:0|{VENDOR}|{PRODUCT}|{PRODUCT_VERSION}|{head}|{pairs}".encode()
+
+    @staticmethod
+    def time_text(time_us: int) -> str:
+        """Return milliseconds since 1970."""
+        return str(time_us // 1000)
+
+    @staticmethod
+    def picker(slots: list[int]) -> Any:
+        """Pick texts as ``clean`` would leave them."""
+        return stripping_picker(slots)
+
+
+def _pair(key: str, text: str) -> str:
+    value = clean(text, _LIMITS.get(key, _USUAL)).replace("\\", "\\\\").replace("=", "\\=")
+    return f"{key}={value}"
+
+
+def _head(class_id: str, name: str, severity: int) -> str:
+    texts = clean(class_id, _CLASS_LIMIT), clean(name, _NAME_LIMIT)
+    escaped = (text.replace("\\", "\\\\").replace("|", "\\|") for text in texts)
+    return "|".join((*escaped, str(severity)))
+
+
+def _labelled(*named: tuple[str, str]) -> Fields:
+    """Return custom texts ``cs1``, ``cs2``, ... with a label beside each that is not empty."""
+    fields: Fields = {}
+    for number, (label, text) in enumerate(named, start=1):
+        if text:
+            fields |= {f"cs{number}": text, f"cs{number}Label": label}
+    return fields
+
+
+def _shared(event: Event, category: str) -> Fields:
+    return {
+        "rt": str(event.time_us // 1000),
+        "cat": category,
+        "act": event.action,
+        "outcome": event.outcome,
+        "externalId": event.id,
+        "deviceExternalId": event.origin.account_id,
+    }
+
+
+def _login_head(login: Login) -> str:
+    result = {True: " allowed", False: " denied", None: ""}[login.allowed]
+    action = login.action or "event"
+    severity = 5 if login.outcome == FAILURE else 2
+    return _head(f"access.{action}", f"Access {action}{result}", severity)
+
+
+def _login_fields(login: Login) -> Fields:
+    ip, six = login.ip_address, login.ip_version == 6  # noqa: PLR2004 - the protocol's name
+    return {
+        **_shared(login, "Authentication"),
+        "suser": login.user_email,
+        "suid": login.user_id,
+        "src": "" if six else ip,
+        "c6a2": ip if six else "",
+        "c6a2Label": "Source IPv6 Address" if six else "",
+        "dhost": login.host,
+        "request": f"https://{login.app_domain}" if login.app_domain else "",
+        "destinationServiceName": login.app_name,
+        **_labelled(
+            ("connection", login.connection),
+            ("appUid", login.app_uid),
+            ("country", login.country),
+            ("appType", login.app_type),
+            ("rayId", login.ray_id),
+            ("quality", " ".join(login.quality)),
+        ),
+    }
+
+
+def _change_head(change: Provisioning) -> str:
+    resource, action = change.resource or "unknown", change.action or "unknown"
+    severity = 6 if change.outcome == FAILURE else 3
+    return _head(f"scim.{resource}.{action}", f"SCIM {resource} {action}", severity)
+
+
+def _change_fields(change: Provisioning) -> Fields:
+    return {
+        **_shared(change, "Provisioning"),
+        "duser": change.user_email,
+        "duid": change.cf_resource_id,
+        "requestMethod": change.method,
+        "reason": change.error_description,
+        "msg": " ".join(f"quality:{name}" for name in change.quality),
+        **_labelled(
+            ("idpId", change.idp_id),
+            ("idpResourceId", change.idp_resource_id),
+            ("resourceType", change.resource_type),
+            ("groupName", change.group_name),
+            ("members", members_text(change)),
+            ("requestBody", change.request_body),
+        ),
+    }
+
+
+def _own_head(event: OwnEvent) -> str:
+    action = event.action or "event"
+    severity = 7 if event.outcome == FAILURE else 1
+    return _head(f"forwarder.{action}", f"Forwarder {action}", severity)
+
+
+def _own_fields(event: OwnEvent) -> Fields:
+    return {
+        **_shared(event, "Forwarder"),
+        "reason": event.reason,
+        "msg": event.detail,
+        "cnt": "" if event.rows is None else str(event.rows),
+        **_labelled(
+            ("stream", event.about_stream),
+            ("sink", event.about_sink),
+            ("from", event.since),
+            ("to", event.until),
+            ("version", event.version),
+            ("quality", " ".join(event.quality)),
+        ),
+    }

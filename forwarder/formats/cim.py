@@ -1,0 +1,144 @@
+"""The format ``cim``: field names of Splunk's Common Information Model, as flat JSON.
+
+Tags and event types are made at search time; see ``deploy/splunk``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from forwarder.core.json_text import dumps
+from forwarder.core.login import FAILURE, SUCCESS, Login
+from forwarder.core.schema import Event, OwnEvent, Provisioning
+from forwarder.formats.iso_time import iso_text
+from forwarder.formats.json_objects import Object, add_fields, filled
+from forwarder.formats.templates import TemplatedFormat
+from forwarder.transport.settings import PluginSettings
+
+_PRODUCT = "Cloudflare Access"
+_CHANGES = {"create": "created", "delete": "deleted"}
+
+
+class CimConfig(PluginSettings):
+    """What a sink with ``format: cim`` takes: nothing more."""
+
+
+class CimFormat(TemplatedFormat):
+    """Fields of the models Authentication and Change (Account Management)."""
+
+    Config: ClassVar[type[CimConfig]] = CimConfig
+    summary: ClassVar[str] = "field names of Splunk's Common Information Model"
+    media_type = "application/json"
+    request_bodies = True
+
+    def __init__(self, config: CimConfig, added: Mapping[str, str] | None = None) -> None:
+        """Take the settings and the fields to add (dotted paths)."""
+        super().__init__()
+        self._config = config
+        self._added = added or {}
+
+    def adding(self, fields: Mapping[str, str]) -> CimFormat:
+        """Return this format with ``fields`` (dotted path to text) in every event."""
+        return CimFormat(self._config, fields)
+
+    def write(self, event: Event) -> bytes:
+        """Map ``event`` and write it as JSON."""
+        if isinstance(event, Login):
+            target = map_login(event)
+        elif isinstance(event, Provisioning):
+            target = map_provisioning(event)
+        else:
+            target = map_own(event)
+        return dumps(add_fields(target, self._added))
+
+    @staticmethod
+    def time_text(time_us: int) -> str:
+        """Return RFC 3339 with microseconds, UTC."""
+        return iso_text(time_us)
+
+
+def _describe(event: Event, **model: Any) -> Object:
+    """Return what all events share, then what is particular to the model."""
+    origin = event.origin
+    return filled(
+        {
+            "timestamp": iso_text(event.time_us),
+            "event_uid": event.id,
+            "received_at": iso_text(origin.seen_us),
+            "vendor_product": _PRODUCT,
+            "vendor_account": origin.account_id,
+            "vendor_account_name": origin.account,
+            "stream": origin.stream,
+            **model,
+            "quality": list(event.quality),
+            "unmapped": event.extra,
+        }
+    )
+
+
+def map_login(login: Login) -> Object:
+    """Return the fields of the model Authentication; ``signature`` tells login from logout."""
+    return _describe(
+        login,
+        app=_PRODUCT,
+        action=login.outcome if login.allowed is not None else "error",
+        signature=login.action,
+        signature_id=f"access.{login.action}" if login.action else "",
+        user=login.user_email or login.user_id,
+        user_id=login.user_id,
+        src=login.ip_address,
+        src_ip=login.ip_address,
+        src_country=login.country,
+        dest=login.host or _PRODUCT,
+        authentication_method=login.connection,
+        authentication_service=_PRODUCT,
+        app_domain=login.app_domain,
+        app_name=login.app_name,
+        app_uid=login.app_uid,
+        app_type=login.app_type,
+        ray_id=login.ray_id,
+    )
+
+
+def map_provisioning(change: Provisioning) -> Object:
+    """Return the fields of the model Change, data set Account Management."""
+    status = change.outcome if change.outcome in {SUCCESS, FAILURE} else ""
+    return _describe(
+        change,
+        change_type="AAA",
+        action=_CHANGES.get(change.activity, "modified") if change.activity else "unknown",
+        command=change.action,
+        http_method=change.method,
+        dest=_PRODUCT,
+        dvc=_PRODUCT,
+        status=status,
+        status_raw=change.status,
+        object=change.group_name if change.resource == "group" else change.user,
+        object_category=change.resource or change.resource_type,
+        object_id=change.cf_resource_id,
+        object_path=change.idp_resource_id,
+        user=change.user_email,
+        group=change.group_name,
+        src_user=change.idp_id,
+        result=change.error_description,
+        members=[filled(member._asdict()) for member in change.members],
+        object_attrs=change.request_body,
+    )
+
+
+def map_own(event: OwnEvent) -> Object:
+    """Return fields in the manner of CIM; no model is about a forwarder."""
+    return _describe(
+        event,
+        app="forwarder",
+        action=event.action,
+        status=event.outcome,
+        about_stream=event.about_stream,
+        about_sink=event.about_sink,
+        reason=event.reason,
+        **{"from": event.since, "to": event.until},
+        rows=event.rows,
+        message=event.detail,
+        version=event.version,
+    )
