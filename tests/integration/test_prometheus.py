@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from aiohttp import web
 from forwarder.simulator import Fault, Simulator, SimulatorSettings, Token
 from tests.integration.conftest import Start
 from tests.integration.prometheus.daemons import Daemon
-from tests.integration.prometheus.server import RULES, Prometheus, free_port, prometheus
+from tests.integration.prometheus.server import RULES, Prometheus, free_port, prometheus, tool
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
