@@ -8,27 +8,20 @@ with answers can say.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
-import ssl
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeAlias
 
-from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.errors import TransientError
+from forwarder.transport.stream_endpoint import Endpoint, explain
 
 OnData: TypeAlias = Callable[[bytes], None]
 OnLost: TypeAlias = Callable[[TransientError], None]
-_NO_COMMON_GROUND = {
-    "WRONG_VERSION_NUMBER",
-    "UNSUPPORTED_PROTOCOL",
-    "NO_PROTOCOLS_AVAILABLE",
-    "RECORD_LAYER_FAILURE",
-    "PACKET_LENGTH_TOO_LONG",
-}
+_LATE_REFUSAL = 0.05
 _TURNS_TO_NOTICE = 2
 _FIRST_POLL, _LONGEST_POLL = 0.0002, 0.01
-_CLOSED_AT_ONCE = "if it always closes at once, it may want a client certificate: tls.cert_file"
 _KEEP_ALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
 
 if sys.platform == "linux":
@@ -51,26 +44,6 @@ else:
         """Return 0: this platform does not say; what left our buffers counts as arrived."""
         del descriptor
         return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where to connect to, and how: ``tls`` is the context or None, times are seconds.
-
-    ``user_timeout`` is how long sent bytes may stay unacknowledged before the connection is given
-    up (``TCP_USER_TIMEOUT``, where there is such a thing).
-    """
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
-    connect_timeout: float = 10.0
-    user_timeout: float = 30.0
-
-    def __str__(self) -> str:
-        """Return ``host:port`` for messages."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 class Stream(asyncio.Protocol):
@@ -100,6 +73,17 @@ class Stream(asyncio.Protocol):
         self._transport = await loop.start_tls(raw, self, endpoint.tls, server_hostname=name)
         if self._transport is None:
             raise ConnectionResetError("closed during the TLS handshake")
+
+    async def refused_late(self) -> None:
+        """Notice a server that does not take our certificate; called by ``connect``.
+
+        In TLS 1.3 it says so only after the handshake is over for us.
+        """
+        if self.endpoint.tls is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _LATE_REFUSAL)
+        if self.lost:
+            raise self.loss()
 
     def data_received(self, data: bytes) -> None:
         """Pass on what the other side says."""
@@ -160,6 +144,17 @@ class Stream(asyncio.Protocol):
         if self.lost or self._raw is None or self._raw.is_closing():
             raise self.loss()
 
+    def acknowledge_now(self) -> None:
+        """Tell the other side's kernel at once what arrived, where the platform can.
+
+        A sender of many small answers (Nagle) waits for that, and we would wait 40 ms with it
+        (delayed ACK) when we have nothing to send ourselves. Lasts only until the next segment.
+        """
+        quick = getattr(socket, "TCP_QUICKACK", None)
+        found = self._raw.get_extra_info("socket") if self._raw is not None else None
+        if quick is not None and found is not None and found.fileno() >= 0:
+            found.setsockopt(socket.IPPROTO_TCP, quick, 1)
+
     async def finish(self, grace: float) -> bool:
         """Say that nothing more comes and wait ``grace`` seconds for the other side to close too.
 
@@ -169,14 +164,16 @@ class Stream(asyncio.Protocol):
         transport, self._on_lost = self._transport, None
         if transport is None or self.lost:
             return False
-        if transport.can_write_eof():
-            transport.write_eof()
-        else:
-            transport.close()
         try:
+            if transport.can_write_eof():
+                transport.write_eof()
+            else:
+                transport.close()
             await asyncio.wait_for(self._ended.wait(), grace)
         except TimeoutError:
             return True
+        except OSError:
+            return False
         else:
             return self._reason is None
         finally:
@@ -203,6 +200,7 @@ async def connect(
     try:
         async with asyncio.timeout(endpoint.connect_timeout):
             await stream.open()
+            await stream.refused_late()
     except OSError as error:
         stream.abort()
         raise explain(endpoint, error) from error
@@ -221,29 +219,3 @@ def _tune(transport: asyncio.Transport, user_timeout: float) -> None:
         number = getattr(socket, name, None)
         if number is not None:
             connection.setsockopt(socket.IPPROTO_TCP, number, value)
-
-
-def explain(endpoint: Endpoint, reason: Exception | None) -> TransientError:
-    """Return ``reason`` (None: the other side closed) as the error that says what to do."""
-    match reason:
-        case None:
-            hint = _CLOSED_AT_ONCE if endpoint.tls else ""
-            return TransientError(f"{endpoint} closed the connection", hint=hint)
-        case ssl.SSLCertVerificationError():
-            return NeedsOperatorError(
-                f"the certificate of {endpoint} is not accepted: {reason.verify_message}",
-                hint="set tls.ca_file to the authority that signed it, or tls.server_name to the "
-                "name it carries",
-            )
-        case ssl.SSLError(reason=str(said)) if "ALERT" in said or said in _NO_COMMON_GROUND:
-            return NeedsOperatorError(
-                f"no TLS connection with {endpoint}: {said.lower().replace('_', ' ')}",
-                hint="check tls.cert_file, tls.key_file and tls.min_version, and that this port "
-                "speaks TLS",
-            )
-        case TimeoutError():
-            return TransientError(f"{endpoint} does not answer in time")
-        case socket.gaierror():
-            return TransientError(f"{endpoint}: the name cannot be resolved", hint="check the name")
-    said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return TransientError(f"no connection with {endpoint}: {said}")

@@ -11,7 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from forwarder.core.errors import TransientError
 from forwarder.transport.settings import PluginSettings, TlsSettings
-from forwarder.transport.stream import Endpoint, OnData, OnLost, Stream, connect
+from forwarder.transport.stream import OnData, OnLost, Stream, connect
+from forwarder.transport.stream_endpoint import Endpoint
 from forwarder.transport.syslog_lines import FACILITIES, SEVERITIES, Header
 from forwarder.transport.tls import Tls
 from forwarder.transport.units import Duration, Size
