@@ -14,8 +14,6 @@ from forwarder.transport.stream import Stream
 
 _OFFER = b"relp_version=0\nrelp_software=forwarder\ncommands=syslog"
 _OPEN_TXNR = 1
-_REFILL_AT = 4
-"""New messages go out when a quarter of the window is free, not one by one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -116,8 +114,10 @@ class Session:
         except MalformedError as error:
             self.lost(TransientError(f"{self._name()} breaks the RELP protocol: {error}"))
             return
-        if self._outbox and _REFILL_AT * len(self._unanswered) <= (_REFILL_AT - 1) * self._window:
+        if self._outbox:
             self._pump()
+        elif self._unanswered and self._stream is not None:
+            self._stream.acknowledge_now()
 
     def _settle(self, frame: Frame) -> None:
         if frame.command == b"serverclose":
