@@ -1,5 +1,6 @@
-"""Programs out of Debian's packages, unpacked beside the system: two syslog servers cannot both be
-installed, and nothing here needs to be root.
+"""Programs out of Debian's packages, unpacked beside the system.
+
+Two syslog servers cannot both be installed, and unpacking them needs no root.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""rsyslog with imtcp, imtcp over TLS, imptcp, imudp, imrelp and imrelp over TLS, writing JSON lines."""
+"""rsyslog with imtcp over TLS, imptcp, imudp and imrelp with and without TLS, writing JSON."""
 
 from __future__ import annotations
 

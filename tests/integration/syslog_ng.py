@@ -39,7 +39,9 @@ source protected {{
 destination kept {{
   file("{folder}/received" template("$(format-json --scope rfc5424,sdata)\\n"));
 }};
-log {{ source(counted); source(lines); source(protected); destination(kept); flags(flow-control); }};
+log {{
+  source(counted); source(lines); source(protected); destination(kept); flags(flow-control);
+}};
 """
 
 

@@ -18,7 +18,8 @@ _RESET = struct.pack("ii", 1, 0)
 class ToxicProxy:
     """Passes bytes on to ``upstream`` (a port) unless told otherwise.
 
-    ``delay`` is seconds before each chunk, ``swallow`` reads and passes nothing on (a black hole).
+    ``delay`` is seconds before each chunk, ``swallow`` reads and passes nothing on (a black hole),
+    ``hold`` reads no more until it is false again.
     The test's own loop may be blocked meanwhile, which is why the proxy has a thread.
     """
 
@@ -26,6 +27,7 @@ class ToxicProxy:
         self.upstream = upstream
         self.delay = 0.0
         self.swallow = False
+        self.hold = False
         self.connections = 0
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -99,6 +101,8 @@ class ToxicProxy:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
+                while self.hold:  # noqa: ASYNC110 - another thread sets it
+                    await asyncio.sleep(0.02)
                 if self.swallow:
                     continue
                 if self.delay:
