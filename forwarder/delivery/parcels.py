@@ -117,11 +117,11 @@ def halves(parcel: Parcel, events: Sequence[BatchEvent], manifest: Manifest) -> 
     left, right = cut(parcel.ranges, at)
     half = (manifest.count + 1) // 2
     rest = len(events) - middle
+    parts = (left, middle, events[:middle]), (right, rest, events[middle:])
+    template = replace(parcel, attempts=parcel.attempts + 1, deferred=False)
     return [
-        replace(
-            parcel, ranges=ranges, count=count or half, events=part, attempts=parcel.attempts + 1
-        )
-        for ranges, count, part in ((left, middle, events[:middle]), (right, rest, events[middle:]))
+        replace(template, ranges=ranges, count=count or half, events=part)
+        for ranges, count, part in parts
     ]
 
 

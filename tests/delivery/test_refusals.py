@@ -106,6 +106,26 @@ async def test_events_deferred_by_many_batches_are_gathered() -> None:
     assert len(rig.sink.writes) < 140
 
 
+async def test_a_poison_event_among_deferred_ones_is_found_too() -> None:
+    first = True
+
+    async def answer(batch: Batch) -> WriteResult:
+        nonlocal first
+        offsets = {event.offset for event in batch.events}
+        if first:
+            first = False
+            return WriteResult(deferred=frozenset(offsets - {0}))
+        if 50 in offsets:
+            raise BatchRefusedError("not valid")
+        return ACCEPTED
+
+    rig = await Rig(ScriptedSink(otherwise=answer, release=True), rows=100).settle()
+
+    assert set(rig.queue.dead) == {50}
+    assert len(rig.sink.writes) < 20
+    assert rig.clock.monotonic() < 2.0
+
+
 async def test_a_destination_that_defers_everything_is_not_hammered() -> None:
     async def answer(batch: Batch) -> WriteResult:
         return WriteResult(deferred=frozenset(event.offset for event in batch.events))
