@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 def main() -> None:
     """Write what differs, and name it."""
-    for build in artefacts(ROOT):
+    for build in artefacts(ROOT).values():
         for path, text in build().items():
             if path.exists() and path.read_text(encoding="utf-8") == text:
                 continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,14 +23,14 @@ _COPIED_INTO_THE_CHART = {
 }
 
 
-def artefacts(root: Path) -> Sequence[Callable[[], Texts]]:
+def artefacts(root: Path) -> dict[str, Callable[[], Texts]]:
     """Return the builders in an order in which each may read what those before it have written."""
-    return (
-        lambda: {root / CHART / "values.schema.json": _schema(root)},
-        lambda: _copies(root),
-        lambda: manifests(root),
-        lambda: {root / "docs/metrics.md": metrics_page(catalogue())},
-    )
+    return {
+        "values schema": lambda: {root / CHART / "values.schema.json": _schema(root)},
+        "files of the chart": lambda: _copies(root),
+        "manifests": lambda: manifests(root),
+        "metrics page": lambda: {root / "docs/metrics.md": metrics_page(catalogue())},
+    }
 
 
 def _schema(root: Path) -> str:
