@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,8 +30,13 @@ def values_of(path: Path) -> dict[str, Any]:
 
 def files(values: dict[str, Any]) -> dict[str, str]:
     """Return the rendered texts by the template's name."""
+    return _rendered(json.dumps(values, sort_keys=True))
+
+
+@cache
+def _rendered(values: str) -> dict[str, str]:
     with helm.Chart.load(CHART) as chart:
-        rendered = chart.render(values, name="demo", namespace="siem")
+        rendered = chart.render(json.loads(values), name="demo", namespace="siem")
     return {Path(name).name: text for name, text in rendered.items()}
 
 
