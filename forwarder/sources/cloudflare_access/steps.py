@@ -126,6 +126,12 @@ class Step:
             self, since_us=since_us, page=1, repeats=0, first="", onward_us=None, passes=0
         )
 
+    def is_passed_by(self, view: View) -> bool:
+        """Say whether an answer shows that time goes on: newest first may look like one second."""
+        seconds = [t for t in view.seconds if t >= self.since_us - SECOND_US]
+        before = [self.newest_us] if self.newest_us >= 0 else []
+        return len({*before, *seconds}) > 1
+
     def _in_order(self, view: View) -> bool:
         """Say whether rows come in order, give or take fractions of a second and strays."""
         seconds = [t for t in view.seconds if t >= self.since_us - SECOND_US]

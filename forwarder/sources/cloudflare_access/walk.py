@@ -62,13 +62,13 @@ def _proceed(step: Step, moved: Step, window: Window, view: View) -> Move:
     """Turn the page, leave the pages, or go on in time."""
     since_us = moved.newest_us - SECOND_US
     later = since_us > step.since_us
-    if moved.unsorted or (step.page > 1 and not later):
+    if moved.unsorted or (step.page > 1 and not (later and step.is_passed_by(view))):
         return _turn(moved, window, view)
     if step.page > 1:
         return _leave(moved, since_us), None
     if later and view.oldest_us < since_us:
         return moved.at(since_us), None
-    if view.count >= moved.largest or moved.newest_us < step.newest_us:
+    if view.may_be_cut(moved.largest) or moved.newest_us < step.newest_us:
         return _turn(moved, window, view)
     return _onwards(step, moved, since_us), None
 
@@ -121,12 +121,15 @@ def _checked(step: Step, window: Window, view: View) -> Move:
 
 def _by_page(step: Step, window: Window, view: View) -> Move:
     """Go on where no row has a usable time: by page numbers, to an empty or a known answer."""
-    if view.whole == step.whole:
+    lost = Lost(UNREADABLE, step.since_us, window.until_us, None, "more rows without a time")
+    if view.whole != step.whole and step.page < _MOST_PAGES:
+        largest = max(step.largest, view.count)
+        return replace(step, page=step.page + 1, whole=view.whole, largest=largest), None
+    if not view.may_be_cut(step.largest):
         return None, None
-    if step.page >= _MOST_PAGES:
-        return None, Lost(UNREADABLE, step.since_us, window.until_us, None, "pages without end")
-    largest = max(step.largest, view.count)
-    return replace(step, page=step.page + 1, whole=view.whole, largest=largest), None
+    if step.repeats < _MOST_REPEATS:
+        return replace(step, repeats=step.repeats + 1), None
+    return None, lost
 
 
 def _stuck(step: Step, window: Window, view: View) -> Move:
