@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import base64
 import copy
+import shutil
+import tarfile
+from pathlib import Path
 from typing import Any
 
 import helm_python as helm
@@ -137,6 +140,31 @@ def test_the_port_follows_the_address() -> None:
         {"name": "admin", "containerPort": 8080, "protocol": "TCP"}
     ]
     assert port["port"] == 8080
+
+
+def test_everything_speaks_https_when_the_admin_server_does(tmp_path: Path) -> None:
+    """The copy has no schema, since the key of the settings is not what is tested."""
+    unchecked = tmp_path / CHART.name
+    shutil.copytree(CHART, unchecked, ignore=shutil.ignore_patterns("values.schema.json"))
+    tls = {"cert_file": "/run/secrets/forwarder/tls.crt"}
+    values = changed(settings={"admin": {"tls": tls}}, serviceMonitor={"enabled": True})
+    with helm.Chart.load(unchecked) as chart:
+        rendered = {Path(name).name: text for name, text in chart.render(values).items()}
+
+    assert rendered["statefulset.yaml"].count("scheme: HTTPS") == 3
+    assert "scheme: https" in rendered["servicemonitor.yaml"]
+    assert "https://" in rendered["ready.yaml"]
+    assert "https://127.0.0.1:9464/" in rendered["NOTES.txt"]
+
+
+def test_the_package_has_all_that_the_templates_read(tmp_path: Path) -> None:
+    archive = helm.package(CHART, destination=str(tmp_path))
+
+    with tarfile.open(archive) as packed:
+        names = {Path(name).relative_to(CHART.name).as_posix() for name in packed.getnames()}
+    wanted = {"Chart.yaml", "values.yaml", "values.schema.json", "templates/NOTES.txt"}
+    wanted |= {f"files/{name}" for name in ("alerts.yaml", "recording.yaml", "dashboard.json")}
+    assert wanted <= names
 
 
 def test_the_pod_has_longer_to_stop_than_the_forwarder_takes() -> None:
