@@ -47,10 +47,10 @@ integration: $(PROOF)  ## Tests against real destinations that this machine can 
 	$(BIN)/pytest -m integration $(ARGS)
 
 proof: $(PROOF)  ## The promises under crashes and faults, a few minutes
-	$(BIN)/pytest -m "proof and not slow" --timeout 1200 $(ARGS)
+	PROOF_RUN=proof $(BIN)/pytest -m "proof and not slow" --timeout 1200 $(ARGS)
 
 proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the examples
-	HYPOTHESIS_PROFILE=long $(BIN)/pytest -m proof --timeout 0 $(ARGS)
+	PROOF_RUN=proof-long HYPOTHESIS_PROFILE=long $(BIN)/pytest -m proof --timeout 0 $(ARGS)
 
 bench: $(PROOF)  ## Measure throughput and memory
 	$(BIN)/python -m bench $(ARGS)

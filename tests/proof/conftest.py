@@ -1,0 +1,38 @@
+"""What the proofs share: the ledger of figures, and its page when ``make`` asks for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.proof.ledger import Ledger
+
+HERE = Path(__file__).parent
+_ledger = pytest.StashKey[Ledger]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything below this folder is a proof."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.proof)
+
+
+@pytest.fixture
+def ledger(request: pytest.FixtureRequest) -> Ledger:
+    return request.config.stash.setdefault(_ledger, Ledger())
+
+
+@pytest.fixture
+def long(request: pytest.FixtureRequest) -> bool:
+    """Say whether this is the run of hours."""
+    return bool(request.config.getoption("markexpr") == "proof")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the figures down; the Makefile says which run this is."""
+    run, found = os.environ.get("PROOF_RUN"), session.config.stash.get(_ledger, None)
+    if run and found is not None:
+        found.keep(HERE.parents[1] / "docs", run)
