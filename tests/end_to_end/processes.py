@@ -10,6 +10,7 @@ from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 TOKEN = "simulated-token"
 STREAMS = ("access_requests", "scim_updates")
 _MASKED = "request_body"
+_LIVE_ROWS = 500
+"""More than this in a second or two can only be history."""
 
 SETTINGS = """\
 version: 1
@@ -129,6 +132,10 @@ class Forwarder:
             if line.startswith(b"{")
         ]
 
+    def has_started(self) -> bool:
+        """Tell whether the last run says that it has started."""
+        return '"event":"started"' in self.errors()
+
     def errors(self) -> str:
         """Return what the last run wrote to stderr."""
         return self._files(self._runs)[1].read_text()
@@ -152,6 +159,24 @@ class Forwarder:
 
     def _files(self, run: int) -> tuple[Path, Path]:
         return self.folder / f"out.{run}", self.folder / f"err.{run}"
+
+
+async def caught_up(api: Cloudflare, forwarder: Forwarder, wait: float = 60) -> None:
+    """Return when the history has been read and everything that was shown is on stdout."""
+    await until(forwarder.delivered, wait)
+    before = Counter[bytes]()
+    async with asyncio.timeout(wait):
+        while True:
+            shown = await api.shown()
+            await until(partial(_has_all, forwarder, shown), wait)
+            if (shown - before).total() < _LIVE_ROWS:
+                return
+            before = shown
+            await asyncio.sleep(1)
+
+
+def _has_all(forwarder: Forwarder, shown: Counter[bytes]) -> bool:
+    return not shown - forwarder.delivered()
 
 
 def rows_of(events: Iterable[dict[str, Any]]) -> Counter[bytes]:

@@ -11,7 +11,15 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.end_to_end.processes import ACCOUNT, SCRIPT, Cloudflare, Forwarder, cloudflare, until
+from tests.end_to_end.processes import (
+    ACCOUNT,
+    SCRIPT,
+    Cloudflare,
+    Forwarder,
+    caught_up,
+    cloudflare,
+    until,
+)
 
 
 @pytest.fixture
@@ -51,12 +59,6 @@ def reads_only_the_last(forwarder: Forwarder, span: str) -> None:
     text = forwarder.settings.read_text()
     text = text.replace("poll_interval: 1s", f"poll_interval: 1s, start_from: {span}")
     forwarder.settings.write_text(text)
-
-
-async def caught_up(api: Cloudflare, forwarder: Forwarder) -> None:
-    await until(forwarder.delivered)
-    shown = await api.shown()
-    await until(lambda: not shown - forwarder.delivered(), 30)
 
 
 async def test_a_backfill_beside_the_daemon_brings_the_older_rows_once(
@@ -109,8 +111,8 @@ async def test_a_backfill_of_what_was_seen_delivers_nothing_unless_again(
 
     assert code == 0, err
     await until(lambda: len(forwarder.events()) > once + 1000)
-    repeated = [event["_forwarder"]["id"] for event in forwarder.events()[once:]]
-    assert set(repeated[:500]) <= ids
+    repeated = {event["_forwarder"]["id"] for event in forwarder.events()[once:]}
+    assert len(repeated & ids) > 500
 
 
 async def test_a_replay_delivers_kept_events_again_with_the_same_ids(
