@@ -112,6 +112,7 @@ async def test_a_write_cancelled_before_its_first_byte_keeps_the_cut_line(pipe: 
         await asyncio.sleep(0.1)
         writing.cancel()
         await asyncio.wait([writing])
+        await asyncio.sleep(0.1)
 
     again = asyncio.create_task(sink.write(make_batch(1)))
     await read_while(again, pipe)

@@ -143,6 +143,18 @@ async def test_another_node_takes_over() -> None:
         assert len(second.arrived()) == 1
 
 
+async def test_a_failed_write_goes_to_another_node_next_time() -> None:
+    async with FakeElastic() as first, FakeElastic() as second:
+        sink = make_sink(first, second)
+        await first.go_down()
+        with pytest.raises(TransientError):
+            await sink.write(make_batch(1))
+        await sink.write(make_batch(1))
+        await sink.aclose()
+
+        assert len(second.arrived()) == 1
+
+
 async def test_diagnosis_of_a_cluster_that_is_ready(elastic: FakeElastic) -> None:
     sink = make_sink(elastic)
     await sink.write(make_batch(1))
