@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
+from json import JSONDecodeError
 from pathlib import Path
 
 from forwarder.core.errors import DamagedError, StateError, TransientError
@@ -91,6 +92,8 @@ def translated(path: Path | str) -> Iterator[None]:
                 hint="free disk space or mend the volume; nothing is lost, it is tried again",
             ) from error
         raise DamagedError(damage(path, text)) from error
+    except (JSONDecodeError, UnicodeDecodeError) as error:
+        raise DamagedError(damage(path, f"a stored value cannot be read: {error}")) from error
 
 
 def damage(path: Path | str, what: str) -> str:
