@@ -16,6 +16,7 @@ from deploy.generate.catalogue import catalogue
 from tests.deploy.promql import grouping_of, series_of
 
 FOLDER = Path(__file__).parents[2] / "deploy"
+RUNBOOK = FOLDER.parent / "docs/operations.md"
 TARGET = {"job", "instance"}
 """Labels that Prometheus adds to everything it scrapes."""
 
@@ -88,6 +89,15 @@ def test_an_alert_says_what_it_means_and_where_help_is(rule: dict[str, Any]) -> 
     assert notes["summary"].endswith((".", "}}", "held."))
     shown = re.findall(r"\$labels\.(\w+)", notes["summary"] + notes["description"])
     assert set(shown) <= LABELS
+
+
+@pytest.mark.skipif(not RUNBOOK.exists(), reason="docs/operations.md is not written yet")
+def test_the_runbook_has_a_heading_for_every_alert() -> None:
+    headings = re.findall(r"^#+ +(.+?) *$", RUNBOOK.read_text(encoding="utf-8"), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+    wanted = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in ALERTS}
+
+    assert wanted <= anchors
 
 
 def test_alerts_have_distinct_names() -> None:
