@@ -149,6 +149,12 @@ def blind(cloud: Simulator) -> dict[str, Any]:
     return {"accounts": [reading], "sinks": {"nowhere": {"type": "null", "format": "raw"}}}
 
 
+def healthy(cloud: Simulator) -> dict[str, Any]:
+    """Nothing is wrong."""
+    sinks = {"nowhere": {"type": "null", "format": "raw"}}
+    return {"accounts": [account(cloud)], "sinks": sinks}
+
+
 def small(cloud: Simulator, sinks: dict[str, Any]) -> dict[str, Any]:
     """The smallest journal there is."""
     return {"accounts": [account(cloud)], "sinks": sinks, "journal": {"max_size": "1MiB"}}
@@ -187,6 +193,15 @@ async def faults_of_a_cloud_that_is_gone(server: Prometheus, cloud: Simulator) -
     return seen
 
 
+async def nothing_is_said_of(server: Prometheus, job: str) -> None:
+    """Find no alert, in haste or not, for a daemon that was scraped all the time."""
+    await answered(server, {"rows": f'forwarder_rows_new_total{{job="{job}"}} > 0'})
+    for alert, expression in ALERTS.items():
+        for asked in (expression, hasty(expression)):
+            found = [labels.get("job") for labels in await server.query(asked)]
+            assert job not in found, alert
+
+
 async def every_query_of_the_dashboard_is_taken(server: Prometheus) -> None:
     """Ask all of them as Grafana would, all variables at their widest."""
     panels = json.loads(DASHBOARD.read_text())["panels"]
@@ -201,7 +216,7 @@ def entered(stack: AsyncExitStack, server: Any) -> AbstractContextManager[Promet
 
 
 async def test_every_alert_finds_its_fault(start: Start[Prometheus], tmp_path: Path) -> None:
-    """Five daemons in trouble; every alert's expression, in haste, returns data."""
+    """Five daemons in trouble and a healthy one: every alert finds the former, none the latter."""
     tokens = (Token("simulated-token"), Token(BLIND, permissions=frozenset()))
     traffic = SimulatorSettings(rate=20.0, history=120.0, tokens=tokens, policy=None)
     async with AsyncExitStack() as stack:
@@ -212,6 +227,7 @@ async def test_every_alert_finds_its_fault(start: Start[Prometheus], tmp_path: P
         url = await stack.enter_async_context(refusing())
         daemons = {
             "troubled": Daemon(tmp_path / "troubled", troubled(cloud, url)),
+            "healthy": Daemon(tmp_path / "healthy", healthy(busy)),
             "throttled": Daemon(tmp_path / "throttled", throttled(busy)),
             "blind": Daemon(tmp_path / "blind", blind(cloud)),
             "full": Daemon(tmp_path / "full", small(busy, {"dead": dead()})),
@@ -227,6 +243,7 @@ async def test_every_alert_finds_its_fault(start: Start[Prometheus], tmp_path: P
         await server.ready()
         found = set(await faults_of_running_daemons(server, cloud, daemons))
         await every_query_of_the_dashboard_is_taken(server)
+        await nothing_is_said_of(server, "healthy")
         found |= set(await faults_of_a_cloud_that_is_gone(server, cloud))
         await asyncio.to_thread(daemons["troubled"].stop)
         await expect(server, "ForwarderDown")
