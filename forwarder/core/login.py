@@ -52,18 +52,45 @@ LOGIN_TEXTS = (
 """The keys of a row whose values are texts, in the order of ``Login.texts``."""
 
 
+class Oddities(NamedTuple):
+    """What is unusual about a login: see ``Login.quality`` and ``Login.extra``.
+
+    ``present`` says of each text whether there is one; ``plain`` is False where a text might need
+    escaping or cutting in some format.
+    """
+
+    quality: tuple[str, ...]
+    has_extra: bool
+    present: tuple[bool, ...]
+    plain: bool
+
+
+class LoginShape(NamedTuple):
+    """What kind of login it is: all that a format may branch on.
+
+    Account, action and connection are the tenant's choice, not of who logs in. ``allowed`` is None
+    when the row does not say; ``ip_version`` is 4, 6 or 0 (no address); ``user_kind`` says what
+    ``user_email`` is: ``email``, ``service`` (a service token's id), ``name`` or empty. ``texts``
+    counts the texts, ``odd`` is None for a login as it should be.
+    """
+
+    account_id: str
+    account: str
+    allowed: bool | None
+    action: str
+    connection: str
+    ip_version: int
+    user_kind: str
+    texts: int
+    odd: Oddities | None = None
+
+
 class Login(NamedTuple):
     """One row of the authentication log.
 
     ``id`` is 32 hex digits, ``time_us`` when it happened. ``texts`` has the texts of
     ``LOGIN_TEXTS``, empty where the row has none, and, where ``app_domain`` has a path, the host
-    and what follows its slash. ``allowed`` is None when the row does not say; ``ip_version`` is 4,
-    6 or 0 (no address); ``user_kind`` says what ``user_email`` is: ``email``, ``service`` (a
-    service token's id), ``name`` or empty. ``extra`` holds what the schema does not know.
-
-    ``shape`` is what a format may branch on: two logins of one shape have the same account, action
-    and connection (the tenant chooses those, not who logs in), and differ in their other texts
-    only. None of their texts needs escaping or cutting in any format; where one might, it is None.
+    and what follows its slash. ``shape`` is a ``LoginShape``, or a tuple equal to one.
     """
 
     origin: Origin
@@ -71,12 +98,45 @@ class Login(NamedTuple):
     time_us: int
     row: Mapping[str, Any]
     texts: tuple[str, ...]
-    allowed: bool | None
-    ip_version: int
-    user_kind: str
-    quality: tuple[str, ...]
-    extra: Mapping[str, Any]
-    shape: tuple[Any, ...] | None
+    shape: tuple[Any, ...]
+
+    @property
+    def facts(self) -> LoginShape:
+        """Return the shape with names."""
+        return LoginShape._make(self.shape)
+
+    @property
+    def allowed(self) -> bool | None:
+        """Return the result, None when the row does not say."""
+        return self.facts.allowed
+
+    @property
+    def ip_version(self) -> int:
+        """Return 4, 6 or 0."""
+        return self.facts.ip_version
+
+    @property
+    def user_kind(self) -> str:
+        """Return ``email``, ``service``, ``name`` or nothing."""
+        return self.facts.user_kind
+
+    @property
+    def quality(self) -> tuple[str, ...]:
+        """Return the keys at fault, or ``time`` or ``malformed``."""
+        odd = self.facts.odd
+        return odd.quality if odd else ()
+
+    @property
+    def extra(self) -> Mapping[str, Any]:
+        """Return what the schema does not know, and values that are not what their key promises."""
+        if self.facts.odd is None:
+            return {}
+        known = dict(zip(LOGIN_TEXTS, self.texts, strict=False)) | {"allowed": self.allowed}
+        return {
+            key: value
+            for key, value in self.row.items()
+            if key not in known or (known[key] in ("", None) and value not in ("", None))
+        }
 
     @property
     def country(self) -> str:

@@ -131,8 +131,21 @@ Glance: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Origin], Glimpse]
 """From rows to what their events would say about themselves, without making the events."""
 
 
+Reading: TypeAlias = tuple[tuple[Any, ...], tuple[str, ...]]
+"""Shape and texts of a login: see ``forwarder.core.login.Login``."""
+
+Read: TypeAlias = Callable[[Mapping[str, Any], Origin, int], Reading | None]
+"""From (row, origin, time) to what the event would have, without the event; None if unusual."""
+
+
+def _read_nothing(_row: Mapping[str, Any], _origin: Origin, _time_us: int) -> None:
+    """Find every row unusual."""
+    return
+
+
 class Normaliser(NamedTuple):
     """How the rows of one stream become events; a source has one a stream."""
 
     normalise: Normalise
     glance: Glance
+    read: Read = _read_nothing

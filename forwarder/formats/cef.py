@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from forwarder.core.login import FAILURE, Login
 from forwarder.core.schema import Event, OwnEvent, Provisioning
@@ -14,7 +14,6 @@ from forwarder.formats.lines import (
     checked_keys,
     clean,
     members_text,
-    stripping_picker,
 )
 from forwarder.formats.templates import TemplatedFormat
 from forwarder.transport.settings import PluginSettings
@@ -71,11 +70,6 @@ class CefFormat(TemplatedFormat):
     def time_text(time_us: int) -> str:
         """Return milliseconds since 1970."""
         return str(time_us // 1000)
-
-    @staticmethod
-    def picker(slots: list[int]) -> Any:
-        """Pick texts as ``clean`` would leave them."""
-        return stripping_picker(slots)
 
 
 def _pair(key: str, text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from forwarder.core.login import FAILURE, Login
 from forwarder.core.schema import Event, OwnEvent, Provisioning
@@ -15,7 +15,6 @@ from forwarder.formats.lines import (
     clean,
     identifier,
     members_text,
-    stripping_picker,
 )
 from forwarder.formats.templates import TemplatedFormat
 from forwarder.transport.settings import PluginSettings
@@ -74,11 +73,6 @@ class LeefFormat(TemplatedFormat):
     def time_text(time_us: int) -> str:
         """Return milliseconds since 1970."""
         return str(time_us // 1000)
-
-    @staticmethod
-    def picker(slots: list[int]) -> Any:
-        """Pick texts as ``clean`` would leave them."""
-        return stripping_picker(slots)
 
 
 def _shared(event: Event, category: str, severity: int) -> Fields:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from operator import itemgetter
-from typing import Any
+from collections.abc import Mapping
 
 from forwarder.core.errors import ConfigError, Fault
 from forwarder.core.schema import Provisioning
@@ -20,13 +18,13 @@ _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
 def clean(text: str, limit: int) -> str:
-    """Return ``text`` as one line of at most ``limit`` bytes of UTF-8, without outer spaces.
+    """Return ``text`` as one line of at most ``limit`` bytes of UTF-8.
 
     Control characters, line ends and what turns the direction of writing become a space each,
     lone surrogates ``?``. A cut never halves a character. Cleaning twice changes nothing.
     """
-    line = _SEPARATORS.sub(" ", text).encode("utf-8", "replace").strip(b" ")
-    return line[:limit].decode("utf-8", "ignore").strip(" ")
+    line = _SEPARATORS.sub(" ", text).encode("utf-8", "replace")
+    return line[:limit].decode("utf-8", "ignore")
 
 
 def identifier(text: str) -> str:
@@ -44,12 +42,6 @@ def checked_keys(fields: Mapping[str, str], format_name: str) -> Mapping[str, st
     if faults:
         raise ConfigError(faults)
     return fields
-
-
-def stripping_picker(slots: Iterable[int]) -> Any:
-    """Return what picks texts for a template of lines: ``clean`` takes outer spaces off, too."""
-    pick: Any = itemgetter(*slots)
-    return lambda texts: list(map(str.strip, pick(texts)))
 
 
 def members_text(change: Provisioning) -> str:

@@ -56,6 +56,7 @@ class Pipeline:
         """Take what all pages are rendered with; does no I/O."""
         self._format = format.adding(dict(shape.add_fields)) if shape.add_fields else format
         self._render_cut = getattr(self._format, "render_cut", None)
+        self._render_rows = getattr(self._format, "render_rows", None)
         self._normalisers = normalisers
         self._accounts = accounts
         self._shape = shape
@@ -96,10 +97,14 @@ class Pipeline:
             columns, rows = columns.keep(keep), list(compress(rows, keep))
         if self._hider:
             rows = [self._hider.hide(row) for row in rows]
-        events = map(normalise, rows, repeat(origin), columns.ids, columns.times_us)
-        if self._redacts:
-            events = map(without_body, events)
-        bodies = list(map(render, events))
+        redacts = self._redacts and any(["request_body" in row for row in rows])  # noqa: C419
+        if self._render_rows is not None and not redacts:
+            bodies = self._render_rows(rows, columns.ids, columns.times_us, origin, normaliser)
+        else:
+            events = map(normalise, rows, repeat(origin), columns.ids, columns.times_us)
+            if redacts:
+                events = map(without_body, events)
+            bodies = list(map(render, events))
         return _assemble(columns, rows, origin, normaliser, bodies)
 
 

@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from forwarder.core.json_text import members
 from forwarder.core.login import LOGIN_TEXTS, Login
-from forwarder.core.schema import Event
+from forwarder.core.origin import Origin
+from forwarder.core.schema import Event, Normaliser
 
 _MARKS = 0xE000
 _TIME_MARK_US, _SEEN_MARK_US = 250_000_000_000_123_456, 251_000_000_000_654_321
@@ -75,45 +76,81 @@ class TemplatedFormat(ABC):
     def time_text(time_us: int) -> str:
         """Return how this format writes microseconds since 1970."""
 
-    @staticmethod
-    def picker(slots: list[int]) -> Any:
-        """Return what takes the texts at ``slots`` out of a login's, as they will be written."""
-        return itemgetter(*slots)
-
     def render(self, event: Any) -> bytes:
         """Return the event as one line without its end: what ``write`` gives, only sooner."""
         template = self._templates.get(event.shape)
         if template is None:
             return self._write_and_learn(event)
-        constant, pick, id, time, seen, extra = template  # noqa: A001
-        parts = constant.copy()
-        parts[1::2] = pick(event.texts)
-        parts[id] = event.id
-        parts[time] = self._time(event.time_us)
-        if seen:
-            parts[seen] = self._time(event.origin.seen_us)
-        if extra:
-            parts[extra] = members(event.extra)
-        return "".join(parts).encode()
+        extra = members(event.extra) if template.extra else ""
+        seen = self.time_text(event.origin.seen_us)
+        return fill(template, event.texts, event.id, self._time(event.time_us), seen, extra)
+
+    def render_rows(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        ids: Sequence[str],
+        times_us: Sequence[int],
+        origin: Origin,
+        normaliser: Normaliser,
+    ) -> list[bytes]:
+        """Return the events of a page; no event is made of a row that a template serves.
+
+        This is the busiest loop of the program.
+        """
+        normalise, read = normaliser.normalise, normaliser.read
+        template_of, time_text, render = self._templates.get, self._time, self.render
+        seen, bodies = time_text(origin.seen_us), []
+        for row, id, time_us in zip(rows, ids, times_us, strict=True):  # noqa: A001
+            reading = read(row, origin, time_us)
+            if reading is not None and (template := template_of(reading[0])) is not None:
+                bodies.append(fill(template, reading[1], id, time_text(time_us), seen))
+            else:
+                bodies.append(render(normalise(row, origin, id, time_us)))
+        return bodies
 
     def _write_and_learn(self, event: Event) -> bytes:
         """Write the slow way, and see to it that the next login of this shape need not."""
         written = self.write(event)
-        if self._enabled and isinstance(event, Login) and event.shape is not None:
+        if self._enabled and isinstance(event, Login) and is_templatable(event):
             if len(self._templates) >= _MOST_TEMPLATES:
                 self._templates.clear()
             if event.shape not in self._templates:
                 text = self.write(marked(event)).decode()
-                template = cut_at_marks(text, event, self.time_text, self.picker)
+                template = cut_at_marks(text, event, self.time_text)
                 self._templates[event.shape] = template
                 if self.render(event) != written:
                     self._templates[event.shape] = None
         return written
 
 
-def cut_at_marks(
-    written: str, login: Login, time_text: TimeText, picker: Callable[[list[int]], Any]
-) -> Template | None:
+def fill(  # noqa: PLR0913 - one argument a kind of gap
+    template: Template,
+    texts: tuple[str, ...],
+    id: str,  # noqa: A002
+    time: str,
+    seen: str,
+    extra: str = "",
+) -> bytes:
+    """Return the line for a login of the template's shape."""
+    constant, pick, id_at, time_at, seen_at, extra_at = template
+    parts = constant.copy()
+    parts[1::2] = pick(texts)
+    parts[id_at] = id
+    parts[time_at] = time
+    if seen_at:
+        parts[seen_at] = seen
+    if extra_at:
+        parts[extra_at] = extra
+    return "".join(parts).encode()
+
+
+def is_templatable(login: Login) -> bool:
+    """Say whether the texts of ``login`` need no escaping and no cutting."""
+    odd = login.facts.odd
+    return odd is None or odd.plain
+
+
+def cut_at_marks(written: str, login: Login, time_text: TimeText) -> Template | None:
     """Return the template in what was ``written`` for ``marked(login)``.
 
     None if it has no place for id and time, or more than one for what is no text.
@@ -131,7 +168,7 @@ def cut_at_marks(
     if any(marks.count(mark) > 1 for mark in others) or not {*others[:2]} <= {*marks}:
         return None
     places = [2 * marks.index(mark) + 1 if mark in marks else 0 for mark in others]
-    return Template(parts, picker([texts.get(mark, 0) for mark in marks]), *places)
+    return Template(parts, itemgetter(*(texts.get(mark, 0) for mark in marks)), *places)
 
 
 def marked(login: Login) -> Login:
@@ -140,10 +177,9 @@ def marked(login: Login) -> Login:
         origin=login.origin._replace(seen_us=_SEEN_MARK_US),
         id=_ID_MARK,
         time_us=_TIME_MARK_US,
-        row={},
+        row={_EXTRA_MARK: 0} if login.extra else {},
         texts=tuple(
             chr(_MARKS + index) if text and index not in _IN_SHAPE else text
             for index, text in enumerate(login.texts)
         ),
-        extra={_EXTRA_MARK: 0} if login.extra else login.extra,
     )

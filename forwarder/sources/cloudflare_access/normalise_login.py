@@ -9,8 +9,7 @@ from ipaddress import ip_address
 from itertools import product, repeat
 from operator import itemgetter
 from string import ascii_uppercase, digits
-from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from forwarder.core.login import (
     FAILURE,
@@ -18,18 +17,19 @@ from forwarder.core.login import (
     SUCCESS,
     UNKNOWN,
     Login,
+    LoginShape,
+    Oddities,
     is_email,
 )
 from forwarder.core.masking import mask_row
 from forwarder.core.origin import Origin, is_plain
-from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser
+from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser, Reading
 from forwarder.core.timestamps import parse_us
 
 _KNOWN = frozenset({*LOGIN_TEXTS, "allowed"})
 _KEY_COUNT = len(_KNOWN)
 _LIVE_ONLY = frozenset({"user_id", "country", "app_name", "app_type"})
 """Keys that are not documented; their absence is no fault of a row."""
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _COUNTRIES = frozenset(map("".join, product(ascii_uppercase + digits, repeat=2)))
 """Codes as they are in ISO 3166, and Cloudflare's own (T1 is Tor, XX is unknown)."""
 _texts_of = itemgetter(*LOGIN_TEXTS)
@@ -37,21 +37,20 @@ _email_of, _allowed_of = itemgetter("user_email"), itemgetter("allowed")
 
 _SERVICE_TOKEN = re.compile(r"[0-9a-f]{32}\.access")
 _LONGEST_ADDRESS, _LONGEST_USER, _SHORT = 40, 254, 1000
-"""In characters: an address, a user, all texts of a row that no format has to cut."""
+"""In bytes: an address, a user, all texts of a row; none longer than these is cut by a format."""
 _REMEMBERED = 4096
 
 
-def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
-    """Return the login in ``row``; see ``forwarder.core.schema.Normalise``.
+def read_login(row: Mapping[str, Any], origin: Origin, time_us: int) -> Reading | None:
+    """Return shape and texts of the row that is as it should be; see ``core.schema.Read``.
 
-    This runs for every row, so the row that has each key, no other and in each what we expect
-    takes a short way; any other is sorted out with care. Both ways give the same event.
+    Such a row has each key, no other, and in each what we expect. This runs for every row.
     """
     try:
         texts = _texts_of(row)
         together, allowed = "".join(texts), row["allowed"]
     except (KeyError, TypeError):
-        return _sort_out(row, origin, id, time_us)
+        return None
     country, _, ip, email, _, domain, _, _, _, action, connection, _ = texts
     account_id, account, _, seen_us, plain = origin
     if "/" in domain:
@@ -65,73 +64,63 @@ def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: in
         or not (version := _ip_version(ip))
         or not (kind := _short_kind(email))
         or time_us == seen_us
-        or not (plain or is_plain(together))
+        or not (plain or _is_short_plain(together))
     ):
-        return _sort_out(row, origin, id, time_us)
-    shape = (
-        account_id,
-        account,
-        allowed,
-        action,
-        connection,
-        version,
-        kind,
-        len(texts),
+        return None
+    return (
+        (account_id, account, allowed, action, connection, version, kind, len(texts), None),
+        texts,
     )
-    fields = (origin, id, time_us, row, texts, allowed, version, kind, (), _NOTHING, shape)
-    return _new(Login, fields)
+
+
+def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
+    """Return the login in ``row``; see ``core.schema.Normalise``."""
+    reading = read_login(row, origin, time_us)
+    if reading is None:
+        return _sort_out(row, origin, id, time_us)
+    shape, texts = reading
+    return Login(origin, id, time_us, row, texts, shape)
 
 
 def _sort_out(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
     """Return the login in any row, whatever it holds."""
     row = mask_row(row)
-    found, extra, quality = _sift(row)
+    found, quality, has_extra = _sift(row)
     together, texts = "".join(found.values()), (*found.values(), *_split(found["app_domain"]))
-    version, kind = _version(found["ip_address"]), _kind(found["user_email"])
-    allowed, shape = _boolean(row.get("allowed")), None
-    if (
-        len(together) <= _SHORT
-        and len(found["user_email"]) <= _LONGEST_USER
-        and (origin.plain or is_plain(together))
-    ):
-        usual = not quality and not extra and "" not in texts
-        shape = (
-            origin.account_id,
-            origin.account,
-            allowed,
-            found["action"],
-            found["connection"],
-            version,
-            kind,
-            len(texts),
-            *(() if usual else (quality, bool(extra), *map(bool, texts))),
-        )
-    return Login(
-        origin, id, time_us, row, texts, allowed, version, kind, quality, extra or _NOTHING, shape
+    plain = len(together) <= _SHORT and (origin.plain or _is_short_plain(together))
+    plain = plain and _is_short_user(found["user_email"])
+    shape = LoginShape(
+        origin.account_id,
+        origin.account,
+        _boolean(row.get("allowed")),
+        found["action"],
+        found["connection"],
+        _version(found["ip_address"]),
+        _kind(found["user_email"]),
+        len(texts),
     )
+    if quality or has_extra or not plain or "" in texts:
+        shape = shape._replace(odd=Oddities(quality, has_extra, tuple(map(bool, texts)), plain))
+    return Login(origin, id, time_us, row, texts, shape)
 
 
-def _sift(
-    row: Mapping[str, Any],
-) -> tuple[dict[str, str], Mapping[str, Any], tuple[str, ...]]:
-    """Return the texts of ``row``, what does not fit the schema, and the quality."""
-    extra = {key: value for key, value in row.items() if key not in _KNOWN}
-    texts, faults = {}, []
+def _sift(row: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, ...], bool]:
+    """Return the texts of ``row``, its quality, and whether there is more than the schema knows."""
+    texts, faults, has_extra = {}, [], not _KNOWN.issuperset(row)
     for key in LOGIN_TEXTS:
         value = row.get(key)
         texts[key] = value if isinstance(value, str) and _FITS.get(key, _anything)(value) else ""
-        if value not in (None, "") and not texts[key]:
-            extra[key] = value
-            faults.append(key)
-        elif not value and key not in _LIVE_ONLY:
+        misfit = value not in (None, "") and not texts[key]
+        has_extra = has_extra or misfit
+        if misfit or (not value and key not in _LIVE_ONLY):
             faults.append(key)
     if _boolean(row.get("allowed")) is None:
         faults.append("allowed")
-        extra |= {"allowed": row["allowed"]} if row.get("allowed") is not None else {}
+        has_extra = has_extra or row.get("allowed") is not None
     if parse_us(texts["created_at"]) is None:
         faults = ["time", *(key for key in faults if key != "created_at")]
     texts["country"] = texts["country"].upper()
-    return texts, extra, ("malformed",) if MALFORMED_KEY in row else tuple(faults)
+    return texts, ("malformed",) if MALFORMED_KEY in row else tuple(faults), has_extra
 
 
 def _split(domain: str) -> tuple[str, ...]:
@@ -163,7 +152,15 @@ _ip_version = lru_cache(_REMEMBERED)(_version)
 @lru_cache(_REMEMBERED)
 def _short_kind(email: str) -> str:
     """Return the same for users that no format has to cut, otherwise nothing."""
-    return _kind(email) if len(email) <= _LONGEST_USER else ""
+    return _kind(email) if _is_short_user(email) else ""
+
+
+def _is_short_user(email: str) -> bool:
+    return len(email.encode("utf-8", "replace")) <= _LONGEST_USER
+
+
+def _is_short_plain(together: str) -> bool:
+    return is_plain(together) and len(together.encode()) <= _SHORT
 
 
 def _boolean(value: Any) -> bool | None:
@@ -192,13 +189,11 @@ def glance_logins(rows: Sequence[Mapping[str, Any]], origin: Origin) -> Glimpse:
     return Glimpse(accounts, outcomes, users)
 
 
-_new = cast("Callable[[type[Login], tuple[Any, ...]], Login]", tuple.__new__)
-"""Makes a login of its fields without the checks of a call; this is the busiest line here."""
 _FITS: dict[str, Callable[[str], bool]] = {
     "ip_address": lambda ip: _version(ip) != 0,
     "country": lambda code: code.upper() in _COUNTRIES,
 }
 _OUTCOMES = {True: SUCCESS, False: FAILURE, None: UNKNOWN}
 
-LOGINS = Normaliser(normalise_login, glance_logins)
+LOGINS = Normaliser(normalise_login, glance_logins, read_login)
 """How the rows of stream ``access_requests`` become events."""
