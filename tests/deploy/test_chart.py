@@ -173,6 +173,37 @@ def test_the_pod_has_longer_to_stop_than_the_forwarder_takes() -> None:
     assert spec["terminationGracePeriodSeconds"] > 25
 
 
+def test_the_root_file_system_is_read_only_and_what_is_written_has_a_volume() -> None:
+    stateful_set = one(NEEDED, "StatefulSet")["spec"]
+    mounts = {
+        mount["name"]: mount["mountPath"]
+        for mount in container(NEEDED)["volumeMounts"]
+        if not mount.get("readOnly")
+    }
+    claims = [claim["metadata"]["name"] for claim in stateful_set["volumeClaimTemplates"]]
+
+    assert container(NEEDED)["securityContext"]["readOnlyRootFilesystem"] is True
+    assert mounts == {"state": "/var/lib/forwarder", "tmp": "/tmp"}
+    assert claims == ["state"]
+
+
+@pytest.mark.parametrize(
+    ("persistence", "source"),
+    [
+        ({"enabled": False}, {"emptyDir": {"sizeLimit": "8Gi"}}),
+        ({"existingClaim": "old"}, {"persistentVolumeClaim": {"claimName": "old"}}),
+    ],
+)
+def test_the_state_may_lie_elsewhere(persistence: dict[str, Any], source: dict[str, Any]) -> None:
+    stateful_set = one(changed(persistence=persistence), "StatefulSet")["spec"]
+    (volume,) = (
+        each for each in stateful_set["template"]["spec"]["volumes"] if each["name"] == "state"
+    )
+
+    assert volume == {"name": "state"} | source
+    assert "volumeClaimTemplates" not in stateful_set
+
+
 def test_nobody_gets_a_token_of_the_cluster() -> None:
     pods = [
         one(NEEDED, "StatefulSet")["spec"]["template"]["spec"],
