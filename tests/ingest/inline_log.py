@@ -6,7 +6,6 @@ every run, and a crash must come exactly between two steps.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,7 +19,7 @@ from forwarder.journal.pages import PageRow, to_stored
 from forwarder.journal.retention import Keeping, prune
 from forwarder.journal.stream_log import SqliteStreamLog
 from forwarder.journal.tide import Tide
-from forwarder.journal.writer import Writer
+from forwarder.journal.writer import Operation, Writer
 from tests.ingest.virtual_time import VirtualClock
 
 T = TypeVar("T")
@@ -34,10 +33,8 @@ WHERE first_offset >= ? AND lane = 1 ORDER BY first_offset
 class InlineWriter(Writer):
     """Commits each operation at once; can crash before or after a commit, or find no room."""
 
-    def __init__(
-        self, connection: sqlite3.Connection, seen: SeenPages, clock: VirtualClock
-    ) -> None:
-        self._file = connection
+    def __init__(self, file: sqlite3.Connection, seen: SeenPages, clock: VirtualClock) -> None:
+        self._file = file
         self._seen = seen
         self._clock = clock
         self.steps_to_crash: int | None = None
@@ -45,16 +42,14 @@ class InlineWriter(Writer):
         self.dead = False
         self.failures = 0
 
-    async def run(
-        self, operation: Callable[[sqlite3.Connection], T], *, patient: bool = False
-    ) -> T:
+    async def run(self, operation: Operation[T], *, patient: bool = False) -> T:
         del patient
         await asyncio.sleep(0)
         self._clock.activity += 1
         crash = self._is_crash()
         if self.dead and not (crash and self.crash_after_commit):
             await asyncio.get_running_loop().create_future()
-        result = self._commit(operation)
+        result = self._carry_out(operation)
         if self.dead:
             await asyncio.get_running_loop().create_future()
         await asyncio.sleep(0)
@@ -67,13 +62,16 @@ class InlineWriter(Writer):
         self.dead = self.steps_to_crash < 0
         return self.dead
 
-    def _commit(self, operation: Callable[[sqlite3.Connection], T]) -> T:
+    def _find_room(self) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise TransientError("database or disk is full")
+
+    def _carry_out(self, operation: Operation[T]) -> T:
         self._file.execute("BEGIN IMMEDIATE")
         try:
             result = operation(self._file)
-            if self.failures:
-                self.failures -= 1
-                raise TransientError("database or disk is full")
+            self._find_room()
         except BaseException:
             self._file.execute("ROLLBACK")
             self._seen.clear()

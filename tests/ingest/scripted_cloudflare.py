@@ -24,6 +24,10 @@ from tests.ingest.virtual_time import VirtualClock
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
+_REFUSALS: dict[str, tuple[int, int, dict[str, str]]] = {
+    "throttled": (429, 971, {"retry-after": "7"}),
+    "unsuccessful": (200, 10000, {}),
+}
 
 
 @dataclass(frozen=True)
@@ -98,15 +102,11 @@ class Cloudflare:
             return self._aside(path)
         self.requests.append(dict(params))
         fault = self.faults.popleft() if self.faults else ""
-        if fault == "throttled":
-            return self._error(429, 971, {"retry-after": "7"})
-        if fault == "unsuccessful":
-            return self._error(200, 10000, {})
+        ids = [value for name, value in params if name == "idp_id"]
+        if fault in _REFUSALS or self.refused.intersection(ids):
+            return self._error(*_REFUSALS.get(fault, (400, 12130, {})))
         if fault == "html":
             return Response(502, self._headers(), b"<html>bad gateway</html>")
-        ids = [value for name, value in params if name == "idp_id"]
-        if self.refused.intersection(ids):
-            return self._error(400, 12130, {})
         repeated = fault == "repeated" and self._last is not None
         rows, size = self._last if repeated and self._last else self._select(dict(params), ids)
         self._last = rows, size
