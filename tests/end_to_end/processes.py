@@ -94,6 +94,9 @@ class Forwarder:
         self.settings.write_text(SETTINGS.format(folder=folder, account=ACCOUNT, url=url))
         self.set_token(TOKEN)
         self._runs = 0
+        self._read: Counter[int] = Counter()
+        self._events: list[dict[str, Any]] = []
+        self._delivered: Counter[bytes] = Counter()
         self.process: Process
 
     def set_token(self, token: str) -> None:
@@ -142,15 +145,25 @@ class Forwarder:
 
     def events(self) -> list[dict[str, Any]]:
         """Return the events of all runs; a line that a kill has cut is no event."""
-        found = []
         for run in range(1, self._runs + 1):
-            text = self._files(run)[0].read_bytes()
-            found += [orjson.loads(line) for line in text.split(b"\n")[:-1]]
-        return found
+            self._read_on(run)
+        return self._events.copy()
 
     def delivered(self) -> Counter[bytes]:
         """Return the rows of all runs, as comparable lines with their number."""
-        return rows_of(self.events())
+        self.events()
+        return self._delivered.copy()
+
+    def _read_on(self, run: int) -> None:
+        """Take the complete lines that a run has written since the last look."""
+        with self._files(run)[0].open("rb") as output:
+            output.seek(self._read[run])
+            text = output.read()
+        complete = text[: text.rfind(b"\n") + 1]
+        self._read[run] += len(complete)
+        fresh = [orjson.loads(line) for line in complete.splitlines()]
+        self._events += fresh
+        self._delivered.update(rows_of(fresh))
 
     async def admin_url(self) -> str:
         """Return where status and metrics are, once the process says so."""
@@ -203,7 +216,7 @@ async def until(
             found = condition()
             if await found if isinstance(found, Awaitable) else found:
                 return
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.1)
 
 
 def _listening(log: str) -> str:
