@@ -35,6 +35,7 @@ class HecBook(FakeHec):
         self.on_batch: OnBatch = nothing
         self.refusal: int | None = None
         self.refusals = 0
+        self.forgets = 0
 
     def refuse(self, code: int) -> None:
         """Answer with this code from now on."""
@@ -49,6 +50,9 @@ class HecBook(FakeHec):
 
     def _take_events(self, body: bytes, channel: str | None) -> web.StreamResponse:
         self.headers.clear()
+        if self.forgets:
+            self.forgets -= 1
+            return say(0, self._ack_id(channel))
         for line in body.splitlines():
             self.book.note(orjson.loads(line)["event"])
         self.on_batch()

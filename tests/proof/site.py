@@ -155,7 +155,9 @@ class Site:
             left = missing(shown, books, dead or {})
             if not any(left.values()):
                 return shown, time.monotonic() - began
-            assert time.monotonic() - began < wait, f"missing after {wait} s: {left}"
+            if time.monotonic() - began > wait:
+                sinks = (await self.status() or {}).get("sinks")
+                raise AssertionError(f"missing after {wait} s: {left}; {sinks}")
             await asyncio.sleep(0.25)
 
     async def standing(self, books: Books, wait: float = 60) -> dict[str, int]:

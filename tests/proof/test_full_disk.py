@@ -1,0 +1,183 @@
+"""The volume of the journal is full for a while: nothing is lost, no restart is needed.
+
+A full disk is made twice: by a small file system of its own where mounting is allowed, and
+everywhere by lowering the process' own limit on the size of files, under which every kind of
+write to the journal fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.processes import until
+from tests.proof.ledger import Ledger
+from tests.proof.sinks import Five, five
+from tests.proof.site import Site, missing, site
+
+_FREE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+_FULL = 5.0
+_OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "20m")
+
+
+def limit(daemon: Site, size: int) -> None:
+    """Let no file of the process grow beyond ``size`` bytes."""
+    daemon.usage().rlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def troubled(daemon: Site) -> set[str]:
+    """Return which parts of the program have met the failing disk."""
+    return {
+        str(line["event"])
+        for line in daemon.log()
+        if "disk" in str(line.get("error", "")) or "disk" in str(line.get("hint", ""))
+    }
+
+
+async def fill(daemon: Site, sinks: Five, size: int) -> tuple[set[str], float]:
+    """Fill the disk for a while, empty it, and wait until nothing is missing."""
+    limit(daemon, size)
+    await asyncio.sleep(_FULL)
+    met = troubled(daemon)
+    daemon.usage().rlimit(resource.RLIMIT_FSIZE, _FREE)
+    mended = time.monotonic()
+    await daemon.settled(sinks.books, 90, sinks.refused)
+    return met, time.monotonic() - mended
+
+
+@pytest.mark.timeout(400)
+async def test_a_full_disk_stops_nothing_for_longer_than_it_lasts(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    async with five(tmp_path) as sinks, site(tmp_path, sinks.settings(), *_OPTIONS) as daemon:
+        await daemon.start()
+        await until(lambda: sinks.hec.book.arrived)
+        pid, met, waits = daemon.process.pid, set[str](), []
+        for size in (1, 100_000, 300_000, 1):
+            found, recovery = await fill(daemon, sinks, size)
+            met |= found
+            waits.append(recovery)
+        assert await daemon.stop() == 0
+        shown, dead = await daemon.shown(), await daemon.dead_letters()
+        left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
+        code, _ = await daemon.command("check", "--journal")
+
+        assert left == dict.fromkeys(sinks.books, 0)
+        assert daemon.process.pid == pid
+        assert {"poll_failed", "journal_troubled"} <= met, met
+        assert max(waits) < 45
+        assert code == 0
+        ledger.row(
+            "Disk",
+            f"no write to any file succeeds for {_FULL:.0f} s (RLIMIT_FSIZE)",
+            times=len(waits),
+            events=shown.total(),
+            lost=0,
+            again=sinks.again(),
+            recovery=max(waits),
+            more=f"{len(dead['bulk'])} dead letters; met by {', '.join(sorted(met))}",
+        )
+
+
+@pytest.fixture
+def volume(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 6 MiB."""
+    folder = tmp_path / "volume"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=6m", "none", folder], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+@pytest.mark.timeout(300)
+async def test_a_volume_that_somebody_else_fills_up_is_waited_for(
+    tmp_path: Path, volume: Path, ledger: Ledger
+) -> None:
+    async with five(tmp_path) as sinks, site(tmp_path, sinks.settings(), *_OPTIONS) as daemon:
+        daemon.settings["state_dir"] = str(volume / "state")
+        ballast = volume / "ballast"
+        with ballast.open("wb") as file:
+            file.write(bytes(3 * 2**20))
+        await daemon.start()
+        await until(lambda: sinks.hec.book.arrived)
+        waits = []
+        for _ in range(3):
+            _stuff(ballast)
+            await asyncio.sleep(_FULL)
+            ballast.write_bytes(b"")
+            mended = time.monotonic()
+            await daemon.settled(sinks.books, 90, sinks.refused)
+            waits.append(time.monotonic() - mended)
+        met = troubled(daemon)
+        assert await daemon.stop() == 0
+        shown, dead = await daemon.shown(), await daemon.dead_letters()
+        left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
+
+        assert left == dict.fromkeys(sinks.books, 0)
+        assert met
+        ledger.row(
+            "Disk",
+            f"a tmpfs without a free byte for {_FULL:.0f} s",
+            times=len(waits),
+            events=shown.total(),
+            lost=0,
+            again=sinks.again(),
+            recovery=max(waits),
+            more=f"met by {', '.join(sorted(met))}",
+        )
+
+
+@pytest.mark.timeout(200)
+async def test_a_volume_that_turns_read_only_is_waited_for(
+    tmp_path: Path, volume: Path, ledger: Ledger
+) -> None:
+    """Files that are open keep a volume from turning read-only, except in a fresh mount of it."""
+    async with five(tmp_path) as sinks, site(tmp_path, sinks.settings(), *_OPTIONS) as daemon:
+        daemon.settings["state_dir"] = str(volume / "state")
+        await daemon.start()
+        await until(lambda: sinks.hec.book.arrived)
+        assert await daemon.stop() == 0
+        _remount(volume, "ro")
+        await daemon.start()
+        refused = await daemon.ended(20)
+        said = daemon.errors()
+        _remount(volume, "rw")
+        await daemon.start()
+        shown, recovery = await daemon.settled(sinks.books, 90, sinks.refused)
+        assert await daemon.stop() == 0
+
+        assert refused
+        assert "read-only" in said.lower()
+        assert "Traceback" not in said
+        ledger.row(
+            "Disk",
+            "started on a read-only volume: refused with the reason; then writable again",
+            times=1,
+            events=shown.total(),
+            lost=0,
+            recovery=recovery,
+        )
+
+
+def _stuff(ballast: Path) -> None:
+    """Write until the volume takes no more."""
+    with ballast.open("ab", buffering=0) as file:
+        try:
+            while file.write(bytes(4096)):
+                pass
+        except OSError:
+            return
+
+
+def _remount(volume: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", volume], check=True)
