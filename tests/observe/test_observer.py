@@ -15,8 +15,7 @@ from prometheus_client import generate_latest
 
 import forwarder
 from forwarder.core.happenings import Happening
-from forwarder.delivery.happenings import Ages
-from forwarder.delivery.parcels import AGE_BOUNDS
+from forwarder.delivery.parcels import AGE_BOUNDS, Ages
 from forwarder.journal.happenings import GapOpened, RowsDropped
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.observe.happenings import SettingsRefused, Started, TaskCrashed
