@@ -6,11 +6,14 @@ a password, and again when a row is normalised, for rows stored by an older vers
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
+
+from forwarder.core.schema import RAW_BYTES_KEY
 
 MASK = "**********"
 UNREADABLE = "[masked: an unreadable body that may hold a secret]"
@@ -40,10 +43,17 @@ def mask_request_body(text: str) -> str:
 
 
 def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return ``row`` with its ``request_body`` masked; the very same object if nothing is."""
-    body = row.get("request_body")
-    masked = mask_request_body(body) if isinstance(body, str) else body
-    return row if masked is body or masked == body else {**row, "request_body": masked}
+    """Return ``row`` with its ``request_body`` masked; the very same object if nothing is.
+
+    The bytes of a row that could not be read are taken out if they name a secret.
+    """
+    body, data = row.get("request_body"), row.get(RAW_BYTES_KEY)
+    masked = mask_request_body(body) if isinstance(body, str) else _mask(body, _DEEPEST)
+    if masked != body:
+        row = {**row, "request_body": masked}
+    if data not in (None, UNREADABLE) and _names_secret(_decoded(data)):
+        row = {**row, RAW_BYTES_KEY: UNREADABLE}
+    return row
 
 
 def is_secret_name(name: str) -> bool:
@@ -64,14 +74,20 @@ def _mask_text(text: str, depth: int) -> str:
 
 def _suspicious(text: str) -> bool:
     """Say whether a secret's name may be in ``text``, spelled out or hidden by an escape."""
-    if text == UNREADABLE:
-        return False
+    return text != UNREADABLE and (_names_secret(text) or _ESCAPE.search(text) is not None)
+
+
+def _names_secret(text: str) -> bool:
     lower = text.lower()
-    return (
-        _WORDS.search(_NOISE.sub("", lower)) is not None
-        or any(word in lower for word in _EXACT)
-        or _ESCAPE.search(text) is not None
-    )
+    return _WORDS.search(_NOISE.sub("", lower)) is not None or any(word in lower for word in _EXACT)
+
+
+def _decoded(data: Any) -> str:
+    """Return what base64 stands for, as far as it is a text."""
+    try:
+        return base64.b64decode(data).decode("utf-8", "replace")
+    except (TypeError, ValueError):
+        return str(data)
 
 
 def _mask(value: Any, depth: int) -> Any:

@@ -11,7 +11,7 @@ from forwarder.core.contracts import Format, Rendered
 from forwarder.core.model import BatchEvent, StoredPage
 from forwarder.core.origin import Origin, origin_of
 from forwarder.core.own_events import OWN_EVENTS
-from forwarder.core.schema import Normaliser
+from forwarder.core.schema import RAW_BYTES_KEY, Normaliser
 from forwarder.formats.filters import EventFilter, wanted
 from forwarder.formats.privacy import Hider, without_body
 
@@ -97,7 +97,9 @@ class Pipeline:
             columns, rows = columns.keep(keep), list(compress(rows, keep))
         if self._hider:
             rows = [self._hider.hide(row) for row in rows]
-        redacts = self._redacts and any(["request_body" in row for row in rows])  # noqa: C419
+        redacts = self._redacts and any(
+            ["request_body" in row or RAW_BYTES_KEY in row for row in rows]  # noqa: C419 - faster
+        )
         if self._render_rows is not None and not redacts:
             bodies = self._render_rows(rows, columns.ids, columns.times_us, origin, normaliser)
         else:

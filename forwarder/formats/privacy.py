@@ -15,10 +15,11 @@ from typing import Any
 import orjson
 
 from forwarder.core.json_text import dumps
-from forwarder.core.schema import Event, Provisioning
+from forwarder.core.schema import RAW_BYTES_KEY, Event, Provisioning
 
 REMOVED = "[removed]"
 _HASH_DIGITS = 32
+_HOLD_BODIES = frozenset({"request_body", RAW_BYTES_KEY})
 _LONG = 6
 """A shorter hidden text is looked for as a whole text only: there is a ``US`` in ``USER``."""
 
@@ -35,9 +36,13 @@ class Hider:
     def hide(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return ``row`` without what is hidden, the very same object if it has nothing of it.
 
+        The bytes of a row that could not be read are removed: nobody knows what is in them.
+
         A text is replaced by 32 hex digits of its HMAC-SHA256, a number by those of its JSON; so
         is each text within a list or object. Booleans say too little to be hashed and stay.
         """
+        if RAW_BYTES_KEY in row:
+            row = {**row, RAW_BYTES_KEY: REMOVED}
         found = {path: value for path in self._paths if (value := _get(row, path)) is not None}
         if not found:
             return row
@@ -75,8 +80,8 @@ def without_body(event: Event) -> Event:
     """
     if not isinstance(event, Provisioning):
         return event
-    row = {key: value for key, value in event.row.items() if key != "request_body"}
-    extra = {key: value for key, value in event.extra.items() if key != "request_body"}
+    row = {key: value for key, value in event.row.items() if key not in _HOLD_BODIES}
+    extra = {key: value for key, value in event.extra.items() if key not in _HOLD_BODIES}
     members = tuple(member._replace(display="") for member in event.members)
     return event._replace(row=row, extra=extra, request_body="", members=members)
 

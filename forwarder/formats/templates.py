@@ -123,7 +123,7 @@ class TemplatedFormat(ABC):
         return written
 
 
-def fill(  # noqa: PLR0913 - one argument a kind of gap
+def fill(
     template: Template,
     texts: tuple[str, ...],
     id: str,  # noqa: A002

@@ -1,0 +1,130 @@
+"""What every format must do, as tests. Subclass, name the plugin's class, and nothing else.
+
+class TestMyFormat(FormatContract):
+    plugin = MyFormat
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import orjson
+import pytest
+
+from forwarder.core.contracts import Format
+from forwarder.core.model import StoredPage
+from forwarder.core.origin import Origin
+from forwarder.core.schema import Event
+from forwarder.formats.pipeline import Pipeline, Shape
+from forwarder.testing.sample_events import (
+    ACCOUNTS,
+    NORMALISERS,
+    SEEN_US,
+    event_of,
+    page_of,
+    sample_events,
+)
+from forwarder.testing.sample_rows import LOGIN, LOGINS, ROWS, SCIM_UPDATES
+
+_LINE_ENDS = (b"\n", b"\r", b"\0")
+
+
+class FormatContract:
+    """True for every format."""
+
+    plugin: ClassVar[Any]
+    settings: ClassVar[dict[str, Any]] = {}
+
+    def format(self) -> Format:
+        """Make the format anew."""
+        made: Format = self.plugin(self.plugin.Config(**self.settings))
+        return made
+
+    def test_it_says_what_it_is(self) -> None:
+        assert self.plugin.summary
+        assert self.format().media_type in {"application/json", "text/plain"}
+        assert isinstance(self.format().request_bodies, bool)
+
+    @pytest.mark.parametrize("event", sample_events(), ids=lambda event: event.id[:8])
+    def test_any_event_is_one_line_of_utf_8(self, event: Event) -> None:
+        body = self.format().render(event)
+
+        assert body
+        assert not [end for end in _LINE_ENDS if end in body]
+        assert body.decode("utf-8")
+
+    def test_json_is_an_object(self) -> None:
+        style = self.format()
+
+        if style.media_type == "application/json":
+            assert all(isinstance(orjson.loads(style.render(e)), dict) for e in sample_events())
+
+    def test_what_was_rendered_before_changes_nothing(self) -> None:
+        style, events = self.format(), sample_events()
+
+        forwards = [style.render(event) for event in events]
+        backwards = [style.render(event) for event in reversed(events)][::-1]
+        alone = [self.format().render(event) for event in events]
+
+        assert forwards == alone
+        assert backwards == alone
+
+    def test_a_page_is_its_rows_one_by_one(self) -> None:
+        for stream, rows in ROWS.items():
+            page = page_of(stream, [*rows.values(), *rows.values()])
+            alone = [_only(self.format(), page_of(stream, [row])) for row in rows.values()]
+
+            assert [event.body for event in _pipeline(self.format())(page).events] == alone * 2
+
+    def test_one_account_never_shows_in_an_event_of_another(self) -> None:
+        style = self.format()
+        origins = [
+            Origin("1" * 32, "first", "access_requests", SEEN_US),
+            Origin("2" * 32, "second", "access_requests", SEEN_US),
+            Origin("1" * 32, "renamed", "access_requests", SEEN_US),
+        ]
+        events = [event_of("access_requests", LOGIN, origin) for origin in origins]
+
+        together = [style.render(event) for event in (*events, *events)]
+
+        assert together == [self.format().render(event) for event in events] * 2
+
+    def test_added_fields_are_in_every_event_and_only_where_asked_for(self) -> None:
+        plain = self.format()
+        adding = plain.adding({"environment": "produktion"})
+
+        for event in sample_events():
+            assert b"produktion" in adding.render(event)
+            assert b"produktion" not in plain.render(event)
+
+    def test_no_password_of_a_request_body_gets_through(self) -> None:
+        page = page_of("scim_updates", list(SCIM_UPDATES.values()))
+
+        for redact in (None, False, True):
+            shape = Shape(redact_request_body=redact)
+            bodies = [event.body for event in _pipeline(self.format(), shape)(page).events]
+            assert not [body for body in bodies if b"Tr0ub4dor" in body]
+
+    def test_request_bodies_can_be_left_out(self) -> None:
+        page = page_of("scim_updates", [SCIM_UPDATES["scim_user_create"]])
+
+        body = _only(self.format(), page, Shape(redact_request_body=True))
+
+        assert b"familyName" not in body
+
+    def test_hidden_values_do_not_get_through(self) -> None:
+        page = page_of("access_requests", list(LOGINS.values()))
+        shape = Shape(drop_fields=("ray_id",), hash_fields=("user_email",), hash_key=b"k")
+
+        for event in _pipeline(self.format(), shape)(page).events:
+            assert b"ann@example.com" not in event.body
+            assert b"a1cbcd95da9aa9e9" not in event.body
+
+
+def _pipeline(style: Format, shape: Shape | None = None) -> Pipeline:
+    return Pipeline(style, NORMALISERS, ACCOUNTS, shape or Shape())
+
+
+def _only(style: Format, page: StoredPage, shape: Shape | None = None) -> bytes:
+    (event,) = _pipeline(style, shape)(page).events
+    return event.body

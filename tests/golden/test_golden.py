@@ -1,0 +1,29 @@
+"""What each format makes of each sample row is what a person has reviewed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.golden.cases import FOLDER, golden_files
+
+_HINT = "run `python -m tests.golden.update` and review the difference"
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        pytest.param(path, text, id=f"{path.parent.name}-{path.stem}")
+        for path, text in golden_files()
+    ],
+)
+def test_a_golden_file_holds_what_the_format_gives(path: Path, text: str) -> None:
+    assert path.is_file(), _HINT
+    assert path.read_text(encoding="utf-8") == text, _HINT
+
+
+def test_there_are_no_other_golden_files() -> None:
+    expected = {path for path, _ in golden_files()}
+
+    assert {path for path in FOLDER.rglob("*") if path.is_file()} == expected, _HINT

@@ -1,0 +1,19 @@
+"""Writes the golden files anew: ``python -m tests.golden.update``. Review what changed."""
+
+from __future__ import annotations
+
+import shutil
+
+from tests.golden.cases import FOLDER, golden_files
+
+
+def main() -> None:
+    """Replace all golden files by what the formats give now."""
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    for path, text in golden_files():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
