@@ -1,8 +1,9 @@
 """Nothing is lost and nothing comes twice, whatever the API does and whenever the process dies."""
 
+import pytest
 from hypothesis import settings
 
 from tests.ingest.tailing_machine import TailingMachine
 
-TestTailing = TailingMachine.TestCase
-TestTailing.settings = settings(stateful_step_count=25)
+TestTailing = pytest.mark.timeout(900)(TailingMachine.TestCase)
+TestTailing.settings = settings(stateful_step_count=15)

@@ -1,0 +1,96 @@
+"""What other collectors got wrong, planted into this one."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import blake2b
+from sqlite3 import Connection
+from typing import Any
+
+import orjson
+
+from forwarder.core.log import Addition, Appended, StreamMemory
+from forwarder.core.model import Window
+from forwarder.core.timestamps import format_seconds, format_us
+from forwarder.ingest.stream_log import StreamLog
+from forwarder.journal.appending import SeenPages
+from forwarder.journal.pages import Place
+from forwarder.sources.cloudflare_access.steps import SECOND_US, Seen, Step
+from forwarder.sources.cloudflare_access.walk import Move
+
+
+def a_second_later(step: Step, window: Window, seen: Seen) -> Move:
+    """Go on a second after the newest row, to see none of them again."""
+    times = [t for t in seen.times_us if t is not None]
+    since_us = max(times, default=step.since_us) // SECOND_US * SECOND_US + SECOND_US
+    if not times or since_us > window.until_us:
+        return None, None
+    return Step(max(since_us, step.since_us)), None
+
+
+def a_short_page_is_the_last(step: Step, window: Window, seen: Seen) -> Move:
+    """Believe that an answer smaller than what was asked for is the end."""
+    del window
+    if len(seen.times_us) < seen.asked:
+        return None, None
+    return replace(step, page=step.page + 1), None
+
+
+def page_by_page(step: Step, window: Window, seen: Seen) -> Move:
+    """Number the pages of a window whose rows expire."""
+    del window
+    return (replace(step, page=step.page + 1) if seen.times_us else None), None
+
+
+def times_as_texts(step: Step, window: Window, seen: Seen) -> Move:
+    """Take the greatest text for the newest time; ``05Z`` is greater than ``05.9Z``."""
+    del window
+    texts = {_text(t): t for t in seen.times_us if t is not None}
+    newest_us = texts[max(texts)] if texts else step.since_us
+    if newest_us <= step.since_us:
+        return None, None
+    return Step(newest_us), None
+
+
+def _text(time_us: int) -> str:
+    return format_us(time_us) if time_us % SECOND_US else format_seconds(time_us)
+
+
+class LastPageOnly(SeenPages):
+    """Remembers the identities of the page that was stored last, and replaces them."""
+
+    def touching(
+        self, connection: Connection, place: Place, bounds: tuple[int, int] | None
+    ) -> list[frozenset[bytes]]:
+        del bounds
+        last = connection.execute(
+            "SELECT max(first_offset) FROM page WHERE stream = ?", (place.stream,)
+        ).fetchone()[0]
+        return [] if last is None else [self.identities(connection, last)]
+
+
+class RayIsIdentity:
+    """Takes the ray id for what makes a row itself."""
+
+    def __init__(self, log: StreamLog) -> None:
+        self._log = log
+
+    async def load(self) -> StreamMemory:
+        return await self._log.load()
+
+    async def append(self, addition: Addition) -> Appended:
+        records = [record._replace(identity=_ray(record.row)) for record in addition.records]
+        return await self._log.append(replace(addition, records=records))
+
+    async def forget(self, reader: str) -> None:
+        await self._log.forget(reader)
+
+    async def recall(self, key: str) -> Any | None:
+        return await self._log.recall(key)
+
+    async def keep(self, key: str, value: Any) -> None:
+        await self._log.keep(key, value)
+
+
+def _ray(row: bytes) -> bytes:
+    body: Mapping[str, Any] = orjson.loads(row)
+    return blake2b(str(body["ray_id"]).encode(), digest_size=16).digest()

@@ -1,0 +1,61 @@
+"""The state machine finds what other collectors got wrong."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+
+from forwarder.ingest.stream_log import StreamLog
+from forwarder.journal.appending import SeenPages
+from forwarder.sources.cloudflare_access.walk import Advance
+from tests.ingest import planted_bugs
+from tests.ingest.scripted_cloudflare import Manners
+from tests.ingest.tailing_machine import TailingMachine
+
+_FEW = settings(
+    max_examples=200, stateful_step_count=25, phases=[Phase.generate], report_multiple_bugs=False
+)
+
+
+class Tame(TailingMachine):
+    """An API that reads queries as documented, in pages of three."""
+
+    manners = st.just(Manners(cap=3))
+
+
+class NextSecond(Tame):
+    walk: ClassVar[Advance] = staticmethod(planted_bugs.a_second_later)
+
+
+class ShortPage(Tame):
+    walk: ClassVar[Advance] = staticmethod(planted_bugs.a_short_page_is_the_last)
+
+
+class PageNumbers(Tame):
+    reconciles: ClassVar[st.SearchStrategy[tuple[float, ...]]] = st.just(())
+    walk: ClassVar[Advance] = staticmethod(planted_bugs.page_by_page)
+
+
+class Texts(Tame):
+    walk: ClassVar[Advance] = staticmethod(planted_bugs.times_as_texts)
+
+
+class OneBoundary(Tame):
+    forgetful: ClassVar[type[SeenPages]] = planted_bugs.LastPageOnly
+
+
+class RayId(Tame):
+    disguise: ClassVar[Callable[[StreamLog], StreamLog]] = planted_bugs.RayIsIdentity
+
+
+@pytest.mark.parametrize("bug", [NextSecond, ShortPage, PageNumbers, Texts, OneBoundary, RayId])
+def test_a_planted_bug_is_found(bug: type[TailingMachine]) -> None:
+    with pytest.raises(AssertionError, match="delivered"):
+        run_state_machine_as_test(bug, settings=_FEW)
+
+
+def test_without_a_bug_nothing_is_found() -> None:
+    run_state_machine_as_test(Tame, settings=settings(_FEW, max_examples=20))
