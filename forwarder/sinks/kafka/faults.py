@@ -47,11 +47,7 @@ _OPERATOR: dict[type[Exception], tuple[str, str]] = {
 }
 _SPLIT = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 _REFUSED = (kafka.PolicyViolationError, kafka.UnsupportedForMessageFormatError)
-_SEQUENCE_BROKEN = (
-    kafka.OutOfOrderSequenceNumber,
-    kafka.UnknownProducerId,
-    kafka.ProducerClosed,
-)
+_SEQUENCE_BROKEN = (kafka.OutOfOrderSequenceNumber, kafka.UnknownProducerId)
 _MOST_TRIES = 20
 """Another write's refused parts can break our sequence as often as they are halved."""
 _UNKNOWN_CODE = "the brokers' log says why; a compacted topic takes no record without a key"
@@ -114,6 +110,8 @@ def explain(error: BaseException, topic: str | None = None) -> TransientError:
 def _name(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, kafka.ProducerClosed):
+        return "given up with another batch that was not confirmed"
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
     return type(error).__name__
