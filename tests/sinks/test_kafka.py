@@ -1,29 +1,20 @@
 """The Kafka sink keeps the sink contract, and what people expect of a Kafka producer."""
 
-import asyncio
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-import psutil
 import pytest
 
 from forwarder.core.contracts import Sink
-from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
-from forwarder.testing.sink_contract import OutageContract, SinkContract
-from forwarder.testing.writing import deliver
+from forwarder.testing.sink_contract import SinkContract
 from tests.sinks.fakes_stream.brokers import (
     MockCluster,
-    create_topic,
-    free_port,
     ids_in,
     read_all,
-    tansu,
 )
-from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
 _numbers = itertools.count()
 
@@ -36,20 +27,6 @@ def make_sink(addresses: list[str], **settings: Any) -> KafkaSink:
 @pytest.fixture(scope="module")
 def cluster() -> MockCluster:
     return MockCluster()
-
-
-@pytest.fixture(scope="module")
-def proxy() -> Iterator[ToxicProxy]:
-    with ToxicProxy() as proxy, tansu(proxy.port) as port:
-        proxy.upstream = port
-        yield proxy
-
-
-@pytest.fixture
-def topic(proxy: ToxicProxy) -> str:
-    name = f"topic-{next(_numbers)}"
-    create_topic(f"127.0.0.1:{proxy.port}", name)
-    return name
 
 
 class MockDestination:
@@ -70,44 +47,6 @@ class TestIdempotentKafka(SinkContract):
     @pytest.fixture
     def destination(self, cluster: MockCluster) -> MockDestination:
         return MockDestination(cluster)
-
-
-class TansuDestination:
-    """Plain writes to a real broker behind a network that fails."""
-
-    secrets = ()
-
-    def __init__(self, proxy: ToxicProxy, topic: str) -> None:
-        self._proxy = proxy
-        self._topic = topic
-        self._address = f"127.0.0.1:{proxy.port}"
-
-    def sink(self) -> Sink:
-        return make_sink([self._address], topic=self._topic, idempotent=False, request_timeout="1s")
-
-    def arrived(self) -> Counter[str]:
-        return ids_in(read_all(self._address, self._topic))
-
-    def requests(self) -> int:
-        return 0
-
-    async def go_down(self) -> None:
-        self._proxy.refuse()
-
-    async def hang(self) -> None:
-        self._proxy.swallow = True
-
-    async def come_back(self) -> None:
-        self._proxy.swallow = False
-        self._proxy.accept()
-
-
-class TestKafkaBehindAFaultyNetwork(OutageContract):
-    @pytest.fixture
-    async def destination(self, proxy: ToxicProxy, topic: str) -> AsyncIterator[TansuDestination]:
-        destination = TansuDestination(proxy, topic)
-        yield destination
-        await destination.come_back()
 
 
 async def write(sink: KafkaSink, *events: Any) -> Any:
@@ -202,75 +141,3 @@ async def test_more_than_one_batch_for_a_partition_arrives_in_order(cluster: Moc
 
     values = [record.value() for record in read_all(cluster.addresses[0], "many")]
     assert values == [event.body for event in events]
-
-
-async def test_nobody_there_is_an_outage_not_a_missing_topic() -> None:
-    sink = make_sink([f"127.0.0.1:{free_port()}"], request_timeout="300ms")
-
-    with pytest.raises(TransientError) as caught:
-        await sink.open()
-
-    assert not isinstance(caught.value, NeedsOperatorError)
-    await sink.aclose()
-
-
-async def test_an_outage_of_an_idempotent_producer_ends_in_time_and_leaves_nothing() -> None:
-    """By itself aiokafka would try for ever here, and not even stop."""
-    cluster = MockCluster()
-    sink = make_sink(cluster.addresses, request_timeout="200ms")
-    await deliver(sink, make_batch(3))
-    cluster.die()
-    loop = asyncio.get_running_loop()
-    started = loop.time()
-
-    for _ in range(5):
-        with pytest.raises(TransientError):
-            await sink.write(make_batch(3))
-    await sink.aclose()
-
-    assert loop.time() - started < 5
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-
-
-async def test_a_hundred_outages_leave_tasks_and_memory_where_they_were(
-    proxy: ToxicProxy, topic: str
-) -> None:
-    address = f"127.0.0.1:{proxy.port}"
-    sink = make_sink([address], topic=topic, idempotent=False, request_timeout="300ms")
-    batch = make_batch(100)
-    await deliver(sink, batch)
-    sizes = []
-
-    for number in range(100):
-        await _interrupted(sink, proxy, swallow=number % 2 == 0)
-        sizes.append(psutil.Process().memory_info().rss)
-    await deliver_at_last(sink, batch)
-    await sink.aclose()
-
-    assert asyncio.all_tasks() == {asyncio.current_task()}
-    assert sizes[-1] - sizes[20] < 4_000_000
-
-
-async def _interrupted(sink: KafkaSink, proxy: ToxicProxy, *, swallow: bool) -> None:
-    """Let one write meet a black hole or a reset, in time for the engine's own time-out."""
-    proxy.swallow = swallow
-    if not swallow:
-        proxy.reset()
-    writing = asyncio.create_task(sink.write(make_batch(100)))
-    await asyncio.wait([writing], timeout=0.05)
-    writing.cancel()
-    await asyncio.wait([writing])
-    proxy.swallow = False
-    if not writing.cancelled():
-        assert isinstance(writing.exception(), TransientError | None)
-
-
-async def deliver_at_last(sink: KafkaSink, batch: Any) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await sink.write(batch)
-            except TransientError:
-                await asyncio.sleep(0.02)
-            else:
-                return

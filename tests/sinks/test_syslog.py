@@ -183,6 +183,23 @@ async def test_the_next_receiver_takes_over_what_the_first_did_not_read() -> Non
         await sink.aclose()
 
 
+async def test_a_receiver_that_accepts_and_closes_at_once_does_not_keep_the_next_from_it() -> None:
+    def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    refusing = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = refusing.sockets[0].getsockname()[1]
+    async with SyslogReceiver() as second:
+        hosts = [f"127.0.0.1:{port}", f"127.0.0.1:{second.port}"]
+        sink = make_sink(port, host=None, hosts=hosts)
+
+        await write_until_accepted(sink, make_batch(10))
+
+        assert len(second.arrived()) == 10
+        await sink.aclose()
+    refusing.close()
+
+
 async def test_long_messages_are_rejected_or_cut(receiver: SyslogReceiver) -> None:
     batch = batch_of([make_event(0), make_event(1, body=b"x" * 1000)])
     rejecting = make_sink(receiver.port, max_message_bytes=500)

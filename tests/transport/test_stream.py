@@ -75,6 +75,21 @@ async def test_nothing_counts_as_settled_on_a_connection_that_was_closed(
     stream.abort()
 
 
+async def test_a_close_that_only_the_kernel_knows_of_yet_is_noticed_too(
+    listener: socket.socket,
+) -> None:
+    """All is acknowledged, thrown away unread, and our loop has not heard of it."""
+    stream, peer = await pair(listener)
+    stream.write(b"x")
+    while stream.outstanding():  # noqa: ASYNC110 - there is no event for it
+        await asyncio.sleep(0.01)
+    peer.close()
+
+    with pytest.raises(TransientError):
+        await stream.settled()
+    stream.abort()
+
+
 async def test_the_owner_is_told_once_when_the_other_side_goes(listener: socket.socket) -> None:
     told: list[TransientError] = []
     stream = await connect(endpoint(listener), on_lost=told.append)
