@@ -16,7 +16,7 @@ def preflight(settings: ForwarderSettings) -> None:
     for sink in settings.sinks:
         try:
             writer = sink.format_plugin(sink.format_config)
-            rendering.pipeline(sink, writer)
+            rendering.render_for(sink)
             context = SinkContext(sink.name, sink.format, writer.media_type, SystemClock())
             sink.plugin(sink.config, context)
         except ConfigError as error:

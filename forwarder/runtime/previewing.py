@@ -68,7 +68,7 @@ def previews(
     """Return what the sinks (all when none is named) would receive for (stream, row) pairs."""
     rendering = Rendering(settings)
     renders = {
-        sink.name: rendering.pipeline(sink, sink.format_plugin(sink.format_config))
+        sink.name: rendering.render_for(sink)
         for sink in settings.sinks
         if not sinks or sink.name in sinks
     }

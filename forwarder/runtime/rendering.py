@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from forwarder.config import EventFilter as FilterSettings
 from forwarder.config import ForwarderSettings, SinkSettings
-from forwarder.core.contracts import Format, Render
+from forwarder.core.contracts import Render
 from forwarder.core.model import FORWARDER_STREAM
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
 from forwarder.formats.filters import EventFilter
-from forwarder.formats.pipeline import Pipeline, Shape
+from forwarder.formats.pipeline import Shape
+from forwarder.formats.sharing import Pipelines
+
+_SHARED_PAGES_BYTES = 16 * 2**20
 
 
 class Rendering:
@@ -19,6 +22,7 @@ class Rendering:
         """Begin with the accounts of ``settings``."""
         self._labels: dict[str, str] = {}
         self._normalisers: dict[str, Normaliser] = {FORWARDER_STREAM: OWN_EVENTS}
+        self._pipelines = Pipelines(self._normalisers, self._labels, max_bytes=_SHARED_PAGES_BYTES)
         self.learn(settings)
 
     def learn(self, settings: ForwarderSettings) -> None:
@@ -27,9 +31,16 @@ class Rendering:
             self._labels[account.account_id] = account.label
             self._normalisers.update(account.plugin.normalisers)
 
-    def pipeline(self, sink: SinkSettings, writer: Format) -> Render:
-        """Return what renders pages for ``sink``; its key of hashes is read now."""
-        return Pipeline(writer, self._normalisers, self._labels, shape_of(sink))
+    def render_for(self, sink: SinkSettings) -> Render:
+        """Return what renders pages for ``sink``; its key of hashes is read now.
+
+        Sinks with the same format and shape share their pages, until each is given back.
+        """
+        return self._pipelines.render_for(sink.format_plugin, sink.format_config, shape_of(sink))
+
+    def release(self, render: Render) -> None:
+        """Take back what ``render_for`` gave: its sink is gone."""
+        self._pipelines.release(render)
 
 
 def shape_of(sink: SinkSettings) -> Shape:

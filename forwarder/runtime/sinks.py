@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import SystemRandom
 
 from forwarder.config import SinkSettings
 from forwarder.core.backoff import Backoff
 from forwarder.core.clock import Clock
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import Render, SinkContext
 from forwarder.core.happenings import Report
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
@@ -62,8 +63,7 @@ class Sinks:
     def start(self, names: Iterable[str]) -> None:
         """Start delivering to sinks that have joined."""
         for name in names:
-            work = _Work(self, self._members[name])
-            self._supervisor.start(f"sink:{name}", work)
+            self._supervisor.start(f"sink:{name}", partial(self._deliver, self._members[name]))
 
     async def drain(self, names: Iterable[str] | None, grace: float) -> None:
         """Let writes under way end for at most ``grace`` seconds, acknowledge, close."""
@@ -102,8 +102,16 @@ class Sinks:
         """Return the running sinks' queues by name."""
         return {name: member.queue for name, member in self._members.items()}
 
-    def consumer(self, member: _Member) -> Consumer:
-        """Make the consumer of one sink."""
+    async def _deliver(self, member: _Member, beat: Beat) -> None:
+        """Be the task of one sink: a fresh consumer at every start, from what was acknowledged."""
+        render = self._rendering.render_for(member.settings)
+        try:
+            member.consumer = self._consumer(member, render)
+            await member.consumer.run(beat)
+        finally:
+            self._rendering.release(render)
+
+    def _consumer(self, member: _Member, render: Render) -> Consumer:
         sink = member.settings
         writer = sink.format_plugin(sink.format_config)
         context = SinkContext(
@@ -118,25 +126,12 @@ class Sinks:
             name=sink.name,
             sink=sink.plugin(sink.config, context),
             queue=member.queue,
-            render=self._rendering.pipeline(sink, writer),
+            render=render,
             options=delivery_options(sink),
             clock=self._clock,
             rng=SystemRandom(),
             report=self._report,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """The task of one sink: a fresh consumer at every start, from what was acknowledged."""
-
-    sinks: Sinks
-    member: _Member
-
-    async def __call__(self, beat: Beat) -> None:
-        consumer = self.sinks.consumer(self.member)
-        self.member.consumer = consumer
-        await consumer.run(beat)
 
 
 def delivery_options(sink: SinkSettings) -> DeliveryOptions:
