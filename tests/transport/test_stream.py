@@ -32,10 +32,10 @@ async def pair(listener: socket.socket) -> tuple[Stream, socket.socket]:
 
 
 def read_all(peer: socket.socket, size: int) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < size:
         data += peer.recv(1 << 16)
-    return data
+    return bytes(data)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what is unacknowledged")
