@@ -84,6 +84,8 @@ def translated(path: Path | str) -> Iterator[None]:
     """Turn SQLite's exceptions into ours: what passes is transient, damage is said plainly."""
     try:
         yield
+    except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
+        raise  # a mistake of this program's, which says nothing about the file
     except sqlite3.Error as error:
         text = str(error)
         if any(words in text for words in _PASSING):

@@ -61,7 +61,7 @@ def note_loss(
         "WHERE scope = ? AND reason = ? AND closed_us IS NULL",
         (lost.since_us, lost.until_us, lost.rows, lost.rows, str(scope), lost.reason),
     )
-    if widened.rowcount:
+    if widened.rowcount or _is_known(connection, scope, lost):
         return None
     connection.execute(
         "INSERT INTO gap (scope, reason, since_us, until_us, rows, detail, opened_us) "
@@ -78,6 +78,15 @@ def note_loss(
     )
     _tell(connection, Own.GAP_OPENED, scope, lost, now_us)
     return GapOpened(str(scope), lost.reason, lost.since_us, lost.until_us, lost.rows, lost.detail)
+
+
+def _is_known(connection: sqlite3.Connection, scope: Scope, lost: Lost) -> bool:
+    """Say whether a closed record covers a loss that nobody can count: it was read once more."""
+    found = connection.execute(
+        "SELECT 1 FROM gap WHERE scope = ? AND reason = ? AND since_us <= ? AND until_us >= ?",
+        (str(scope), lost.reason, lost.since_us, lost.until_us),
+    ).fetchone()
+    return lost.rows is None and found is not None
 
 
 def close_gaps(

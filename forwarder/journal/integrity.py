@@ -71,6 +71,8 @@ def _check_page(row: PageRow, path: Path) -> None:
     try:
         page = to_stored(row)
         rows = len(page.rows)
+    except DamagedError as error:
+        raise DamagedError(damage(path, str(error))) from error
     except ValueError as error:
         raise DamagedError(damage(path, f"the page at {row.first_offset} is no JSON")) from error
     if rows != page.count:

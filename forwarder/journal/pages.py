@@ -47,8 +47,7 @@ def unpack_body(body: bytes, first_offset: int) -> bytes:
         return decompress(body)
     except _CORRUPT as error:
         raise DamagedError(
-            f"the stored page at offset {first_offset} does not match its checksum; "
-            "run `forwarder check --journal` for the extent of the damage"
+            f"the stored page at offset {first_offset} does not match its checksum"
         ) from error
 
 

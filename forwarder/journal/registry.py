@@ -13,6 +13,16 @@ from forwarder.journal.streams import next_offset
 
 StartAt = Literal["now", "beginning"]
 _LIVE_LANE = 1
+_MISSED = """
+SELECT coalesce(sum(min(count, first_offset + count - :prefix)), 0),
+       coalesce(min(tmin_us), (SELECT min(created_us) FROM sink)),
+       coalesce(max(tmax_us), (SELECT max(covered_until_us) FROM reader), 0)
+FROM page WHERE lane = :lane AND first_offset + count > :prefix AND first_offset < :kept
+"""
+_STILL_KNOWN = """
+SELECT coalesce(sum(min(first_offset + count, :kept) - max(first_offset, :prefix)), 0)
+FROM page WHERE first_offset + count > :prefix AND first_offset < :kept
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,28 +62,29 @@ def _first_kept(connection: sqlite3.Connection) -> int:
     return int(found[0]) if found[0] is not None else next_offset(connection)
 
 
-def missed_rows(connection: sqlite3.Connection, sink: int) -> tuple[int, int, int] | None:
+def missed_rows(connection: sqlite3.Connection, sink: int) -> tuple[int | None, int, int] | None:
     """Return (rows, from, to) that a returning sink can no longer have, or None.
 
-    They were emptied while it was out of the settings. Moves its place past them.
+    They were emptied while it was out of the settings; where their pages are gone too nobody can
+    say how many there were (rows is None). Moves its place past them.
     """
-    (prefix,) = connection.execute(
-        "SELECT prefix FROM progress WHERE sink = ? AND lane = ?", (sink, _LIVE_LANE)
+    prefix, text = connection.execute(
+        "SELECT prefix, ranges FROM progress WHERE sink = ? AND lane = ?", (sink, _LIVE_LANE)
     ).fetchone()
     kept = _first_kept(connection)
     if kept <= prefix:
         return None
-    rows, since_us, until_us = connection.execute(
-        "SELECT coalesce(sum(min(count, first_offset + count - :prefix)), 0), min(tmin_us), "
-        "max(tmax_us) FROM page WHERE lane = :lane AND first_offset + count > :prefix "
-        "AND first_offset < :kept",
-        {"prefix": prefix, "kept": kept, "lane": _LIVE_LANE},
-    ).fetchone()
+    place = {"prefix": prefix, "kept": kept, "lane": _LIVE_LANE}
+    rows, since_us, until_us = connection.execute(_MISSED, place).fetchone()
+    (known,) = connection.execute(_STILL_KNOWN, place).fetchone()
     connection.execute(
         "UPDATE progress SET prefix = ?, ranges = '[]' WHERE sink = ? AND lane = ?",
         (kept, sink, _LIVE_LANE),
     )
-    return (rows, since_us, until_us) if rows else None
+    rows -= sum(max(0, min(end, kept) - start) for start, end in read_ranges(text))
+    if known < kept - prefix:
+        return None, since_us, until_us
+    return (rows, since_us, until_us) if rows > 0 else None
 
 
 def places(connection: sqlite3.Connection, running: Collection[str]) -> list[SinkPlace]:

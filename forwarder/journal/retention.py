@@ -187,18 +187,27 @@ def _empty(connection: sqlite3.Connection, pages: Sequence[int]) -> None:
 def _remove_forgotten(connection: sqlite3.Connection, now_us: int, keeping: Keeping) -> int:
     """Remove emptied pages whose rows no reader of their stream can be shown again.
 
-    A row dated more than a day after it was seen counts as a day after.
+    Judged by the rows' own times against the readers' places, both the server's; our clock, which
+    may be wrong, decides only where there is no such time: a page without times, and one dated
+    more than a day ahead of every reader, go two days after they were seen.
     """
     found = connection.execute(
-        "SELECT stream, min(covered_until_us) FROM reader GROUP BY stream"
+        "SELECT stream, min(covered_until_us), max(covered_until_us) FROM reader GROUP BY stream"
     ).fetchall()
     removed = 0
-    for stream, slowest_us in found:
+    for stream, slowest_us, newest_us in found:
         bound = min(slowest_us - 2 * _HOUR_US, now_us - keeping.keep_delivered_us)
         removed += connection.execute(
             "DELETE FROM page WHERE first_offset IN (SELECT first_offset FROM page "
-            "WHERE stream = ? AND size = 0 AND min(tmax_us, seen_us + ?) < ? "
-            "ORDER BY first_offset LIMIT ?)",
-            (stream, _DAY_US, bound, _CHUNK),
+            "WHERE stream = :stream AND size = 0 AND CASE "
+            "WHEN timeless = 1 OR tmax_us > :ahead THEN seen_us + :grace ELSE tmax_us END < :bound "
+            "ORDER BY first_offset LIMIT :chunk)",
+            {
+                "stream": stream,
+                "ahead": newest_us + _DAY_US,
+                "grace": 2 * _DAY_US,
+                "bound": bound,
+                "chunk": _CHUNK,
+            },
         ).rowcount
     return removed

@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from forwarder.core.errors import DamagedError
 from forwarder.core.model import StoredPage
-from forwarder.journal.database import connect_reader, translated
+from forwarder.journal.database import FILE_NAME, connect_reader, damage, translated
 from forwarder.journal.pages import PageRow, tail, to_stored
 
 T = TypeVar("T")
@@ -88,9 +89,15 @@ class Shelf:
         row = connection.execute(_PAGE, (first_offset,)).fetchone()
         if row is None:
             return None
-        page = self._cache[first_offset] = to_stored(PageRow(*row))
+        page = self._cache[first_offset] = self._unpacked(PageRow(*row))
         self._cached += len(page.body)
         while self._cached > _CACHE_BYTES and len(self._cache) > 1:
             _, oldest = self._cache.popitem(last=False)
             self._cached -= len(oldest.body)
         return page
+
+    def _unpacked(self, row: PageRow) -> StoredPage:
+        try:
+            return to_stored(row)
+        except DamagedError as error:
+            raise DamagedError(damage(self._path / FILE_NAME, str(error))) from error

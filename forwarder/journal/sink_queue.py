@@ -68,7 +68,8 @@ class SqliteSinkQueue:
 
         def store(connection: sqlite3.Connection) -> bool:
             number = lane_id(connection, lane)
-            bury(connection, self._number, dead, now_us)
+            left = [one for one in dead if one.offset >= _prefix(connection, self._number, number)]
+            bury(connection, self._number, left, now_us)
             save_progress(connection, self._number, number, progress)
             return connection.execute(_FINISH, (number,)).rowcount > 0
 
@@ -82,6 +83,14 @@ class SqliteSinkQueue:
     async def dead_letter_room(self) -> tuple[int, int]:
         """Return how many events and bytes the dead letters of this sink still take."""
         return await self._writer.run(lambda connection: room(connection, self._number))
+
+
+def _prefix(connection: sqlite3.Connection, sink: int, lane: int) -> int:
+    """Return where a sink stands; what lies below was dropped, and the gap says so."""
+    found = connection.execute(
+        "SELECT prefix FROM progress WHERE sink = ? AND lane = ?", (sink, lane)
+    ).fetchone()
+    return 0 if found is None else int(found[0])
 
 
 def _pages_of(connection: sqlite3.Connection, lane: str) -> int:

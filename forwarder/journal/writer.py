@@ -119,9 +119,11 @@ class Writer:
         try:
             with translated(self._path):
                 job.result = job.operation(self._connection)
-        except Exception as error:  # noqa: BLE001 - handed to the caller
+        except Exception as error:
             job.error = error
             self._undo("ROLLBACK TO job")
+            if not self._connection.in_transaction:  # a full disk may undo the whole of it
+                raise
         self._connection.execute("RELEASE job")
 
     def _undo(self, statement: str) -> None:

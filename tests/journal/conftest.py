@@ -1,0 +1,73 @@
+"""A journal on a real file, and rows to put into it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+
+import orjson
+import pytest
+
+from forwarder.core.clock import SystemClock
+from forwarder.core.happenings import Happening
+from forwarder.core.identity import Identifier, canonical
+from forwarder.core.log import Addition, ReaderState
+from forwarder.core.model import LIVE, Record, StreamKey
+from forwarder.journal import Journal, Keeping
+
+KEY = StreamKey("a" * 32, "access_requests")
+HOUR_US = 3_600_000_000
+NOON_US = 1_790_000_000_000_000 // HOUR_US * HOUR_US
+Opener = Callable[..., Awaitable[Journal]]
+
+
+class SetClock(SystemClock):
+    """The real clock, but for the wall: that says what a test says."""
+
+    def __init__(self) -> None:
+        self.wall_us = NOON_US
+
+    def now_us(self) -> int:
+        return self.wall_us
+
+
+def records(*times_us: int | None, first: int = 0) -> list[Record]:
+    """Return one distinct row a time."""
+    rows = [{"n": first + index, "at": time_us} for index, time_us in enumerate(times_us)]
+    texts = [canonical(row) for row in rows]
+    identities = Identifier(KEY.account_id, KEY.stream).identities(texts)
+    return [
+        Record(orjson.dumps(row), time_us, identity, frozenset(row))
+        for row, time_us, identity in zip(rows, times_us, identities, strict=True)
+    ]
+
+
+def addition(rows: Sequence[Record], covered_us: int = NOON_US, reader: str = LIVE) -> Addition:
+    return Addition(reader, ReaderState(covered_us), NOON_US, rows)
+
+
+@pytest.fixture
+def clock() -> SetClock:
+    return SetClock()
+
+
+@pytest.fixture
+def happenings() -> list[Happening]:
+    return []
+
+
+@pytest.fixture
+async def opened(
+    tmp_path: Path, clock: SetClock, happenings: list[Happening]
+) -> AsyncIterator[Opener]:
+    journals: list[Journal] = []
+
+    async def open_(max_size: int = 2**30, keep_us: int = HOUR_US) -> Journal:
+        keeping = Keeping(max_size, keep_us)
+        journal = await Journal.open(
+            tmp_path / "state", keeping, clock=clock, report=happenings.append
+        )
+        journals.append(journal)
+        return journal
+
+    yield open_
+    for journal in journals:
+        await journal.aclose()

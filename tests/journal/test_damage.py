@@ -1,0 +1,77 @@
+"""A damaged journal stops the start, says what and where, and is left as it is."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from forwarder.core.errors import DamagedError, LockedError
+from forwarder.core.model import LIVE
+from tests.journal.conftest import KEY, NOON_US, Opener, addition, records
+
+
+async def closed_journal(opened: Opener, tmp_path: Path) -> Path:
+    journal = await opened()
+    await journal.stream_log(KEY).append(addition(records(*range(NOON_US, NOON_US + 200))))
+    await journal.aclose()
+    return tmp_path / "state" / "journal.db"
+
+
+def flip(path: Path, place: int, count: int = 8) -> bytes:
+    content = bytearray(path.read_bytes())
+    content[place : place + count] = bytes(byte ^ 0xFF for byte in content[place : place + count])
+    path.write_bytes(content)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("text", [b"SQLite format", b"CREATE TABLE page", b"CREATE TABLE reader"])
+async def test_a_flipped_header_or_schema_stops_the_start(
+    opened: Opener, tmp_path: Path, text: bytes
+) -> None:
+    path = await closed_journal(opened, tmp_path)
+    content = flip(path, path.read_bytes().index(text))
+
+    with pytest.raises(DamagedError, match=r"journal\.db"):
+        await opened()
+
+    assert content[:4096] == path.read_bytes()[:4096]
+
+
+async def test_a_flipped_body_stops_the_start_with_its_offset(
+    opened: Opener, tmp_path: Path
+) -> None:
+    path = await closed_journal(opened, tmp_path)
+    journal = await opened()
+    body = await journal.ask(lambda c: c.execute("SELECT body FROM page").fetchone()[0])
+    await journal.aclose()
+    flip(path, path.read_bytes().index(body[40:200]) + 10, 4)
+
+    with pytest.raises(DamagedError, match=r"journal\.db is damaged.*offset 1 .*backup"):
+        await opened()
+
+
+async def test_a_body_that_breaks_later_is_not_delivered(opened: Opener) -> None:
+    journal = await opened()
+    queue = await journal.sink_queue("s", start_at="beginning")
+    await journal.stream_log(KEY).append(addition(records(NOON_US)))
+    await journal.tell(lambda c: c.execute("UPDATE page SET body = zeroblob(length(body))"))
+
+    with pytest.raises(DamagedError, match=r"journal\.db"):
+        await queue.read(LIVE, 1, 10)
+
+
+async def test_a_second_process_is_told_who_holds_the_folder(opened: Opener) -> None:
+    await opened()
+
+    with pytest.raises(LockedError, match=r"in use by process \d+"):
+        await opened()
+
+
+async def test_nobody_else_may_read_the_files(opened: Opener, tmp_path: Path) -> None:
+    journal = await opened()
+    await journal.stream_log(KEY).append(addition(records(NOON_US)))
+
+    folder = tmp_path / "state"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
+    assert 0o700 == stat.S_IMODE(folder.stat().st_mode)
+    assert {0o600} == set(modes.values())

@@ -1,0 +1,105 @@
+"""Transactions: grouped, undone one by one or together, and everybody is told."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from forwarder.core.errors import DamagedError, TransientError
+from forwarder.journal.database import connect_writer
+from forwarder.journal.writer import Writer
+
+
+@pytest.fixture
+async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
+    connection = connect_writer(tmp_path)
+    writer = Writer(connection, tmp_path / "journal.db", lambda: None)
+    yield writer
+    await writer.aclose()
+
+
+def put(key: str) -> Callable[[sqlite3.Connection], int]:
+    return lambda c: c.execute("INSERT INTO memory VALUES ('t', ?, '1')", (key,)).rowcount
+
+
+def keys(connection: sqlite3.Connection) -> list[str]:
+    return [key for (key,) in connection.execute("SELECT key FROM memory ORDER BY key")]
+
+
+def full(connection: sqlite3.Connection) -> None:
+    del connection
+    raise sqlite3.OperationalError("database or disk is full")
+
+
+def full_and_undone(connection: sqlite3.Connection) -> None:
+    """Fail as SQLite may: with the whole transaction gone."""
+    connection.execute("ROLLBACK")
+    full(connection)
+
+
+async def test_a_failing_operation_undoes_itself_alone(writer: Writer) -> None:
+    def half(connection: sqlite3.Connection) -> None:
+        put("half")(connection)
+        full(connection)
+
+    results = await asyncio.gather(
+        writer.run(put("a"), patient=True),
+        writer.run(half, patient=True),
+        writer.run(put("b"), patient=True),
+        return_exceptions=True,
+    )
+
+    assert (1, 1) == (results[0], results[2])
+    assert isinstance(results[1], TransientError)
+    assert ["a", "b"] == await writer.run(keys)
+
+
+async def test_everybody_hears_of_a_transaction_that_is_gone(writer: Writer) -> None:
+    results = await asyncio.gather(
+        writer.run(put("a"), patient=True),
+        writer.run(full_and_undone, patient=True),
+        writer.run(put("b"), patient=True),
+        return_exceptions=True,
+    )
+
+    assert all(type(result) is TransientError for result in results)
+    assert [] == await writer.run(keys)
+    assert 1 == await writer.run(put("later"))
+
+
+async def test_a_full_disk_is_no_damage_and_passes(writer: Writer) -> None:
+    pages = await writer.run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
+
+    def fill(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO memory VALUES ('t', 'big', ?)", ("x" * 2**20,))
+
+    await writer.run(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
+    with pytest.raises(TransientError, match="full"):
+        await writer.run(fill)
+    await writer.run(lambda c: c.execute("PRAGMA max_page_count = 1000000"))
+    await writer.run(fill)
+
+    assert ["big"] == await writer.run(keys)
+
+
+async def test_a_mistake_of_the_program_is_not_called_damage(writer: Writer) -> None:
+    await writer.run(put("a"))
+
+    with pytest.raises(sqlite3.IntegrityError):
+        await writer.run(put("a"))
+
+
+async def test_after_closing_nothing_is_taken(writer: Writer) -> None:
+    await writer.aclose()
+
+    with pytest.raises(TransientError, match="closed"):
+        await writer.run(keys)
+
+
+def test_damage_is_said_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "journal.db").write_bytes(b"no database at all" * 100)
+
+    with pytest.raises(DamagedError, match=r"journal\.db is damaged"):
+        connect_writer(tmp_path)
