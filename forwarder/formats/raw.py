@@ -20,6 +20,8 @@ from forwarder.transport.settings import PluginSettings
 ENVELOPE = "_forwarder"
 MOVED = "_forwarder_row"
 _VERSION = 1
+_BRACE = frozenset(b"{")
+_first: Any = itemgetter(0)
 _without_first: Any = itemgetter(slice(1, None))
 
 
@@ -81,12 +83,13 @@ def cut(body: bytes, count: int) -> list[bytes] | None:
     """Cut a JSON array of ``count`` objects into those, each without its last brace.
 
     None unless there are no more ``}`` than rows: then each is the end of a row, and no row has
-    one in a text or a value. Nor may there be a line end.
+    one in a text or a value. Nor may there be white space between rows or a line end.
     """
     pieces = body.split(b"}")
     if len(pieces) != count + 1 or b"\n" in body:
         return None
-    return list(map(_without_first, pieces[:-1]))
+    rows = list(map(_without_first, pieces[:-1]))
+    return rows if {*map(_first, rows)} <= _BRACE else None
 
 
 def _shared(origin: Origin) -> dict[str, Any]:

@@ -1,0 +1,180 @@
+"""Rows as Cloudflare sends them, as it might, and as nobody would."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import uuid
+from typing import Any
+
+from hypothesis import strategies as st
+
+from forwarder.core.timestamps import format_us
+from forwarder.testing.sample_rows import LOGIN, LOGINS, SCIM, SCIM_UPDATES
+
+HOSTILE = (
+    "",
+    " ",
+    " ann ",
+    "a|b",
+    "a=b",
+    'a"b',
+    "a\\b",
+    "a\\",
+    "a]b",
+    "a\tb\r\nc\0d",
+    "\x7f\x85\x9b",
+    "\u2028\u2029\u202e\u2066",
+    "\U0001f469\u200d\U0001f4bb",
+    "\ue000\ue003\uf8fe\uf8ff",
+    '"\uf8ff":0',
+    "250000000000123",
+    "x" * 65_536,
+    "\u00e4" * 1_100,
+    "\U0001f600" * 300,
+)
+"""Texts with a history: separators, escapes, controls, marks of our own templates, sizes."""
+
+texts = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=30))
+"""Texts that JSON can hold."""
+
+any_texts = st.one_of(texts, st.text(st.characters(), max_size=10), st.just("\ud800x\udfff"))
+"""Texts that Python can hold: lone surrogates, too."""
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), texts)
+    | st.floats(allow_nan=False, allow_infinity=False),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=5,
+)
+
+addresses = st.one_of(
+    st.integers(0, 2**32 - 1).map(lambda number: str(ipaddress.IPv4Address(number))),
+    st.integers(0, 2**128 - 1).map(lambda number: str(ipaddress.IPv6Address(number))),
+    st.sampled_from(["::ffff:1.2.3.4", "fe80::1%eth0", "1.2.3", "::", "01.2.3.4"]),
+)
+_letters = st.text("abcxyz", min_size=1, max_size=6)
+emails = st.one_of(
+    st.builds("{}@{}.example".format, _letters, _letters),
+    st.sampled_from(["o'neil+x@a.co", "a=b@example.com", "\u00e4@example.com", "a@b", "e4.access"]),
+)
+times = st.one_of(
+    st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999).map(format_us),
+    st.sampled_from(["2014-01-01T05:20:00.12345Z", "2016-12-31T23:59:60Z", "0001-01-01T00:00:00Z"]),
+)
+domains = st.builds("{}.example.com{}".format, _letters, st.sampled_from(["", "", "/", "/a/b.js"]))
+_uuids = st.integers(0, 2**128 - 1).map(lambda number: str(uuid.UUID(int=number)))
+
+_usual: dict[str, st.SearchStrategy[Any]] = {
+    "created_at": times,
+    "user_email": emails,
+    "user_id": _uuids,
+    "ip_address": addresses,
+    "country": st.sampled_from(["US", "de", "T1", "XX"]),
+    "app_domain": domains,
+    "app_name": st.sampled_from(["Wiki", "HR Portal", "B\u00fcro"]),
+    "app_uid": _uuids,
+    "app_type": st.sampled_from(["self_hosted", "warp", "saas"]),
+    "action": st.sampled_from(["login", "logout", "reauthenticate"]),
+    "allowed": st.booleans(),
+    "connection": st.sampled_from(["saml", "okta", "google", "onetimepin", "Acme SSO"]),
+    "ray_id": st.integers(0, 2**64 - 1).map("{:016x}".format),
+}
+usual_logins = st.fixed_dictionaries(_usual)
+"""Rows with every key, and in it what one expects."""
+
+odd_logins = st.fixed_dictionaries(
+    {},
+    optional={key: usual | texts | json_values for key, usual in _usual.items()}
+    | {"request_body": texts, "_forwarder": json_values, "device_id": json_values},
+)
+"""Rows with some keys, and anything in them."""
+
+
+@st.composite
+def _changed_logins(draw: st.DrawFn) -> dict[str, Any]:
+    row = dict(draw(usual_logins))
+    for key in draw(st.lists(st.sampled_from([*LOGIN, "new_key"]), max_size=2)):
+        row[key] = draw(st.one_of(texts, json_values))
+    return row
+
+
+logins = st.one_of(
+    usual_logins, _changed_logins(), odd_logins, st.sampled_from(list(LOGINS.values()))
+)
+
+_operations = st.fixed_dictionaries(
+    {"op": st.sampled_from(["add", "Add", "remove", "Replace", "replace"])},
+    optional={
+        "path": st.sampled_from(["members", "active", "password", 'members[value eq "u-1"]']),
+        "value": st.one_of(
+            json_values,
+            st.lists(st.fixed_dictionaries({"value": texts}, optional={"display": texts})),
+            st.sampled_from(["True", "False", True, False]),
+        ),
+    },
+)
+bodies = st.one_of(
+    st.builds(lambda ops: {"Operations": ops}, st.lists(_operations, max_size=3)), json_values
+)
+
+
+def _as_text(body: Any) -> str:
+    return json.dumps(body)
+
+
+scim_rows = st.one_of(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "cf_resource_id": _uuids | json_values,
+            "idp_id": _uuids | json_values,
+            "idp_resource_id": texts | json_values,
+            "logged_at": times | json_values,
+            "status": st.sampled_from(["SUCCESS", "FAILURE", "ERROR", "PENDING"]) | json_values,
+            "error_description": texts | json_values,
+            "resource_type": st.sampled_from(["USER", "GROUP", "group", "ROLE"]) | json_values,
+            "resource_user_email": emails | texts | json_values,
+            "resource_group_name": texts | json_values,
+            "http_method": st.sampled_from(["POST", "PUT", "PATCH", "DELETE", "GET"]) | json_values,
+            "request_method": st.sampled_from(["POST", "patch"]) | json_values,
+            "request_body": bodies.map(_as_text) | texts | json_values,
+            "new_key": json_values,
+        },
+    ),
+    st.fixed_dictionaries(
+        {
+            **{key: st.just(value) for key, value in SCIM.items()},
+            "resource_type": st.sampled_from(["USER", "GROUP"]),
+            "http_method": st.sampled_from(["POST", "PUT", "PATCH", "DELETE"]),
+            "request_body": bodies.map(_as_text),
+        }
+    ),
+    st.sampled_from(list(SCIM_UPDATES.values())),
+)
+
+own_rows = st.fixed_dictionaries(
+    {},
+    optional={
+        "event": st.sampled_from(["start", "stop", "gap_opened", "coverage"]) | json_values,
+        "time": times | json_values,
+        "account": texts | json_values,
+        "account_id": texts | json_values,
+        "stream": texts | json_values,
+        "sink": texts | json_values,
+        "reason": texts | json_values,
+        "from": times | json_values,
+        "to": times | json_values,
+        "rows": st.integers(0, 2**63) | json_values,
+        "detail": texts | json_values,
+        "version": texts | json_values,
+        "new_key": json_values,
+    },
+)
+
+streams_and_rows = st.one_of(
+    st.tuples(st.just("access_requests"), logins),
+    st.tuples(st.just("scim_updates"), scim_rows),
+    st.tuples(st.just("forwarder"), own_rows),
+)
+"""A stream and a row of it."""

@@ -1,0 +1,32 @@
+"""Every format in every setting that changes what it writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forwarder.formats.cef import CefConfig, CefFormat
+from forwarder.formats.cim import CimConfig, CimFormat
+from forwarder.formats.ecs import EcsConfig, EcsFormat
+from forwarder.formats.leef import LeefConfig, LeefFormat
+from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
+from forwarder.formats.raw import RawConfig, RawFormat
+
+TEMPLATED: dict[str, Any] = {
+    "ocsf": OcsfFormat(OcsfConfig()),
+    "ocsf_raw_data": OcsfFormat(OcsfConfig(raw_data=True)),
+    "ocsf_added": OcsfFormat(OcsfConfig()).adding({"unmapped.site": 'a"b\ue003', "message": "x"}),
+    "ecs": EcsFormat(EcsConfig()),
+    "ecs_original": EcsFormat(EcsConfig(event_original=True)),
+    "cim": CimFormat(CimConfig()),
+    "cef": CefFormat(CefConfig()),
+    "cef_added": CefFormat(CefConfig()).adding({"site": "a=b\\|", "cs1": "mine"}),
+    "leef": LeefFormat(LeefConfig()),
+}
+STYLES: dict[str, Any] = {
+    **TEMPLATED,
+    "raw": RawFormat(RawConfig()),
+    "raw_without_envelope": RawFormat(RawConfig(envelope=False)),
+    "raw_added": RawFormat(RawConfig()).adding({"site.name": "east"}),
+    "ocsf_1_7": OcsfFormat(OcsfConfig(ocsf_version="1.7.0")),
+    "ocsf_1_9": OcsfFormat(OcsfConfig(ocsf_version="1.9.0")),
+}

@@ -1,0 +1,128 @@
+"""Templates and cut pages give the very bytes that the mappings give."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.core.origin import Origin, is_plain
+from forwarder.formats.pipeline import Pipeline
+from forwarder.formats.raw import RawConfig, RawFormat
+from forwarder.testing.sample_events import (
+    ACCOUNTS,
+    NORMALISERS,
+    SEEN_US,
+    event_of,
+    page_of,
+)
+from forwarder.testing.sample_rows import ACCOUNT_ID, LOGIN
+from tests.formats.strategies import any_texts, logins, streams_and_rows, texts, usual_logins
+from tests.formats.styles import STYLES, TEMPLATED
+
+_LOGINS = "access_requests"
+
+
+@given(row=logins, account=st.sampled_from(["acme", 'a"c\\me']), plain=st.booleans())
+def test_a_template_gives_what_the_mapping_gives(
+    row: dict[str, Any], account: str, *, plain: bool
+) -> None:
+    plain = plain and all(is_plain(text) for text in _texts(row))
+    event = event_of(_LOGINS, row, Origin(ACCOUNT_ID, account, _LOGINS, SEEN_US, plain))
+
+    for style in TEMPLATED.values():
+        written = style.write(event)
+        assert style.render(event) == written
+        assert style.render(event) == written
+
+
+@given(rows=st.lists(logins, min_size=1, max_size=4))
+def test_a_page_is_rendered_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
+    events = [event_of(_LOGINS, row) for row in rows]
+    for style in STYLES.values():
+        rendered = Pipeline(style, NORMALISERS, ACCOUNTS)(page_of(_LOGINS, rows))
+        bodies = [event.body for event in rendered.events]
+        expected = [style.render(event) for event in events]
+
+        if style.media_type == "application/json":
+            assert list(map(orjson.loads, bodies)) == list(map(orjson.loads, expected))
+        else:
+            assert bodies == expected
+
+
+@given(usual_logins)
+def test_nearly_all_usual_logins_are_served_by_a_template(row: dict[str, Any]) -> None:
+    style = TEMPLATED["ecs"]
+    event = event_of(_LOGINS, row)
+    style.render(event)
+
+    served = style._templates.get(event.shape) is not None  # noqa: SLF001 - its speed is the point
+
+    assert served == (event.shape[-1] is None or event.shape[-1].plain)
+
+
+@given(usual_logins)
+def test_both_ways_to_read_a_row_agree(row: dict[str, Any]) -> None:
+    """A row whose time is the one it was first seen at is always read with care."""
+    with_care = event_of(_LOGINS, row)
+    at_once = event_of(_LOGINS, row, with_care.origin._replace(seen_us=with_care.time_us))
+
+    assert with_care.shape == at_once.shape
+    assert with_care.texts == at_once.texts
+
+
+@given(streams_and_rows)
+def test_a_glance_sees_what_the_events_say(given: tuple[str, dict[str, Any]]) -> None:
+    stream, row = given
+    event = event_of(stream, row)
+
+    (sent,) = Pipeline(STYLES["cim"], NORMALISERS, ACCOUNTS)(page_of(stream, [row])).events
+
+    assert (sent.id, sent.stream, sent.time_us) == (event.id, stream, event.time_us)
+    assert (sent.outcome, sent.user) == (event.outcome, event.user)
+    assert sent.account == event.origin.account
+
+
+@given(row=st.dictionaries(st.sampled_from(list(LOGIN)), any_texts), text=any_texts)
+def test_texts_that_no_json_holds_are_rendered_too(row: dict[str, Any], text: str) -> None:
+    for stream in NORMALISERS:
+        event = event_of(stream, {**row, "request_body": text, text: 2**70})
+        assert all(style.render(event) for style in STYLES.values())
+
+
+@given(st.lists(st.dictionaries(texts, texts, max_size=3), max_size=4))
+def test_a_page_of_any_flat_rows_is_cut_right(rows: list[dict[str, str]]) -> None:
+    style = RawFormat(RawConfig(envelope=False))
+    page = page_of(_LOGINS, rows)
+
+    bodies = [event.body for event in Pipeline(style, NORMALISERS, ACCOUNTS)(page).events]
+
+    assert [orjson.loads(body) for body in bodies] == rows
+
+
+def test_white_space_between_rows_is_no_obstacle() -> None:
+    page = page_of(_LOGINS, [LOGIN, LOGIN])
+    for separator in (b", ", b" ,\n", b"\t,"):
+        body = b"[ %b ]" % separator.join([orjson.dumps(dict(LOGIN))] * 2)
+        spaced = type(page)(**{**_fields(page), "body": body})
+
+        bodies = [
+            event.body for event in Pipeline(STYLES["raw"], NORMALISERS, ACCOUNTS)(spaced).events
+        ]
+
+        assert [orjson.loads(body)["ray_id"] for body in bodies] == [LOGIN["ray_id"]] * 2
+        assert not [body for body in bodies if b"\n" in body]
+
+
+def _fields(page: Any) -> dict[str, Any]:
+    return {name: getattr(page, name) for name in page.__dataclass_fields__}
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for pair in value.items() for item in pair for text in _texts(item)]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    return [value] if isinstance(value, str) else []
