@@ -1,0 +1,1 @@
+"""Measures the daemon as a process: one core for it, the other for everything else."""
