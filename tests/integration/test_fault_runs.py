@@ -29,6 +29,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 _EVENTS = 20_000
 _FAULTS = ("reset", "refuse", "hold", "delay")
 _QUIET = 3.0
+_GRACE = 25.0
 _SLOWLY = "format: raw, batch: { max_events: 20 }, max_in_flight: 2"
 """Small batches, so that the faults meet the backlog and not an idle sink."""
 
@@ -150,3 +151,39 @@ async def test_syslog_over_tls(
         arrived = partial(_messages, server, "MESSAGE")
 
         report("syslog over TLS", await fault_run(tmp_path, sink, proxy, arrived), proxy)
+
+
+@pytest.mark.parametrize("kind", ["refuse", "hold", "swallow"])
+async def test_stopping_while_brokers_are_away_keeps_to_the_grace_period(
+    kind: str, start: Start[KafkaServer], proxy: ToxicProxy, tmp_path: Path, tmp_path_factory: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("kafka")
+    for server in start("Apache Kafka", lambda: kafka_server(folder, proxy.port)):
+        proxy.upstream = server.toxic_port
+        create_topic(server.address, "access")
+        async with cloudflare("--rate", "50", "--history", "1m") as api:
+            forwarder = Forwarder(tmp_path, api.url)
+            sink = (
+                "console: { type: kafka, format: raw, topic: access,"
+                f" bootstrap_servers: ['127.0.0.1:{proxy.port}'] }}"
+            )
+            settings = forwarder.settings.read_text()
+            forwarder.settings.write_text(
+                settings.replace("console: { type: stdout, format: raw }", sink)
+            )
+            await forwarder.start()
+            try:
+                await until(partial(_records, server))
+                if kind == "refuse":
+                    proxy.refuse()
+                proxy.hold, proxy.swallow = kind == "hold", kind == "swallow"
+                await asyncio.sleep(2)
+                loop = asyncio.get_running_loop()
+                started = loop.time()
+                await forwarder.stop(wait=_GRACE + 5)
+                took = loop.time() - started
+                print(f"{kind}: stopped after {took:.1f} s")  # noqa: T201
+                assert took < _GRACE + 1
+            finally:
+                await forwarder.kill()
+                proxy.hold = proxy.swallow = False

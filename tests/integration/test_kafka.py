@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import psutil
 import pytest
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.admin._acl import AclBinding, AclOperation, AclPermissionType
@@ -293,14 +294,15 @@ async def test_the_second_sink_with_one_transactional_id_shuts_the_first_out(
 
 
 @pytest.mark.parametrize("idempotent", [True, False])
-async def test_a_hundred_outages_leave_tasks_behind_nowhere(
+async def test_a_hundred_outages_leave_tasks_and_memory_where_they_were(
     server: KafkaServer, proxy: ToxicProxy, *, idempotent: bool
 ) -> None:
     topic = new_topic(server)
     address = f"127.0.0.1:{proxy.port}"
     sink = make_sink(address, topic, idempotent=idempotent, request_timeout="300ms")
-    written = 0
+    written, sizes = 0, []
     for number in range(100):
+        sizes.append(psutil.Process().memory_info().rss)
         proxy.swallow = number % 2 == 0
         if not proxy.swallow:
             proxy.reset()
@@ -313,5 +315,6 @@ async def test_a_hundred_outages_leave_tasks_behind_nowhere(
     await sink.aclose()
 
     assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert sizes[-1] - sizes[20] < 8_000_000
     assert len(ids_in(read_all(server.address, topic))) == 1000
     assert written < 100
