@@ -28,7 +28,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # aiokafka
         """Ask for nothing yet."""
         self._sasl = sasl
         self._clock = clock
-        self._token = ""
+        self._token: str | None = None
         self._renew_at = 0.0
         self._asking = asyncio.Lock()
 
@@ -38,7 +38,7 @@ class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # aiokafka
         Raises ``NeedsOperatorError`` when the token server refuses us.
         """
         async with self._asking:
-            if not self._token or self._clock.monotonic() >= self._renew_at:
+            if self._token is None or self._clock.monotonic() >= self._renew_at:
                 self._token, life = await self._ask()
                 self._renew_at = self._clock.monotonic() + _EARLY * life
             return self._token

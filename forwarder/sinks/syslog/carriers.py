@@ -53,7 +53,7 @@ class StreamCarrier:
         self._owed: list[bytes] = []
         self._connecting = asyncio.Lock()
         self._mending: asyncio.Task[None] | None = None
-        self._rng = Random()  # noqa: S311 - spreads waiting times, protects nothing
+        self._rng = Random()  # noqa: S311 - spreads waiting times  # nosec B311
 
     async def open(self) -> None:
         """Connect, unless a connection is there that takes all it is given."""
