@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import TypeAlias
 
 from deploy.generate.catalogue import catalogue
+from deploy.generate.commands_page import commands_page
+from deploy.generate.log_lines import log_lines
+from deploy.generate.logs_page import logs_page
 from deploy.generate.manifests import manifests
 from deploy.generate.metrics_page import metrics_page
+from deploy.generate.settings_page import settings_page
+from deploy.generate.unrun_page import unrun_page
 from deploy.generate.values_schema import values_schema
 from forwarder.config import InstalledPlugins, json_schema
 
 Texts: TypeAlias = dict[Path, str]
 
 CHART = Path("helm/cloudflare-access-forwarder")
+_UNRUN = Path("docs/not-run.md")
 _COPIED_INTO_THE_CHART = {
     "deploy/prometheus/recording.yaml": "files/recording.yaml",
     "deploy/prometheus/alerts.yaml": "files/alerts.yaml",
@@ -30,6 +36,22 @@ def artefacts(root: Path) -> dict[str, Callable[[], Texts]]:
         "files of the chart": lambda: _copies(root),
         "manifests": lambda: manifests(root),
         "metrics page": lambda: {root / "docs/metrics.md": metrics_page(catalogue())},
+        "settings page": lambda: {
+            root / "docs/configuration.md": settings_page(InstalledPlugins())
+        },
+        "commands page": lambda: {root / "docs/commands.md": commands_page()},
+        "logs page": lambda: {root / "docs/logs.md": logs_page(log_lines())},
+        "page of what is not run": lambda: {root / _UNRUN: unrun_page(pages(root))},
+    }
+
+
+def pages(root: Path) -> dict[str, str]:
+    """Return the texts of the README and of every page, by path relative to ``root``."""
+    found = [root / "README.md", *sorted((root / "docs").rglob("*.md"))]
+    return {
+        str(path.relative_to(root)): path.read_text(encoding="utf-8")
+        for path in found
+        if path != root / _UNRUN
     }
 
 

@@ -1,0 +1,52 @@
+"""docs/commands.md, out of the command line itself. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from inspect import cleandoc
+
+import click
+
+from forwarder.cli.program import program
+
+_HEAD = """\
+<!-- Generated from the code: make generate -->
+# Commands
+
+`forwarder COMMAND --help` says the same. Exit status: 0 done, 1 failed, 2 the settings, the usage
+or a state folder in use. Logs go to standard error, results to standard output. Commands that
+change something reach a running daemon through a socket in the state folder, and do it themselves
+when none runs; [operations.md](operations.md) says when to use which.
+
+A moment is an RFC 3339 time (`2026-01-31T12:00:00Z`) or a duration ago (`2h`).
+"""
+
+
+def commands_page() -> str:
+    """Return the page."""
+    with click.Context(program, info_name="forwarder") as context:
+        return "\n".join([_HEAD, *_commands(program, context)])
+
+
+def _commands(group: click.Group, context: click.Context) -> Iterator[str]:
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None:
+            continue
+        with click.Context(command, info_name=name, parent=context) as below:
+            if isinstance(command, click.Group):
+                yield from _commands(command, below)
+            else:
+                yield _section(command, below)
+
+
+def _section(command: click.Command, context: click.Context) -> str:
+    usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
+    text = cleandoc(command.help or "")
+    rows = [
+        f"| `{record[0]}` | {record[1].replace('|', chr(92) + '|')} |"
+        for parameter in command.params
+        if (record := parameter.get_help_record(context)) is not None
+    ]
+    table = ["| option | meaning |", "|---|---|", *rows, ""] if rows else []
+    return "\n".join([f"## {context.command_path}\n", f"    {usage}\n", f"{text}\n", *table])

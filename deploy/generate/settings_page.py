@@ -1,0 +1,150 @@
+"""docs/configuration.md, out of the settings' models and those of every installed plugin. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from deploy.generate.settings_words import default_words, nested_models, type_words
+from forwarder.config.models import RootSettings
+from forwarder.config.plugins import Kind, Plugins
+from forwarder.config.sink_options import SinkOptions
+from forwarder.sinks.syslog.config import PRESETS
+from forwarder.transport.settings import TlsSettings
+
+_HEAD = """\
+<!-- Generated from the code: make generate -->
+# Configuration
+
+One YAML file holds all settings. [config.yaml](../config.yaml) is an example with every key that is
+not a sink's own. `forwarder check` reads it and names every fault with its line before anything
+starts; `forwarder config show` prints what is in force, with secrets masked;
+`forwarder config schema` prints the JSON schema for editors.
+
+## How values are written
+
+| kind | examples |
+|---|---|
+| duration | `500ms`, `10s`, `5m`, `24h`, `7d`, `1h30m`; a bare number is seconds |
+| size | `512KiB`, `64MiB`, `2GiB`, `10MB`; a bare number is bytes |
+| secret | text, a variable, or a file: every secret `KEY` can be given as `KEY_file: PATH` |
+| variable | `${NAME}` and `${NAME:-default}` in any value; `$${` is a plain `${` |
+
+Secret files are read again when they change. `SIGHUP` reads the settings anew and changes only what
+differs; `state_dir`, `journal`, `admin` and `log.format` need a restart. Settings with faults are
+refused as a whole and the old ones stay in force. Unknown keys are faults.
+"""
+_SINKS = """\
+## Sinks
+
+`sinks` is a mapping of names to sinks. The name is the sink's identity in the journal: under
+another name it begins anew, where `start_at` says. These keys are the same for every type.
+"""
+_FILTER = """\
+`only` and `except` take these keys. All keys that are given must fit, one value of each is enough;
+`*` stands for any text and case does not matter. `app` fits an application's name, domain or id.
+"""
+
+
+def settings_page(plugins: Plugins) -> str:
+    """Return the page."""
+    return "\n".join(_parts(plugins))
+
+
+def _parts(plugins: Plugins) -> Iterator[str]:
+    told: set[type[BaseModel]] = set()
+    yield _HEAD
+    yield "## The file\n"
+    yield _table(RootSettings.model_fields, _LISTS)
+    yield from _below(RootSettings, told)
+    yield "## Accounts\n\n`accounts` is a list with one entry an account.\n"
+    for name, plugin in _loaded(plugins, "sources"):
+        yield f"### Source `{name}`\n"
+        yield _table(plugin.Config.model_fields, _TYPES[name])
+        yield from _below(plugin.Config, told)
+    yield "## TLS\n\nEvery connection that can be protected takes these keys under `tls`.\n"
+    yield _table(TlsSettings.model_fields)
+    yield _SINKS
+    yield _table(SinkOptions.model_fields, _SINK_TYPE)
+    yield from _below(SinkOptions, told)
+    for name, plugin in _loaded(plugins, "sinks"):
+        about = f"{_sentence(plugin.summary)} Default format: `{plugin.default_format}`."
+        yield f"### Sink `{name}`\n\n{about}\n"
+        yield _table(plugin.Config.model_fields)
+        yield from _below(plugin.Config, told)
+        if name == "syslog":
+            yield _presets()
+    yield "## Formats\n\nThese keys stand in the sink that uses the format.\n"
+    for name, plugin in _loaded(plugins, "formats"):
+        yield f"### Format `{name}`\n\n{_sentence(plugin.summary)}\n"
+        yield _table(plugin.Config.model_fields)
+
+
+_LISTS = (
+    "| `accounts` | list | required | what is read; see [Accounts](#accounts) |",
+    "| `sinks` | mapping | required | where events go; see [Sinks](#sinks) |",
+)
+_TYPES = {"cloudflare_access": ("| `type` | text | `cloudflare_access` | the source |",)}
+_SINK_TYPE = (
+    "| `type` | text | required | one of the types below; `forwarder plugins` lists them |",
+)
+
+
+def _loaded(plugins: Plugins, kind: Kind) -> Iterator[tuple[str, Any]]:
+    """Yield the plugins of this package; whatever else is installed is not told here."""
+    for name in plugins.names(kind):
+        plugin = plugins.load(kind, name)
+        if plugin.__module__.startswith("forwarder."):
+            yield name, plugin
+
+
+def _below(model: type[BaseModel], told: set[type[BaseModel]]) -> Iterator[str]:
+    """Yield a section for each group of settings inside ``model`` that was not told yet."""
+    for key, nested in nested_models(model):
+        if nested in told or nested is TlsSettings:
+            continue
+        told.add(nested)
+        yield f"#### `{key}`\n"
+        yield _FILTER if key in {"only", "except"} else f"{_sentence(_summary(nested))}\n"
+        yield _table(nested.model_fields)
+        yield from _below(nested, told)
+
+
+def _summary(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").partition("\n\n")[0].replace("\n", " ").strip()
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+
+
+def _table(fields: Mapping[str, FieldInfo], before: Iterable[str] = ()) -> str:
+    if not fields:
+        return "It has no keys of its own.\n"
+    rows = [
+        f"| `{field.alias or name}`{f', `{name}_file`' if type_words(field) == 'secret' else ''} "
+        f"| {type_words(field)} | {default_words(field)} | {_escaped(field.description or '')} |"
+        for name, field in fields.items()
+    ]
+    head = "| key | type | default | meaning |\n|---|---|---|---|"
+    return "\n".join([head, *before, *rows]) + "\n"
+
+
+def _presets() -> str:
+    rows = [
+        f"| `{name}` | {', '.join(_preset_key(key, value) for key, value in preset.items())} |"
+        for name, preset in PRESETS.items()
+    ]
+    head = "#### Presets of `preset`\n\n| preset | sets, unless you do |\n|---|---|"
+    return "\n".join([head, *rows]) + "\n"
+
+
+def _preset_key(key: str, value: Any) -> str:
+    return f"`{key}: {value}`" if value != "" else f"`{key}` empty"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|")
