@@ -1,16 +1,13 @@
 """One working producer at a time, and an end for every one that no longer works.
 
-aiokafka's idempotent producer tries for ever while brokers are away: neither a send nor ``stop``
-ends by itself. So every wait has a time-out here, and a producer that ran into one is taken apart:
-its batches fail, its tasks are cancelled, its connections closed. That touches parts of aiokafka
-that are not public, which is why its version is pinned.
+aiokafka's idempotent producer tries for ever while brokers are away, so every wait has a time-out
+here, and a producer that ran into one is taken apart and made anew.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import traceback
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from typing import Any
@@ -22,11 +19,11 @@ from aiokafka.conn import create_conn
 from forwarder.core.clock import Clock
 from forwarder.core.errors import TransientError
 from forwarder.sinks.kafka.config import KafkaConfig
+from forwarder.sinks.kafka.ending import TAKE_APART, stop, take_apart
 from forwarder.sinks.kafka.faults import explain
 from forwarder.sinks.kafka.oauth import ClientCredentials
 from forwarder.transport.tls import Tls
 
-_TAKE_APART = 1.0
 _TOPIC_APPEARS = 5.0
 _LOOK_AGAIN = 0.1
 
@@ -72,10 +69,10 @@ class Producers:
             async with asyncio.timeout(config.request_timeout):
                 await producer.start()
         except (kafka.KafkaError, OSError) as error:
-            self._in_background(_take_apart(producer, error))
+            self._in_background(take_apart(producer, error))
             raise await self._why(error, connection) from error
         except BaseException as error:
-            self._in_background(_take_apart(producer, error))
+            self._in_background(take_apart(producer, error))
             raise
         return producer
 
@@ -161,7 +158,7 @@ class Producers:
     def discard(self, producer: Any) -> None:
         """End ``producer`` now: what it has not delivered fails."""
         self._forget(producer)
-        self._in_background(_take_apart(producer))
+        self._in_background(take_apart(producer))
 
     def retire(self, producer: Any) -> None:
         """Use ``producer`` for nothing new, and end it when it has delivered what it has."""
@@ -172,7 +169,7 @@ class Producers:
         if not self._users[producer]:
             del self._users[producer]
             if producer is not self._current:
-                self._in_background(_stop(producer, self._config.request_timeout))
+                self._in_background(stop(producer, self._config.request_timeout))
 
     def _forget(self, producer: Any) -> None:
         if self._current is producer:
@@ -187,65 +184,6 @@ class Producers:
         """End everything; what is still on its way has ``grace`` seconds."""
         producer, self._current = self._current, None
         if producer is not None:
-            self._in_background(_stop(producer, grace))
+            self._in_background(stop(producer, grace))
         if self._ending:
-            await asyncio.wait(self._ending, timeout=grace + 2 * _TAKE_APART)
-
-
-async def _stop(producer: Any, grace: float) -> None:
-    try:
-        async with asyncio.timeout(grace):
-            await producer.stop()
-    except (TimeoutError, kafka.KafkaError, OSError):
-        await _take_apart(producer)
-
-
-async def _take_apart(producer: Any, error: BaseException | None = None) -> None:
-    """Fail its batches, cancel its tasks, close its connections; never waits for a broker.
-
-    ``error`` is what interrupted its start, if that is why it ends.
-    """
-    producer._closed = True  # noqa: SLF001 - see the module's docstring
-    for connection in _stranded(error):
-        connection.close()
-    client, accumulator, sender = producer.client, producer._message_accumulator, producer._sender  # noqa: SLF001
-    _fail_batches(accumulator)
-    own = {client, accumulator, sender, producer}
-    tasks = [task for task in asyncio.all_tasks() if _owner(task) in own]
-    for task in tasks:
-        task.cancel()
-    with contextlib.suppress(TimeoutError, OSError, kafka.KafkaError):
-        async with asyncio.timeout(_TAKE_APART):
-            await client.close()
-    waiting = client._md_update_fut  # noqa: SLF001
-    if waiting is not None:
-        waiting.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=_TAKE_APART)
-
-
-def _stranded(error: BaseException | None) -> Iterator[Any]:
-    """Yield connections that an interrupted start held in a local variable and nowhere else."""
-    while error is not None:
-        for frame, _ in traceback.walk_tb(error.__traceback__):
-            connection = frame.f_locals.get("bootstrap_conn")
-            if connection is not None:
-                yield connection
-        error = error.__cause__ or error.__context__
-
-
-def _fail_batches(accumulator: Any) -> None:
-    """Make every write that waits for this producer fail."""
-    accumulator._closed = True  # noqa: SLF001
-    queued = [batch for batches in accumulator._batches.values() for batch in batches]  # noqa: SLF001
-    for batch in [*queued, *accumulator._pending_batches]:  # noqa: SLF001
-        batch.failure(kafka.ProducerClosed())
-        for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
-            if future.done() and not future.cancelled():
-                future.exception()
-
-
-def _owner(task: asyncio.Task[Any]) -> Any:
-    """Return the object whose method a task runs; aiokafka keeps no list of its tasks."""
-    frame = getattr(task.get_coro(), "cr_frame", None)
-    return frame.f_locals.get("self") if frame is not None else None
+            await asyncio.wait(self._ending, timeout=grace + 2 * TAKE_APART)
