@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
-from random import Random
+from random import SystemRandom
 from typing import Any, Protocol
 
 from forwarder.core.backoff import Backoff
@@ -53,7 +53,7 @@ class StreamCarrier:
         self._owed: list[bytes] = []
         self._connecting = asyncio.Lock()
         self._mending: asyncio.Task[None] | None = None
-        self._rng = Random()  # noqa: S311 - spreads waiting times  # nosec B311
+        self._rng = SystemRandom()
 
     async def open(self) -> None:
         """Connect, unless a connection is there that takes all it is given."""
