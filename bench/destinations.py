@@ -15,12 +15,11 @@ _FRAME = re.compile(rb"(\d+) (\w+) (\d+) ?")
 
 
 async def _hec(request: web.Request) -> web.Response:
+    if request.path.endswith("/ack"):
+        return web.json_response({"text": "ACK is disabled", "code": 14}, status=400)
     if request.method == "POST":
-        size = 0
-        async for chunk in request.content.iter_chunked(_CHUNK):
-            size += len(chunk)
-        if not size:
-            return web.json_response({"text": "No data", "code": 5}, status=400)
+        async for _ in request.content.iter_chunked(_CHUNK):
+            pass
         return web.json_response({"text": "Success", "code": 0})
     return web.json_response({"text": "HEC is healthy", "code": 17})
 
