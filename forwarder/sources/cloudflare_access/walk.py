@@ -146,7 +146,7 @@ def _stuck(step: Step, window: Window, view: View) -> Move:
 
 def _give_up(step: Step, window: Window, view: View) -> Move:
     """Record what cannot be read whole and go on behind it; always further than last time."""
-    second_us = view.second_us or 0
+    second_us = max(view.second_us or 0, step.since_us // SECOND_US * SECOND_US)
     lost = _lost(step.since_us if step.unsorted else second_us, view, step)
     behind_us = second_us + SECOND_US - (0 if step.passed_us == second_us else 1000)
     if behind_us > window.until_us:
@@ -155,6 +155,6 @@ def _give_up(step: Step, window: Window, view: View) -> Move:
 
 
 def _lost(since_us: int, view: View, step: Step) -> Lost:
-    until_us = max(view.second_us or 0, step.newest_us) + SECOND_US
+    until_us = max(view.second_us or 0, step.newest_us, since_us) + SECOND_US
     detail = f"more rows from {format_us(since_us)} on than the API gives out"
     return Lost(UNREADABLE, since_us, until_us, None, detail)

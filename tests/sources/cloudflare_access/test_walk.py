@@ -1,0 +1,161 @@
+"""The walk alone, against servers that a few lines describe: complete, and it ends."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.core.model import Lost, Window
+from forwarder.sources.cloudflare_access.steps import SECOND_US, Seen, Step
+from forwarder.sources.cloudflare_access.walk import UNREADABLE, advance, first_step
+
+WINDOW = Window(1000 * SECOND_US, 1060 * SECOND_US)
+_MOST_REQUESTS = 2000
+
+
+@dataclass
+class Server:
+    """Rows by time; how it reads queries."""
+
+    times_us: list[int]
+    cap: int = 1000
+    inclusive: bool = True
+    ignores_page: bool = False
+    newest_first: bool = False
+    widens_s: int = 0
+    expires: dict[int, int] = field(default_factory=dict)
+    floor_us: int = 0
+    requests: int = 0
+
+    def ask(self, step: Step) -> tuple[Seen, list[int]]:
+        self.requests += 1
+        self.floor_us = max(self.floor_us, self.expires.get(self.requests, 0))
+        low = step.since_us - self.widens_s * SECOND_US + (0 if self.inclusive else 1)
+        rows = sorted((t, n) for n, t in enumerate(self.times_us) if t >= max(low, self.floor_us))
+        if self.newest_first:
+            rows.reverse()
+        page = 1 if self.ignores_page else step.page
+        found = rows[(page - 1) * self.cap : page * self.cap]
+        identities = [b"%16d" % n for _, n in found]
+        return Seen([t for t, _ in found], identities, 1000, self.cap), [n for _, n in found]
+
+
+def walked(server: Server) -> tuple[set[int], list[Lost]]:
+    """Walk to the end; return the numbers of the rows seen and what was given up."""
+    step: Step | None = first_step(WINDOW)
+    seen: set[int] = set()
+    lost: list[Lost] = []
+    while step is not None:
+        assert server.requests < _MOST_REQUESTS, "the walk does not end"
+        answer, numbers = server.ask(step)
+        seen.update(numbers)
+        step, given_up = advance(Step.from_json(step.to_json()) or step, WINDOW, answer)
+        lost += [given_up] if given_up else []
+    return seen, lost
+
+
+times = st.lists(
+    st.tuples(st.integers(1000, 1059), st.sampled_from([0, 0, 1, 500_000])).map(
+        lambda at: at[0] * SECOND_US + at[1]
+    ),
+    max_size=60,
+)
+servers = st.builds(
+    Server,
+    times,
+    cap=st.sampled_from([2, 3, 5, 1000]),
+    inclusive=st.booleans(),
+    ignores_page=st.booleans(),
+    newest_first=st.booleans(),
+    widens_s=st.sampled_from([0, 0, 20]),
+)
+
+
+@given(servers)
+def test_every_row_is_seen_or_its_instant_is_recorded(server: Server) -> None:
+    seen, lost = walked(server)
+
+    unseen = [t for n, t in enumerate(server.times_us) if n not in seen]
+    hidden = server.ignores_page and server.newest_first
+    for time_us in [] if hidden else unseen:
+        assert any(gap.since_us <= time_us <= gap.until_us for gap in lost)
+
+
+@given(servers, st.dictionaries(st.integers(1, 12), st.integers(1000, 1059)))
+def test_rows_that_expire_hide_no_others(server: Server, expires: dict[int, int]) -> None:
+    tidy = replace(server, ignores_page=False, newest_first=False)
+    tidy.expires = {request: second * SECOND_US for request, second in expires.items()}
+
+    seen, lost = walked(tidy)
+
+    left = {n for n, t in enumerate(tidy.times_us) if t >= tidy.floor_us}
+    assert lost or left <= seen
+
+
+answers = st.lists(
+    st.lists(st.tuples(st.none() | st.integers(0, 2000), st.integers(0, 9)), max_size=30),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(answers, st.none() | st.integers(1, 40))
+def test_a_walk_goes_forward_whatever_is_answered(
+    script: list[list[tuple[int | None, int]]], per_page: int | None
+) -> None:
+    """Nonsense in a circle: any times in any order, pages that come again, false sizes.
+
+    Each question is later than the one before in an order that has an end: time, then looks at
+    page 1, then pages, then repeats, each of them bounded.
+    """
+    step: Step | None = first_step(WINDOW)
+    for request in range(80):
+        rows = script[request % len(script)]
+        seconds = [None if t is None else t * SECOND_US for t, _ in rows]
+        before = step
+        if before is None:
+            break
+        step, _ = advance(
+            before, WINDOW, Seen(seconds, [b"%16d" % n for _, n in rows], 9, per_page)
+        )
+        assert step is None or _rank(before) < _rank(step)
+
+
+def _rank(step: Step) -> tuple[int, int, bool, int, int]:
+    return (step.since_us, step.passes, step.onward_us is not None, step.page, step.repeats)
+
+
+def test_a_quiet_poll_takes_two_requests() -> None:
+    server = Server([1030 * SECOND_US, 1050 * SECOND_US])
+
+    assert ({0, 1}, []) == walked(server)
+    assert 2 == server.requests
+
+
+def test_an_empty_window_takes_one_request() -> None:
+    server = Server([])
+
+    walked(server)
+
+    assert 1 == server.requests
+
+
+def test_an_instant_beyond_a_page_of_a_server_without_pages_is_given_up_and_recorded() -> None:
+    server = Server(
+        [1030 * SECOND_US] * 9 + [1040 * SECOND_US], cap=5, ignores_page=True, inclusive=True
+    )
+
+    seen, lost = walked(server)
+
+    assert 9 in seen
+    assert [(UNREADABLE, 1030 * SECOND_US, 1031 * SECOND_US)] == [
+        (gap.reason, gap.since_us, gap.until_us) for gap in lost
+    ]
+
+
+@pytest.mark.parametrize(
+    "kept", [None, 7, [], {}, {"since": 5}, {"since_us": "now"}, {"since_us": 1, "page": []}]
+)
+def test_a_position_that_cannot_be_read_is_none(kept: object) -> None:
+    assert Step.from_json(kept) is None
