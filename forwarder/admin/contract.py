@@ -34,6 +34,10 @@ class Overview(Protocol):
         """Return the whole state as JSON values."""
         ...
 
+    def history(self) -> Mapping[str, Any]:
+        """Return the last hour as JSON values: one list a measure, one entry a moment."""
+        ...
+
     async def metrics(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         ...

@@ -1,21 +1,25 @@
-"""HTTP for operators and probes: /livez /readyz /metrics /status and a page. Read-only."""
+"""HTTP for operators and probes: /livez /readyz /metrics /status /history and a page. Read-only."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
+import ssl
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from forwarder.admin.access import CHALLENGES, Access
 from forwarder.admin.contract import Overview, Verdict
 from forwarder.admin.guard import Guard, Handler
+from forwarder.admin.happenings import CertificateUnusable
 from forwarder.admin.page import PAGE, POLICY
 from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
+from forwarder.core.happenings import Report, ignore
 from forwarder.transport.secrets import Secret
+from forwarder.transport.tls import ServerTls
 
-_OPEN = frozenset({"/livez", "/readyz"})
+_HANDSHAKE = 5.0
 _LONGEST = 20.0
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -28,18 +32,30 @@ _HEADERS = {
 class AdminServer:
     """Listens on one address; loopback unless the settings say otherwise."""
 
-    def __init__(self, overview: Overview, *, token: Secret | None = None) -> None:
+    def __init__(
+        self,
+        overview: Overview,
+        *,
+        token: Secret | None = None,
+        tls: ServerTls | None = None,
+        report: Report = ignore,
+    ) -> None:
         """Show ``overview``; with a ``token``, everything but the probes demands it."""
         self._overview = overview
-        self._token = token
+        self._access = Access(token)
+        self._tls = tls
+        self._report = report
         self._server: asyncio.Server | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> str:
         """Listen and return the base URL; port 0 takes a free one.
 
-        Raises ``ConfigError`` when the address cannot be used.
+        Raises ``ConfigError`` when the address or the TLS files cannot be used.
         """
+        protection: dict[str, Any] = {}
+        if self._tls is not None:
+            protection = {"ssl": self._context(self._tls), "ssl_handshake_timeout": _HANDSHAKE}
         app = web.Application(middlewares=[self._outermost])
         app.add_routes(self._routes())
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
@@ -49,7 +65,9 @@ class AdminServer:
         self._guard = Guard(server)
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._guard, host, port, backlog=64)
+            self._server = await loop.create_server(
+                self._guard, host, port, backlog=64, **protection
+            )
         except OSError as error:
             await self.aclose()
             problem = f"{host}:{port} cannot be listened on: {error.strerror or error}"
@@ -57,7 +75,7 @@ class AdminServer:
             raise ConfigError([fault]) from error
         bound = self._server.sockets[0].getsockname()
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        return f"http://{name}:{bound[1]}"
+        return f"{'https' if self._tls else 'http'}://{name}:{bound[1]}"
 
     async def aclose(self) -> None:
         """Stop listening and close what is open; idempotent."""
@@ -68,6 +86,14 @@ class AdminServer:
             await self._runner.cleanup()
             self._runner = None
 
+    def _context(self, tls: ServerTls) -> ssl.SSLContext:
+        try:
+            return tls.listening(
+                lambda error: self._report(CertificateUnusable(str(error), error.hint))
+            )
+        except NeedsOperatorError as error:
+            raise ConfigError([Fault("admin.tls", str(error), error.hint)]) from error
+
     def _routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self._page),
@@ -75,6 +101,7 @@ class AdminServer:
             web.get("/readyz", self._ready),
             web.get("/metrics", self._metrics),
             web.get("/status", self._status),
+            web.get("/history", self._history),
         ]
 
     @web.middleware
@@ -82,8 +109,8 @@ class AdminServer:
         """Count the connection as busy, demand the token, bound the time, add the headers."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
-            if not self._may_see(request):
-                raise web.HTTPUnauthorized(headers={"WWW-Authenticate": "Bearer"})
+            if not self._access.granted(request.path, request.headers.get("Authorization", "")):
+                raise _unauthorized()
             async with asyncio.timeout(_LONGEST):
                 return await handler(request)
 
@@ -97,18 +124,6 @@ class AdminServer:
         response.headers.update(_HEADERS)
         return response
 
-    def _may_see(self, request: web.Request) -> bool:
-        if self._token is None or request.path in _OPEN:
-            return True
-        kind, _, given = request.headers.get("Authorization", "").partition(" ")
-        try:
-            expected = self._token.reveal()
-        except NeedsOperatorError:
-            return False
-        return kind.lower() == "bearer" and hmac.compare_digest(
-            given.strip().encode(), expected.encode()
-        )
-
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
 
@@ -121,6 +136,9 @@ class AdminServer:
     async def _status(self, _: web.Request) -> web.Response:
         return as_json(await self._overview.status())
 
+    async def _history(self, _: web.Request) -> web.Response:
+        return as_json(self._overview.history())
+
     async def _metrics(self, _: web.Request) -> web.Response:
         text = await self._overview.metrics()
         return web.Response(
@@ -132,6 +150,13 @@ def as_json(content: Any, status: int = 200) -> web.Response:
     """Return a JSON answer."""
     body = orjson.dumps(content, default=str, option=orjson.OPT_APPEND_NEWLINE)
     return web.Response(status=status, body=body, content_type="application/json")
+
+
+def _unauthorized() -> web.HTTPUnauthorized:
+    error = web.HTTPUnauthorized()
+    for challenge in CHALLENGES:
+        error.headers.add("WWW-Authenticate", challenge)
+    return error
 
 
 def _verdict(verdict: Verdict) -> web.Response:

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 
 from forwarder.config.sink_options import SinkOptions
 from forwarder.transport.secrets import Secret
-from forwarder.transport.settings import PluginSettings, Settings
+from forwarder.transport.settings import PluginSettings, Settings, TlsSettings
 from forwarder.transport.units import Duration, Size
 
 _HIGHEST_PORT = 65_535
@@ -37,6 +37,18 @@ class JournalSettings(Settings):
     )
 
 
+class AdminTlsSettings(Settings):
+    """HTTPS for the admin server; changed files serve the next connection."""
+
+    cert_file: Path = Field(description="PEM file with the certificate and its chain")
+    key_file: Path = Field(description="PEM file with the key, without a password")
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file with authorities; demands a certificate of everybody, probes too",
+    )
+    min_version: Literal["1.2", "1.3"] = Field("1.2", description="lowest TLS version")
+
+
 class AdminSettings(Settings):
     """Health, metrics, status page."""
 
@@ -44,7 +56,11 @@ class AdminSettings(Settings):
         str | None,
         BeforeValidator(_listening, json_schema_input_type=str | Literal[False] | None),
     ] = Field("127.0.0.1:9464", description="host:port, or off; port 0 takes a free one")
-    token: Secret | None = Field(None, description="bearer token that status and metrics demand")
+    token: Secret | None = Field(
+        None,
+        description="token that all but /livez and /readyz demand, as bearer or as a password",
+    )
+    tls: AdminTlsSettings | None = Field(None, description="serve HTTPS instead of HTTP")
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -53,6 +69,11 @@ class AdminSettings(Settings):
             return None
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def server_tls(self) -> TlsSettings | None:
+        """Return how the server protects its connections, or None for plain HTTP."""
+        return None if self.tls is None else TlsSettings(**self.tls.model_dump())
 
 
 class LogSettings(Settings):

@@ -30,6 +30,12 @@ ORDER BY d.id LIMIT :limit
 """
 
 
+_SUMMARY = """
+SELECT sink.name, reason, count(*), max(at_us) FROM dead_letter JOIN sink ON sink.id = sink
+GROUP BY sink.name, reason ORDER BY max(at_us) DESC LIMIT ?
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredLetter:
     """A dead letter as the file has it; ``event_id`` is 32 hex digits, ``row`` the raw row."""
@@ -94,6 +100,21 @@ def list_letters(
     """Return dead letters in the order of their death."""
     found = connection.execute(_LIST, {"sink": sink, "id": letter_id, "limit": limit})
     return [StoredLetter(*row) for row in found]
+
+
+@dataclass(frozen=True, slots=True)
+class LetterGroup:
+    """The dead letters of one sink with one reason; ``latest_us`` is when the last one died."""
+
+    sink: str
+    reason: str
+    events: int
+    latest_us: int
+
+
+def summarise_letters(connection: sqlite3.Connection, limit: int) -> list[LetterGroup]:
+    """Return dead letters by sink and reason, the freshest first, at most ``limit`` groups."""
+    return [LetterGroup(*row) for row in connection.execute(_SUMMARY, (limit,))]
 
 
 def drop_letters(

@@ -17,6 +17,14 @@ from forwarder.journal.pages import Place, insert_page
 from forwarder.journal.streams import stream_id
 
 LIVE_LANE = 1
+_LEDGER = """
+SELECT id, scope, reason, since_us, until_us, rows, detail, opened_us, closed_us
+FROM gap ORDER BY opened_us, id
+"""
+_LATEST = """
+SELECT id, scope, reason, since_us, until_us, rows, detail, opened_us, closed_us
+FROM gap ORDER BY closed_us IS NOT NULL, id DESC LIMIT ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +118,29 @@ def close_gaps(
     return [GapClosed(str(scope), row[0], row[3]) for row in closed]
 
 
+@dataclass(frozen=True, slots=True)
+class GapCount:
+    """How many records the ledger has, and how many of them are open."""
+
+    total: int
+    open: int
+
+
+def count_gaps(connection: sqlite3.Connection) -> GapCount:
+    """Return the size of the ledger."""
+    return GapCount(
+        *connection.execute("SELECT count(*), count(*) - count(closed_us) FROM gap").fetchone()
+    )
+
+
+def latest_gaps(connection: sqlite3.Connection, limit: int) -> list[Gap]:
+    """Return open records, then the freshest closed ones, at most ``limit``."""
+    return [Gap(*row) for row in connection.execute(_LATEST, (limit,))]
+
+
 def list_gaps(connection: sqlite3.Connection) -> list[Gap]:
     """Return the whole ledger, oldest first."""
-    found = connection.execute(
-        "SELECT id, scope, reason, since_us, until_us, rows, detail, opened_us, closed_us "
-        "FROM gap ORDER BY opened_us, id"
-    )
-    return [Gap(*row) for row in found]
+    return [Gap(*row) for row in connection.execute(_LEDGER)]
 
 
 def _tell(

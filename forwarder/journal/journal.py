@@ -19,7 +19,14 @@ from forwarder.journal.database import FILE_NAME, connect_writer
 from forwarder.journal.gaps import Scope, append_own, note_loss
 from forwarder.journal.integrity import check_quickly
 from forwarder.journal.lock import StateLock
-from forwarder.journal.retention import Keeping, Member, prune, stored_bytes, undelivered_bytes
+from forwarder.journal.retention import (
+    Keeping,
+    Member,
+    prune,
+    stored_bytes,
+    stored_rows,
+    undelivered_bytes,
+)
 from forwarder.journal.shelf import Shelf
 from forwarder.journal.sink_queue import SqliteSinkQueue
 from forwarder.journal.stream_log import SqliteStreamLog, keep, recall
@@ -32,12 +39,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the journal holds: bytes a blocking sink still needs, of all bodies, of the file."""
+    """What the journal holds: bytes a blocking sink still needs, of all bodies, of the file.
+
+    ``stored_rows`` are those whose bodies are kept.
+    """
 
     undelivered_bytes: int
     stored_bytes: int
     file_bytes: int
-    next_offset: int
+    stored_rows: int
 
 
 class Journal:
@@ -156,7 +166,7 @@ class Journal:
                 undelivered_bytes(connection, members),
                 stored_bytes(connection),
                 _size(self.path),
-                next_offset(connection),
+                stored_rows(connection),
             )
 
         return await self.ask(measure)

@@ -76,6 +76,12 @@ def stored_bytes(connection: sqlite3.Connection) -> int:
     return int(connection.execute("SELECT coalesce(sum(size), 0) FROM page").fetchone()[0])
 
 
+def stored_rows(connection: sqlite3.Connection) -> int:
+    """Return the number of rows whose bodies are in the file."""
+    found = connection.execute("SELECT coalesce(sum(count), 0) FROM page WHERE size > 0")
+    return int(found.fetchone()[0])
+
+
 def prune(
     connection: sqlite3.Connection, members: Sequence[Member], keeping: Keeping, now_us: int
 ) -> list[Happening]:

@@ -7,7 +7,7 @@ from forwarder.observe.levels import (
     SinkLevels,
     StreamLevels,
 )
-from forwarder.observe.metrics import Metrics
+from forwarder.observe.metrics import Metrics, summed
 from forwarder.observe.observer import Observer
 from forwarder.observe.output import LogOutput
 from forwarder.observe.redaction import Redactor
@@ -22,4 +22,5 @@ __all__ = [
     "Redactor",
     "SinkLevels",
     "StreamLevels",
+    "summed",
 ]

@@ -36,13 +36,14 @@ class SinkLevels:
 
 @dataclass(frozen=True, slots=True)
 class JournalLevels:
-    """The journal; sizes in bytes."""
+    """The journal; sizes in bytes, ``rows`` are those whose bodies are kept."""
 
     undelivered: int = 0
     stored: int = 0
     file: int = 0
     limit: int = 0
     gate_closed: bool = False
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,7 @@ def _journal(journal: JournalLevels) -> Iterator[GaugeMetricFamily]:
         ("stored_bytes", "Bytes of all rows kept.", journal.stored),
         ("file_bytes", "Size of the journal's file.", journal.file),
         ("limit_bytes", "journal.max_size.", journal.limit),
+        ("stored_rows", "Rows kept, delivered ones until they are pruned.", journal.rows),
     )
     for name, text, value in gauges:
         yield GaugeMetricFamily(f"forwarder_journal_{name}", text, value=float(value))

@@ -20,6 +20,17 @@ _SINK = ("sink",)
 _SINK_STREAM = ("sink", "stream")
 
 
+def summed(counter: Counter, label: str) -> dict[str, float]:
+    """Return a counter's sums by one of its labels."""
+    sums: dict[str, float] = {}
+    for family in counter.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total"):
+                name = sample.labels[label]
+                sums[name] = sums.get(name, 0.0) + sample.value
+    return sums
+
+
 class Metrics:
     """The counters and histograms of one process, in a registry of their own."""
 

@@ -35,6 +35,7 @@ from forwarder.runtime.reloading import Reloader
 from forwarder.runtime.secret_watch import SecretWatch
 from forwarder.runtime.signals import Signals, first
 from forwarder.runtime.supervisor import Beat
+from forwarder.transport.tls import ServerTls
 
 GRACE = 25.0
 """Seconds from the first signal to the end of the process."""
@@ -91,7 +92,13 @@ class Daemon:
         """Open the admin server and the control socket first: a slow start can be watched."""
         root = self._settings.root
         if root.admin.address is not None:
-            server = AdminServer(parts.overview, token=root.admin.token)
+            tls = root.admin.server_tls
+            server = AdminServer(
+                parts.overview,
+                token=root.admin.token,
+                tls=None if tls is None else ServerTls(tls),
+                report=self._report,
+            )
             self.admin_url = await server.start(*root.admin.address)
             stack.push_async_callback(server.aclose)
             self._report(AdminListening(self.admin_url))
@@ -114,6 +121,7 @@ class Daemon:
             self._clock,
         )
         supervisor.start("secrets", watch.run)
+        supervisor.start("history", parts.overview.watch)
         supervisor.start("upkeep", lambda beat: self._upkeep(parts, beat))
         config_hash = fingerprint(settings)
         parts.overview.started, parts.overview.config_hash = True, config_hash

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -11,13 +12,17 @@ from prometheus_client import generate_latest
 from forwarder import __version__
 from forwarder.admin.contract import Verdict
 from forwarder.core.clock import Clock
+from forwarder.core.errors import ForwarderError
 from forwarder.core.timestamps import format_seconds
 from forwarder.ingest.gate import Gate
 from forwarder.journal import Journal
-from forwarder.journal.dead_letters import MOST_EVENTS
+from forwarder.journal.dead_letters import MOST_EVENTS, summarise_letters
+from forwarder.journal.gaps import count_gaps, latest_gaps
 from forwarder.observe import Levels, LevelsCollector, Metrics
 from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.health import liveness, readiness
+from forwarder.runtime.history import History, point_of
+from forwarder.runtime.ledger import gaps_json, letters_json
 from forwarder.runtime.sinks import Sinks
 from forwarder.runtime.snapshot import (
     Snapshot,
@@ -27,7 +32,9 @@ from forwarder.runtime.snapshot import (
     streams_json,
 )
 from forwarder.runtime.streams import Streams
-from forwarder.runtime.supervisor import Supervisor
+from forwarder.runtime.supervisor import Beat, Supervisor
+
+_SHOWN = 20
 
 
 class DaemonOverview:
@@ -58,6 +65,7 @@ class DaemonOverview:
         self._limit = limit
         self._started_us = clock.now_us()
         self._levels = Levels()
+        self._history = History()
         self.started = False
         self.config_hash = ""
         metrics.registry.register(LevelsCollector(lambda: self._levels))
@@ -112,6 +120,7 @@ class DaemonOverview:
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
             "backfills": self._backfills.states(),
+            **await self._losses(),
             "tasks": [
                 {
                     "task": task.name,
@@ -122,7 +131,30 @@ class DaemonOverview:
             ],
         }
 
+    def history(self) -> Mapping[str, Any]:
+        """Return the last hour as JSON values."""
+        return self._history.as_json()
+
+    async def watch(self, beat: Beat) -> None:
+        """Add to the history for ever; the runtime runs it as a task."""
+        while True:
+            beat()
+            with suppress(ForwarderError):  # the journal is busy: this moment stays empty
+                self._history.add(point_of(await self.snapshot(), self._metrics))
+            await self._clock.sleep(self._history.interval)
+
     async def metrics(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         self._levels = levels_of(await self.snapshot())
         return generate_latest(self._metrics.registry)
+
+    async def _losses(self) -> Mapping[str, Any]:
+        """Return what was lost, or given up, with the freshest entries."""
+        labels = self._streams.labels
+        counted = await self._journal.ask(count_gaps)
+        latest = await self._journal.ask(lambda connection: latest_gaps(connection, _SHOWN))
+        letters = await self._journal.ask(lambda connection: summarise_letters(connection, _SHOWN))
+        return {
+            "gaps": gaps_json(counted, latest, labels),
+            "dead_letters": letters_json(letters),
+        }

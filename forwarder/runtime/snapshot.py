@@ -43,6 +43,7 @@ def levels_of(snapshot: Snapshot) -> Levels:
             file=snapshot.usage.file_bytes,
             limit=snapshot.limit,
             gate_closed=snapshot.gate_closed,
+            rows=snapshot.usage.stored_rows,
         ),
         ready=snapshot.ready,
     )
@@ -63,6 +64,7 @@ def journal_json(snapshot: Snapshot) -> dict[str, Any]:
     return {
         "undelivered_bytes": snapshot.usage.undelivered_bytes,
         "stored_bytes": snapshot.usage.stored_bytes,
+        "stored_rows": snapshot.usage.stored_rows,
         "file_bytes": snapshot.usage.file_bytes,
         "limit_bytes": snapshot.limit,
         "gate_closed": snapshot.gate_closed,

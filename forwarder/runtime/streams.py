@@ -105,6 +105,11 @@ class Streams:
         ]
 
     @property
+    def labels(self) -> Mapping[str, str]:
+        """Return the accounts' names for people by id."""
+        return {key: account.settings.label for key, account in self._accounts.items()}
+
+    @property
     def count(self) -> int:
         """Return the number of streams that are read."""
         return sum(len(account.plans) for account in self._accounts.values())

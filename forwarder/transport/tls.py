@@ -9,6 +9,7 @@ A context is asked for at every connection, so that a rotated certificate needs 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
@@ -88,6 +89,28 @@ class ServerTls(_Followed):
             context.verify_mode = ssl.CERT_REQUIRED
         self._present(context)
         return context
+
+    def listening(self, on_trouble: Callable[[NeedsOperatorError], None]) -> ssl.SSLContext:
+        """Return a context for a listener, in which every connection finds the files of its time.
+
+        Raises ``NeedsOperatorError`` when they cannot be used now. When they cannot be used later
+        ``on_trouble`` is called and the ones before stay in force, so that a half-written pair of
+        files turns nobody away.
+        """
+        context = self._make_readable()
+
+        def refresh(connection: ssl.SSLObject, *_: object) -> None:
+            try:
+                connection.context = self.context()
+            except NeedsOperatorError as error:
+                on_trouble(error)
+
+        context.sni_callback = refresh
+        return context
+
+    def _make_readable(self) -> ssl.SSLContext:
+        self.context()
+        return self._make()
 
 
 def _stamp(path: Path) -> _Stamp:

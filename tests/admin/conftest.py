@@ -20,6 +20,7 @@ class FakeDaemon:
     alive: Verdict = field(default_factory=lambda: Verdict(well=True))
     readiness: Verdict = field(default_factory=lambda: Verdict(well=True))
     state: Mapping[str, Any] = field(default_factory=lambda: {"ready": True})
+    past: Mapping[str, Any] = field(default_factory=lambda: {"times": []})
 
     def live(self) -> Verdict:
         return self.alive
@@ -29,6 +30,9 @@ class FakeDaemon:
 
     async def status(self) -> Mapping[str, Any]:
         return self.state
+
+    def history(self) -> Mapping[str, Any]:
+        return self.past
 
     async def metrics(self) -> bytes:
         return b"forwarder_ready 1.0\n"

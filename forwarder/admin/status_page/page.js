@@ -1,0 +1,178 @@
+const TONES = { running: "good", idle: "good", held: "bad", waiting: "warn", gated: "warn" };
+let history = null;
+let status = null;
+
+const pill = (phase) => el("span", { class: `pill ${TONES[phase] ?? ""}` }, phase);
+const trouble = (one) => one.error
+  ? [el("span", { class: "trouble" }, one.error), one.hint && el("span", { class: "hint" }, one.hint)]
+    .filter(Boolean)
+  : "";
+const optional = (value, write) => (value === null || value === undefined ? "" : write(value));
+const none = (text) => el("p", { class: "muted" }, text);
+const last = (values) => (values && known(values).at(-1)) ?? null;
+
+const headline = (found) => {
+  const state = document.getElementById("state");
+  const word = !found.live ? "Stuck" : found.ready ? "Ready" : "Not ready";
+  if (state.textContent !== word) state.textContent = word;
+  state.className = `pill ${found.ready && found.live ? "good" : "bad"}`;
+  document.title = `${word} \u00b7 forwarder`;
+  document.getElementById("about").textContent =
+    `Version ${found.version} \u00b7 up ${duration(found.uptime_seconds)} \u00b7 settings ${found.config}`;
+  const reasons = document.getElementById("reasons");
+  reasons.hidden = !found.reasons.length;
+  show("reasons", found.reasons, (lines) => el("ul", {}, lines.map((line) => el("li", {}, line))));
+};
+
+const summary = (found) => {
+  const now = (group, key) => Object.values(history?.[group] ?? {})
+    .reduce((sum, measures) => sum + (last(measures[key]) ?? 0), 0);
+  const lag = Math.max(...found.streams.map((one) => one.lag_seconds ?? 0), 0);
+  const sum = (key) => found.sinks.reduce((total, one) => total + one[key], 0);
+  const oldest = Math.max(...found.sinks.map((one) => one.oldest_unacknowledged_seconds), 0);
+  const dead = sum("dead_letters");
+  const tiles = [
+    ["New rows", rate(now("streams", "new_per_second")), "a second", ""],
+    ["Delivered", rate(now("sinks", "delivered_per_second")), "a second", ""],
+    ["Lag", duration(lag), "", lag > 1800 ? "warn" : ""],
+    ["Backlog", count(sum("backlog_events")), oldest >= 60 ? `oldest ${duration(oldest)}` : "", ""],
+    ["Dead letters", count(dead), "", dead ? "warn" : ""],
+    ["Open gaps", count(found.gaps.open), `of ${count(found.gaps.total)}`, found.gaps.open ? "bad" : ""],
+  ];
+  show("summary", tiles, (all) => all.map(([name, value, unit, kind]) => el("div", {},
+    el("dt", {}, name), el("dd", { class: kind }, value, unit && " ", unit && el("small", {}, unit)))));
+};
+
+const streams = (found) => show("streams", found.streams, (rows) => rows.length
+  ? table("Streams", [
+    ["Account", (one) => one.account],
+    ["Stream", (one) => one.stream],
+    ["State", (one) => pill(one.phase)],
+    ["Covered until", (one) => optional(one.covered_until, time)],
+    ["Lag", (one) => optional(one.lag_seconds, duration), "number"],
+    ["Retention left", (one) => optional(one.retention_left_seconds, duration), "number"],
+    ["Last success", (one) =>
+      optional(one.last_success_seconds_ago, (age) => `${duration(age)} ago`), "number"],
+    ["Trouble", trouble, "wide"],
+  ], rows)
+  : none("No stream is read."));
+
+const sinks = (found) => show("sinks", [found.sinks, history?.times.at(-1)], ([rows]) => rows.length
+  ? table("Sinks", [
+    ["Sink", (one) => one.sink],
+    ["Type", (one) => `${one.type ?? ""} \u00b7 ${one.format ?? ""}`],
+    ["State", (one) => pill(one.phase)],
+    ["Events a second", (one) =>
+      optional(last(history?.sinks[one.sink]?.delivered_per_second), rate), "number"],
+    ["Last hour", (one) => spark(history, history?.sinks[one.sink]?.delivered_per_second)],
+    ["Backlog", (one) => count(one.backlog_events), "number"],
+    ["Oldest", (one) => one.oldest_unacknowledged_seconds
+      ? duration(one.oldest_unacknowledged_seconds) : "", "number"],
+    ["In flight", (one) => count(one.in_flight_batches), "number"],
+    ["Dead letters", (one) => count(one.dead_letters), "number"],
+    ["Last success", (one) => optional(one.last_success, time)],
+    ["Trouble", trouble, "wide"],
+  ], rows)
+  : none("No sink is configured."));
+
+const gauge = (share) => shape("svg", { class: "gauge", "aria-hidden": "true" },
+  shape("rect", { class: "rail", width: "100%", height: "8", rx: "4" }),
+  shape("rect", {
+    class: `fill ${share > .95 ? "bad" : share > .8 ? "warn" : ""}`,
+    width: `${Math.min(100, Math.max(share * 100, share ? 1 : 0))}%`, height: "8", rx: "4",
+  }));
+
+const journal = (found) => {
+  show("journal", found.journal, (one) => {
+    const share = one.undelivered_bytes / Math.max(1, one.limit_bytes);
+    const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
+    return [
+      el("p", {}, el("strong", {}, percent.format(share)),
+        ` full: ${bytes(one.undelivered_bytes)} of ${bytes(one.limit_bytes)} wait for a sink.`,
+        one.gate_closed ? el("span", { class: "trouble" }, " Reading waits for room.") : ""),
+      gauge(share),
+      el("p", { class: "muted" },
+        `${bytes(one.stored_bytes)} of rows are kept, the file has ${bytes(one.file_bytes)}.`,
+        one.orphans.length
+          ? ` Left by sinks that the settings no longer name: ${
+            one.orphans.map((orphan) => orphan.sink).join(", ")}.`
+          : ""),
+    ];
+  });
+  const lanes = found.sinks.flatMap((sink) => sink.lanes
+    .filter((lane) => lane.lane !== "live").map((lane) => ({ sink: sink.sink, ...lane })));
+  show("backfills", [found.backfills, lanes], () => [
+    found.backfills.length ? [el("h2", {}, "Backfills"), table("Backfills", [
+      ["Backfill", (one) => one.lane],
+      ["Account", (one) => one.account],
+      ["Stream", (one) => one.stream],
+      ["Read until", (one) => time(one.done_until)],
+      ["Ends at", (one) => time(one.until)],
+      ["Rows", (one) => count(one.rows), "number"],
+    ], found.backfills)] : null,
+    lanes.length ? [el("h2", {}, "Lanes beside live"), table("Lanes beside live", [
+      ["Lane", (one) => one.lane],
+      ["Sink", (one) => one.sink],
+      ["Backlog", (one) => count(one.backlog_events), "number"],
+    ], lanes)] : null,
+  ].flat());
+};
+
+const letters = (found) => show("letters", found.dead_letters, (rows) => rows.length
+  ? table("Dead letters by sink and reason", [
+    ["Sink", (one) => one.sink],
+    ["Events", (one) => count(one.events), "number"],
+    ["Latest", (one) => time(one.latest)],
+    ["Reason", (one) => one.reason, "wide"],
+  ], rows)
+  : none("None: no sink has refused an event."));
+
+const gaps = (found) => show("gaps", found.gaps.latest, (rows) => rows.length
+  ? table("The latest gaps", [
+    ["Whose", (one) => one.scope],
+    ["State", (one) => one.closed
+      ? el("span", { class: "pill" }, "closed") : el("span", { class: "pill bad" }, "open")],
+    ["Reason", (one) => one.reason],
+    ["From", (one) => time(one.since)],
+    ["To", (one) => time(one.until)],
+    ["Rows", (one) => (one.rows === null ? "unknown" : count(one.rows)), "number"],
+    ["Detail", (one) => one.detail, "wide"],
+  ], rows)
+  : none("None: nothing was lost."));
+
+const render = () => {
+  if (!status) return;
+  for (const part of [headline, summary, streams, sinks, journal, letters, gaps]) part(status);
+};
+
+const ask = async (path) => {
+  const answer = await fetch(path, { signal: AbortSignal.timeout(15000) });
+  if (!answer.ok) throw new Error(`${path} answers ${answer.status}`);
+  return answer.json();
+};
+const silent = () => {
+  const state = document.getElementById("state");
+  state.textContent = "No answer";
+  state.className = "pill bad";
+};
+
+/** Ask again and again, never twice at once, and not while nobody looks. */
+const repeat = (path, seconds, take) => {
+  const turn = async () => {
+    try {
+      if (!document.hidden) take(await ask(path));
+    } catch {
+      silent();
+    }
+    setTimeout(turn, seconds * 1000);
+  };
+  turn();
+};
+
+repeat("history", 15, (found) => { history = found; drawCharts(found); render(); });
+repeat("status", 3, (found) => {
+  status = found;
+  render();
+  document.getElementById("asked").textContent = `As of ${new Date().toLocaleTimeString("en-GB")}.`;
+});
+new ResizeObserver(() => history && drawCharts(history)).observe(document.getElementById("charts"));
