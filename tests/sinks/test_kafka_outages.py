@@ -134,6 +134,35 @@ async def test_one_write_that_is_given_up_does_not_leave_the_others_hanging(
     await sink.aclose()
 
 
+class _Unhashable:
+    """A stranger whose method happens to run while a producer is taken apart."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    async def wait(self, end: asyncio.Event) -> str:
+        await end.wait()
+        return "left alone"
+
+
+async def test_taking_a_producer_apart_leaves_other_tasks_alone(
+    proxy: ToxicProxy, topic: str
+) -> None:
+    end = asyncio.Event()
+    stranger = asyncio.create_task(_Unhashable().wait(end))
+    address = f"127.0.0.1:{proxy.port}"
+    sink = make_sink([address], topic=topic, idempotent=False, request_timeout="100ms")
+    await deliver(sink, make_batch(1))
+    proxy.swallow = True
+
+    with pytest.raises(TransientError):
+        await sink.write(make_batch(1))
+    proxy.swallow = False
+    await sink.aclose()
+    end.set()
+
+    assert await stranger == "left alone"
+
+
 async def test_a_hundred_outages_leave_tasks_and_memory_where_they_were(
     proxy: ToxicProxy, topic: str
 ) -> None:

@@ -37,8 +37,8 @@ async def take_apart(producer: Any, error: BaseException | None = None) -> None:
         connection.close()
     client, accumulator, sender = producer.client, producer._message_accumulator, producer._sender  # noqa: SLF001
     _fail_batches(accumulator)
-    own = {client, accumulator, sender, producer}
-    tasks = [task for task in asyncio.all_tasks() if _owner(task) in own]
+    own = {id(part) for part in (client, accumulator, sender, producer)}
+    tasks = [task for task in asyncio.all_tasks() if id(_owner(task)) in own]
     for task in tasks:
         task.cancel()
     with contextlib.suppress(TimeoutError, OSError, kafka.KafkaError):
