@@ -121,7 +121,7 @@ SCIM_UPDATES: Mapping[str, Mapping[str, Any]] = {
         "http_method": "PUT",
         "status": "FAILURE",
         "error_description": "user ann@example.com: email does not match",
-        "request_body": _NEW_USER,
+        "request_body": '{"userName":"ann@example.com","title":"Engineer"}',
     },
     "scim_user_delete": {**_without(_USER, "resource_user_email"), "http_method": "DELETE"},
     "scim_user_broken_body": {**_USER, "http_method": "POST", "request_body": "{}}"},

@@ -92,9 +92,9 @@ def describe(
 
 
 def observables(*found: tuple[str, int, str, str]) -> list[Object]:
-    """Return observables for (path of the attribute, type_id, its caption, value), not empty."""
+    """Return observables for (path of the attribute, type_id, caption or none, value), not empty."""
     return [
-        {"name": name, "type_id": number, "type": caption, "value": value}
+        filled({"name": name, "type_id": number, "type": caption, "value": value})
         for name, number, caption, value in found
         if value
     ]
