@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from forwarder.core.contracts import Purpose
 from forwarder.core.log import Addition, ReaderState
 from forwarder.core.model import LIVE, Window
+from forwarder.core.source_contract import Purpose
 from forwarder.ingest.happenings import BackfillMoved
 from forwarder.ingest.parts import Group
 from forwarder.ingest.rounds import Reading, Rounds, Surroundings

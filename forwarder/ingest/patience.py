@@ -10,10 +10,10 @@ from typing import Any, TypeAlias, TypeVar
 
 from forwarder.core.backoff import Backoff
 from forwarder.core.clock import Clock
-from forwarder.core.contracts import Source
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.happenings import Report
 from forwarder.core.model import StreamKey
+from forwarder.core.source_contract import Source
 from forwarder.ingest.gate import Gate
 from forwarder.ingest.happenings import FetchFailed, FetchRecovered
 from forwarder.ingest.stream_log import StreamLog

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import replace
 from functools import partial
 
-from forwarder.core.contracts import Parts, Purpose
 from forwarder.core.log import Addition, ReaderState
 from forwarder.core.model import LIVE, Lost, Window
+from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest import own_rows
 from forwarder.ingest.happenings import PartJoined, PartsChanged, RetentionNear, RoundStarted
 from forwarder.ingest.parts import Group, joining_parts, reader_of, regroup

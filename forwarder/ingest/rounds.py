@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from forwarder.core.contracts import Purpose
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState
 from forwarder.core.model import LIVE, Lost, Page
+from forwarder.core.source_contract import Purpose
 from forwarder.ingest.happenings import PageStored, RoundEnded
 from forwarder.ingest.patience import OwnRows, Patience, Surroundings, Trouble
 from forwarder.ingest.server_clock import ServerClock

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from forwarder.core.contracts import Purpose, Source
 from forwarder.core.log import KeySet
 from forwarder.core.model import Page, Record, Window
+from forwarder.core.source_contract import Purpose, Source
 from forwarder.ingest.shapes import aliases
 
 Verdicts = TypeVar("Verdicts")

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from forwarder import __version__
 from forwarder.config import AccountSettings
 from forwarder.core.clock import Clock
-from forwarder.core.contracts import SourceContext, StreamPlan
 from forwarder.core.happenings import Report
 from forwarder.core.model import StreamKey
+from forwarder.core.source_contract import SourceContext, StreamPlan
 from forwarder.ingest.gate import Gate
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.rounds import Surroundings

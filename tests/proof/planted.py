@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from forwarder.core.contracts import Parts, Purpose, Source, StreamPlan
 from forwarder.core.model import ACCEPTED, Batch, Page, Window, WriteResult
+from forwarder.core.source_contract import Parts, Purpose, Source, StreamPlan
 from forwarder.sinks.splunk_hec import SplunkHecSink
 from forwarder.sources.cloudflare_access import CloudflareAccess
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from forwarder.core.contracts import Parts, Purpose
 from forwarder.core.model import Page, Window
+from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timestamps import format_seconds, format_us
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.api import Api

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from forwarder.core.clock import Clock
-from forwarder.core.contracts import SourceContext, StreamPlan
 from forwarder.core.model import Finding
 from forwarder.core.schema import Normaliser
+from forwarder.core.source_contract import SourceContext, StreamPlan
 from forwarder.sources.cloudflare_access import access_requests, scim_updates
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api

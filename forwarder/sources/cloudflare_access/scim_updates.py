@@ -15,11 +15,11 @@ from typing import Any
 import orjson
 
 from forwarder.core.clock import Clock
-from forwarder.core.contracts import Parts, Purpose
 from forwarder.core.happenings import Report, ignore
 from forwarder.core.masking import mask_request_body
 from forwarder.core.model import Lost, Page, Window
 from forwarder.core.schema import RAW_BYTES_KEY
+from forwarder.core.source_contract import Parts, Purpose
 from forwarder.sources.cloudflare_access.access_requests import request_parameters, urgency
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.api import Api
@@ -196,8 +196,17 @@ def _masked(row: Mapping[str, Any]) -> Mapping[str, Any]:
         if masked != text:
             changes["request_body"] = masked
     if isinstance(raw, str):
-        text = b64decode(raw).decode(errors="replace")
-        masked = mask_request_body(text)
-        if masked != text:
-            changes[RAW_BYTES_KEY] = b64encode(masked.encode()).decode()
+        masked_raw = _masked_bytes(raw)
+        if masked_raw != raw:
+            changes[RAW_BYTES_KEY] = masked_raw
     return {**row, **changes} if changes else row
+
+
+def _masked_bytes(raw: str) -> str:
+    """Return base64 of a row without its secrets; a row of Cloudflare's own may hold anything."""
+    try:
+        text = b64decode(raw).decode(errors="replace")
+    except ValueError:
+        return mask_request_body(raw)
+    masked = mask_request_body(text)
+    return raw if masked == text else b64encode(masked.encode()).decode()

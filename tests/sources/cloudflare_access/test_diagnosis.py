@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from forwarder.core.clock import SystemClock
-from forwarder.core.contracts import SourceContext
 from forwarder.core.model import Finding
+from forwarder.core.source_contract import SourceContext
 from forwarder.simulator import (
     DEFAULT_ACCOUNT,
     DEFAULT_TOKEN,

@@ -1,0 +1,129 @@
+"""The contract between the poller and a source plugin.
+
+The plugin is a class named by an entry point of ``forwarder.sources``; it is imported only when
+the settings name it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar, Protocol
+
+from forwarder.core.clock import Clock
+from forwarder.core.happenings import Report, ignore
+from forwarder.core.model import Page, Window
+from forwarder.core.schema import Normaliser
+
+
+class Purpose(IntEnum):
+    """Why a page is read; on one budget the lower goes first."""
+
+    LIVE = 0
+    RESCUE = 1
+    """Live too, but so far behind that rows are near the end of their retention."""
+    RECONCILE = 2
+    BACKFILL = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The parts of a stream that is read part by part (identity providers), and what to keep.
+
+    ``ids`` is None for a stream that has no parts; empty means that there is nothing to read
+    now, which is healthy. ``memory`` is any JSON value, given back at the next call.
+    """
+
+    ids: tuple[str, ...] | None = None
+    memory: Any | None = None
+
+
+class Source(Protocol):
+    """Reads one stream of one account. Stateless: all it must remember is in the position."""
+
+    async def fetch(
+        self,
+        window: Window,
+        position: Any | None,
+        *,
+        parts: Sequence[str] = (),
+        purpose: Purpose = Purpose.LIVE,
+    ) -> Page:
+        """Read the next page of ``window``, from its start when ``position`` is None.
+
+        ``parts`` are the parts to read, used when ``position`` is None; a position remembers
+        its own. The poller calls it again with the position it gave until that is None, across
+        restarts and with a position that an older version wrote. Raises ``TransientError`` or
+        ``NeedsOperatorError``; the poller waits and repeats the very same call. A row that cannot
+        be read is a record too (malformed), never an exception.
+        """
+        ...
+
+    async def parts(self, memory: Any | None) -> Parts:
+        """Return the parts to read now; called before every live round, cheap when asked often.
+
+        ``memory`` is what the last call returned, also across restarts. Raises as ``fetch``.
+        """
+        ...
+
+    async def server_time_us(self) -> int:
+        """Ask for the other side's clock; called before the first round of a process."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SourceContext:
+    """What the runtime gives a source beside its settings; ``shared`` is what ``share`` made."""
+
+    clock: Clock
+    shared: Any
+    user_agent: str = "forwarder"
+    report: Report = ignore
+
+
+@dataclass(frozen=True, slots=True)
+class StreamPlan:
+    """A stream to read and how.
+
+    ``settings`` has ``poll_interval``, ``start_from``, ``overlap`` (seconds) and ``reconcile``
+    (ages in seconds).
+    """
+
+    source: Source
+    settings: Any
+
+
+class Shared(Protocol):
+    """What the accounts of one process share (budgets of tokens)."""
+
+    def snapshot(self) -> Any:
+        """Return a JSON value for the next process; the runtime keeps it every few seconds."""
+        ...
+
+
+class SourcePlugin(Protocol):
+    """The class an entry point of ``forwarder.sources`` names; one object an account.
+
+    ``Config`` also has ``account_id``, ``label`` and ``retention`` (seconds).
+    """
+
+    Config: ClassVar[type[Any]]
+    summary: ClassVar[str]
+    normalisers: ClassVar[Mapping[str, Normaliser]]
+
+    def __call__(self, config: Any, context: SourceContext) -> SourcePlugin:
+        """Make the source of one account; does no I/O."""
+        ...
+
+    def share(self, clock: Clock, remembered: Any | None) -> Shared:
+        """Make what all accounts share; ``remembered`` is an earlier ``snapshot()`` or None."""
+        ...
+
+    def streams(self) -> Mapping[str, StreamPlan]:
+        """Return the streams that the settings switch on."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections; idempotent."""
+        ...
