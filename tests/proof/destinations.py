@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -162,7 +163,10 @@ class FileBook:
         """Return what is in the file now; a line that a kill has cut is no event."""
         book, self.torn = Book(), 0
         for file in sorted(self._path.parent.glob(self._path.name + "*")):
-            for line in file.read_bytes().splitlines():
+            data = file.read_bytes()
+            if file.suffix == ".gz":
+                data = gzip.decompress(data)
+            for line in data.splitlines():
                 try:
                     event = orjson.loads(line)
                 except orjson.JSONDecodeError:

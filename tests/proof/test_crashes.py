@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import cycle
@@ -69,10 +70,11 @@ async def test_no_row_is_lost_however_often_it_is_killed(
             where[await one_life(daemon, sinks, point, rng)] += 1
         sinks.before_answers(lambda: None)
         await daemon.start()
+        until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 2))
         shown, seconds = await daemon.settled(sinks.books, 120, sinks.refused)
         assert await daemon.stop() == 0
         dead = await daemon.dead_letters()
-        code, told = await daemon.command("verify", "--since", "9m", "--until", "0s", "--json")
+        code, told = await daemon.command("verify", "--since", "9m", "--until", until, "--json")
         left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
 
         assert left == dict.fromkeys(sinks.books, 0)

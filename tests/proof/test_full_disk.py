@@ -87,11 +87,11 @@ async def test_a_full_disk_stops_nothing_for_longer_than_it_lasts(
 
 @pytest.fixture
 def volume(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 6 MiB."""
+    """A file system of 32 MiB."""
     folder = tmp_path / "volume"
     folder.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "none", folder], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=32m", "none", folder], capture_output=True, check=False
     )
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")

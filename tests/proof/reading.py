@@ -1,0 +1,75 @@
+"""What every byte of an API answer goes through, from the envelope to each format's bytes."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import orjson
+
+from forwarder.config.plugins import InstalledPlugins
+from forwarder.core.model import Record, StoredPage
+from forwarder.formats.pipeline import Pipeline
+from forwarder.sources.cloudflare_access import CloudflareAccess
+from forwarder.sources.cloudflare_access.envelope import Response, read_rows
+from forwarder.sources.cloudflare_access.faults import ACCESS_REQUESTS, SCIM_UPDATES
+from forwarder.sources.cloudflare_access.pages import PageMaker
+from forwarder.sources.cloudflare_access.scim_updates import _masked as masked  # the stream's own
+
+ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
+NOW_US = 1_767_225_600_000_000
+_STREAMS = (
+    ("access_requests", ACCESS_REQUESTS, PageMaker(ACCOUNT, "access_requests", "created_at")),
+    ("scim_updates", SCIM_UPDATES, PageMaker(ACCOUNT, "scim_updates", "logged_at", masked)),
+)
+
+
+def pipelines() -> dict[str, Pipeline]:
+    """Return a pipeline for every installed format."""
+    plugins = InstalledPlugins()
+    made = {}
+    for name in plugins.names("formats"):
+        plugin = plugins.load("formats", name)
+        made[name] = Pipeline(plugin(plugin.Config()), CloudflareAccess.normalisers, {})
+    return made
+
+
+_PIPELINES = pipelines()
+
+
+def read_through(status: int, headers: dict[str, str], body: bytes) -> int:
+    """Read an answer as both streams and render every row in every format; return the rows.
+
+    Raises what the envelope raises, which must be a documented error.
+    """
+    rows = 0
+    for stream, endpoint, maker in _STREAMS:
+        answer = read_rows(Response(status, headers, body), endpoint, NOW_US)
+        records = maker.records(answer.rows)
+        rows += len(records)
+        if records:
+            _render(_stored(stream, records))
+    return rows
+
+
+def _stored(stream: str, records: Sequence[Record]) -> StoredPage:
+    times = [NOW_US if record.time_us is None else record.time_us for record in records]
+    return StoredPage(
+        first_offset=1,
+        account_id=ACCOUNT,
+        stream=stream,
+        seen_us=NOW_US,
+        times_us=array("q", times),
+        ids=b"".join(record.identity for record in records),
+        body=b"[" + b",".join(record.row for record in records) + b"]",
+    )
+
+
+def _render(page: StoredPage) -> None:
+    """Render with every format; what is JSON must be one line of good JSON."""
+    for name, pipeline in _PIPELINES.items():
+        for event in pipeline(page).events:
+            if name in ("raw", "ecs", "ocsf", "cim"):
+                orjson.loads(event.body)
+            assert b"\n" not in event.body, name
+            assert b"\r" not in event.body, name
