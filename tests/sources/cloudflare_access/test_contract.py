@@ -1,0 +1,93 @@
+"""Both streams of Cloudflare Access keep the contract of sources, over real sockets."""
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, ClassVar
+
+import pytest
+
+from forwarder.core.clock import SystemClock
+from forwarder.core.model import Window
+from forwarder.core.source_contract import Source, SourceContext
+from forwarder.core.timestamps import format_us
+from forwarder.simulator import (
+    ACCESS_REQUESTS,
+    DEFAULT_ACCOUNT,
+    DEFAULT_TOKEN,
+    SCIM_UPDATES,
+    Fault,
+    Simulator,
+    SimulatorSettings,
+    unreadable_row,
+)
+from forwarder.sources.cloudflare_access import CloudflareAccess
+from forwarder.sources.cloudflare_access.account import AccountConfig
+from forwarder.testing.source_contract import SourceContract
+from forwarder.transport.secrets import Secret
+
+
+class Cloudflare:
+    """A simulated account without traffic of its own."""
+
+    def __init__(self, simulator: Simulator, stream: str) -> None:
+        self._simulator = simulator
+        self._stream = stream
+        self._start_us = (int(time.time()) - 100) * 1_000_000
+        self._plugins: list[CloudflareAccess] = []
+        providers = simulator.directory(DEFAULT_ACCOUNT).provisioning()
+        self.parts: Sequence[str] = () if stream == ACCESS_REQUESTS else providers[:1]
+
+    def source(self) -> Source:
+        config = AccountConfig(
+            account_id=DEFAULT_ACCOUNT,
+            api_token=Secret(DEFAULT_TOKEN),
+            api_url=self._simulator.url,
+            streams={self._stream: {"page_size": 7}},  # type: ignore[arg-type]
+        )
+        clock = SystemClock()
+        plugin = CloudflareAccess(config, SourceContext(clock, CloudflareAccess.share(clock, None)))
+        self._plugins.append(plugin)
+        return plugin.streams()[self._stream].source
+
+    def window(self) -> Window:
+        return Window(self._start_us, self._start_us + 99_000_000)
+
+    def add(self, count: int, *, twins: bool = False) -> None:
+        for number in range(count):
+            self._simulator.add(DEFAULT_ACCOUNT, self._stream, self._row(0 if twins else number))
+
+    def add_malformed(self) -> None:
+        row = unreadable_row("lone_surrogate", self._row(90))
+        self._simulator.add(DEFAULT_ACCOUNT, self._stream, row)
+
+    def break_down(self) -> None:
+        self._simulator.faults.add(Fault("html", status=502))
+
+    async def aclose(self) -> None:
+        for plugin in self._plugins:
+            await plugin.aclose()
+
+    def _row(self, number: int) -> dict[str, Any]:
+        moment = format_us(self._start_us + 1_000_000 + number * 700_000)
+        if self._stream == ACCESS_REQUESTS:
+            return {"created_at": moment, "ray_id": f"{number:016x}", "action": "login"}
+        return {"logged_at": moment, "idp_id": self.parts[0], "cf_resource_id": f"{number}"}
+
+
+class _OfCloudflare(SourceContract):
+    stream: ClassVar[str]
+
+    @pytest.fixture
+    async def origin(self) -> AsyncIterator[Cloudflare]:
+        async with Simulator(SimulatorSettings(rate=0.0, scim_rate=0.0)) as simulator:
+            origin = Cloudflare(simulator, self.stream)
+            yield origin
+            await origin.aclose()
+
+
+class TestAccessRequests(_OfCloudflare):
+    stream = ACCESS_REQUESTS
+
+
+class TestScimUpdates(_OfCloudflare):
+    stream = SCIM_UPDATES
