@@ -122,6 +122,16 @@ class Rsyslogd:
         text = path.read_text(errors="replace") if path.exists() else ""
         return [json.loads(line) for line in text.splitlines() if line.endswith("}")]
 
+    def settled(self, quiet: float = 2) -> list[dict[str, Any]]:
+        """Return every message, once nothing new has come for ``quiet`` seconds."""
+        found, since = self.received(), time.monotonic()
+        while time.monotonic() - since < quiet:
+            time.sleep(0.1)  # noqa: TID251 - the other side is a process
+            now = self.received()
+            if len(now) > len(found):
+                found, since = now, time.monotonic()
+        return found
+
     def wait_for(self, count: int, patience: float = 20) -> list[dict[str, Any]]:
         """Return what it wrote, when there are ``count`` messages or time is up."""
         until = time.monotonic() + patience

@@ -134,7 +134,7 @@ async def test_a_network_that_breaks_costs_duplicates_and_no_event(server: Rsysl
             await writing
         await sink.aclose()
 
-    messages = {message["msg"] for message in server.wait_for(4000)}
+    messages = {message["msg"] for message in server.settled()}
     assert messages == {make_event(n).body.decode() for n in range(4000)}
 
 
@@ -151,5 +151,5 @@ async def test_a_restart_of_the_receiver_is_survived(server: Rsyslogd) -> None:
     await sink.aclose()
 
     assert not isinstance(caught.value, NeedsOperatorError)
-    messages = {message["msg"] for message in server.wait_for(200)}
+    messages = {message["msg"] for message in server.settled()}
     assert messages == {make_event(n).body.decode() for n in range(200)}

@@ -183,7 +183,7 @@ async def test_a_hundred_forced_closes_lose_nothing(syslogng: SyslogNg, transpor
             await writing
         await sink.aclose()
 
-    found = [message["MESSAGE"] for message in syslogng.wait_for(5000)]
+    found = [message["MESSAGE"] for message in syslogng.settled()]
     lost = set(bodies(5000)) - set(found)
     again = len(found) - len(set(found))
     print(f"{transport}: 100 resets, 5000 events, {len(lost)} lost, {again} again")  # noqa: T201
@@ -200,7 +200,7 @@ async def test_without_a_window_resets_do_lose_events(syslogng: SyslogNg) -> Non
             proxy.reset()
         await sink.aclose()
 
-    lost = set(bodies(5000)) - {message["MESSAGE"] for message in syslogng.wait_for(5000, 2)}
+    lost = set(bodies(5000)) - {message["MESSAGE"] for message in syslogng.settled()}
     print(f"without a window: {len(lost)} of 5000 lost in 100 resets")  # noqa: T201
     assert lost
 
@@ -217,4 +217,4 @@ async def test_a_restart_of_syslog_ng_loses_nothing(syslogng: SyslogNg) -> None:
     await write_until_accepted(sink, make_batch(500, first_offset=500))
     await sink.aclose()
 
-    assert {message["MESSAGE"] for message in syslogng.wait_for(1000)} == set(bodies(1000))
+    assert {message["MESSAGE"] for message in syslogng.settled()} == set(bodies(1000))
