@@ -12,12 +12,9 @@ from aiohttp import web
 from forwarder.admin.access import CHALLENGES, Access
 from forwarder.admin.contract import Overview, Verdict
 from forwarder.admin.guard import Guard, Handler
-from forwarder.admin.happenings import CertificateUnusable
 from forwarder.admin.page import PAGE, POLICY
-from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
-from forwarder.core.happenings import Report, ignore
+from forwarder.core.errors import ConfigError, Fault
 from forwarder.transport.secrets import Secret
-from forwarder.transport.tls import ServerTls
 
 _HANDSHAKE = 5.0
 _LONGEST = 20.0
@@ -37,25 +34,26 @@ class AdminServer:
         overview: Overview,
         *,
         token: Secret | None = None,
-        tls: ServerTls | None = None,
-        report: Report = ignore,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Show ``overview``; with a ``token``, everything but the probes demands it."""
+        """Show ``overview``, over HTTPS with ``tls``.
+
+        With a ``token``, everything but the probes demands it.
+        """
         self._overview = overview
         self._access = Access(token)
         self._tls = tls
-        self._report = report
         self._server: asyncio.Server | None = None
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> str:
         """Listen and return the base URL; port 0 takes a free one.
 
-        Raises ``ConfigError`` when the address or the TLS files cannot be used.
+        Raises ``ConfigError`` when the address cannot be used.
         """
         protection: dict[str, Any] = {}
         if self._tls is not None:
-            protection = {"ssl": self._context(self._tls), "ssl_handshake_timeout": _HANDSHAKE}
+            protection = {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE}
         app = web.Application(middlewares=[self._outermost])
         app.add_routes(self._routes())
         runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
@@ -85,14 +83,6 @@ class AdminServer:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-
-    def _context(self, tls: ServerTls) -> ssl.SSLContext:
-        try:
-            return tls.listening(
-                lambda error: self._report(CertificateUnusable(str(error), error.hint))
-            )
-        except NeedsOperatorError as error:
-            raise ConfigError([Fault("admin.tls", str(error), error.hint)]) from error
 
     def _routes(self) -> list[web.RouteDef]:
         return [

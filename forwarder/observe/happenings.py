@@ -25,6 +25,14 @@ class AdminListening(Happening):
 
 
 @dataclass(frozen=True, slots=True)
+class AdminTlsUnusable(Happening):
+    """New TLS files cannot be used; connections get the certificate that was there before."""
+
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
 class Stopping(Happening):
     """A signal or a fault ends the process; sinks have ``grace`` seconds to settle."""
 

@@ -21,6 +21,7 @@ class LogEvent(StrEnum):
     """Every name that the key ``event`` of a log line can have."""
 
     ADMIN_LISTENING = auto()
+    ADMIN_TLS_UNUSABLE = auto()
     BACKFILL_ENDED = auto()
     BACKFILL_MOVED = auto()
     BATCH_SETTLED = auto()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from forwarder.observe.happenings import (
     AdminListening,
+    AdminTlsUnusable,
     JournalTroubled,
     SecretChanged,
     SettingsRefused,
@@ -41,6 +42,12 @@ def _started(happening: Started, metrics: Metrics) -> Line:
 @TABLE.on(AdminListening)
 def _listening(happening: AdminListening, _: Metrics) -> Line:
     return Line(Level.INFO, LogEvent.ADMIN_LISTENING, {"url": happening.url})
+
+
+@TABLE.on(AdminTlsUnusable)
+def _tls_unusable(happening: AdminTlsUnusable, _: Metrics) -> Line:
+    fields = {"error": happening.error, "hint": happening.hint}
+    return Line(Level.ERROR, LogEvent.ADMIN_TLS_UNUSABLE, fields, limited=True)
 
 
 @TABLE.on(Stopping)

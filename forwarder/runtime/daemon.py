@@ -28,6 +28,7 @@ from forwarder.observe.happenings import (
     Stopping,
     TaskStuck,
 )
+from forwarder.runtime.admin_tls import admin_tls
 from forwarder.runtime.commands import commands_of
 from forwarder.runtime.fingerprint import fingerprint
 from forwarder.runtime.parts import Parts, SettingsReader, Telemetry, keeping
@@ -35,7 +36,6 @@ from forwarder.runtime.reloading import Reloader
 from forwarder.runtime.secret_watch import SecretWatch
 from forwarder.runtime.signals import Signals, first
 from forwarder.runtime.supervisor import Beat
-from forwarder.transport.tls import ServerTls
 
 GRACE = 25.0
 """Seconds from the first signal to the end of the process."""
@@ -92,13 +92,8 @@ class Daemon:
         """Open the admin server and the control socket first: a slow start can be watched."""
         root = self._settings.root
         if root.admin.address is not None:
-            tls = root.admin.server_tls
-            server = AdminServer(
-                parts.overview,
-                token=root.admin.token,
-                tls=None if tls is None else ServerTls(tls),
-                report=self._report,
-            )
+            tls = admin_tls(root.admin, self._report)
+            server = AdminServer(parts.overview, token=root.admin.token, tls=tls)
             self.admin_url = await server.start(*root.admin.address)
             stack.push_async_callback(server.aclose)
             self._report(AdminListening(self.admin_url))

@@ -52,6 +52,23 @@ def unpack(name: str, packages: Sequence[str]) -> Unpacked:
     return Unpacked(root)
 
 
+def missing_for(package: str) -> list[str]:
+    """Return ``package`` with everything that it needs and this system lacks."""
+    if shutil.which("apt-get") is None:
+        raise Unavailable("apt-get is missing: this needs Debian or Ubuntu")
+    asked = subprocess.run(
+        ["apt-get", "--simulate", "--yes", "--no-install-recommends", "install", package],
+        capture_output=True,
+        timeout=_PATIENCE,
+        check=False,
+        text=True,
+    )
+    lines = [line.split() for line in asked.stdout.splitlines() if line.startswith("Inst ")]
+    if asked.returncode or not lines:
+        raise Unavailable(f"apt-get knows no package {package} (try apt-get update)")
+    return sorted(line[1] for line in lines)
+
+
 def _fetch(root: Path, packages: Sequence[str]) -> None:
     asked = subprocess.run(
         ["apt-get", "download", *packages],

@@ -5,11 +5,17 @@ const BOTTOM = 18;
 const known = (values) => values.filter((value) => value !== null);
 const colour = (index) => `c${index % COLOURS}${index >= COLOURS ? " dashed" : ""}`;
 
-/** The next of 1, 2, 5, 10, ... above a value: where the axis ends. */
+/** The next of 1, 2, 5, 10, ... at or above a value: where the axis ends. */
 const ceiling = (value) => {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
   return power * [1, 2, 5, 10].find((step) => step * power >= value * (1 - 1e-9));
+};
+
+/** The same for seconds: the next round number of seconds, minutes, hours or days. */
+const longest = (seconds) => {
+  const round = [2, 10, 30, 60, 120, 600, 1800, 3600, 7200, 14400, 43200, 86400];
+  return round.find((step) => step >= seconds) ?? 86400 * ceiling(seconds / 86400);
 };
 
 /** Runs of neighbouring values that are known, as pieces of an SVG path. */
@@ -44,10 +50,10 @@ const axes = (width, height, top, span, write) => [
   }),
 ].flat(2);
 
-const plot = (node, history, series, write) => {
+const plot = (node, history, series, { write, end = ceiling }) => {
   const width = node.clientWidth;
   const height = node.clientHeight - BOTTOM;
-  const top = ceiling(Math.max(0, ...series.flatMap((one) => known(one.values))));
+  const top = end(Math.max(0, ...series.flatMap((one) => known(one.values))));
   const span = { seconds: 3600, end: history.times.at(-1) ?? Date.now() / 1000 };
   const x = (index) =>
     LEFT + (width - LEFT) * (1 - (span.end - history.times[index]) / span.seconds);
@@ -106,12 +112,13 @@ const CHARTS = [
   { id: "delivered", title: "Delivered events", unit: "a second, by sink", group: "sinks",
     key: "delivered_per_second", write: rate },
   { id: "lag", title: "Lag", unit: "of the stream that is furthest behind", group: "streams",
-    key: "lag_seconds", write: duration },
+    key: "lag_seconds", write: duration, end: longest },
   { id: "backlog", title: "Backlog", unit: "in events, by sink", group: "sinks",
     key: "backlog_events", write: count },
 ];
 
-const drawChart = (history, { id, title, unit, group, key, write }) => {
+const drawChart = (history, chart) => {
+  const { id, title, unit, group, key, write } = chart;
   const series = Object.entries(history[group])
     .map(([name, measures]) => ({ name, values: measures[key] }));
   let figure = document.getElementById(`chart-${id}`);
@@ -124,7 +131,7 @@ const drawChart = (history, { id, title, unit, group, key, write }) => {
   }
   const [, drawing, below] = figure.children;
   drawing.setAttribute("aria-label", `${title} ${unit}. ${spoken(title, series, write)}`);
-  plot(drawing, history, series, write);
+  plot(drawing, history, series, chart);
   below.replaceChildren(legend(`${title} ${unit}`, series, write));
 };
 const drawCharts = (history) => CHARTS.forEach((chart) => drawChart(history, chart));

@@ -26,6 +26,7 @@ const show = (id, content, make) => {
 const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const brief = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const moment = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "medium" });
 
@@ -49,17 +50,22 @@ const time = (text) => {
   return el("time", { datetime: text, title: text }, words);
 };
 
-/** A table in a region that can be scrolled by keyboard; columns: [heading, cell, class]. */
-const table = (caption, columns, rows) =>
+/**
+ * A table in a region that can be scrolled by keyboard; columns: [heading, cell, class].
+ * What `below` returns for a row stands under it, over the whole width.
+ */
+const table = (caption, columns, rows, below = () => null) =>
   el("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
     el("table", {},
       el("caption", {}, caption),
       el("thead", {}, el("tr", {},
         columns.map(([heading, , kind]) => el("th", { scope: "col", class: kind ?? "" }, heading)))),
-      el("tbody", {}, rows.map((row) => el("tr", {},
-        columns.map(([, cell, kind], index) => {
-          const content = cell(row) ?? "";
-          return index === 0
-            ? el("th", { scope: "row" }, content)
-            : el("td", { class: kind ?? "" }, content);
-        }))))));
+      el("tbody", {}, rows.flatMap((row) => {
+        const cells = columns.map(([, cell, kind], index) => index
+          ? el("td", { class: kind ?? "" }, cell(row) ?? "")
+          : el("th", { scope: "row" }, cell(row)));
+        const more = below(row);
+        const under = more
+          ? el("tr", { class: "below" }, el("td", { colspan: columns.length }, more)) : null;
+        return [el("tr", {}, cells), under];
+      }))));

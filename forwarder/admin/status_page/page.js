@@ -4,9 +4,9 @@ let status = null;
 
 const pill = (phase) => el("span", { class: `pill ${TONES[phase] ?? ""}` }, phase);
 const trouble = (one) => one.error
-  ? [el("span", { class: "trouble" }, one.error), one.hint && el("span", { class: "hint" }, one.hint)]
-    .filter(Boolean)
-  : "";
+  ? el("div", {}, el("span", { class: "trouble" }, one.error),
+    one.hint ? el("span", { class: "hint" }, one.hint) : null)
+  : null;
 const optional = (value, write) => (value === null || value === undefined ? "" : write(value));
 const none = (text) => el("p", { class: "muted" }, text);
 const last = (values) => (values && known(values).at(-1)) ?? null;
@@ -35,7 +35,7 @@ const summary = (found) => {
     ["New rows", rate(now("streams", "new_per_second")), "a second", ""],
     ["Delivered", rate(now("sinks", "delivered_per_second")), "a second", ""],
     ["Lag", duration(lag), "", lag > 1800 ? "warn" : ""],
-    ["Backlog", count(sum("backlog_events")), oldest >= 60 ? `oldest ${duration(oldest)}` : "", ""],
+    ["Backlog", count(sum("backlog_events")), oldest >= 60 ? `${duration(oldest)} old` : "", ""],
     ["Dead letters", count(dead), "", dead ? "warn" : ""],
     ["Open gaps", count(found.gaps.open), `of ${count(found.gaps.total)}`, found.gaps.open ? "bad" : ""],
   ];
@@ -44,7 +44,7 @@ const summary = (found) => {
 };
 
 const streams = (found) => show("streams", found.streams, (rows) => rows.length
-  ? table("Streams", [
+  ? table("Every stream", [
     ["Account", (one) => one.account],
     ["Stream", (one) => one.stream],
     ["State", (one) => pill(one.phase)],
@@ -53,12 +53,11 @@ const streams = (found) => show("streams", found.streams, (rows) => rows.length
     ["Retention left", (one) => optional(one.retention_left_seconds, duration), "number"],
     ["Last success", (one) =>
       optional(one.last_success_seconds_ago, (age) => `${duration(age)} ago`), "number"],
-    ["Trouble", trouble, "wide"],
-  ], rows)
+  ], rows, trouble)
   : none("No stream is read."));
 
 const sinks = (found) => show("sinks", [found.sinks, history?.times.at(-1)], ([rows]) => rows.length
-  ? table("Sinks", [
+  ? table("Every sink", [
     ["Sink", (one) => one.sink],
     ["Type", (one) => `${one.type ?? ""} \u00b7 ${one.format ?? ""}`],
     ["State", (one) => pill(one.phase)],
@@ -71,9 +70,11 @@ const sinks = (found) => show("sinks", [found.sinks, history?.times.at(-1)], ([r
     ["In flight", (one) => count(one.in_flight_batches), "number"],
     ["Dead letters", (one) => count(one.dead_letters), "number"],
     ["Last success", (one) => optional(one.last_success, time)],
-    ["Trouble", trouble, "wide"],
-  ], rows)
+  ], rows, trouble)
   : none("No sink is configured."));
+
+const share = ({ since, done_until: done, until }) =>
+  percent.format((new Date(done) - new Date(since)) / Math.max(1, new Date(until) - new Date(since)));
 
 const gauge = (share) => shape("svg", { class: "gauge", "aria-hidden": "true" },
   shape("rect", { class: "rail", width: "100%", height: "8", rx: "4" }),
@@ -85,7 +86,6 @@ const gauge = (share) => shape("svg", { class: "gauge", "aria-hidden": "true" },
 const journal = (found) => {
   show("journal", found.journal, (one) => {
     const share = one.undelivered_bytes / Math.max(1, one.limit_bytes);
-    const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 1 });
     return [
       el("p", {}, el("strong", {}, percent.format(share)),
         ` full: ${bytes(one.undelivered_bytes)} of ${bytes(one.limit_bytes)} wait for a sink.`,
@@ -102,15 +102,17 @@ const journal = (found) => {
   const lanes = found.sinks.flatMap((sink) => sink.lanes
     .filter((lane) => lane.lane !== "live").map((lane) => ({ sink: sink.sink, ...lane })));
   show("backfills", [found.backfills, lanes], () => [
-    found.backfills.length ? [el("h2", {}, "Backfills"), table("Backfills", [
+    found.backfills.length ? [el("h2", {}, "Backfills"), table("Every backfill", [
       ["Backfill", (one) => one.lane],
       ["Account", (one) => one.account],
       ["Stream", (one) => one.stream],
+      ["From", (one) => time(one.since)],
       ["Read until", (one) => time(one.done_until)],
-      ["Ends at", (one) => time(one.until)],
+      ["To", (one) => time(one.until)],
+      ["Done", share, "number"],
       ["Rows", (one) => count(one.rows), "number"],
     ], found.backfills)] : null,
-    lanes.length ? [el("h2", {}, "Lanes beside live"), table("Lanes beside live", [
+    lanes.length ? [el("h2", {}, "Lanes beside live"), table("Lanes of backfills and replays", [
       ["Lane", (one) => one.lane],
       ["Sink", (one) => one.sink],
       ["Backlog", (one) => count(one.backlog_events), "number"],

@@ -1,0 +1,121 @@
+"""The status page in a real browser: quick, quiet, self-contained, and usable by everybody."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forwarder.admin.server import AdminServer
+from tests.admin.conftest import FakeDaemon
+from tests.integration.chromium.browser import Browser, chromium
+from tests.integration.chromium.page import Page, tab
+from tests.integration.chromium.state import ATTACK, history, state
+from tests.integration.conftest import Start
+
+pytestmark = pytest.mark.integration
+
+_PAINT = "performance.getEntriesByName('first-contentful-paint')[0]"
+_DRAWN = (
+    "document.querySelectorAll('#chart-backlog path').length && document.querySelector('#gaps td')"
+)
+_FOCUSABLE = "document.querySelectorAll('a[href], button, input, summary, [tabindex=\"0\"]').length"
+_FOCUSED = """(() => {
+  const at = document.activeElement;
+  const box = at.getBoundingClientRect();
+  return at === document.body ? null : at.outerHTML.slice(0, 80) + box.top.toFixed(0);
+})()"""
+
+
+@pytest.fixture(scope="module")
+def browser(start: Start[Browser], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    yield from start("chromium", partial(chromium, tmp_path_factory.mktemp("chromium")))
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    """A tab with the page of a daemon in some trouble, drawn to its end."""
+    server = AdminServer(FakeDaemon(state=state(), past=history()))
+    url = await server.start("127.0.0.1", 0)
+    async with tab(browser.port) as opened:
+        await opened.width(1280)
+        await opened.open(url)
+        await opened.until(_DRAWN)
+        yield opened
+    await server.aclose()
+
+
+async def test_it_paints_within_half_a_second(page: Page) -> None:
+    await page.until(_PAINT)
+
+    milliseconds = await page.value(f"{_PAINT}.startTime")
+    print(f"first contentful paint after {milliseconds:.0f} ms")  # noqa: T201 - a figure to report
+    assert milliseconds < 500
+
+
+async def test_it_asks_nobody_but_the_daemon_and_its_console_stays_empty(page: Page) -> None:
+    await asyncio.sleep(4)  # the second question for the state
+    origin = await page.value("location.origin")
+
+    paths = [url.removeprefix(origin) for url in page.requests if not url.startswith("data:")]
+    assert set(paths) == {"/", "/status", "/history"}
+    assert paths.count("/status") > 1
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 400])
+async def test_axe_finds_no_violation(
+    page: Page, browser: Browser, scheme: str, width: int, tmp_path: Path
+) -> None:
+    await page.colours(scheme)
+    await page.width(width)
+    await page.value(browser.axe + ";0")
+    found: list[dict[str, Any]] = await page.value("axe.run().then((found) => found.violations)")
+    shots = Path(os.environ.get("PAGE_PICTURES", tmp_path))
+    (shots / f"status-{scheme}-{width}.png").write_bytes(await page.picture())
+
+    told = [(one["id"], [node["html"] for node in one["nodes"]]) for one in found]
+    assert told == [], json.dumps(told, indent=1)
+
+
+async def test_tab_reaches_everything_that_can_be_used(page: Page) -> None:
+    wanted = await page.value(_FOCUSABLE)
+    reached = set()
+    for _ in range(wanted + 1):
+        await page.press("Tab")
+        reached.add(await page.value(_FOCUSED))
+
+    assert wanted > 8
+    assert len(reached - {None}) == wanted
+
+
+async def test_texts_of_others_are_shown_as_texts(page: Page) -> None:
+    assert await page.value("document.querySelectorAll('img, td script').length") == 0
+    assert ATTACK in await page.value("document.getElementById('streams').textContent")
+    assert ATTACK in await page.value("document.getElementById('letters').textContent")
+
+
+async def test_every_chart_says_in_words_what_it_draws(page: Page) -> None:
+    labels = await page.value(
+        "[...document.querySelectorAll('svg[role=img]')].map((one) => one.ariaLabel)"
+    )
+
+    assert len(labels) == 4
+    assert "elastic: now 180K, highest 180K" in next(one for one in labels if "Backlog" in one)
+
+
+async def test_it_says_when_the_daemon_does_not_answer(browser: Browser) -> None:
+    server = AdminServer(FakeDaemon(state=state(), past=history()))
+    url = await server.start("127.0.0.1", 0)
+    async with tab(browser.port) as opened:
+        await opened.open(url)
+        await opened.until(_DRAWN)
+        await server.aclose()
+        await opened.until("document.getElementById('state').textContent === 'No answer'")
