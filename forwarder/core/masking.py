@@ -27,6 +27,8 @@ _NAMING_KEYS = frozenset({"path", "name", "key", "attribute", "type", "id", "pro
 _NOISE = re.compile(r"[^a-z0-9]+")
 _FILTER = re.compile(r"\[.*?(\]|$)", re.DOTALL)
 _ESCAPE = re.compile(r"\\[^\"/]")
+_CODE = re.compile(r"\\+u([0-9a-fA-F]{4})")
+_CONTROL = re.compile(r"\\+[bfnrt]")
 _DEEPEST = 100
 
 
@@ -69,12 +71,18 @@ def _mask_text(text: str, depth: int) -> str:
         masked = _mask(orjson.loads(text), depth)
         return orjson.dumps(masked).decode()
     except (ValueError, TypeError):
-        return UNREADABLE
+        return UNREADABLE if _names_secret(_unescaped(text)) else text
 
 
 def _suspicious(text: str) -> bool:
-    """Say whether a secret's name may be in ``text``, spelled out or hidden by an escape."""
+    """Say whether a secret's name may be in ``text``, spelled out or behind an escape."""
     return text != UNREADABLE and (_names_secret(text) or _ESCAPE.search(text) is not None)
+
+
+def _unescaped(text: str) -> str:
+    """Undo the escapes of JSON, however often they were applied, near enough to find a word."""
+    letters = _CODE.sub(lambda found: chr(int(found[1], 16)), text)
+    return _CONTROL.sub("", letters)
 
 
 def _names_secret(text: str) -> bool:

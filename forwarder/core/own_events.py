@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN
+from forwarder.core.masking import mask_row
 from forwarder.core.model import StreamKey
 from forwarder.core.origin import Origin
 from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser, OwnEvent
@@ -85,6 +86,7 @@ def normalise_own(row: Mapping[str, Any], origin: Origin, id: str, time_us: int)
 
     The account is the row's where it names one: own events of all accounts share one stream.
     """
+    row = mask_row(row)
     texts = {key: _text(row.get(key)) for key in (*_TEXTS, "account_id", "account")}
     action, rows = _text(row.get("event")), row.get("rows")
     counted = rows if isinstance(rows, int) and not isinstance(rows, bool) else None

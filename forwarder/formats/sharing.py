@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from forwarder.core.contracts import FormatPlugin, Render, Rendered
+from forwarder.core.contracts import Format, Render, Rendered
 from forwarder.core.model import StoredPage
 from forwarder.core.schema import Normaliser
 from forwarder.formats.pipeline import Pipeline, Shape
@@ -74,7 +74,7 @@ class Pipelines:
         self._pages = RenderedPages(max_bytes)
         self._shared: list[_SharedPipeline] = []
 
-    def render_for(self, plugin: FormatPlugin, config: Any, shape: Shape) -> Render:
+    def render_for(self, plugin: Callable[[Any], Format], config: Any, shape: Shape) -> Render:
         """Return the ``Render`` for a sink; call it once a sink, and ``release`` what it gave."""
         for shared in self._shared:
             if shared.serves(plugin, config, shape):
@@ -98,7 +98,7 @@ class _SharedPipeline:
 
     def __init__(
         self,
-        plugin: FormatPlugin,
+        plugin: Callable[[Any], Format],
         config: Any,
         shape: Shape,
         pipeline: Pipeline,
@@ -109,7 +109,7 @@ class _SharedPipeline:
         self._pipeline = pipeline
         self._pages = pages
 
-    def serves(self, plugin: FormatPlugin, config: Any, shape: Shape) -> bool:
+    def serves(self, plugin: Callable[[Any], Format], config: Any, shape: Shape) -> bool:
         return self._settings == (plugin, config, shape)
 
     def __call__(self, page: StoredPage) -> Rendered:

@@ -21,7 +21,9 @@ from tests.formats.strategies import streams_and_rows
 
 _CHECKED = ("1.8.0", "1.7.0")
 _STYLES = {
-    version: OcsfFormat(OcsfConfig(ocsf_version=version, raw_data=version == "1.7.0"))
+    version: OcsfFormat(
+        OcsfConfig.model_validate({"ocsf_version": version, "raw_data": version == "1.7.0"})
+    )
     for version in (*_CHECKED, "1.9.0")
 }
 _CAPTIONS = {

@@ -8,6 +8,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.login import Login
 from forwarder.core.origin import Origin, is_plain
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.raw import RawConfig, RawFormat
@@ -60,7 +61,8 @@ def test_nearly_all_usual_logins_are_served_by_a_template(row: dict[str, Any]) -
 
     served = style._templates.get(event.shape) is not None  # noqa: SLF001 - its speed is the point
 
-    assert served == (event.shape[-1] is None or event.shape[-1].plain)
+    assert isinstance(event, Login)
+    assert served == (event.facts.odd is None or event.facts.odd.plain)
 
 
 @given(usual_logins)
@@ -69,6 +71,8 @@ def test_both_ways_to_read_a_row_agree(row: dict[str, Any]) -> None:
     with_care = event_of(_LOGINS, row)
     at_once = event_of(_LOGINS, row, with_care.origin._replace(seen_us=with_care.time_us))
 
+    assert isinstance(with_care, Login)
+    assert isinstance(at_once, Login)
     assert with_care.shape == at_once.shape
     assert with_care.texts == at_once.texts
 

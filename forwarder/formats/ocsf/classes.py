@@ -92,7 +92,7 @@ def describe(
 
 
 def observables(*found: tuple[str, int, str, str]) -> list[Object]:
-    """Return observables for (path of the attribute, type_id, caption or none, value), not empty."""
+    """Return observables for (path, type_id, its caption or nothing, value), where it has one."""
     return [
         filled({"name": name, "type_id": number, "type": caption, "value": value})
         for name, number, caption, value in found

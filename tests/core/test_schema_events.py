@@ -1,0 +1,124 @@
+"""Own rows become events; texts are plain exactly when no format has to touch them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.core.json_text import TOO_DEEP, dumps, members
+from forwarder.core.model import StoredPage, StreamKey
+from forwarder.core.origin import Origin, is_plain, origin_of
+from forwarder.core.own_events import Own, normalise_own, own_row
+
+_ORIGIN = Origin("", "", "forwarder", 1_000_000)
+_KEY = StreamKey("a" * 32, "access_requests")
+
+
+def test_an_own_row_leaves_out_what_has_no_value() -> None:
+    assert own_row(Own.START, 0, version="1.0") == {
+        "event": "start",
+        "time": "1970-01-01T00:00:00.000000Z",
+        "version": "1.0",
+    }
+
+
+def test_an_own_row_of_a_stream_names_account_and_range() -> None:
+    row = own_row(
+        Own.GAP_OPENED,
+        5_000_000,
+        stream=_KEY,
+        account="acme",
+        reason="retention",
+        since_us=0,
+        until_us=1_000_000,
+        rows=0,
+    )
+
+    event = normalise_own(row, _ORIGIN, "0" * 32, 5_000_000)
+
+    assert event.action == "gap_opened"
+    assert event.outcome == "failure"
+    assert (event.about_stream, event.origin.account, event.rows) == ("access_requests", "acme", 0)
+    assert (event.since, event.until) == (
+        "1970-01-01T00:00:00.000000Z",
+        "1970-01-01T00:00:01.000000Z",
+    )
+
+
+@pytest.mark.parametrize("kind", list(Own))
+def test_each_own_event_has_an_outcome(kind: Own) -> None:
+    event = normalise_own(own_row(kind, 0), _ORIGIN, "0" * 32, 0)
+
+    assert event.outcome in {"success", "failure"}
+    assert event.quality == ()
+
+
+@pytest.mark.parametrize(
+    ("row", "quality"),
+    [({}, ("event",)), ({"event": 1}, ("event",)), ({"_forwarder_malformed": "x"}, ("malformed",))],
+)
+def test_a_row_that_is_none_of_ours_says_so(row: dict[str, Any], quality: tuple[str, ...]) -> None:
+    assert normalise_own(row, _ORIGIN, "0" * 32, 0).quality == quality
+
+
+@given(st.text())
+def test_a_plain_text_is_written_as_it_is(text: str) -> None:
+    if is_plain(text):
+        assert orjson.dumps(text).decode() == f'"{text}"'
+        assert not set(text) & set('|="\\\n\r\t\0\u2028\u202e')
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=5)), max_size=4))
+def test_a_plain_page_has_plain_texts_only(rows: list[dict[str, str]]) -> None:
+    page = StoredPage(0, "a", "s", 0, (0,) * len(rows), b"", orjson.dumps(rows))
+
+    if origin_of(page, "label").plain:
+        assert all(is_plain(text) for row in rows for pair in row.items() for text in pair)
+
+
+def test_escapes_make_a_page_not_plain() -> None:
+    for body in (b'[{"a":"\\u0041"}]', b'[{"a":"="}]', b'[{"a":"|"}]', b'[{"a":"\x7f"}]'):
+        page = StoredPage(0, "a", "s", 0, (0,), b"", body)
+        assert not origin_of(page, "label").plain
+
+
+_anything = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(st.characters())
+    | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters()), inner),
+    max_leaves=10,
+)
+
+
+@given(_anything)
+def test_json_comes_out_of_anything(value: Any) -> None:
+    orjson.loads(dumps(value))
+
+
+@given(st.recursive(st.none() | st.booleans() | st.text(), st.lists))
+def test_json_of_json_is_itself(value: Any) -> None:
+    assert orjson.loads(dumps(value)) == value
+
+
+def test_depth_is_cut() -> None:
+    nested: Any = "bottom"
+    for _ in range(500):
+        nested = [nested]
+
+    text = dumps(nested).decode()
+
+    assert TOO_DEEP in text
+    assert "bottom" not in text
+
+
+def test_members_are_an_object_without_braces() -> None:
+    assert members({}) == ""
+    assert members({"a": 1, "b": [2]}) == '"a":1,"b":[2]'

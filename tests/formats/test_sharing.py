@@ -1,0 +1,115 @@
+"""Sinks that want the same share the work; memory stays within its bound."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forwarder.core.model import StoredPage
+from forwarder.core.schema import Normaliser
+from forwarder.formats.ecs import EcsConfig, EcsFormat
+from forwarder.formats.pipeline import Shape
+from forwarder.formats.sharing import Pipelines, RenderedPages
+from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
+from forwarder.testing.sample_rows import LOGIN
+
+_STREAM = "access_requests"
+
+
+class Counter:
+    """Counts how often rows are normalised for something."""
+
+    def __init__(self) -> None:
+        self.pages = 0
+        real = NORMALISERS[_STREAM]
+
+        def glance(*arguments: Any) -> Any:
+            self.pages += 1
+            return real.glance(*arguments)
+
+        self.normalisers = {_STREAM: Normaliser(real.normalise, glance, real.read)}
+
+
+def _page(number: int) -> StoredPage:
+    return page_of(_STREAM, [LOGIN] * 3, first_offset=3 * number)
+
+
+def test_sinks_with_the_same_format_and_shape_render_a_page_once() -> None:
+    counter = Counter()
+    pipelines = Pipelines(counter.normalisers, ACCOUNTS)
+    one, two = (pipelines.render_for(EcsFormat, EcsConfig(), Shape()) for _ in range(2))
+
+    rendered = [one(_page(0)), two(_page(0)), one(_page(1)), two(_page(1))]
+
+    assert counter.pages == 2
+    assert rendered[0] == rendered[1]
+    assert rendered[2] == rendered[3]
+
+
+def test_sinks_that_want_something_else_get_it() -> None:
+    pipelines = Pipelines(NORMALISERS, ACCOUNTS)
+    plain = pipelines.render_for(EcsFormat, EcsConfig(), Shape())
+    added = pipelines.render_for(EcsFormat, EcsConfig(), Shape(add_fields=(("a", "b"),)))
+    other = pipelines.render_for(EcsFormat, EcsConfig(event_original=True), Shape())
+
+    bodies = {render(_page(0)).events[0].body for render in (plain, added, other, plain, added)}
+
+    assert len(bodies) == 3
+
+
+def test_the_tail_of_a_page_is_another_page() -> None:
+    pipelines = Pipelines(NORMALISERS, ACCOUNTS)
+    one, two = (pipelines.render_for(EcsFormat, EcsConfig(), Shape()) for _ in range(2))
+    tail = page_of(_STREAM, [LOGIN] * 2, first_offset=1)
+
+    assert one(_page(0)).end_offset == two(tail).end_offset == 3
+    assert len(two(tail).events) == 2
+
+
+def test_nothing_is_kept_for_a_sink_that_is_alone_or_gone() -> None:
+    counter = Counter()
+    pipelines = Pipelines(counter.normalisers, ACCOUNTS)
+    one, two = (pipelines.render_for(EcsFormat, EcsConfig(), Shape()) for _ in range(2))
+    pipelines.release(two)
+
+    one(_page(0))
+    one(_page(0))
+
+    assert counter.pages == 2
+
+
+def test_what_all_have_taken_is_let_go() -> None:
+    pages = RenderedPages(10_000_000)
+    rendered = Pipelines(NORMALISERS, ACCOUNTS).render_for(EcsFormat, EcsConfig(), Shape())(
+        _page(0)
+    )
+    pages.keep("a", rendered, takers=2)
+
+    assert pages.take("a") is rendered
+    assert pages.take("a") is rendered
+    assert pages.take("a") is None
+    assert pages.bytes == 0
+
+
+def test_the_bound_holds_and_the_oldest_goes_first() -> None:
+    rendered = Pipelines(NORMALISERS, ACCOUNTS).render_for(EcsFormat, EcsConfig(), Shape())(
+        _page(0)
+    )
+    size = sum(len(event.body) + 400 for event in rendered.events)
+    pages = RenderedPages(3 * size)
+
+    for key in range(10):
+        pages.keep(key, rendered, takers=1)
+        assert pages.bytes <= 3 * size
+
+    assert [key for key in range(10) if pages.take(key)] == [7, 8, 9]
+
+
+def test_a_page_larger_than_the_bound_is_not_kept() -> None:
+    rendered = Pipelines(NORMALISERS, ACCOUNTS).render_for(EcsFormat, EcsConfig(), Shape())(
+        _page(0)
+    )
+    pages = RenderedPages(10)
+
+    pages.keep("a", rendered, takers=1)
+
+    assert pages.bytes == 0

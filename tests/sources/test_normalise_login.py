@@ -1,0 +1,136 @@
+"""A row of the authentication log becomes an event: nothing is guessed, nothing is lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from forwarder.core.login import LOGIN_TEXTS, Login
+from forwarder.core.origin import Origin
+from forwarder.core.timestamps import parse_us
+from forwarder.sources.cloudflare_access.normalise_login import LOGINS
+from forwarder.testing.sample_events import event_of
+from forwarder.testing.sample_rows import LOGIN
+from forwarder.testing.sample_rows import LOGINS as ROWS
+from tests.formats.strategies import logins
+
+_SEEN_US = 1_783_004_700_000_000
+
+
+def _login(row: dict[str, Any], time_us: int = 1) -> Login:
+    origin = Origin("a" * 32, "acme", "access_requests", _SEEN_US)
+    event = LOGINS.normalise(row, origin, "0" * 32, time_us)
+    assert isinstance(event, Login)
+    return event
+
+
+def test_a_live_row_has_no_faults() -> None:
+    login = _login(dict(LOGIN))
+
+    assert login.quality == ()
+    assert login.extra == {}
+    assert (login.user_email, login.user_id) == (LOGIN["user_email"], LOGIN["user_id"])
+    assert (login.host, login.path) == ("kibana.example.com", "")
+    assert (login.outcome, login.user_kind, login.ip_version) == ("success", "email", 4)
+
+
+def test_a_documented_row_lacks_nothing() -> None:
+    assert _login(dict(ROWS["login_as_documented"])).quality == ()
+
+
+@given(logins)
+def test_what_is_not_in_the_event_is_in_extra(row: dict[str, Any]) -> None:
+    """Each value of the row is a text of the event, ``allowed``, or kept as it came."""
+    login = _login(row)
+    known = dict(zip(LOGIN_TEXTS, login.texts, strict=False))
+
+    for key, value in row.items():
+        if key in login.extra:
+            assert login.extra[key] == value or key == "request_body"
+        elif key == "allowed":
+            assert value in (True, False, None, "") and login.allowed in (value, None)  # noqa: PT018
+        elif key == "country":
+            assert known[key] == (value or "").upper()
+        else:
+            assert known[key] == (value or "")
+
+
+@given(logins)
+def test_what_is_missing_or_wrong_is_named(row: dict[str, Any]) -> None:
+    login = _login(row)
+
+    documented = {*LOGIN_TEXTS, "allowed"} - {"user_id", "country", "app_name", "app_type"}
+    missing = {key for key in documented if row.get(key) in (None, "")} - {"created_at"}
+    wrong = {key for key in login.extra if key in {*LOGIN_TEXTS, "allowed"}} - {"created_at"}
+    untimed = {"time"} if parse_us(row.get("created_at")) is None else set()
+    if "_forwarder_malformed" in row:
+        assert login.quality == ("malformed",)
+    else:
+        assert set(login.quality) == missing | wrong | untimed
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("ann@example.com", "email"),
+        ("e461d898a6b14a3f8f0d6f2a3c5b7e91.access", "service"),
+        ("ann", "name"),
+        ("\u00e4nn@example.com", "name"),
+        ("", ""),
+    ],
+)
+def test_what_names_a_user_is_told_apart(text: str, kind: str) -> None:
+    assert _login({**LOGIN, "user_email": text}).user_kind == kind
+
+
+@pytest.mark.parametrize(
+    ("domain", "host", "path"),
+    [
+        ("a.example.com", "a.example.com", ""),
+        ("a.example.com/", "a.example.com", "/"),
+        ("a.example.com/b/c", "a.example.com", "/b/c"),
+        ("https://a.example.com/b", "a.example.com", "/b"),
+        ("/b", "", "/b"),
+        ("", "", ""),
+    ],
+)
+def test_a_domain_has_a_host_and_perhaps_a_path(domain: str, host: str, path: str) -> None:
+    login = _login({**LOGIN, "app_domain": domain})
+
+    assert (login.host, login.path, login.app_domain) == (host, path, domain)
+
+
+@pytest.mark.parametrize(
+    ("ip", "version"),
+    [
+        ("203.0.113.9", 4),
+        ("2001:db8::1", 6),
+        ("::ffff:1.2.3.4", 6),
+        ("fe80::1%eth0", 0),
+        ("1.2.3", 0),
+        ("01.2.3.4", 0),
+    ],
+)
+def test_what_is_no_address_is_kept_aside(ip: str, version: int) -> None:
+    login = _login({**LOGIN, "ip_address": ip})
+
+    assert login.ip_version == version
+    assert login.ip_address == (ip if version else "")
+    assert login.extra == ({} if version else {"ip_address": ip})
+
+
+def test_a_row_without_a_usable_time_says_so() -> None:
+    login = event_of("access_requests", {**LOGIN, "created_at": "soon"})
+
+    assert login.quality == ("time",)
+    assert login.time_us == _SEEN_US
+
+
+def test_memories_hold_short_texts_only() -> None:
+    """What somebody who logs in can choose must not fill memory: long texts are not kept."""
+    huge = "1" * 100_000
+
+    assert _login({**LOGIN, "ip_address": huge}).quality == ("ip_address",)
+    assert _login({**LOGIN, "user_email": huge}).user_kind == "name"
