@@ -15,7 +15,7 @@ from forwarder.formats.lines import (
     clean,
     members_text,
 )
-from forwarder.formats.templates import TemplatedFormat
+from forwarder.formats.templates import Templated
 from forwarder.transport.settings import PluginSettings
 
 _CUSTOM, _USUAL = 4000, 1023
@@ -36,7 +36,7 @@ class CefConfig(PluginSettings):
     """What a sink with ``format: cef`` takes: nothing more."""
 
 
-class CefFormat(TemplatedFormat):
+class CefFormat(Templated):
     r"""``CEF:0|Cloudflare|Access|1|access.login|Access login allowed|2|key=value ...``."""
 
     Config: ClassVar[type[CefConfig]] = CefConfig

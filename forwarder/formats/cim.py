@@ -13,7 +13,7 @@ from forwarder.core.login import FAILURE, SUCCESS, Login
 from forwarder.core.schema import Event, OwnEvent, Provisioning
 from forwarder.formats.iso_time import iso_text
 from forwarder.formats.json_objects import Object, add_fields, filled
-from forwarder.formats.templates import TemplatedFormat
+from forwarder.formats.templates import Templated
 from forwarder.transport.settings import PluginSettings
 
 _PRODUCT = "Cloudflare Access"
@@ -24,7 +24,7 @@ class CimConfig(PluginSettings):
     """What a sink with ``format: cim`` takes: nothing more."""
 
 
-class CimFormat(TemplatedFormat):
+class CimFormat(Templated):
     """Fields of the models Authentication and Change (Account Management)."""
 
     Config: ClassVar[type[CimConfig]] = CimConfig

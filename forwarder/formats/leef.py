@@ -16,7 +16,7 @@ from forwarder.formats.lines import (
     identifier,
     members_text,
 )
-from forwarder.formats.templates import TemplatedFormat
+from forwarder.formats.templates import Templated
 from forwarder.transport.settings import PluginSettings
 
 _DELIMITER = "\t"
@@ -32,7 +32,7 @@ class LeefConfig(PluginSettings):
     """What a sink with ``format: leef`` takes: nothing more."""
 
 
-class LeefFormat(TemplatedFormat):
+class LeefFormat(Templated):
     """``LEEF:2.0|Cloudflare|Access|1|access_login_allowed|x09|`` and pairs, a tab between them.
 
     LEEF has no escapes: whatever could be taken for a separator is a space in the values.

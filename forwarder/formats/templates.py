@@ -52,7 +52,7 @@ class Template(NamedTuple):
     extra: int
 
 
-class TemplatedFormat(ABC):
+class Templated(ABC):
     """A format that writes logins by templates and everything else by its mapping.
 
     Subclasses say how an event is written (``write``, slow and the one truth) and how a time is

@@ -14,7 +14,7 @@ from forwarder.formats.ecs.mappings import map_login, map_own
 from forwarder.formats.ecs.provisioning import map_provisioning
 from forwarder.formats.iso_time import iso_text
 from forwarder.formats.json_objects import Object, add_fields
-from forwarder.formats.templates import TemplatedFormat
+from forwarder.formats.templates import Templated
 from forwarder.transport.settings import PluginSettings
 
 
@@ -31,7 +31,7 @@ class EcsConfig(PluginSettings):
     )
 
 
-class EcsFormat(TemplatedFormat):
+class EcsFormat(Templated):
     """Events of ECS 9: ``authentication`` and ``iam``, our own fields below ``cloudflare``."""
 
     Config: ClassVar[type[EcsConfig]] = EcsConfig

@@ -14,7 +14,7 @@ from forwarder.formats.json_objects import Object, add_fields
 from forwarder.formats.ocsf.login import map_login
 from forwarder.formats.ocsf.own import map_own
 from forwarder.formats.ocsf.provisioning import map_provisioning
-from forwarder.formats.templates import TemplatedFormat
+from forwarder.formats.templates import Templated
 from forwarder.transport.settings import PluginSettings
 
 
@@ -30,7 +30,7 @@ class OcsfConfig(PluginSettings):
     )
 
 
-class OcsfFormat(TemplatedFormat):
+class OcsfFormat(Templated):
     """Authentication, Account Change, Group Management and Application Lifecycle events."""
 
     Config: ClassVar[type[OcsfConfig]] = OcsfConfig
