@@ -7,6 +7,7 @@ import gzip
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,8 +30,9 @@ def nothing() -> None:
 class HecBook(FakeHec):
     """A collector; ``on_batch`` is called when a batch is kept and not yet answered."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tls: SSLContext | None = None) -> None:
         super().__init__()
+        self._tls = tls
         self.book = Book()
         self.keep_bodies = False
         self.on_batch: OnBatch = nothing

@@ -19,7 +19,7 @@ import psutil
 import yaml
 from aiohttp import ClientSession, ClientTimeout
 
-from tests.end_to_end.processes import ACCOUNT, SCRIPT, TOKEN, Cloudflare, cloudflare
+from tests.end_to_end.processes import ACCOUNT, SCRIPT, TOKEN, Cloudflare, cloudflare, until
 from tests.proof.books import Book, Digest, lost, shown_rows
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +72,10 @@ class Site:
             self.process = await asyncio.create_subprocess_exec(
                 *command, stdout=out, stderr=err, cwd=ROOT, env=environment
             )
+
+    async def running(self) -> None:
+        """Return when the process says that it has started."""
+        await until(lambda: any(line["event"] == "started" for line in self.log()))
 
     async def stop(self, wait: float = 40.0) -> int:
         """Ask it to end and return the exit code."""

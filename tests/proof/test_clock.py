@@ -60,6 +60,7 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
         assert await daemon.stop() == 0
         file.write_text("-1d")
         await daemon.start()
+        await daemon.running()
         waits.append(await settle(daemon, sinks))
         assert await daemon.stop() == 0
         shown = await daemon.shown()

@@ -70,6 +70,7 @@ async def test_no_row_is_lost_however_often_it_is_killed(
             where[await one_life(daemon, sinks, point, rng)] += 1
         sinks.before_answers(lambda: None)
         await daemon.start()
+        await daemon.running()
         until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - 2))
         shown, seconds = await daemon.settled(sinks.books, 120, sinks.refused)
         assert await daemon.stop() == 0

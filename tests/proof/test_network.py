@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.end_to_end.processes import until
+from tests.proof.destinations import HecBook
 from tests.proof.ledger import Ledger
-from tests.proof.sinks import Five, five
+from tests.proof.sinks import Five, five, hec
 from tests.proof.site import Site, account, missing, site
 from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
@@ -119,15 +120,14 @@ async def test_a_line_that_drops_what_was_acknowledged_is_found(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     """Planted: a collector that says yes and forgets; the judge must miss those rows."""
-    async with five(tmp_path) as sinks:
-        async with site(tmp_path, {"hec": sinks.settings()["hec"]}, *_OPTIONS) as daemon:
-            sinks.hec.forgets = 2
-            await daemon.start()
-            await until(lambda: sinks.hec.book.arrived)
-            await asyncio.sleep(2)
-            began = time.monotonic()
-            left = await daemon.standing({"hec": lambda: sinks.hec.book})
+    async with HecBook() as sink, site(tmp_path, {"hec": hec(sink)}, *_OPTIONS) as daemon:
+        sink.forgets = 2
+        await daemon.start()
+        await until(lambda: sink.book.arrived)
+        await asyncio.sleep(2)
+        began = time.monotonic()
+        left = await daemon.standing({"hec": lambda: sink.book})
 
-            assert left["hec"] >= 200
-            assert time.monotonic() - began < 60
-            ledger.plant("Network", "a destination that forgets what it acknowledged", left)
+        assert left["hec"] >= 200
+        assert time.monotonic() - began < 60
+        ledger.plant("Network", "a destination that forgets what it acknowledged", left)
