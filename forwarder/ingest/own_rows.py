@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+from forwarder.core.log import ReaderState
 from forwarder.core.model import StreamKey, Window
 from forwarder.core.own_events import Own, own_row
 
 COVERAGE_EVERY_US = 300_000_000
 
 
-def coverage(
-    key: StreamKey, account: str, covered_us: int, before_us: int, rows: int
-) -> list[dict[str, Any]]:
-    """Say "complete until, n rows" once for every five minutes covered; a SIEM can miss it."""
+def coverage(key: StreamKey, account: str, state: ReaderState, rows: int) -> list[dict[str, Any]]:
+    """Say "complete until, n rows" once for every five minutes covered; a SIEM can miss it.
+
+    ``state`` is the live reader's with the window that ends.
+    """
+    before_us = state.covered_until_us
+    covered_us = state.window.until_us if state.window else before_us
     if covered_us // COVERAGE_EVERY_US == before_us // COVERAGE_EVERY_US:
         return []
     return [

@@ -7,26 +7,26 @@ from dataclasses import replace
 from functools import partial
 
 from forwarder.core.log import Addition, ReaderState
-from forwarder.core.model import LIVE, Lost, Window
+from forwarder.core.model import LIVE, Window
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest import own_rows
 from forwarder.ingest.happenings import PartJoined, PartsChanged, RetentionNear, RoundStarted
 from forwarder.ingest.parts import Group, joining_parts, reader_of, regroup
-from forwarder.ingest.rounds import Reading, Rounds, Surroundings, Trouble
-from forwarder.ingest.status import StreamStatus
+from forwarder.ingest.rounds import Reading, Rounds, Surroundings
+from forwarder.ingest.status import StreamStatus, phase
 from forwarder.ingest.windows import (
     PollOptions,
-    beyond_retention,
+    expired_past,
     plan_live,
     retention_left,
     safe_place,
     settled_back,
     slice_window,
+    trailing,
     us,
 )
 
 _HALF = 0.5
-_HALF_A_MINUTE = 30.0
 
 
 class Poller:
@@ -64,22 +64,18 @@ class Poller:
         return StreamStatus(
             around.account,
             around.key.stream,
-            self._phase(trouble),
+            phase(
+                trouble,
+                started=bool(self._readers),
+                gated=around.gate.closed,
+                parts=self._group.ids,
+            ),
             {name: state.covered_until_us for name, state in self._readers.items()},
             left,
             None if last is None else around.clock.monotonic() - last,
             trouble,
             self._group.ids,
         )
-
-    def _phase(self, trouble: Trouble | None) -> str:
-        if trouble is not None:
-            return "held" if trouble.held else "waiting"
-        if not self._readers:
-            return "starting"
-        if self._around.gate.closed:
-            return "gated"
-        return "idle" if self._group.ids == () else "running"
 
     async def _start(self) -> None:
         """Load what is known, learn the server's time, and give every reader its place."""
@@ -90,7 +86,7 @@ class Poller:
         kept = await rounds.persist("start", lambda: log.recall("group"))
         now_us, readers = rounds.now_us(), dict(memory.readers)
         self._began_us = None if LIVE in readers else now_us
-        wanted = {LIVE: options.start_from} | {_trailing(age): age for age in options.ages}
+        wanted = {LIVE: options.start_from} | {trailing(age): age for age in options.ages}
         for name in [n for n in readers if n.startswith("reconcile:") and n not in wanted]:
             await rounds.persist("start", partial(log.forget, name))
             del readers[name]
@@ -129,7 +125,7 @@ class Poller:
             self._readers[LIVE],
             now_us,
             options,
-            safe_us=self._safe_place(now_us),
+            safe_us=safe_place(self._readers, now_us, options),
             past_us=self._began_us,
         )
         if plan.state is None:
@@ -144,20 +140,10 @@ class Poller:
             late_before_us=None if first_round else covered_us,
             parts=self._group.ids or (),
             lost=plan.lost,
-            tell=self._coverage(plan.state, covered_us),
+            tell=partial(own_rows.coverage, around.key, around.account, plan.state),
         )
         self._readers[LIVE] = await self._rounds.read(reading, plan.state)
         self._began_us = None
-
-    def _safe_place(self, now_us: int) -> int:
-        readers = [(self._readers[_trailing(age)], age) for age in self._options.ages]
-        return safe_place(readers, now_us, now_us - us(self._options.start_from))
-
-    def _coverage(self, state: ReaderState, before_us: int) -> partial[list[dict[str, object]]]:
-        window = state.window
-        until_us = before_us if window is None else window.until_us
-        around = self._around
-        return partial(own_rows.coverage, around.key, around.account, until_us, before_us)
 
     async def _regroup(self) -> bool:
         """Ask for the parts and let level ones join; return whether there is anything to read."""
@@ -225,7 +211,7 @@ class Poller:
         for part in joining_parts(self._readers):
             name = reader_of(part)
             state, live_us = self._readers[name], self._readers[LIVE].covered_until_us
-            lost = self._expired_part(state)
+            lost = expired_past(state, self._rounds.now_us(), self._options)
             if state.window is None and state.covered_until_us < live_us:
                 state = replace(state, window=Window(state.covered_until_us, live_us))
             if state.window is None:
@@ -237,15 +223,9 @@ class Poller:
             busy = True
         return busy
 
-    def _expired_part(self, state: ReaderState) -> tuple[Lost, ...]:
-        """Return what of a new part's past expired unread since it was found."""
-        patience = max(self._options.start_from, self._options.retention) + _HALF_A_MINUTE
-        lost = beyond_retention(state.read_until_us, self._rounds.now_us(), patience)
-        return (lost,) if lost else ()
-
     async def _reconcile_once(self, age: float) -> bool:
         """Read the next slice that has come of age, if the live reader has been there."""
-        name, live_us = _trailing(age), self._readers[LIVE].covered_until_us
+        name, live_us = trailing(age), self._readers[LIVE].covered_until_us
         now_us = self._rounds.now_us()
         state = settled_back(self._readers[name], now_us, age)
         if self._group.ids == ():
@@ -268,7 +248,3 @@ class Poller:
         addition = Addition(name, state, self._around.clock.now_us())
         await self._rounds.persist("start", lambda: self._around.log.append(addition))
         self._readers[name] = state
-
-
-def _trailing(age: float) -> str:
-    return f"reconcile:{age:g}"

@@ -26,3 +26,16 @@ class StreamStatus:
     success_age_s: float | None
     trouble: Trouble | None
     parts: tuple[str, ...] | None
+
+
+def phase(
+    trouble: Trouble | None, *, started: bool, gated: bool, parts: tuple[str, ...] | None
+) -> str:
+    """Return the phase of a stream (see ``StreamStatus``)."""
+    if trouble is not None:
+        return "held" if trouble.held else "waiting"
+    if not started:
+        return "starting"
+    if gated:
+        return "gated"
+    return "idle" if parts == () else "running"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from forwarder.core.log import ReaderState
@@ -13,6 +13,7 @@ SECOND_US = 1_000_000
 _SHORTEST_SLICE_S = 60.0
 _LONGEST_SLICE_S = 3600.0
 _SLICES_AN_AGE = 4
+_A_MOMENT = 30.0
 CURSOR_IN_FUTURE = "cursor_in_future"
 RETENTION = "older_than_retention"
 
@@ -99,13 +100,22 @@ def plan_live(
     return LivePlan(state if state.window else None, lost, left)
 
 
-def safe_place(readers: Iterable[tuple[ReaderState, float]], now_us: int, start_us: int) -> int:
-    """Return the newest place that a trailing reader (with its age in seconds) has covered.
+def trailing(age_s: float) -> str:
+    """Return the name of the reader that reads everything once more at an age."""
+    return f"reconcile:{age_s:g}"
 
-    One that is ahead of what its age allows is no witness; without any, ``start_us``.
+
+def safe_place(readers: Mapping[str, ReaderState], now_us: int, options: PollOptions) -> int:
+    """Return the newest place that a trailing reader has covered.
+
+    One that is ahead of what its age allows is no witness; without any, where a first start begins.
     """
-    places = [state.covered_until_us for state, age in readers if not _is_ahead(state, now_us, age)]
-    return max(places, default=start_us)
+    places = [
+        readers[trailing(age)].covered_until_us
+        for age in options.ages
+        if not _is_ahead(readers[trailing(age)], now_us, age)
+    ]
+    return max(places, default=now_us - us(options.start_from))
 
 
 def settled_back(state: ReaderState, now_us: int, age_s: float) -> ReaderState:
@@ -143,3 +153,10 @@ def beyond_retention(covered_us: int, now_us: int, retention_s: float) -> Lost |
 def retention_left(covered_us: int, now_us: int, retention_s: float) -> float:
     """Return the seconds until the first unread row expires; negative when some have."""
     return retention_s - (now_us - covered_us) / SECOND_US
+
+
+def expired_past(state: ReaderState, now_us: int, options: PollOptions) -> tuple[Lost, ...]:
+    """Return what of a new part's past has expired unread since the part was found."""
+    reach = max(options.start_from, options.retention) + _A_MOMENT
+    lost = beyond_retention(state.read_until_us, now_us, reach)
+    return (lost,) if lost else ()
