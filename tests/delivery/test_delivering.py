@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from forwarder.core.errors import TransientError
 from forwarder.core.log import DeadLetter, Progress
 from forwarder.core.model import ACCEPTED, Batch, WriteResult
 from forwarder.delivery.happenings import (
@@ -119,6 +120,15 @@ async def test_a_restart_sends_only_what_was_not_acknowledged() -> None:
 
     expected = [*range(200, 300), *range(450, 500), *range(520, 600)]
     assert expected == sorted(rig.sink.delivered.elements())
+
+
+async def test_after_a_restart_a_failed_write_brings_back_only_its_own_events() -> None:
+    rig = Rig(ScriptedSink([TransientError("away")]), rows=100)
+    await rig.queue.acknowledge("live", Progress(0, ((40, 60),)))
+    rig.consumer = rig.new_consumer()
+    await rig.settle()
+
+    assert [*range(40), *range(60, 100)] == sorted(rig.sink.delivered.elements())
 
 
 async def test_filtered_rows_are_done_without_being_sent() -> None:

@@ -88,7 +88,7 @@ class FlakyQueue(MemoryQueue):
     most_bytes=st.sampled_from([None, 60, 1500]),
     keep=st.sampled_from([1, 3]),
 )
-@settings(max_examples=60)
+@settings(max_examples=50)
 def test_every_event_arrives_or_is_a_dead_letter(  # noqa: PLR0913 - each is one dimension of the storm
     *,
     seed: int,
@@ -136,7 +136,7 @@ def test_every_event_arrives_or_is_a_dead_letter(  # noqa: PLR0913 - each is one
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(max_examples=30)
+@settings(max_examples=20)
 def test_what_is_reported_adds_up(seed: int) -> None:
     async def storm() -> None:
         rig = Rig(rows=600)

@@ -49,6 +49,26 @@ async def test_the_sink_is_opened_again_once_all_writes_have_ended() -> None:
 
     assert rig.once_each
     assert rig.sink.opens == 2
+    assert rig.happened(OpenFailed) == []
+
+
+async def test_writes_that_fail_together_are_one_attempt() -> None:
+    rig = Rig(rows=5000)
+
+    async def answer(_: Batch) -> WriteResult:
+        await rig.clock.sleep(1.0)
+        if rig.sink.most_at_once < 8:
+            return ACCEPTED
+        raise AWAY
+
+    rig.sink = ScriptedSink(otherwise=answer, limits=limits(100, at_once=8))
+    rig.consumer = rig.new_consumer()
+    async with asyncio.timeout(PATIENCE), rig.running():
+        while not rig.happened(SinkWaiting):
+            await rig.clock.sleep(0.01)
+
+        assert len(rig.happened(WriteFailed)) == 8
+        assert rig.consumer.state().attempts == 1
 
 
 async def test_writes_that_succeed_after_another_failed_are_acknowledged() -> None:
@@ -214,7 +234,7 @@ async def test_a_fault_of_the_operator_holds_the_sink_with_a_hint_and_drops_noth
 
 
 async def test_a_held_sink_tries_at_once_when_it_is_woken() -> None:
-    rig = Rig(ScriptedSink([LOCKED] * 10), rows=100)
+    rig = Rig(ScriptedSink([LOCKED] * 100), rows=100)
     async with asyncio.timeout(PATIENCE), rig.running():
         await rig.clock.sleep(400.0)
         rig.sink.answers.clear()

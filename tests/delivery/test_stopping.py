@@ -1,9 +1,10 @@
 """Draining, cancelling, pausing, and what can be seen from outside."""
 
 import asyncio
+from collections.abc import Sequence
 
 from forwarder.core.errors import NeedsOperatorError
-from forwarder.core.log import Progress
+from forwarder.core.log import DeadLetter, Progress
 from forwarder.core.model import ACCEPTED, Batch, WriteResult
 from forwarder.delivery.happenings import PhaseChanged, SinkDrained
 from forwarder.delivery.options import DeliveryOptions
@@ -39,6 +40,25 @@ async def test_a_drain_lets_writes_end_and_acknowledges_them() -> None:
     assert sum(rig.sink.delivered.values()) == 300
     assert rig.sink.closes == 1
     assert [0] == [one.abandoned for one in rig.happened(SinkDrained)]
+    assert _others() == 0
+
+
+async def test_a_drain_waits_for_what_is_being_acknowledged() -> None:
+    rig = Rig(rows=100)
+    store = rig.queue.acknowledge
+
+    async def slow(lane: str, progress: Progress, dead: Sequence[DeadLetter] = ()) -> None:
+        await rig.clock.sleep(2.0)
+        await store(lane, progress, dead)
+
+    rig.queue.acknowledge = slow  # type: ignore[method-assign]
+    run = asyncio.create_task(rig.consumer.run())
+    await rig.clock.sleep(0.5)
+    assert rig.queue.progress() == Progress(0)
+    await rig.consumer.drain(rig.clock.monotonic() + 25.0)
+    await run
+
+    assert rig.queue.progress() == Progress(100)
     assert _others() == 0
 
 
