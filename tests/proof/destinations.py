@@ -164,7 +164,7 @@ class FileBook:
     def book(self) -> Book:
         """Return what is in the file now; a line that a kill has cut is no event."""
         book, self.torn = Book(), 0
-        for file in sorted(self._path.parent.glob(self._path.name + "*")):
+        for file in sorted(self._path.parent.glob(self._path.stem + "*")):
             data = file.read_bytes()
             if file.suffix == ".gz":
                 data = gzip.decompress(data)

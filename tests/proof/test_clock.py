@@ -65,7 +65,7 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
         assert await daemon.stop() == 0
         shown = await daemon.shown()
 
-        assert len(stamps) >= 3
+        assert len(stamps) >= 2
         assert sinks.hec.book.again == 0
         ledger.row(
             "Clock",

@@ -21,6 +21,7 @@ from tests.proof.site import Site, missing, site
 UNANSWERED = "batch arrived, not answered"
 RANDOM = "at random"
 _PATIENCE = 7.0
+_UPKEEP = 8.0
 _SLOW = ("prune", "journal")
 _RARE = (*_SLOW, "dead letter", "sink opened")
 
@@ -42,6 +43,7 @@ async def one_life(daemon: Site, sinks: Five | None, point: str, rng: Random) ->
     times = 1 if point.startswith(_RARE) else rng.randint(1, 5)
     await daemon.start(at=point if named else None, times=times)
     patience = rng.uniform(0.4, 2.0) if point == RANDOM else _PATIENCE
+    patience += _UPKEEP if point.startswith(_SLOW) else 0
     reached = await daemon.ended(patience)
     daemon.kill()
     await daemon.process.wait()
