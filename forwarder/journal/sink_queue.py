@@ -44,7 +44,7 @@ class SqliteSinkQueue:
 
     async def lanes(self) -> Sequence[Lane]:
         """Return the open lanes, live first."""
-        found = await self._writer.run(
+        found = await self._shelf.query(
             lambda connection: connection.execute(_LANES, (self._number,)).fetchall()
         )
         return [
@@ -82,7 +82,7 @@ class SqliteSinkQueue:
 
     async def dead_letter_room(self) -> tuple[int, int]:
         """Return how many events and bytes the dead letters of this sink still take."""
-        return await self._writer.run(lambda connection: room(connection, self._number))
+        return await self._shelf.query(lambda connection: room(connection, self._number))
 
 
 def _prefix(connection: sqlite3.Connection, sink: int, lane: int) -> int:
