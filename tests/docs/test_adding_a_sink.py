@@ -1,0 +1,110 @@
+"""The example in docs/adding-a-sink.md is a sink: it keeps the contract."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import orjson
+import pytest
+
+from deploy.generate.markdown import blocks
+from forwarder.core.contracts import Sink
+from forwarder.testing.batches import sink_context
+from forwarder.testing.sink_contract import OutageContract
+from tests.docs.shell import ROOT
+
+PAGE = ROOT / "docs/adding-a-sink.md"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """Import the page's Python block as a module of its own."""
+    (block,) = [b for b in blocks(PAGE.read_text(encoding="utf-8")) if b.language == "python"]
+    path = tmp_path_factory.mktemp("example") / "lines_sink.py"
+    path.write_text(block.text)
+    spec = importlib.util.spec_from_file_location("lines_sink", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["lines_sink"] = module
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules["lines_sink"]
+
+
+class Receiver:
+    """Stores lines and answers with their number."""
+
+    secrets = ("no secret is needed",)
+
+    def __init__(self, plugin: Any) -> None:
+        self._plugin = plugin
+        self._lines: list[bytes] = []
+        self._requests = 0
+        self._hanging = False
+        self._released = asyncio.Event()
+        self._port = 0
+        self._server: asyncio.Server | None = None
+
+    async def come_back(self) -> None:
+        self._hanging = False
+        self._released.set()
+        self._released = asyncio.Event()
+        if self._server is None:
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+            self._port = self._server.sockets[0].getsockname()[1]
+
+    async def go_down(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+            self._server = None
+
+    async def hang(self) -> None:
+        self._hanging = True
+
+    def requests(self) -> int:
+        return self._requests
+
+    def arrived(self) -> Mapping[str, int]:
+        return Counter(orjson.loads(line)["id"] for line in self._lines)
+
+    def sink(self) -> Sink:
+        config = self._plugin.Config(host="127.0.0.1", port=self._port)
+        made: Sink = self._plugin(config, sink_context())
+        return made
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines = (await reader.read()).splitlines()
+        self._requests += bool(lines)
+        if self._hanging:
+            await self._released.wait()
+        else:
+            self._lines += lines
+            writer.write(b"%d\n" % len(lines))
+        writer.close()
+
+
+class TestLinesSink(OutageContract):
+    @pytest.fixture
+    async def destination(self, example: ModuleType) -> AsyncIterator[Receiver]:
+        receiver = Receiver(example.LinesSink)
+        await receiver.come_back()
+        yield receiver
+        await receiver.come_back()
+        await receiver.go_down()
+
+
+def test_the_example_is_a_plugin(example: ModuleType) -> None:
+    plugin = example.LinesSink
+
+    assert plugin.summary
+    assert plugin.default_format == "ocsf"
+    assert Path(example.__file__ or "").name == "lines_sink.py"
