@@ -1,9 +1,9 @@
 """Runs a page's `console` blocks as a reader would: one shell, one folder, the shipped settings.
 
-Lines that begin with ``$ `` are commands, with ``> `` their continuation; the others are what must be
-printed, in this order. ``...`` stands for anything, and further lines may stand between. A command
-must succeed unless it ends in ``# exit N``. Ports are replaced by free ones; ``sleep`` also waits until
-what was started before is ready.
+Lines that begin with ``$ `` are commands, with ``> `` their continuation; the others are what must
+be printed, in this order. ``...`` stands for anything, and further lines may stand between. A
+command must succeed unless it ends in ``# exit N``. Ports are replaced by free ones; ``sleep`` also
+waits until what was started before is ready.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def _script(page: Sequence[Command], ports: dict[str, str]) -> str:
 
 
 def _outcomes(page: Sequence[Command], output: str) -> list[Outcome]:
-    outcomes, rest = [], output
+    outcomes: list[Outcome] = []
+    rest = output
     for number, command in enumerate(page):
         mark = re.search(rf"^{_MARK}{number} (\d+)\n", rest, re.MULTILINE)
         if mark is None:
@@ -144,6 +145,7 @@ def _environment(ports: dict[str, str]) -> dict[str, str]:
     return {
         **kept,
         "PATH": f"{BIN}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
         "FORWARDER_ADMIN_LISTEN": f"127.0.0.1:{ports['9464']}",
         "COLUMNS": "200",
         "NO_COLOR": "1",
