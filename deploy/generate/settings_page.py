@@ -65,7 +65,7 @@ def _parts(plugins: Plugins) -> Iterator[str]:
         yield f"### Source `{name}`\n"
         yield _table(plugin.Config.model_fields, _TYPES[name])
         yield from _below(plugin.Config, told)
-    yield "## TLS\n\nEvery connection that can be protected takes these keys under `tls`.\n"
+    yield "## Connections over TLS\n\nWhat connects to others takes these keys under `tls`.\n"
     yield _table(TlsSettings.model_fields)
     yield _SINKS
     yield _table(SinkOptions.model_fields, _SINK_TYPE)
@@ -101,16 +101,16 @@ def _loaded(plugins: Plugins, kind: Kind) -> Iterator[tuple[str, Any]]:
             yield name, plugin
 
 
-def _below(model: type[BaseModel], told: set[type[BaseModel]]) -> Iterator[str]:
+def _below(model: type[BaseModel], told: set[type[BaseModel]], path: str = "") -> Iterator[str]:
     """Yield a section for each group of settings inside ``model`` that was not told yet."""
     for key, nested in nested_models(model):
         if nested in told or nested is TlsSettings:
             continue
         told.add(nested)
-        yield f"#### `{key}`\n"
+        yield f"#### `{path}{key}`\n"
         yield _FILTER if key in {"only", "except"} else f"{_sentence(_summary(nested))}\n"
         yield _table(nested.model_fields)
-        yield from _below(nested, told)
+        yield from _below(nested, told, f"{path}{key}.")
 
 
 def _summary(model: type[BaseModel]) -> str:

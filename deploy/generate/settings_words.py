@@ -22,7 +22,7 @@ _PLAIN: Mapping[Any, str] = {
     str: "text",
     Path: "path",
     Secret: "secret",
-    TlsSettings: "[TLS](#tls)",
+    TlsSettings: "[TLS](#connections-over-tls)",
 }
 _BOUNDS = ((Ge, "ge", "at least"), (Gt, "gt", "above"), (Le, "le", "at most"), (Lt, "lt", "below"))
 _UNITS = {parse_duration: "duration", parse_size: "size"}
