@@ -41,10 +41,9 @@ def catalogue() -> list[Described]:
 
 
 def _declared(metrics: Metrics) -> Iterator[Described]:
-    for collector in vars(metrics).values():
-        if collector is not metrics.registry:
-            for family in collector.describe():
-                yield _described(family, _labels_of(collector))
+    for collector in metrics.collectors:
+        for family in collector.describe():
+            yield _described(family, _labels_of(collector))
 
 
 def _labels_of(collector: object) -> tuple[str, ...]:

@@ -15,8 +15,9 @@ of delivery count at the acknowledgement, never before. Labels are bounded: acco
 sinks come from the settings, everything else from lists in the code, and no metric has both account
 and sink. Rules and alerts: `deploy/prometheus/`, dashboard: `deploy/grafana/`.
 
-A counter whose labels have not occurred yet is absent; `increase()` does not see its first step.
-The alerts of `deploy/prometheus/` show how to ask for it.
+Counters of the streams, sinks and gap reasons that are known begin at zero. Requests to the API and
+what plugins report appear when they first happen, so `increase()` does not see their first step;
+the alerts of `deploy/prometheus/` show how to ask for it.
 """
 _GROUPS = (
     ("Sinks", ("forwarder_sink_",)),

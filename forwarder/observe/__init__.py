@@ -1,5 +1,6 @@
 """Every metric and log line, one function for each thing that happens."""
 
+from forwarder.observe.expected import expect
 from forwarder.observe.levels import (
     JournalLevels,
     Levels,
@@ -22,5 +23,6 @@ __all__ = [
     "Redactor",
     "SinkLevels",
     "StreamLevels",
+    "expect",
     "summed",
 ]

@@ -6,6 +6,8 @@ sinks) or by a list in the code. Account and sink never meet on one metric.
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from forwarder.delivery.parcels import AGE_BOUNDS
@@ -41,6 +43,11 @@ class Metrics:
         self._declare_streams()
         self._declare_api()
         self._declare_sinks()
+
+    @property
+    def collectors(self) -> list[Any]:
+        """Return every counter, gauge and histogram."""
+        return [found for found in vars(self).values() if found is not self.registry]
 
     def _declare_process(self) -> None:
         self.build = Info("forwarder_build", "Version of the program.", registry=self.registry)

@@ -109,6 +109,7 @@ class Daemon:
         await self._note(parts, Own.START)
         parts.sinks.start(sink.name for sink in settings.sinks)
         await parts.streams.start(settings.accounts)
+        parts.overview.expect()
         await parts.backfills.resume()
         watch = SecretWatch(
             lambda: watched_files(reloader.settings),

@@ -18,7 +18,7 @@ from forwarder.ingest.gate import Gate
 from forwarder.journal import Journal
 from forwarder.journal.dead_letters import MOST_EVENTS, summarise_letters
 from forwarder.journal.gaps import count_gaps, latest_gaps
-from forwarder.observe import Levels, LevelsCollector, Metrics
+from forwarder.observe import Levels, LevelsCollector, Metrics, expect
 from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.health import liveness, readiness
 from forwarder.runtime.history import History, point_of
@@ -130,6 +130,10 @@ class DaemonOverview:
                 for task in self._supervisor.states()
             ],
         }
+
+    def expect(self) -> None:
+        """Let the counters of the running streams and sinks begin at zero."""
+        expect(self._metrics, self._streams.names, self._sinks.settings)
 
     def history(self) -> Mapping[str, Any]:
         """Return the last hour as JSON values."""

@@ -69,6 +69,7 @@ class Reloader:
     async def _tell(self, difference: Changes) -> None:
         parts, name = self._parts, fingerprint(self.settings)
         parts.overview.config_hash = name
+        parts.overview.expect()
         for warning in self.settings.warnings:
             parts.report(SettingsWarning(warning))
         parts.report(

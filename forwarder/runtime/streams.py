@@ -110,6 +110,15 @@ class Streams:
         return {key: account.settings.label for key, account in self._accounts.items()}
 
     @property
+    def names(self) -> list[tuple[str, str]]:
+        """Return label of the account and name of every stream that is read."""
+        return [
+            (account.settings.label, name)
+            for account in self._accounts.values()
+            for name in account.plans
+        ]
+
+    @property
     def count(self) -> int:
         """Return the number of streams that are read."""
         return sum(len(account.plans) for account in self._accounts.values())

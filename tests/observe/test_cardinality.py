@@ -1,0 +1,77 @@
+"""However much happens, the number of series follows from the settings alone, and stays small."""
+
+from __future__ import annotations
+
+import time
+from itertools import product
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+
+from forwarder.observe import Levels, LevelsCollector, Metrics, SinkLevels, StreamLevels
+from forwarder.observe.ages import CountedHistogram
+from forwarder.observe.expected import GAP_REASONS
+
+STREAMS = ("access_requests", "scim_updates")
+ACCOUNTS = tuple(f"a-company-with-a-long-name-{number}" for number in range(50))
+
+
+def everything(sinks: int) -> Metrics:
+    """Return metrics in which every label has had every value that it can have.
+
+    A new label must get its bound here, or it is no label to have.
+    """
+    bounds: dict[str, tuple[str, ...]] = {
+        "account": ACCOUNTS,
+        "endpoint": ("access_requests", "scim_updates", "identity_providers"),
+        "kind": ("outage", "timeout", "throttled", "operator", "stream", "sink"),
+        "notice": tuple(f"notice_{number}" for number in range(10)),
+        "outcome": ("2xx", "3xx", "4xx", "5xx", "none"),
+        "reason": GAP_REASONS,
+        "result": ("applied", "refused"),
+        "since": ("event", "seen"),
+        "sink": tuple(f"destination-{number}" for number in range(sinks)),
+        "stream": (*STREAMS, "forwarder"),
+    }
+    metrics = Metrics()
+    for collector in filter(labels_of, metrics.collectors):
+        for values in product(*(bounds[label] for label in labels_of(collector))):
+            if isinstance(collector, CountedHistogram):
+                collector.add(values, [1] * 13, 12_345.678)
+            else:
+                collector.labels(*values)
+    levels = Levels(
+        streams=[
+            StreamLevels(account, stream, 1_800_000_000.5, 86_000.25, 1_800_000_001.5)
+            for account, stream in product(ACCOUNTS, STREAMS)
+        ],
+        sinks=[SinkLevels(sink, last_success=1_800_000_000.5) for sink in bounds["sink"]],
+    )
+    metrics.registry.register(LevelsCollector(lambda: levels))
+    return metrics
+
+
+def labels_of(collector: Any) -> tuple[str, ...]:
+    own = "_labels" if isinstance(collector, CountedHistogram) else "_labelnames"
+    return tuple(getattr(collector, own))
+
+
+@pytest.mark.parametrize("sinks", [4, 10])
+def test_fifty_accounts_and_many_sinks_stay_small_and_quick(sinks: int) -> None:
+    metrics = everything(sinks)
+    times, text = [], ""
+    for _ in range(5):
+        began = time.process_time()
+        text = generate_latest(metrics.registry).decode()
+        times.append(time.process_time() - began)
+
+    series = sum(not line.startswith("#") for line in text.splitlines())
+    print(f"{sinks} sinks: {series} series, {len(text)} bytes, {min(times) * 1000:.0f} ms")  # noqa: T201
+    assert series < 12_000
+    assert min(times) < 0.1
+
+
+def test_no_metric_has_both_account_and_sink() -> None:
+    for collector in Metrics().collectors:
+        assert not {"account", "sink"} <= set(labels_of(collector))

@@ -1,0 +1,53 @@
+"""What can be alerted on is there, at zero, before it first happens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import forwarder
+from forwarder.observe import Metrics, expect
+from forwarder.observe.expected import GAP_REASONS
+
+STREAM = {"stream": "access_requests", "account": "acme"}
+
+
+def expected() -> Metrics:
+    metrics = Metrics()
+    expect(metrics, [("acme", "access_requests")], ["splunk"])
+    return metrics
+
+
+def test_known_streams_and_sinks_begin_at_zero() -> None:
+    value = expected().registry.get_sample_value
+
+    assert value("forwarder_rows_late_total", STREAM) == 0
+    assert value("forwarder_poll_failures_total", {**STREAM, "kind": "operator"}) == 0
+    for stream in ("access_requests", "forwarder"):
+        labels = {"sink": "splunk", "stream": stream}
+        assert value("forwarder_sink_rejected_events_total", labels) == 0
+    labels = {"sink": "splunk", "stream": "all"}
+    assert value("forwarder_sink_dropped_events_total", labels) == 0
+    assert value("forwarder_config_reloads_total", {"result": "refused"}) == 0
+
+
+def test_what_has_counted_stays_after_a_reload() -> None:
+    metrics = expected()
+    metrics.gaps.labels("cursor_moved").inc()
+    expect(metrics, [("acme", "access_requests")], ["splunk", "bus"])
+
+    value = metrics.registry.get_sample_value
+    assert value("forwarder_gaps_total", {"reason": "cursor_moved"}) == 1
+    assert value("forwarder_sink_retried_events_total", {"sink": "bus"}) == 0
+
+
+def test_every_reason_that_the_code_gives_is_expected() -> None:
+    """A reason is a constant or a text in the first place of ``Lost``; forwarded ones have none."""
+    given = set()
+    for path in Path(forwarder.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        for reason in re.findall(r"\bLost\(\s*([A-Z_]+|\"\w+\")", text):
+            constant = re.search(rf"^{reason} = \"(\w+)\"", text, re.MULTILINE)
+            given.add(constant[1] if constant else reason.strip('"'))
+
+    assert given == set(GAP_REASONS)
