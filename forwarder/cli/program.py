@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, Entry] = {
     "gaps": Entry("gaps", "List what was lost, or may have been."),
     "config": Entry("settings", "Show the settings in force, or their JSON schema."),
     "plugins": Entry("plugins", "List sources, sinks and formats."),
+    "completion": Entry("completion", "Print the script that completes commands in a shell."),
 }
 """Adding a command is one line here and one module beside this one with a function ``command``."""
 
