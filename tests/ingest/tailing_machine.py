@@ -222,7 +222,7 @@ class TailingMachine(RuleBasedStateMachine):
             return all(any(low <= p <= high for low, high in gaps) for p in places)
 
         survivors = self.cloudflare.survivors()
-        missing = set(self.cloudflare.shown - self.delivered) - (self.died_unstored - survivors)
+        missing = set(self.cloudflare.shown - self.delivered) - self.died_unstored
         assert not missing, f"shown and not delivered: {missing}"
         twice = self.delivered - self.cloudflare.shown
         assert not twice, f"delivered more often than shown: {twice}"
