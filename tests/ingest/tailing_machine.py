@@ -94,6 +94,9 @@ class TailingMachine(RuleBasedStateMachine):
 
     @initialize(data=st.data())
     def begin(self, data: st.DataObject) -> None:
+        self.set_up(data)
+
+    def set_up(self, data: st.DataObject) -> None:
         self.cloudflare.manners = data.draw(type(self).manners)
         self.reconcile = data.draw(type(self).reconciles)
         for age in (7200, 7200, 3000, 3000, 3000, 30, 5):

@@ -6,7 +6,7 @@ from typing import ClassVar
 import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from forwarder.ingest.stream_log import StreamLog
 from forwarder.journal.appending import SeenPages
@@ -35,8 +35,15 @@ class ShortPage(Tame):
 
 
 class PageNumbers(Tame):
+    """Its first window, the only one without an overlap to hide behind, shrinks as it is read."""
+
     reconciles: ClassVar[st.SearchStrategy[tuple[float, ...]]] = st.just(())
     walk: ClassVar[Advance] = staticmethod(planted_bugs.page_by_page)
+
+    @initialize(data=st.data(), after=st.integers(0, 3))
+    def begin(self, data: st.DataObject, after: int = 1) -> None:
+        self.set_up(data)
+        self.rows_expire_during_a_round(seconds=4000, after=after)
 
 
 class Texts(Tame):
