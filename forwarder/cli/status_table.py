@@ -10,8 +10,19 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from forwarder.core.model import LIVE
+from forwarder.core.timestamps import parse_us
 from forwarder.transport.units import format_duration, format_size
 
+_NUMBERS = {
+    "backlog",
+    "oldest",
+    "dead letters",
+    "lag",
+    "retention left",
+    "done",
+    "rows",
+}
 _COLOURS = {
     "running": "green",
     "idle": "green",
@@ -24,7 +35,18 @@ _COLOURS = {
 
 def rendered(state: Mapping[str, Any]) -> RenderableType:
     """Return what ``forwarder status`` prints; ``state`` is what /status gives."""
-    return Group(_headline(state), "", _streams(state), "", _sinks(state), "", _journal(state))
+    parts = (
+        _headline(state),
+        _streams(state),
+        _sinks(state),
+        _journal(state),
+        _backfills(state),
+        _lanes(state),
+        _letters(state),
+        _gaps(state),
+    )
+    blocks = [part for part in parts if part is not None]
+    return Group(*(one for block in blocks for one in (block, "")))
 
 
 def _headline(state: Mapping[str, Any]) -> RenderableType:
@@ -79,11 +101,65 @@ def _journal(state: Mapping[str, Any]) -> Text:
     return Text.assemble(text, (full, "red") if journal["gate_closed"] else "")
 
 
+def _backfills(state: Mapping[str, Any]) -> Table | None:
+    table = _table("backfill", "account", "stream", "read until", "to", "done", "rows")
+    for one in state["backfills"]:
+        table.add_row(
+            one["lane"],
+            escape(one["account"]),
+            one["stream"],
+            _second(one["done_until"]),
+            _second(one["until"]),
+            f"{_share(one):.0%}",
+            f"{one['rows']:,}",
+        )
+    return table if table.rows else None
+
+
+def _lanes(state: Mapping[str, Any]) -> Table | None:
+    """Return what backfills and replays still have to deliver."""
+    table = _table("lane", "sink", "backlog")
+    for sink in state["sinks"]:
+        for lane in sink["lanes"]:
+            if lane["lane"] != LIVE:
+                table.add_row(lane["lane"], escape(sink["sink"]), f"{lane['backlog_events']:,}")
+    return table if table.rows else None
+
+
+def _letters(state: Mapping[str, Any]) -> Table | None:
+    table = _table("dead letters", "sink", "latest", "reason")
+    for one in state["dead_letters"]:
+        events, reason = f"{one['events']:,}", escape(one["reason"])
+        table.add_row(events, escape(one["sink"]), _second(one["latest"]), reason)
+    return table if table.rows else None
+
+
+def _gaps(state: Mapping[str, Any]) -> RenderableType | None:
+    """Return the gaps that are open; closed ones are counted."""
+    gaps = state["gaps"]
+    closed = gaps["total"] - gaps["open"]
+    if not gaps["open"]:
+        return Text(f"gaps: {closed} closed, see forwarder gaps list") if closed else None
+    table = _table("open gap", "reason", "from", "to", "rows", "detail")
+    for one in gaps["latest"]:
+        if one["closed"] is None:
+            rows = "" if one["rows"] is None else f"{one['rows']:,}"
+            since, until = _second(one["since"]), _second(one["until"])
+            cause = Text(one["reason"], "red")
+            table.add_row(escape(one["scope"]), cause, since, until, rows, escape(one["detail"]))
+    return table
+
+
+def _share(one: Mapping[str, Any]) -> float:
+    """Return how much of a backfill's window has been read, from 0 to 1."""
+    since, done, until = (parse_us(one[key]) or 0 for key in ("since", "done_until", "until"))
+    return (done - since) / max(1, until - since)
+
+
 def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        right = column in {"backlog", "oldest", "dead letters", "lag", "retention"}
-        table.add_column(column, justify="right" if right else "left", overflow="fold")
+        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
     return table
 
 
@@ -97,7 +173,7 @@ def _seconds(seconds: float | None) -> str:
 
 def _second(moment: str | None) -> str:
     """Return an RFC 3339 time without its fraction."""
-    return "" if moment is None else f"{moment.partition('.')[0]}Z"
+    return "" if moment is None else f"{moment[:19]}Z"
 
 
 def _trouble(one: Mapping[str, Any]) -> str:

@@ -119,7 +119,7 @@ def _open_failed(happening: OpenFailed, metrics: Metrics) -> Line:
 @TABLE.on(SinkOpened)
 def _opened(happening: SinkOpened, _: Metrics) -> Line:
     fields = {"sink": happening.sink, "seconds": round(happening.seconds, 3)}
-    return Line(Level.INFO, LogEvent.SINK_OPENED, fields)
+    return Line(Level.INFO, LogEvent.SINK_OPENED, fields, limited=True)
 
 
 @TABLE.on(SinkHeld)

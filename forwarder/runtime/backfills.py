@@ -71,10 +71,11 @@ class Backfills:
 
     def states(self) -> Sequence[Mapping[str, Any]]:
         """Return how far every backfill is, as JSON values."""
+        labels = self._streams.labels
         return [
             {
                 "lane": lane,
-                "account": key.account_id,
+                "account": labels.get(key.account_id, key.account_id),
                 "stream": key.stream,
                 "since": format_us(running.order.window.since_us),
                 "until": format_us(running.order.window.until_us),

@@ -37,6 +37,10 @@ STATE: dict[str, Any] = {
             "dead_letters": 2,
             "error": "invalid token",
             "hint": "make a new one",
+            "lanes": [
+                {"lane": "live", "backlog_events": 1234000},
+                {"lane": "replay:7f", "backlog_events": 567},
+            ],
         }
     ],
     "journal": {
@@ -44,6 +48,35 @@ STATE: dict[str, Any] = {
         "limit_bytes": 2**31,
         "file_bytes": 2**20,
         "gate_closed": True,
+    },
+    "backfills": [
+        {
+            "lane": "backfill:2d",
+            "account": "[acme]",
+            "stream": "access_requests",
+            "since": "2026-07-01T00:00:00Z",
+            "done_until": "2026-07-01T03:00:00Z",
+            "until": "2026-07-01T12:00:00Z",
+            "rows": 4812,
+        }
+    ],
+    "dead_letters": [
+        {"sink": "splunk", "reason": "[no] index", "events": 2, "latest": "2026-07-01T11:00:00Z"}
+    ],
+    "gaps": {
+        "total": 3,
+        "open": 1,
+        "latest": [
+            {
+                "scope": "acme/scim_updates",
+                "reason": "older_than_retention",
+                "since": "2026-06-01T00:00:00Z",
+                "until": "2026-06-02T00:00:00Z",
+                "rows": None,
+                "detail": "the API was out",
+                "closed": None,
+            }
+        ],
     },
 }
 
@@ -64,7 +97,7 @@ def test_what_keeps_it_from_being_ready_stands_at_the_top() -> None:
 def test_streams_and_sinks_have_a_line_each() -> None:
     lines = printed(STATE).splitlines()
 
-    (stream,) = [line for line in lines if "access_requests" in line]
+    (stream,) = [line for line in lines if line.startswith("[acme]")]
     (sink,) = [line for line in lines if "splunk_hec" in line]
     assert stream.split() == ["[acme]", "access_requests", "running", "2026-07-01T12:00:00Z", "4s"]
     assert "1,234,567" in sink
@@ -77,3 +110,29 @@ def test_a_full_journal_says_what_that_means() -> None:
 
     assert "journal: 50.0% of 2GiB undelivered, file 1.0 MiB" in text
     assert "full: nothing is read until a sink catches up" in text
+
+
+def test_what_is_read_or_sent_again_is_listed_with_its_progress() -> None:
+    lines = [line.split() for line in printed(STATE).splitlines()]
+
+    (backfill,) = [line for line in lines if line[:1] == ["backfill:2d"]]
+    assert backfill[-2:] == ["25%", "4,812"]
+    assert ["replay:7f", "splunk", "567"] in lines
+
+
+def test_dead_letters_and_open_gaps_say_why() -> None:
+    lines = [line.split() for line in printed(STATE).splitlines()]
+
+    assert ["2", "splunk", "2026-07-01T11:00:00Z", "[no]", "index"] in lines
+    (gap,) = [line for line in lines if line[:1] == ["acme/scim_updates"]]
+    assert gap[1] == "older_than_retention"
+
+
+def test_what_is_over_is_counted_and_what_never_was_is_left_out() -> None:
+    calm = {**STATE, "backfills": [], "dead_letters": []}
+    closed = printed({**calm, "gaps": {"total": 3, "open": 0, "latest": []}})
+    none = printed({**calm, "gaps": {"total": 0, "open": 0, "latest": []}})
+
+    assert "gaps: 3 closed, see forwarder gaps list" in closed
+    assert "gap" not in none
+    assert "backfill" not in none
