@@ -55,11 +55,11 @@ proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the ex
 bench: $(PROOF)  ## Measure throughput and memory
 	$(BIN)/python -m bench $(ARGS)
 
-generate: $(DEV)  ## Write what is generated: values schema, manifests, docs/metrics.md
+generate: $(DEV)  ## Write what is generated: values schema, manifests, pages of docs/
 	$(BIN)/python -m deploy.generate
 
 docs: $(DEV)  ## Check that the documentation agrees with the code
-	$(BIN)/pytest tests/docs $(ARGS)
+	$(BIN)/pytest tests/docs tests/deploy/test_generated.py $(ARGS)
 
 audit: $(RUNTIME)  ## Bill of materials and known vulnerabilities of the locked packages
 	test -d $(AUDIT_VENV) || $(PYTHON) -m venv $(AUDIT_VENV)
