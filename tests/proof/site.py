@@ -156,13 +156,14 @@ class Site:
         """
         began, shown = time.monotonic(), await self.shown()
         while True:
+            looked = time.monotonic()
             left = missing(shown, books, dead or {})
             if not any(left.values()):
                 return shown, time.monotonic() - began
             if time.monotonic() - began > wait:
                 sinks = (await self.status() or {}).get("sinks")
                 raise AssertionError(f"missing after {wait} s: {left}; {sinks}")
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(max(0.25, 3 * (time.monotonic() - looked)))
 
     async def standing(self, books: Books, wait: float = 60) -> dict[str, int]:
         """Return what is missing of all that was shown until now, once that stands still."""

@@ -23,7 +23,7 @@ from tests.proof.site import Site, missing, site
 
 _FREE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 _FULL = 5.0
-_OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "20m")
+_OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "3m")
 
 
 def limit(daemon: Site, size: int) -> None:
@@ -63,8 +63,9 @@ async def test_a_full_disk_stops_nothing_for_longer_than_it_lasts(
             found, recovery = await fill(daemon, sinks, size)
             met |= found
             waits.append(recovery)
+        shown, _ = await daemon.settled(sinks.books, 90, sinks.refused)
         assert await daemon.stop() == 0
-        shown, dead = await daemon.shown(), await daemon.dead_letters()
+        dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
         code, _ = await daemon.command("check", "--journal")
 
@@ -119,8 +120,9 @@ async def test_a_volume_that_somebody_else_fills_up_is_waited_for(
             await daemon.settled(sinks.books, 90, sinks.refused)
             waits.append(time.monotonic() - mended)
         met = troubled(daemon)
+        shown, _ = await daemon.settled(sinks.books, 90, sinks.refused)
         assert await daemon.stop() == 0
-        shown, dead = await daemon.shown(), await daemon.dead_letters()
+        dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
 
         assert left == dict.fromkeys(sinks.books, 0)

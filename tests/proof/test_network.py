@@ -88,6 +88,7 @@ async def test_nothing_is_lost_over_partitions_and_resets(
         await daemon.start()
         await until(lambda: sinks.hec.book.arrived)
         waits: dict[str, list[float]] = {"reset": [], "refused": [], "black hole": []}
+        shown = await daemon.shown()
         for number in range(rounds):
             how = list(waits)[number % 3]
             struck = rng.sample(list(lines.proxies), rng.randint(1, 5))
@@ -96,10 +97,10 @@ async def test_nothing_is_lost_over_partitions_and_resets(
             await asyncio.sleep(rng.uniform(2, 8))
             for name in struck:
                 heal(lines.proxies[name])
-            _, recovery = await daemon.settled(sinks.books, 90, sinks.refused)
+            shown, recovery = await daemon.settled(sinks.books, 90, sinks.refused)
             waits[how].append(recovery)
         assert await daemon.stop() == 0
-        shown, dead = await daemon.shown(), await daemon.dead_letters()
+        dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
 
         assert left == dict.fromkeys(sinks.books, 0)
