@@ -101,3 +101,14 @@ class JournalTroubled(Happening):
     """The journal could not be maintained; nothing is lost, and it is tried again."""
 
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryWarned(Happening):
+    """A library logged a warning (an error if ``severe``) at ``where``, a module and its line."""
+
+    library: str
+    message: str
+    where: str
+    severe: bool
+    error: BaseException | None

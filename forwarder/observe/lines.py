@@ -83,5 +83,5 @@ class Line:
     @property
     def subject(self) -> tuple[Any, ...]:
         """Return what makes two limited lines the same: name, context and reason."""
-        keys = ("account", "stream", "reader", "sink", "task", "reason", "code")
+        keys = ("account", "stream", "reader", "sink", "task", "reason", "code", "library", "where")
         return (self.event, *(self.fields.get(key) for key in keys))

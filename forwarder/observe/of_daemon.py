@@ -6,6 +6,7 @@ from forwarder.observe.happenings import (
     AdminListening,
     AdminTlsUnusable,
     JournalTroubled,
+    LibraryWarned,
     SecretChanged,
     SettingsRefused,
     SettingsReloaded,
@@ -115,3 +116,15 @@ def _secret(happening: SecretChanged, _: Metrics) -> Line:
 def _troubled(happening: JournalTroubled, _: Metrics) -> Line:
     fields = {"error": happening.error}
     return Line(Level.ERROR, LogEvent.JOURNAL_TROUBLED, fields, limited=True)
+
+
+@TABLE.on(LibraryWarned)
+def _library(happening: LibraryWarned, metrics: Metrics) -> Line:
+    metrics.library_warnings.inc()
+    level = Level.ERROR if happening.severe else Level.WARNING
+    fields = {
+        "library": happening.library,
+        "message": happening.message,
+        "where": happening.where,
+    }
+    return Line(level, LogEvent.LIBRARY, fields, happening.error, limited=True)

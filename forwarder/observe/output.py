@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any, Literal, TextIO
 
@@ -10,7 +9,7 @@ import orjson
 import structlog
 from structlog.typing import BindableLogger, EventDict, Processor
 
-from forwarder.observe.lines import Level, LogEvent
+from forwarder.observe.lines import Level
 from forwarder.observe.redaction import Redactor
 
 
@@ -48,26 +47,6 @@ class LogOutput:
         if error is not None:
             fields = {**fields, "exc_info": error}
         getattr(self._logger, level.name.lower())(event, **fields)
-
-    def capture_libraries(self) -> LibraryHandler:
-        """Return a handler for ``logging`` that passes other people's warnings on."""
-        return LibraryHandler(self)
-
-
-class LibraryHandler(logging.Handler):
-    """Passes warnings of libraries on as lines called ``library``."""
-
-    def __init__(self, output: LogOutput) -> None:
-        """Take warnings and errors only."""
-        super().__init__(logging.WARNING)
-        self._output = output
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Write one record of a library."""
-        level = Level.ERROR if record.levelno >= logging.ERROR else Level.WARNING
-        error = record.exc_info[1] if record.exc_info else None
-        fields = {"library": record.name, "message": record.getMessage()}
-        self._output.write(level, LogEvent.LIBRARY, fields, error)
 
 
 class _Writer:

@@ -69,7 +69,7 @@ async def _parts(settings: ForwarderSettings) -> AsyncIterator[Parts]:
     """Open the journal and wire everything up around it; nothing runs yet."""
     telemetry, clock = telemetry_of(settings), SystemClock()
     report = telemetry.observer.report
-    with libraries_logged(telemetry.output):
+    with libraries_logged(telemetry.observer):
         journal = await Journal.open(
             settings.root.state_dir, keeping(settings), clock=clock, report=report
         )

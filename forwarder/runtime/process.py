@@ -15,6 +15,7 @@ from forwarder.config import ForwarderSettings, secrets_of
 from forwarder.core.clock import SystemClock
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.observe.happenings import Stopped
+from forwarder.observe.libraries import LibraryHandler
 from forwarder.runtime.daemon import GRACE, Daemon
 from forwarder.runtime.parts import SettingsReader, Telemetry
 from forwarder.runtime.preflight import preflight
@@ -33,7 +34,7 @@ def run_daemon(
     """
     preflight(settings)
     telemetry = telemetry_of(settings)
-    with libraries_logged(telemetry.output), asyncio.Runner(loop_factory=fast_loop()) as runner:
+    with libraries_logged(telemetry.observer), asyncio.Runner(loop_factory=fast_loop()) as runner:
         return runner.run(_main(settings, read_settings, telemetry, abort))
 
 
@@ -76,9 +77,9 @@ def telemetry_of(settings: ForwarderSettings) -> Telemetry:
 
 
 @contextmanager
-def libraries_logged(output: LogOutput) -> Iterator[None]:
+def libraries_logged(observer: Observer) -> Iterator[None]:
     """Pass the warnings of libraries on to our log while the block runs."""
-    root, handler = logging.getLogger(), output.capture_libraries()
+    root, handler = logging.getLogger(), LibraryHandler(observer.report)
     root.addHandler(handler)
     try:
         yield

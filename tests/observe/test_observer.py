@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import logging
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -19,8 +20,10 @@ from forwarder.delivery.parcels import AGE_BOUNDS, Ages
 from forwarder.journal.happenings import GapOpened, RowsDropped
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.observe.happenings import SettingsRefused, Started, TaskCrashed
+from forwarder.observe.libraries import LibraryHandler
 from forwarder.observe.lines import LogEvent
 from forwarder.observe.observer import HANDLERS
+from forwarder.transport.secrets import REDACTED
 
 PLUGIN_ROOMS = ("forwarder.sinks.", "forwarder.formats.", "forwarder.sources.")
 
@@ -72,6 +75,7 @@ EXAMPLES: dict[str, Any] = {
     "float": 1.5,
     "bool": True,
     "BaseException": RuntimeError("boom"),
+    "BaseException | None": None,
     "Ages": Ages((1,) * (len(AGE_BOUNDS) + 1), 1.0, 1.0),
     "Mapping[str, int]": {"access_requests": 2},
     "Mapping[tuple[str, str], int]": {("access_requests", "too old"): 2},
@@ -235,3 +239,20 @@ def test_account_and_sink_never_meet_on_one_metric(desk: Desk) -> None:
     for family in desk.metrics.registry._collector_to_names:  # noqa: SLF001 - there is no other way
         labels = set(getattr(family, "_labelnames", ()))
         assert not {"account", "sink"} <= labels
+
+
+def test_what_libraries_warn_of_is_counted_and_does_not_flood_the_log(desk: Desk) -> None:
+    logger = logging.getLogger("aiolib")
+    logger.addHandler(LibraryHandler(desk.observer.report))
+    logger.info("chatter")
+    for attempt in range(50):
+        logger.warning("odd: %s", attempt)
+    logger.error("worse, with token=abcdef123456")
+
+    odd, worse = desk.lines
+    assert (odd["event"], odd["library"], odd["message"]) == ("library", "aiolib", "odd: 0")
+    assert (worse["level"], worse["message"]) == ("error", f"worse, with token={REDACTED}")
+    assert desk.value("forwarder_library_warnings_total") == 51
+    desk.now += 61
+    desk.observer.flush()
+    assert desk.lines[-1]["repeated"] == "49 more times"

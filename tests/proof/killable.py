@@ -117,7 +117,7 @@ async def run(config: Path, point: str, times: int) -> None:
     watched: Any = Watched(telemetry.observer, HAPPENINGS.get(point, ""), reached)
     telemetry = replace(telemetry, observer=watched)
     signals = Signals()
-    with signals.caught(), libraries_logged(telemetry.output):
+    with signals.caught(), libraries_logged(telemetry.observer):
         await Daemon(
             settings, lambda: settings_from(config), telemetry, signals, SystemClock()
         ).run()

@@ -1,0 +1,29 @@
+"""What libraries log, as happenings: counted, kept from repeating, redacted like our own."""
+
+from __future__ import annotations
+
+import logging
+
+from forwarder.core.happenings import Report
+from forwarder.observe.happenings import LibraryWarned
+
+
+class LibraryHandler(logging.Handler):
+    """Passes warnings and errors of libraries on; what they chat below that is dropped."""
+
+    def __init__(self, report: Report) -> None:
+        """Tell ``report``."""
+        super().__init__(logging.WARNING)
+        self._report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Report one record; called by ``logging`` in any thread."""
+        self._report(
+            LibraryWarned(
+                library=record.name,
+                message=record.getMessage(),
+                where=f"{record.module}:{record.lineno}",
+                severe=record.levelno >= logging.ERROR,
+                error=record.exc_info[1] if record.exc_info else None,
+            )
+        )
