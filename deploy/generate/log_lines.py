@@ -1,20 +1,19 @@
-"""Which log lines there are: names, levels and keys, read out of the code that makes them. Pure."""
+"""Which log lines there are: names, levels and keys, read out of the code that makes them."""
 
 from __future__ import annotations
 
 import ast
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from textwrap import dedent
-from types import FunctionType
-from typing import Any
+from pathlib import Path
+from typing import TypeAlias
 
-from forwarder.observe import of_plugins, output
+import forwarder.observe
 from forwarder.observe.lines import Level, LogEvent
-from forwarder.observe.observer import HANDLERS
 
-_OTHERS: tuple[Callable[..., Any], ...] = (of_plugins.observe_plugin, output.LibraryHandler.emit)
+_FOLDER = Path(forwarder.observe.__file__ or "").parent
+
+Functions: TypeAlias = Mapping[str, ast.FunctionDef]
 
 
 @dataclass
@@ -25,48 +24,48 @@ class Described:
     keys: dict[str, None] = field(default_factory=dict)
 
 
-def log_lines() -> dict[LogEvent, Described]:
-    """Return every name with its levels and keys."""
+def log_lines(folder: Path = _FOLDER) -> dict[LogEvent, Described]:
+    """Return every name with what the modules of ``folder`` make of it."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.py"))]
+    everywhere = {one.name: one for tree in trees for one in _functions(tree)}
     found: dict[LogEvent, Described] = {event: Described() for event in LogEvent}
-    for handler in (*HANDLERS.values(), *_OTHERS):
-        tree = _tree(handler)
-        keys = dict.fromkeys(_keys(handler, tree))
-        for level, event in _made(tree):
-            found[event].levels.add(level)
-            found[event].keys |= keys
+    for tree in trees:
+        near = everywhere | {one.name: one for one in _functions(tree)}
+        for function in _functions(tree):
+            for level, event in _made(function):
+                found[event].levels.add(level)
+                found[event].keys |= dict.fromkeys(_keys(function, near))
     return found
 
 
-def _tree(function: Callable[..., Any]) -> ast.AST:
-    return ast.parse(dedent(inspect.getsource(function)))
+def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
 
 
-def _made(tree: ast.AST) -> Iterator[tuple[Level, LogEvent]]:
+def _made(function: ast.FunctionDef) -> Iterator[tuple[Level, LogEvent]]:
     """Yield level and name of every line that is made; both may depend on one condition."""
     assigned = {
         target.id: node.value
-        for node in ast.walk(tree)
+        for node in ast.walk(function)
         if isinstance(node, ast.Assign)
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    for call in ast.walk(tree):
+    for call in ast.walk(function):
         if isinstance(call, ast.Call) and len(call.args) > 1:
-            first, second = (_resolved(one, assigned) for one in call.args[:2])
+            first, second = (
+                assigned.get(one.id, one) if isinstance(one, ast.Name) else one
+                for one in call.args[:2]
+            )
             yield from _pairs(first, second)
 
 
-def _resolved(node: ast.AST, assigned: dict[str, ast.expr]) -> ast.AST:
-    return assigned.get(node.id, node) if isinstance(node, ast.Name) else node
-
-
-def _pairs(first: ast.AST, second: ast.AST) -> Iterator[tuple[Level, LogEvent]]:
-    alike = (
+def _pairs(first: ast.expr, second: ast.expr) -> Iterator[tuple[Level, LogEvent]]:
+    if (
         isinstance(first, ast.IfExp)
         and isinstance(second, ast.IfExp)
         and ast.dump(first.test) == ast.dump(second.test)
-    )
-    if alike and isinstance(first, ast.IfExp) and isinstance(second, ast.IfExp):
+    ):
         yield from _pairs(first.body, second.body)
         yield from _pairs(first.orelse, second.orelse)
         return
@@ -85,22 +84,21 @@ def _named(node: ast.AST, of: str) -> Iterator[str]:
             yield one.attr
 
 
-def _keys(function: Callable[..., Any], tree: ast.AST) -> Iterator[str]:
-    """Yield the keys of dicts in a function and in those it calls for more of them."""
-    for node in ast.walk(tree):
+def _keys(function: ast.FunctionDef, near: Functions) -> Iterator[str]:
+    """Yield the keys of dicts in a function; ``**other(...)`` gives those of that function."""
+    for node in ast.walk(function):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant):
                     yield str(key.value)
-                elif key is None and isinstance(value, ast.Call):
-                    yield from _keys_of_call(function, value)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            yield from _keys_of_call(function, node)
+                elif key is None:
+                    yield from _keys_of_call(value, near)
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call):
+            for argument in node.args:
+                yield from _keys_of_call(argument, near)
 
 
-def _keys_of_call(function: Callable[..., Any], call: ast.Call) -> Iterator[str]:
-    name = call.func.id if isinstance(call.func, ast.Name) else ""
-    called = inspect.unwrap(function).__globals__.get(name)
-    if isinstance(called, FunctionType) and called.__module__.startswith("forwarder.observe.of_"):
-        yield from _keys(called, _tree(called))
+def _keys_of_call(node: ast.expr, near: Functions) -> Iterator[str]:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in near:
+        yield from _keys(near[node.func.id], near)
