@@ -23,12 +23,14 @@ BIN = Path(sys.executable).parent
 PORTS = ("8787", "9464", "8088")
 _SETTLED = Path(__file__).with_name("settled.py")
 _LONGEST = 90
+_INSTALLED = ".venv/.runtime-installed"
+"""What the Makefile would renew after a change of the locks; a test installs nothing."""
 _MARK = "@@command "
 _STATUS = re.compile(r"# exit (\d+)$")
 _PRELUDE = f"""\
 cleanup() {{ for job in $(jobs -p); do kill "$job" 2> /dev/null; done; wait; }}
 trap cleanup EXIT
-make() {{ command make --no-print-directory -C {ROOT} "$@"; }}
+make() {{ command make --no-print-directory --assume-old={_INSTALLED} -C {ROOT} "$@"; }}
 sleep() {{ command sleep "$1"; {sys.executable} {_SETTLED} $STARTED; }}
 STARTED=
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -42,8 +41,6 @@ def shells(
 def test_the_commands_do_what_the_page_says(
     page: str, shells: Mapping[str, Future[list[Outcome]]]
 ) -> None:
-    if any(command.text.startswith("make ") for command in PAGES[page]) and not _is_installed():
-        pytest.skip("make would install packages first: the lock files have changed")
     outcomes = shells[page].result()
 
     assert [found for outcome in outcomes if (found := outcome.complaint())] == []
@@ -58,8 +55,3 @@ def test_a_wrong_page_is_noticed(tmp_path: Path) -> None:
     assert "no line 'four'" in printed.complaint()
     assert "exit 1, not 0" in failed.complaint()
     assert "exit None, not 3" in left.complaint()
-
-
-def _is_installed() -> bool:
-    asked = ["make", "--question", "--directory", str(ROOT), ".venv/.runtime-installed"]
-    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
