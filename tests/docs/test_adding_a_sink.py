@@ -16,7 +16,8 @@ import pytest
 
 from deploy.generate.markdown import blocks
 from forwarder.core.contracts import Sink
-from forwarder.testing.batches import sink_context
+from forwarder.core.errors import TransientError
+from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.sink_contract import OutageContract
 from tests.docs.shell import ROOT
 
@@ -51,6 +52,7 @@ class Receiver:
         self._hanging = False
         self._released = asyncio.Event()
         self._port = 0
+        self.answer = b"%d\n"
         self._server: asyncio.Server | None = None
 
     async def come_back(self) -> None:
@@ -88,7 +90,7 @@ class Receiver:
             await self._released.wait()
         else:
             self._lines += lines
-            writer.write(b"%d\n" % len(lines))
+            writer.write(self.answer.replace(b"%d", b"%d" % len(lines)))
         writer.close()
 
 
@@ -100,6 +102,17 @@ class TestLinesSink(OutageContract):
         yield receiver
         await receiver.come_back()
         await receiver.go_down()
+
+    @pytest.mark.parametrize("answer", [b"", b"1\n", b"no\n"])
+    async def test_what_was_not_confirmed_is_not_delivered(
+        self, destination: Receiver, answer: bytes
+    ) -> None:
+        sink = destination.sink()
+        await sink.open()
+        destination.answer = answer
+
+        with pytest.raises(TransientError):
+            await sink.write(make_batch(3))
 
 
 def test_the_example_is_a_plugin(example: ModuleType) -> None:
