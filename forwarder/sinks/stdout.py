@@ -20,6 +20,8 @@ from forwarder.core.model import ACCEPTED, Batch, BatchLimits, WriteResult
 from forwarder.transport.settings import PluginSettings
 
 _POLL_MS = 50
+_MAX_WAIT = 0.02
+"""Seconds: a write to a pipe is too cheap to make a line wait for others."""
 
 
 class StdoutConfig(PluginSettings):
@@ -41,7 +43,7 @@ class StdoutSink:
     @property
     def limits(self) -> BatchLimits:
         """Return one batch at a time, so that lines stay in order."""
-        return BatchLimits(max_in_flight=1)
+        return BatchLimits(max_in_flight=1, max_wait=_MAX_WAIT)
 
     async def open(self) -> None:
         """Raise ``NeedsOperatorError`` when nobody reads the pipe any more."""
