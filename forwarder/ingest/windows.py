@@ -11,7 +11,8 @@ from forwarder.transport.units import format_duration
 
 SECOND_US = 1_000_000
 _SHORTEST_SLICE_S = 60.0
-_LONGEST_SLICE_S = 3600.0
+_LONGEST_SLICE_S = 300.0
+_LONGEST_WINDOW_S = 3600.0
 _SLICES_AN_AGE = 4
 _A_MOMENT = 30.0
 CURSOR_IN_FUTURE = "cursor_in_future"
@@ -48,7 +49,10 @@ def live_window(covered_us: int, now_us: int, overlap_s: float) -> Window:
 
 
 def slice_length(age_s: float) -> float:
-    """Return seconds of a reconciliation slice: a quarter of the age, a minute to an hour."""
+    """Return seconds of a reconciliation slice: a quarter of the age, one minute to five.
+
+    Five at the most, so that a busy account is re-read evenly and not in bursts of requests.
+    """
     return min(_LONGEST_SLICE_S, max(_SHORTEST_SLICE_S, age_s / _SLICES_AN_AGE))
 
 
@@ -60,7 +64,7 @@ def slice_window(covered_us: int, now_us: int, age_s: float) -> Window | None:
     ripe_us = now_us - us(age_s)
     if ripe_us < covered_us + us(slice_length(age_s)):
         return None
-    return Window(covered_us, min(ripe_us, covered_us + us(_LONGEST_SLICE_S)))
+    return Window(covered_us, min(ripe_us, covered_us + us(_LONGEST_WINDOW_S)))
 
 
 @dataclass(frozen=True, slots=True)
