@@ -42,7 +42,7 @@ class Cloudflare:
         self._first = int(self._now_at_start) - history
         self._shown = 0
         self.firsts: list[tuple[int, int]] = []
-        self.arrivals: list[int] = []
+        self.arrivals: list[tuple[int, str]] = []
 
     def now(self) -> float:
         """Return seconds since 1970 by this server's clock."""
@@ -50,8 +50,9 @@ class Cloudflare:
 
     async def logins(self, request: web.Request) -> web.StreamResponse:
         """Answer with a page, and note when its last byte was sent if it shows new rows."""
-        self.arrivals.append(time.monotonic_ns())
-        query, visible = request.query, int((self.now() - self._first) * ROWS_A_SECOND)
+        query = request.query
+        self.arrivals.append((time.monotonic_ns(), query["until"]))
+        visible = int((self.now() - self._first) * ROWS_A_SECOND)
         first = max(0, -(-self._number(query["since"]) // _MICRO))
         last = min(visible, self._number(query["until"]) // _MICRO + ROWS_A_SECOND)
         first += (int(query.get("page", "1")) - 1) * _PAGE
@@ -72,7 +73,7 @@ class Cloudflare:
         return web.json_response(content, headers=self._date())
 
     async def seen(self, _: web.Request) -> web.Response:
-        """Tell when rows were shown first (row numbers below, ns) and when requests came (ns)."""
+        """Tell which rows were first shown when (below, ns), and requests came (ns, their until)."""
         return web.json_response({"firsts": self.firsts, "arrivals": self.arrivals})
 
     def _date(self) -> Mapping[str, str]:
