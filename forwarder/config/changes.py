@@ -32,7 +32,7 @@ class Changes:
 
 
 _ONLY_BY_RESTART = {
-    name: attrgetter(name) for name in ("state_dir", "journal", "admin", "log.format")
+    name: attrgetter(name) for name in ("state_dir", "journal", "admin", "log.format", "tracing")
 }
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AnyHttpUrl, BeforeValidator, Field
 
 from forwarder.config.sink_options import SinkOptions
 from forwarder.transport.secrets import Secret
@@ -76,6 +76,19 @@ class AdminSettings(Settings):
         return None if self.tls is None else TlsSettings(**self.tls.model_dump())
 
 
+class TracingSettings(Settings):
+    """Spans for a collector; needs the extra ``otel``.
+
+    What OpenTelemetry reads from the environment (``OTEL_EXPORTER_OTLP_HEADERS`` and the like)
+    applies too.
+    """
+
+    endpoint: AnyHttpUrl = Field(
+        description="address that takes OTLP over HTTP, http://collector:4318/v1/traces"
+    )
+    ratio: float = Field(1.0, ge=0, le=1, description="share of the spans that are sent")
+
+
 class LogSettings(Settings):
     """Logs go to stderr."""
 
@@ -93,6 +106,7 @@ class RootSettings(Settings):
     journal: JournalSettings = Field(JournalSettings(), description="bounds of the journal")
     admin: AdminSettings = Field(AdminSettings(), description="health, metrics and status")
     log: LogSettings = Field(LogSettings(), description="what is logged, and how")
+    tracing: TracingSettings | None = Field(None, description="send spans; off when left out")
 
 
 @dataclass(frozen=True, slots=True)

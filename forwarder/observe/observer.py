@@ -50,6 +50,9 @@ class Observer:
         for line, more in self._repeats.due(self._clock.monotonic()):
             self._write(line, more)
 
+    def close(self) -> None:
+        """End what works in the background; nothing does here."""
+
     def _write(self, line: Line, more: int) -> None:
         fields = {key: value for key, value in line.fields.items() if value not in (None, "")}
         if more:

@@ -152,6 +152,7 @@ class Daemon:
         places = await parts.journal.places()
         backlog = sum(place.backlog for place in places if place.running)
         self._telemetry.observer.flush()
+        await asyncio.to_thread(self._telemetry.observer.close)
         self._report(Stopped(not self._abandoned, backlog))
 
     async def _upkeep(self, parts: Parts, beat: Beat) -> None:

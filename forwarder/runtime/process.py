@@ -17,6 +17,7 @@ from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.observe.happenings import Stopped
 from forwarder.observe.libraries import LibraryHandler
 from forwarder.runtime.daemon import GRACE, Daemon
+from forwarder.runtime.observers import observer_of
 from forwarder.runtime.parts import SettingsReader, Telemetry
 from forwarder.runtime.preflight import preflight
 from forwarder.runtime.signals import Signals
@@ -73,7 +74,8 @@ def telemetry_of(settings: ForwarderSettings) -> Telemetry:
     output = LogOutput(sys.stderr, redactor, level=log.level, style=log.format)
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()
-    return Telemetry(Observer(metrics, output, SystemClock()), metrics, output, redactor)
+    observer = observer_of(settings.root.tracing, metrics, output, SystemClock())
+    return Telemetry(observer, metrics, output, redactor)
 
 
 @contextmanager

@@ -16,7 +16,14 @@ from click.testing import CliRunner, Result
 from pydantic import BaseModel
 
 from forwarder.cli.program import program
-from forwarder.config.models import AdminSettings, JournalSettings, LogSettings, RootSettings
+from forwarder.config.models import (
+    AdminSettings,
+    AdminTlsSettings,
+    JournalSettings,
+    LogSettings,
+    RootSettings,
+    TracingSettings,
+)
 from forwarder.config.sink_options import BatchOptions, EventFilter, RetryOptions, SinkOptions
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,
@@ -131,7 +138,9 @@ def test_a_demonstration_nobody_reads_any_more_ends() -> None:
         RootSettings,
         JournalSettings,
         AdminSettings,
+        AdminTlsSettings,
         LogSettings,
+        TracingSettings,
         AccountConfig,
         AccessRequestsConfig,
         ScimUpdatesConfig,

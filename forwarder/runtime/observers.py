@@ -1,0 +1,26 @@
+"""Which observer the settings ask for."""
+
+from __future__ import annotations
+
+from forwarder.config.models import TracingSettings
+from forwarder.core.clock import Clock
+from forwarder.core.errors import ConfigError, Fault
+from forwarder.observe import LogOutput, Metrics, Observer
+
+
+def observer_of(
+    wanted: TracingSettings | None, metrics: Metrics, output: LogOutput, clock: Clock
+) -> Observer:
+    """Return who counts and logs, and makes spans if they are wanted.
+
+    Raises ``ConfigError`` when they are and OpenTelemetry is not installed.
+    """
+    if wanted is None:
+        return Observer(metrics, output, clock)
+    try:
+        from forwarder.observe.tracing import TracedObserver, Tracing  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        hint = "pip install 'cloudflare-access-forwarder[otel]', or leave tracing out"
+        raise ConfigError([Fault("tracing", "OpenTelemetry is not installed", hint)]) from error
+    tracing = Tracing(str(wanted.endpoint), wanted.ratio, clock)
+    return TracedObserver(metrics, output, clock, tracing)
