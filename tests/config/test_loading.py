@@ -73,7 +73,7 @@ def test_every_fault_is_told_at_once(faults_of: Faults) -> None:
     assert found == [
         (
             "config.yaml:3: sttate_dir: unknown key; allowed: accounts, admin, journal, log, sinks,"
-            " state_dir, version (did you mean state_dir?)"
+            " state_dir, tracing, version (did you mean state_dir?)"
         ),
         "config.yaml:2: version: found 2; allowed: 1",
         (
