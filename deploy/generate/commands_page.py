@@ -44,9 +44,14 @@ def _section(command: click.Command, context: click.Context) -> str:
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
     text = cleandoc(command.help or "")
     rows = [
-        f"| `{record[0]}` | {record[1].replace('|', chr(92) + '|')} |"
+        f"| `{_cell(record[0])}` | {_cell(record[1])} |"
         for parameter in command.params
-        if (record := parameter.get_help_record(context)) is not None
+        if isinstance(parameter, click.Option)
+        and (record := parameter.get_help_record(context)) is not None
     ]
     table = ["| option | meaning |", "|---|---|", *rows, ""] if rows else []
     return "\n".join([f"## {context.command_path}\n", f"    {usage}\n", f"{text}\n", *table])
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

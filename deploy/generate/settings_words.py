@@ -85,7 +85,10 @@ def _words(annotation: Any) -> str:
         tuple: lambda: f"list of {_words(arguments[0])}",
         dict: lambda: f"mapping to {_words(arguments[1])}",
     }.get(origin)
-    return words() if words else _PLAIN.get(annotation, "mapping, see below")
+    if words:
+        return words()
+    nested = isinstance(annotation, type) and issubclass(annotation, BaseModel)
+    return _PLAIN.get(annotation, "mapping, see below" if nested else "text")
 
 
 def _written(value: Any, words: str) -> str:

@@ -20,12 +20,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-PORTS = ("8787", "9464", "8088")
+PORTS = ("8787", "9464", "9465", "8088")
 _SETTLED = Path(__file__).with_name("settled.py")
 _LONGEST = 90
 _INSTALLED = ".venv/.runtime-installed"
 """What the Makefile would renew after a change of the locks; a test installs nothing."""
 _MARK = "@@command "
+_ADMIN = re.compile(r"FORWARDER_ADMIN_LISTEN=127\.0\.0\.1:(\d+)")
 _STATUS = re.compile(r"# exit (\d+)$")
 _PRELUDE = f"""\
 cleanup() {{ for job in $(jobs -p); do kill "$job" 2> /dev/null; done; wait; }}
@@ -110,12 +111,14 @@ def run(page: Sequence[Command], folder: Path) -> list[Outcome]:
 
 
 def _script(page: Sequence[Command], ports: dict[str, str]) -> str:
-    parts = [_PRELUDE]
+    parts, admin = [_PRELUDE], ports["9464"]
     for number, command in enumerate(page):
         text = _replaced(command.text, ports)
+        moved = _ADMIN.search(text)
+        admin = moved[1] if moved else admin
         started = "".join(
             f'STARTED="$STARTED {port}"\n'
-            for word, port in (("simulate", ports["8787"]), ("run", ports["9464"]))
+            for word, port in (("simulate", ports["8787"]), ("run", admin))
             if f"forwarder {word}" in text and text.endswith("&")
         )
         parts.append(f"{text}\nSTATUS=$?\n{started}echo\necho '{_MARK}'{number} $STATUS\n")

@@ -15,7 +15,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from deploy.generate.artefacts import CHART, pages
 from deploy.generate.catalogue import catalogue
 from deploy.generate.markdown import Block, blocks, codes
-from forwarder.cli.program import program
+from forwarder.cli.program import COMMANDS, program
 from forwarder.config import InstalledPlugins, json_schema
 from forwarder.core.login import Login
 from forwarder.core.schema import OwnEvent, Provisioning
@@ -145,6 +145,12 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(node, list):
         for below in node:
             yield from _nodes(below)
+
+
+def test_the_readme_names_every_command() -> None:
+    named = {word for code in codes(PAGES["README.md"]) for word in re.findall(r"[a-z-]+", code)}
+
+    assert set(COMMANDS) - named == set()
 
 
 def test_fields_in_the_schema_page_exist() -> None:
