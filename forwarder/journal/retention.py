@@ -46,11 +46,11 @@ class Member:
     blocking: bool
 
 
-_NUMBERS = "(SELECT value FROM json_each(?))"
-_HELD = f"""
+_HELD = """
 SELECT lane.pages_of, min(progress.prefix) FROM progress JOIN lane ON lane.id = progress.lane
-WHERE lane.state = 'open' AND progress.sink IN {_NUMBERS} GROUP BY lane.pages_of
-"""  # noqa: S608 - a constant, no input
+WHERE lane.state = 'open' AND progress.sink IN (SELECT value FROM json_each(?))
+GROUP BY lane.pages_of
+"""
 
 
 def held_from(connection: sqlite3.Connection, sinks: Sequence[int]) -> dict[int, int]:
