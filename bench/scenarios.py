@@ -17,7 +17,7 @@ import trustme
 from bench.processes import DAEMON_CORE, Daemon, Usage, broker, daemon, helper
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
-_LOOK = 0.1
+_LOOK = 0.4
 _LONGEST = 600.0
 SETTINGS = """\
 version: 1
