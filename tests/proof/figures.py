@@ -19,7 +19,7 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout
 from prometheus_client.parser import text_string_to_metric_families
 
-from bench.processes import DAEMON_CORE, helper, other_cores
+from bench.processes import DAEMON_CORE, helper
 from tests.end_to_end.processes import ACCOUNT, SCRIPT
 
 MIB = 2**20
@@ -133,10 +133,8 @@ async def daemon(
     *,
     stdout: int = DEVNULL,
 ) -> AsyncIterator[Daemon]:
-    """Run the daemon in ``folder``, which must exist; ends it at the end of the block."""
-    config = folder / "config.yaml"
-    config.touch(mode=0o600)
-    config.write_text(yaml.safe_dump(settings(folder, api, sinks, stream or {})))
+    """Run the daemon in ``folder``; ends it at the end of the block."""
+    config = _written(folder, settings(folder, api, sinks, stream or {}))
     process = await asyncio.create_subprocess_exec(
         SCRIPT, "run", "-c", config, stdout=stdout, stderr=PIPE, limit=MIB
     )
@@ -152,6 +150,14 @@ async def daemon(
         await _ended(process)
         if watching is not None:
             await watching
+
+
+def _written(folder: Path, content: Mapping[str, Any]) -> Path:
+    folder.mkdir(exist_ok=True)
+    config = folder / "config.yaml"
+    config.touch(mode=0o600)
+    config.write_text(yaml.safe_dump(content))
+    return config
 
 
 async def fetched(url: str) -> Any:
@@ -182,8 +188,3 @@ async def _ended(process: Process) -> None:
         except TimeoutError:
             process.kill()
     await process.wait()
-
-
-def settle_on_other_cores() -> None:
-    """Leave the daemon's core to it."""
-    os.sched_setaffinity(0, other_cores())

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.proof.figures import LIMIT_MIB, SECTION, daemon, hec, helper
+from tests.end_to_end.processes import until
+from tests.proof.figures import LIMIT_MIB, SECTION, Daemon, daemon, hec, helper
 from tests.proof.ledger import Ledger
 
 _ROWS = 1_000_000
@@ -53,6 +55,10 @@ async def test_a_million_rows_are_caught_up_evenly_in_little_memory(
     )
 
 
+async def _waits(running: Daemon, sink: str) -> bool:
+    return await running.backlog(sink) >= _ROWS
+
+
 @pytest.mark.timeout(900)
 async def test_a_million_rows_wait_for_four_sinks_in_little_memory(
     tmp_path: Path, ledger: Ledger
@@ -68,9 +74,7 @@ async def test_a_million_rows_wait_for_four_sinks_in_little_memory(
     }  # fmt: skip
     with helper("tests.proof.figures_server", str(_ROWS // 50), "1") as port:
         async with daemon(tmp_path, port, sinks) as running:
-            async with asyncio.timeout(600):
-                while await running.backlog("relp") < _ROWS:
-                    await asyncio.sleep(0.5)
+            await until(partial(_waits, running, "relp"), 600)
             await asyncio.sleep(10)
             backlogs = {sink: await running.backlog(sink) for sink in sinks}
             filled = running.peak
