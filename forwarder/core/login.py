@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from forwarder.core.origin import Origin
@@ -32,7 +34,9 @@ CONNECTIONS: Mapping[str, str] = {
 }
 """Kinds of identity provider, and the protocol behind each."""
 
-_EMAIL = re.compile(r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+")
+_EMAIL = re.compile(
+    r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]{1,64}@[a-zA-Z0-9-]{1,63}\.[a-zA-Z0-9-.]{1,125}"
+)
 
 
 LOGIN_TEXTS = (
@@ -52,11 +56,12 @@ LOGIN_TEXTS = (
 """The keys of a row whose values are texts, in the order of ``Login.texts``."""
 
 
-class Oddities(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Oddities:
     """What is unusual about a login: see ``Login.quality`` and ``Login.extra``.
 
     ``present`` says of each text whether there is one; ``plain`` is False where a text might need
-    escaping or cutting in some format.
+    escaping or cutting in some format. Made by ``oddities`` only, and compared by identity.
     """
 
     quality: tuple[str, ...]
@@ -65,17 +70,23 @@ class Oddities(NamedTuple):
     plain: bool
 
 
+@lru_cache(1024)
+def oddities(
+    quality: tuple[str, ...], present: tuple[bool, ...], *, has_extra: bool, plain: bool
+) -> Oddities:
+    """Return the one object that says this: shapes that have it are compared all the time."""
+    return Oddities(quality, has_extra, present, plain)
+
+
 class LoginShape(NamedTuple):
     """What kind of login it is: all that a format may branch on.
 
-    Account, action and connection are the tenant's choice, not of who logs in. ``allowed`` is None
+    Action and connection are the tenant's choice, not of who logs in. ``allowed`` is None
     when the row does not say; ``ip_version`` is 4, 6 or 0 (no address); ``user_kind`` says what
     ``user_email`` is: ``email``, ``service`` (a service token's id), ``name`` or empty. ``texts``
     counts the texts, ``odd`` is None for a login as it should be.
     """
 
-    account_id: str
-    account: str
     allowed: bool | None
     action: str
     connection: str
@@ -224,6 +235,5 @@ class Login(NamedTuple):
         return self.user_email or self.user_id
 
 
-def is_email(text: str) -> bool:
-    """Say whether ``text`` is an e-mail address as OCSF understands it."""
-    return _EMAIL.fullmatch(text) is not None
+is_email = _EMAIL.fullmatch
+"""Says whether a text is an e-mail address as OCSF understands it (a match, or None)."""

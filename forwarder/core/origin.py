@@ -11,8 +11,8 @@ class Origin(NamedTuple):
     """What all rows of one page share.
 
     ``account`` is the account's label, ``seen_us`` when the page was first seen. ``plain`` says
-    that no text in its rows needs escaping or cleaning in any format (see ``is_plain``); False
-    says nothing.
+    that no text in its rows needs escaping or cleaning in any format (see ``is_plain``) and that
+    each row had a usable time; False says nothing.
     """
 
     account_id: str
@@ -24,7 +24,7 @@ class Origin(NamedTuple):
 
 def origin_of(page: StoredPage, account: str) -> Origin:
     """Return what the rows of ``page`` share; ``account`` is the label of its account."""
-    plain = _is_plain_body(page.body)
+    plain = page.seen_us not in page.times_us and _is_plain_body(page.body)
     return Origin(page.account_id, account, page.stream, page.seen_us, plain)
 
 

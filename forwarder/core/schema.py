@@ -131,16 +131,22 @@ Glance: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Origin], Glimpse]
 """From rows to what their events would say about themselves, without making the events."""
 
 
-Reading: TypeAlias = tuple[tuple[Any, ...], tuple[str, ...]]
-"""Shape and texts of a login: see ``forwarder.core.login.Login``."""
+Reading: TypeAlias = tuple[tuple[Any, ...] | None, tuple[str, ...], str]
+"""Shape and texts of a login, and the members of what is extra as JSON without braces.
 
-Read: TypeAlias = Callable[[Mapping[str, Any], Origin, int], Reading | None]
-"""From (row, origin, time) to what the event would have, without the event; None if unusual."""
+The shape is None where it takes an event to say more. See ``forwarder.core.login.Login``.
+"""
+
+Read: TypeAlias = Callable[[Mapping[str, Any], Origin, int], Reading]
+"""From (row, origin, time) to what the event would have, without making the event."""
+
+NOT_READ: Reading = (None, (), "")
+"""What ``Read`` says about a row that takes an event."""
 
 
-def _read_nothing(_row: Mapping[str, Any], _origin: Origin, _time_us: int) -> None:
-    """Find every row unusual."""
-    return
+def _read_nothing(_row: Mapping[str, Any], _origin: Origin, _time_us: int) -> Reading:
+    """Say of every row that it takes an event."""
+    return NOT_READ
 
 
 class Normaliser(NamedTuple):

@@ -15,17 +15,23 @@ _EVENT_BYTES = 400
 """What an event takes beside its body, about."""
 
 
+_LEAST_ROOM = 8
+"""Part of the room that stays, for sinks that come close again."""
+
+
 class RenderedPages:
     """Pages that one sink has rendered and others will ask for; bounded in bytes.
 
     Sinks that keep up ask for the same page one shortly after the other, so the page rendered
     longest ago goes first; and what all have taken goes at once. A sink far behind the others
     finds nothing here, but takes the room of nothing they need: they are done with those pages.
+    Nor does it cost them much: the room shrinks while pages go untaken and grows when one is found.
     """
 
     def __init__(self, max_bytes: int) -> None:
         """Hold at most ``max_bytes`` of bodies and what belongs to them."""
         self._max_bytes = max_bytes
+        self._room = max_bytes
         self._bytes = 0
         self._pages: OrderedDict[Any, tuple[Rendered, int, int]] = OrderedDict()
 
@@ -41,6 +47,7 @@ class RenderedPages:
             return None
         rendered, size, takers = found
         self._bytes -= size
+        self._room = min(self._max_bytes, self._room * 2)
         if takers > 1:
             self._put(key, rendered, size, takers - 1)
         return rendered
@@ -54,8 +61,9 @@ class RenderedPages:
     def _put(self, key: Any, rendered: Rendered, size: int, takers: int) -> None:
         self._pages[key] = (rendered, size, takers)
         self._bytes += size
-        while self._bytes > self._max_bytes:
+        while self._bytes > self._room and len(self._pages) > 1:
             self._bytes -= self._pages.popitem(last=False)[1][1]
+            self._room = max(self._max_bytes // _LEAST_ROOM, self._room // 2)
 
 
 class Pipelines:

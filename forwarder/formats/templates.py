@@ -16,21 +16,23 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from forwarder.core.json_text import members
 from forwarder.core.login import LOGIN_TEXTS, Login
 from forwarder.core.origin import Origin
-from forwarder.core.schema import Event, Normaliser
+from forwarder.core.schema import Event, Normaliser, Reading
 
 _MARKS = 0xE000
 _TIME_MARK_US, _SEEN_MARK_US = 250_000_000_000_123_456, 251_000_000_000_654_321
 _ID_MARK, _EXTRA_MARK = "\uf8fe", "\uf8ff"
 _IN_SHAPE = frozenset(map(LOGIN_TEXTS.index, ("action", "connection")))
 _MOST_TEMPLATES, _REMEMBERED_TIMES = 1024, 1024
+"""Templates of one account, and times that were written lately."""
 
 TimeText = Callable[[int], str]
 """How a format writes microseconds since 1970."""
@@ -64,7 +66,7 @@ class Templated(ABC):
     def __init__(self, *, templates: bool = True) -> None:
         """Switch templates off where ``write`` passes on more than texts and times."""
         self._enabled = templates
-        self._templates: dict[Any, Template | None] = {}
+        self._accounts: dict[tuple[str, str], dict[Any, Template | None]] = {}
         self._time = lru_cache(_REMEMBERED_TIMES)(self.time_text)
 
     @abstractmethod
@@ -78,12 +80,11 @@ class Templated(ABC):
 
     def render(self, event: Any) -> bytes:
         """Return the event as one line without its end: what ``write`` gives, only sooner."""
-        template = self._templates.get(event.shape)
-        if template is None:
+        if event.shape not in self._templates_of(event.origin):
             return self._write_and_learn(event)
-        extra = members(event.extra) if template.extra else ""
-        seen = self.time_text(event.origin.seen_us)
-        return fill(template, event.texts, event.id, self._time(event.time_us), seen, extra)
+        reading = event.shape, event.texts, members(event.extra)
+        (line,) = self._lines([reading], [event.id], [event.time_us], event.origin)
+        return line or self.write(event)
 
     def render_rows(
         self,
@@ -93,55 +94,62 @@ class Templated(ABC):
         origin: Origin,
         normaliser: Normaliser,
     ) -> list[bytes]:
-        """Return the events of a page; no event is made of a row that a template serves.
+        """Return the events of a page; no event is made of a row that a template serves."""
+        readings = map(normaliser.read, rows, repeat(origin), times_us)
+        lines = self._lines(readings, ids, times_us, origin)
+        if b"" not in lines:
+            return lines
+        return [
+            line or self.render(normaliser.normalise(rows[at], origin, ids[at], times_us[at]))
+            for at, line in enumerate(lines)
+        ]
+
+    def _lines(
+        self,
+        readings: Iterable[Reading],
+        ids: Sequence[str],
+        times_us: Sequence[int],
+        origin: Origin,
+    ) -> list[bytes]:
+        """Return a line for each reading, an empty one where there is no template.
 
         This is the busiest loop of the program.
         """
-        normalise, read = normaliser.normalise, normaliser.read
-        template_of, time_text, render = self._templates.get, self._time, self.render
-        seen, bodies = time_text(origin.seen_us), []
-        for row, id, time_us in zip(rows, ids, times_us, strict=True):  # noqa: A001
-            reading = read(row, origin, time_us)
-            if reading is not None and (template := template_of(reading[0])) is not None:
-                bodies.append(fill(template, reading[1], id, time_text(time_us), seen))
-            else:
-                bodies.append(render(normalise(row, origin, id, time_us)))
-        return bodies
+        template_of, time_text = self._templates_of(origin).get, self._time
+        seen, lines = time_text(origin.seen_us), []
+        for (shape, texts, extra), id, time_us in zip(readings, ids, times_us, strict=True):  # noqa: A001
+            template = template_of(shape)
+            if template is None:
+                lines.append(b"")
+                continue
+            constant, pick, id_at, time_at, seen_at, extra_at = template
+            parts = constant.copy()
+            parts[1::2] = pick(texts)
+            parts[id_at] = id
+            parts[time_at] = time_text(time_us)
+            if seen_at:
+                parts[seen_at] = seen
+            if extra_at:
+                parts[extra_at] = extra
+            lines.append("".join(parts).encode())
+        return lines
+
+    def _templates_of(self, origin: Origin) -> dict[Any, Template | None]:
+        """Return the templates of an account; its id and label are constants in them."""
+        return self._accounts.setdefault((origin.account_id, origin.account), {})
 
     def _write_and_learn(self, event: Event) -> bytes:
         """Write the slow way, and see to it that the next login of this shape need not."""
         written = self.write(event)
         if self._enabled and isinstance(event, Login) and is_templatable(event):
-            if len(self._templates) >= _MOST_TEMPLATES:
-                self._templates.clear()
-            if event.shape not in self._templates:
-                text = self.write(marked(event)).decode()
-                template = cut_at_marks(text, event, self.time_text)
-                self._templates[event.shape] = template
-                if self.render(event) != written:
-                    self._templates[event.shape] = None
+            templates = self._templates_of(event.origin)
+            if len(templates) >= _MOST_TEMPLATES:
+                templates.clear()
+            text = self.write(marked(event)).decode()
+            templates[event.shape] = cut_at_marks(text, event, self.time_text)
+            if self.render(event) != written:
+                templates[event.shape] = None
         return written
-
-
-def fill(
-    template: Template,
-    texts: tuple[str, ...],
-    id: str,  # noqa: A002
-    time: str,
-    seen: str,
-    extra: str = "",
-) -> bytes:
-    """Return the line for a login of the template's shape."""
-    constant, pick, id_at, time_at, seen_at, extra_at = template
-    parts = constant.copy()
-    parts[1::2] = pick(texts)
-    parts[id_at] = id
-    parts[time_at] = time
-    if seen_at:
-        parts[seen_at] = seen
-    if extra_at:
-        parts[extra_at] = extra
-    return "".join(parts).encode()
 
 
 def is_templatable(login: Login) -> bool:

@@ -45,7 +45,6 @@ FIELDS = {
     "source.ip": "ip",
     "tags": "keyword[]",
     "url.domain": "keyword",
-    "url.original": "wildcard",
     "url.path": "wildcard",
     "user.email": "keyword",
     "user.id": "keyword",

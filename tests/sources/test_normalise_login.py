@@ -59,7 +59,8 @@ def test_what_is_not_in_the_event_is_in_extra(row: dict[str, Any]) -> None:
 
 @given(logins)
 def test_what_is_missing_or_wrong_is_named(row: dict[str, Any]) -> None:
-    login = _login(row)
+    login = event_of("access_requests", row)
+    assert isinstance(login, Login)
 
     documented = {*LOGIN_TEXTS, "allowed"} - {"user_id", "country", "app_name", "app_type"}
     missing = {key for key in documented if row.get(key) in (None, "")} - {"created_at"}

@@ -67,7 +67,7 @@ def map_login(login: Login, namespace: str) -> Object:
             "source": filled(
                 {"ip": login.ip_address, "geo": filled({"country_iso_code": login.country})}
             ),
-            "url": _url(login),
+            "url": filled({"domain": login.host, "path": login.path}),
             "service": filled({"id": login.app_uid, "name": login.app_name}),
             "http": {"request": {"id": login.ray_id}} if login.ray_id else {},
             "related": filled(
@@ -80,11 +80,6 @@ def map_login(login: Login, namespace: str) -> Object:
             "cloudflare": filled({"access": _access(login), "unmapped": login.extra}),
         }
     )
-
-
-def _url(login: Login) -> Object:
-    original = login.app_domain if login.path else ""
-    return filled({"domain": login.host, "path": login.path, "original": original})
 
 
 def _access(login: Login) -> Object:
