@@ -101,7 +101,27 @@ def test_the_bound_holds_and_the_oldest_goes_first() -> None:
         pages.keep(key, rendered, takers=1)
         assert pages.bytes <= 3 * size
 
-    assert [key for key in range(10) if pages.take(key)] == [7, 8, 9]
+    kept = [key for key in range(10) if pages.take(key)]
+    assert kept
+    assert kept == list(range(10))[-len(kept) :]
+
+
+def test_the_room_shrinks_while_nobody_comes_and_grows_when_somebody_does() -> None:
+    rendered = Pipelines(NORMALISERS, ACCOUNTS).render_for(EcsFormat, EcsConfig(), Shape())(
+        _page(0)
+    )
+    size = sum(len(event.body) + 400 for event in rendered.events)
+    pages = RenderedPages(8 * size)
+
+    for key in range(100):
+        pages.keep(key, rendered, takers=1)
+    alone = pages.bytes
+    for key in range(100, 200):
+        pages.keep(key, rendered, takers=2)
+        pages.take(key)
+
+    assert alone < 4 * size
+    assert pages.bytes > alone
 
 
 def test_a_page_larger_than_the_bound_is_not_kept() -> None:
