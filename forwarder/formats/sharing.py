@@ -61,8 +61,10 @@ class RenderedPages:
     def _put(self, key: Any, rendered: Rendered, size: int, takers: int) -> None:
         self._pages[key] = (rendered, size, takers)
         self._bytes += size
+        full = self._bytes > self._room
         while self._bytes > self._room and len(self._pages) > 1:
             self._bytes -= self._pages.popitem(last=False)[1][1]
+        if full:
             self._room = max(self._max_bytes // _LEAST_ROOM, self._room // 2)
 
 

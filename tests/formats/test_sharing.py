@@ -124,6 +124,24 @@ def test_the_room_shrinks_while_nobody_comes_and_grows_when_somebody_does() -> N
     assert pages.bytes > alone
 
 
+def test_a_sink_that_never_comes_costs_little_until_it_comes() -> None:
+    rendered = Pipelines(NORMALISERS, ACCOUNTS).render_for(EcsFormat, EcsConfig(), Shape())(
+        _page(0)
+    )
+    size = sum(len(event.body) + 400 for event in rendered.events)
+    pages = RenderedPages(16 * size)
+    for number in range(40):
+        pages.keep(number, rendered, 1)
+
+    assert pages.bytes <= 2 * size
+    for number in range(39, 80):
+        pages.take(number)
+        pages.keep(number + 1, rendered, 1)
+    for number in range(100, 112):
+        pages.keep(number, rendered, 1)
+    assert pages.bytes >= 12 * size
+
+
 def test_a_page_larger_than_the_bound_is_not_kept() -> None:
     rendered = Pipelines(NORMALISERS, ACCOUNTS).render_for(EcsFormat, EcsConfig(), Shape())(
         _page(0)
