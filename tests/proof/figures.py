@@ -112,7 +112,7 @@ def settings(
         "api_url": f"http://127.0.0.1:{api}/client/v4",
         "rate_limit": "off",
         "retention": "30d",
-        "streams": {"access_requests": {"start_from": "25d"} | stream},
+        "streams": {"access_requests": {"start_from": "25d", **stream}},
     }
     return {
         "version": 1,

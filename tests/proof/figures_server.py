@@ -14,10 +14,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from email.utils import formatdate
 
 import uvloop
-from aiohttp import web
+from aiohttp import ClientConnectionResetError, web
 
 from forwarder.core.timestamps import format_seconds, parse_us
 
@@ -25,6 +26,7 @@ ROWS_A_SECOND = 50
 _PAGE = 1000
 _MICRO = 1_000_000
 _RECEIVED = re.compile(rb'"received_at":"([^"]+)"')
+_ANSWER = '{"success":true,"errors":[],"messages":[],"result":[%s],"result_info":{"per_page":1000}}'
 _ROW = (
     '{"action":"login","allowed":%s,"app_domain":"app%d.example.com/admin",'
     '"app_uid":"f1d2d2f9-24e9-86ac-86fd-%012d","connection":"okta","country":"DE",'
@@ -57,11 +59,11 @@ class Cloudflare:
         last = min(visible, self._number(query["until"]) // _MICRO + ROWS_A_SECOND)
         first += (int(query.get("page", "1")) - 1) * _PAGE
         end = min(last, first + _PAGE)
-        body = '{"success":true,"errors":[],"messages":[],"result":[%s],"result_info":{"per_page":1000}}'
-        text = body % ",".join(self._row(number) for number in range(first, end))
+        text = _ANSWER % ",".join(self._row(number) for number in range(first, end))
         response = web.Response(text=text, content_type="application/json", headers=self._date())
-        await response.prepare(request)
-        await response.write_eof()
+        with suppress(ClientConnectionResetError):  # a daemon that was stopped meanwhile
+            await response.prepare(request)
+            await response.write_eof()
         if end > self._shown:
             self._shown = end
             self.firsts.append((end, time.monotonic_ns()))
@@ -73,7 +75,7 @@ class Cloudflare:
         return web.json_response(content, headers=self._date())
 
     async def seen(self, _: web.Request) -> web.Response:
-        """Tell which rows were first shown when (below, ns), and requests came (ns, their until)."""
+        """Tell when rows (all below a number) were first shown, and when which window was asked."""
         return web.json_response({"firsts": self.firsts, "arrivals": self.arrivals})
 
     def _date(self) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""A HEC that acknowledges every batch ten seconds late: ``python -m tests.proof.slow_collector``."""
+"""A HEC that acknowledges each batch after ten seconds, in a process of its own."""
 
 from __future__ import annotations
 
