@@ -26,8 +26,8 @@ venv: $(DEV)  ## Create .venv with everything that `make test` needs
 demo: $(RUNTIME)  ## Simulated Cloudflare, the daemon, events on the terminal (ARGS="--for 10s")
 	@$(BIN)/forwarder demo $(ARGS)
 
-test: check  ## Lint, types, import rules and the tests
-	$(BIN)/pytest -m "not integration and not proof" $(ARGS)
+test: check  ## Lint, types, import rules and the tests, on two cores
+	$(BIN)/pytest -n 2 -m "not integration and not proof" $(ARGS)
 
 check: $(DEV)  ## Lint, formatting, types, import rules, security lint
 	$(BIN)/ruff check .
