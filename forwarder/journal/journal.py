@@ -134,6 +134,7 @@ class Journal:
 
         number, opened = await self._writer.run(join)
         if opened is not None:
+            self._tide.rise(LIVE, await self.ask(next_offset))
             self._report(opened)
         self._members[name] = Member(number, name, blocking)
         return SqliteSinkQueue(number, name, self._writer, self._shelf, self._tide, self._clock)
