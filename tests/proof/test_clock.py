@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
-import libfaketime
 import pytest
 
 from tests.end_to_end.processes import until
@@ -32,8 +32,11 @@ def steppable(daemon: Site, folder: Path) -> Path:
 
 
 def _library() -> str:
-    folder = Path(libfaketime.__file__).parent
-    return str(next(folder.rglob("libfaketime.so.1")))
+    """Return the shim of the package libfaketime, which only ``make proof`` installs."""
+    package = find_spec("libfaketime")
+    assert package is not None, "make proof installs libfaketime"
+    (folder,) = package.submodule_search_locations or ()
+    return str(next(Path(folder).rglob("libfaketime.so.1")))
 
 
 async def settle(daemon: Site, sinks: Five) -> float:
