@@ -14,6 +14,7 @@ import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address
 from random import Random
 from typing import Any
 
@@ -54,11 +55,12 @@ def formats() -> dict[str, Any]:
 def usual(count: int, *, users: int = 4000, networks: int = 6000) -> Iterator[tuple[int, bytes]]:
     """Give logins as (second since 1970, JSON): thousands of users and addresses, 120 apps.
 
-    Fifty rows share a second, every fifth app has a path, every twentieth login is refused.
+    Fifty rows share a second, every fifth app has a path, every fifth address is of IPv6, and
+    every twentieth login is refused.
     """
     rng = Random(1)
     people = [(f"user{i}@example.com", _uuid(rng)) for i in range(users)]
-    addresses = [".".join(str(rng.randrange(256)) for _ in range(4)) for _ in range(networks)]
+    addresses = [_address(rng, i) for i in range(networks)]
     apps = [
         (f"app{i}.example.com" + ("/admin" if i % 5 == 0 else ""), f"App {i}", _uuid(rng))
         for i in range(120)
@@ -83,6 +85,13 @@ def usual(count: int, *, users: int = 4000, networks: int = 6000) -> Iterator[tu
             "ray_id": f"{rng.getrandbits(64):016x}",
         }
         yield second, orjson.dumps(row)
+
+
+def _address(rng: Random, index: int) -> str:
+    """Return an address, every fifth of IPv6."""
+    if index % 5:
+        return str(IPv4Address(rng.getrandbits(32)))
+    return str(IPv6Address((0x20010DB8 << 96) | rng.getrandbits(64)))
 
 
 def _uuid(rng: Random) -> str:

@@ -74,15 +74,22 @@ def test_a_plain_text_is_written_as_it_is(text: str) -> None:
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=5)), max_size=4))
 def test_a_plain_page_has_plain_texts_only(rows: list[dict[str, str]]) -> None:
-    page = StoredPage(0, "a", "s", 0, (0,) * len(rows), b"", orjson.dumps(rows))
+    page = StoredPage(0, "a", "s", 1, (0,) * len(rows), b"", orjson.dumps(rows))
 
     if origin_of(page, "label").plain:
         assert all(is_plain(text) for row in rows for pair in row.items() for text in pair)
 
 
+def test_an_ordinary_page_is_plain_unless_a_row_had_no_time() -> None:
+    body = b'[{"a":"b c"},{"a":"d@e.f/g"}]'
+
+    assert origin_of(StoredPage(0, "a", "s", 7, (5, 6), b"", body), "label").plain
+    assert not origin_of(StoredPage(0, "a", "s", 7, (5, 7), b"", body), "label").plain
+
+
 def test_escapes_make_a_page_not_plain() -> None:
     for body in (b'[{"a":"\\u0041"}]', b'[{"a":"="}]', b'[{"a":"|"}]', b'[{"a":"\x7f"}]'):
-        page = StoredPage(0, "a", "s", 0, (0,), b"", body)
+        page = StoredPage(0, "a", "s", 1, (0,), b"", body)
         assert not origin_of(page, "label").plain
 
 

@@ -9,8 +9,9 @@ from typing import Any
 import orjson
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from forwarder.core.timestamps import parse_us
+from forwarder.core.timestamps import format_us, parse_us
 from forwarder.formats.ecs import EcsConfig, EcsFormat
 from forwarder.testing.sample_events import event_of, sample_events
 from forwarder.testing.sample_rows import LOGIN
@@ -70,6 +71,11 @@ def test_the_data_stream_is_the_data_set() -> None:
 def test_a_namespace_that_elasticsearch_refuses_is_no_setting(name: str) -> None:
     with pytest.raises(ValueError, match="data_stream_namespace"):
         EcsConfig(data_stream_namespace=name)
+
+
+@given(st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999))
+def test_times_are_written_as_everywhere(time_us: int) -> None:
+    assert EcsFormat.time_text(time_us) == format_us(time_us)
 
 
 def test_host_and_path_are_told_apart_and_countries_are_capital() -> None:

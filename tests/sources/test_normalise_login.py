@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from forwarder.core.login import LOGIN_TEXTS, Login
 from forwarder.core.origin import Origin
 from forwarder.core.timestamps import parse_us
 from forwarder.sources.cloudflare_access.normalise_login import LOGINS
+from forwarder.sources.cloudflare_access.normalise_login_values import ip_version
 from forwarder.testing.sample_events import event_of
 from forwarder.testing.sample_rows import LOGIN
 from forwarder.testing.sample_rows import LOGINS as ROWS
-from tests.formats.strategies import logins
+from tests.formats.strategies import addresses, logins
 
 _SEEN_US = 1_783_004_700_000_000
 
@@ -122,6 +125,27 @@ def test_what_is_no_address_is_kept_aside(ip: str, version: int) -> None:
     assert login.extra == ({} if version else {"ip_address": ip})
 
 
+_looks_like_an_address = st.one_of(
+    addresses,
+    st.lists(st.sampled_from(["", "0", "1f", "ABCD", "12345", "1.2.3.4", "g"]), max_size=10).map(
+        ":".join
+    ),
+    st.lists(st.sampled_from(["", "0", "9", "10", "255", "256", "01", "a"]), max_size=5).map(
+        ".".join
+    ),
+)
+
+
+@given(_looks_like_an_address)
+def test_addresses_are_what_the_standard_library_says(text: str) -> None:
+    try:
+        version = 0 if "%" in text or len(text) > 40 else ipaddress.ip_address(text).version
+    except ValueError:
+        version = 0
+
+    assert ip_version(text) == version
+
+
 def test_a_row_without_a_usable_time_says_so() -> None:
     login = event_of("access_requests", {**LOGIN, "created_at": "soon"})
 
@@ -129,8 +153,13 @@ def test_a_row_without_a_usable_time_says_so() -> None:
     assert login.time_us == _SEEN_US
 
 
-def test_memories_hold_short_texts_only() -> None:
-    """What somebody who logs in can choose must not fill memory: long texts are not kept."""
+def test_a_row_that_lacks_its_time_says_so_whatever_time_it_was_given() -> None:
+    row = {key: value for key, value in LOGIN.items() if key != "created_at"}
+
+    assert _login(row, time_us=1).quality == ("time",)
+
+
+def test_huge_texts_are_judged_too() -> None:
     huge = "1" * 100_000
 
     assert _login({**LOGIN, "ip_address": huge}).quality == ("ip_address",)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from ipaddress import ip_address
-from itertools import product, repeat
+from itertools import repeat
 from operator import itemgetter
-from string import ascii_uppercase, digits
 from typing import Any
 
 from forwarder.core.json_text import members
@@ -34,6 +31,15 @@ from forwarder.core.schema import (
     Reading,
 )
 from forwarder.core.timestamps import parse_us
+from forwarder.sources.cloudflare_access.normalise_login_values import (
+    COUNTRIES,
+    ip_version,
+    ip_version_but_4,
+    is_country,
+    is_ipv4,
+    split_domain,
+    user_kind,
+)
 
 _KNOWN = frozenset({*LOGIN_TEXTS, "allowed"})
 _KEY_COUNT = len(_KNOWN)
@@ -41,18 +47,13 @@ _LIVE_ONLY = frozenset({"user_id", "country", "app_name", "app_type"})
 """Keys that are not documented; their absence is no fault of a row."""
 _WITH_CARE = frozenset({MALFORMED_KEY, RAW_BYTES_KEY, "request_body"})
 """Keys of rows that are more than a login."""
-_COUNTRIES = frozenset(map("".join, product(ascii_uppercase + digits, repeat=2)))
-"""Country codes: ISO 3166, and Cloudflare's own (T1 is Tor, XX is unknown)."""
 _texts_of = itemgetter(*LOGIN_TEXTS)
 _email_of, _allowed_of = itemgetter("user_email"), itemgetter("allowed")
 
-_SERVICE_TOKEN = re.compile(r"[0-9a-f]{32}\.access")
-_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_is_ipv4 = re.compile(r"\.".join([_OCTET] * 4)).fullmatch
 _TIME, _USER = map(LOGIN_TEXTS.index, ("created_at", "user_email"))
 _ACTION, _CONNECTION = map(LOGIN_TEXTS.index, ("action", "connection"))
-_LONGEST_ADDRESS, _LONGEST_USER, _SHORT = 40, 254, 1000
-"""In bytes: an address, a user, all texts of a row; none longer than these is cut by a format."""
+_LONGEST_USER, _SHORT = 254, 1000
+"""In bytes, of a user and of all texts of a row: no format has to cut what is no longer."""
 
 
 def read_login(row: Mapping[str, Any], origin: Origin, time_us: int) -> Reading:
@@ -71,8 +72,8 @@ def read_login(row: Mapping[str, Any], origin: Origin, time_us: int) -> Reading:
             return NOT_READ
         together = "".join(texts)
     country, _, ip, email, _, domain, _, _, _, action, connection, _ = texts
-    version = 4 if _is_ipv4(ip) else _version(ip)
-    kind = "email" if is_email(email) else _kind(email)
+    version = 4 if is_ipv4(ip) else ip_version_but_4(ip)
+    kind = "email" if is_email(email) else user_kind(email)
     if (
         (not version and ip)
         or (allowed.__class__ is not bool and allowed is not None)
@@ -85,8 +86,8 @@ def read_login(row: Mapping[str, Any], origin: Origin, time_us: int) -> Reading:
         texts += (host, path)
         if path[:1] == "/":
             return NOT_READ
-    if country not in _COUNTRIES and country:
-        if country.upper() not in _COUNTRIES:
+    if country not in COUNTRIES and country:
+        if not is_country(country):
             return NOT_READ
         texts = (country.upper(), *texts[1:])
     if has_extra or allowed is None or "" in texts or kind == "name":
@@ -149,7 +150,7 @@ def _sort_out(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> 
     """Return the login in any row, whatever it holds."""
     row = mask_row(row)
     found, quality, has_extra = _sift(row)
-    email, texts = found["user_email"], (*found.values(), *_split(found["app_domain"]))
+    email, texts = found["user_email"], (*found.values(), *split_domain(found["app_domain"]))
     together, allowed = "".join(found.values()), _boolean(row.get("allowed"))
     short = len(together) <= _SHORT and len(email) <= _LONGEST_USER
     plain = short and (origin.plain or _is_easy(together, email, timed=True))
@@ -157,8 +158,8 @@ def _sort_out(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> 
         allowed,
         found["action"],
         found["connection"],
-        _version(found["ip_address"]),
-        _kind(email),
+        ip_version(found["ip_address"]),
+        user_kind(email),
         len(texts),
     )
     if quality or has_extra or not plain or "" in texts:
@@ -184,31 +185,6 @@ def _sift(row: Mapping[str, Any]) -> tuple[dict[str, str], tuple[str, ...], bool
         faults = ["time", *(key for key in faults if key != "created_at")]
     texts["country"] = texts["country"].upper()
     return texts, ("malformed",) if MALFORMED_KEY in row else tuple(faults), has_extra
-
-
-def _split(domain: str) -> tuple[str, ...]:
-    """Return host and path of ``host/path``, nothing if there is no path; a scheme is left out."""
-    host, slash, path = domain.partition("/")
-    if host[-1:] == ":" and path[:1] == "/":
-        host, slash, path = path[1:].partition("/")
-    return (host, path) if slash else ()
-
-
-def _version(ip: str) -> int:
-    """Return 4 or 6, or 0 for what is no address (one with a zone is none here)."""
-    if _is_ipv4(ip):
-        return 4
-    try:
-        return 0 if len(ip) > _LONGEST_ADDRESS or "%" in ip else ip_address(ip).version
-    except ValueError:
-        return 0
-
-
-def _kind(email: str) -> str:
-    """Return what the key ``user_email`` holds: see ``forwarder.core.login.Login``."""
-    if is_email(email):
-        return "email"
-    return "service" if _SERVICE_TOKEN.fullmatch(email) else "name" if email else ""
 
 
 def _is_easy(together: str, email: str, timed: bool) -> bool:  # noqa: FBT001 - a fact
@@ -252,8 +228,8 @@ def glance_logins(rows: Sequence[Mapping[str, Any]], origin: Origin) -> Glimpse:
 
 
 _FITS: dict[str, Callable[[str], bool]] = {
-    "ip_address": lambda ip: _version(ip) != 0,
-    "country": lambda code: code.upper() in _COUNTRIES,
+    "ip_address": lambda ip: ip_version(ip) != 0,
+    "country": is_country,
 }
 _OUTCOMES = {True: SUCCESS, False: FAILURE, None: UNKNOWN}
 

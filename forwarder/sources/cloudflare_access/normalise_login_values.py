@@ -1,0 +1,64 @@
+"""What single values of a login's row are: addresses, users, countries, domains.
+
+Nothing is remembered: these texts are chosen by whoever tries to log in.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_address
+from itertools import product
+from string import ascii_uppercase, digits
+
+from forwarder.core.login import is_email
+
+COUNTRIES = frozenset(map("".join, product(ascii_uppercase + digits, repeat=2)))
+"""Country codes: ISO 3166, and Cloudflare's own (T1 is Tor, XX is unknown)."""
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_GROUP = r"[0-9a-fA-F]{1,4}"
+_GROUPS = rf"(?:{_GROUP}(?::{_GROUP})*+)?+"
+is_ipv4 = re.compile(r"\.".join([_OCTET] * 4)).fullmatch
+"""Says whether a text is an IPv4 address (a match, or None)."""
+_is_like_ipv6 = re.compile(rf"(?:{_GROUP}:){{7}}{_GROUP}|{_GROUPS}::{_GROUPS}").fullmatch
+_COLONS_BETWEEN_EIGHT = 7
+_LONGEST_ADDRESS = 40
+_SERVICE_TOKEN = re.compile(r"[0-9a-f]{32}\.access")
+
+
+def ip_version(ip: str) -> int:
+    """Return 4 or 6, or 0 for what is no address (one with a zone is none here).
+
+    Agrees with the standard library's parser, which is asked for rare spellings only.
+    """
+    return 4 if is_ipv4(ip) else ip_version_but_4(ip)
+
+
+def ip_version_but_4(ip: str) -> int:
+    """Return the same for what is no IPv4 address."""
+    if _is_like_ipv6(ip) and ip.count(":") <= _COLONS_BETWEEN_EIGHT:
+        return 6
+    try:
+        return 0 if len(ip) > _LONGEST_ADDRESS or "%" in ip else ip_address(ip).version
+    except ValueError:
+        return 0
+
+
+def user_kind(email: str) -> str:
+    """Return what the key ``user_email`` holds: see ``forwarder.core.login.LoginShape``."""
+    if is_email(email):
+        return "email"
+    return "service" if _SERVICE_TOKEN.fullmatch(email) else "name" if email else ""
+
+
+def is_country(code: str) -> bool:
+    """Say whether ``code`` is a country's, in capitals or not."""
+    return code.upper() in COUNTRIES
+
+
+def split_domain(domain: str) -> tuple[str, ...]:
+    """Return host and path of ``host/path``, nothing if there is no path; a scheme is left out."""
+    host, slash, path = domain.partition("/")
+    if host[-1:] == ":" and path[:1] == "/":
+        host, slash, path = path[1:].partition("/")
+    return (host, path) if slash else ()
