@@ -35,7 +35,7 @@ async def _throughput(folder: Path, port: int, neighbours: dict[str, Any]) -> tu
 async def test_beside_a_sink_that_hangs_a_healthy_one_keeps_its_throughput(
     tmp_path: Path, ledger: Ledger
 ) -> None:
-    """Alone and beside the hanging one in turns, so that both meet the same machine."""
+    """In turns, so that both meet the same machine; the best runs are the least disturbed."""
     alone, beside = [], []
     with helper(_SERVER, str(_ROWS // 50), "1") as port:
         hanging = {"hanging": hec(port, "/hanging", ack="off")}
@@ -43,12 +43,12 @@ async def test_beside_a_sink_that_hangs_a_healthy_one_keeps_its_throughput(
             alone.append(await _throughput(tmp_path / f"alone{run}", port, {}))
             beside.append(await _throughput(tmp_path / f"beside{run}", port, hanging))
 
-    rate = median(by_clock for by_clock, _ in alone)
-    wall = median(by_clock for by_clock, _ in beside) / rate
-    cpu = median(by_cpu for _, by_cpu in beside) / median(by_cpu for _, by_cpu in alone)
+    rate = max(by_clock for by_clock, _ in alone)
+    wall = max(by_clock for by_clock, _ in beside) / rate
+    cpu = max(by_cpu for _, by_cpu in beside) / max(by_cpu for _, by_cpu in alone)
     told = f"{wall:.0%} of its throughput alone ({rate:,.0f} events/s), {cpu:.0%} by CPU time"
     print(f"beside a sink that hangs: {told}")  # noqa: T201
-    assert max(wall, cpu) >= 0.9
+    assert min(wall, cpu) >= 0.9
     ledger.row(SECTION, "beside a sink that never answers", times=_RUNS, events=_ROWS, more=told)
 
 
