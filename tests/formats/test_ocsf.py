@@ -121,7 +121,7 @@ _MODELS = {3001: "AccountChange", 3002: "Authentication", 3004: "EntityManagemen
 _MODELS |= {3006: "GroupManagement", 6002: "ApplicationLifecycle"}
 
 
-@settings(max_examples=100)
+@settings(max_examples=settings().max_examples // 2)
 @given(streams_and_rows)
 def test_a_second_oracle_agrees_on_1_7(given: tuple[str, dict[str, Any]]) -> None:
     event = orjson.loads(_STYLES["1.7.0"].render(event_of(*given)))

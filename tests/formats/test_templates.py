@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.core.login import Login
@@ -41,6 +41,7 @@ def test_a_template_gives_what_the_mapping_gives(
         assert style.render(event) == written
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(rows=st.lists(logins, min_size=1, max_size=4))
 def test_a_page_is_rendered_as_its_rows_are(rows: list[dict[str, Any]]) -> None:
     events = [event_of(_LOGINS, row) for row in rows]
@@ -92,6 +93,7 @@ def test_a_glance_sees_what_the_events_say(given: tuple[str, dict[str, Any]]) ->
     assert sent.account == event.origin.account
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(row=st.dictionaries(st.sampled_from(list(LOGIN)), any_texts), text=any_texts)
 def test_texts_that_no_json_holds_are_rendered_too(row: dict[str, Any], text: str) -> None:
     for stream in NORMALISERS:
