@@ -35,8 +35,8 @@ def _library() -> str:
     """Return the shim of the package libfaketime, which only ``make proof`` installs."""
     package = find_spec("libfaketime")
     assert package is not None, "make proof installs libfaketime"
-    (folder,) = package.submodule_search_locations or ()
-    return str(next(Path(folder).rglob("libfaketime.so.1")))
+    folders = package.submodule_search_locations or []
+    return str(next(Path(folders[0]).rglob("libfaketime.so.1")))
 
 
 async def settle(daemon: Site, sinks: Five) -> float:
