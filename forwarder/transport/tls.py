@@ -9,6 +9,7 @@ A context is asked for at every connection, so that a rotated certificate needs 
 from __future__ import annotations
 
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -20,7 +21,7 @@ _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _Stamp: TypeAlias = tuple[int, int, int]
 
 
-class _Followed:
+class _Followed(ABC):
     """A context and the state its files had when it was made."""
 
     def __init__(self, settings: TlsSettings) -> None:
@@ -46,8 +47,9 @@ class _Followed:
             raise _unusable(self._files, error) from error
         return self._context
 
+    @abstractmethod
     def _make(self) -> ssl.SSLContext:
-        raise NotImplementedError
+        """Return a fresh context out of the files as they are now."""
 
     def _present(self, context: ssl.SSLContext) -> None:
         """Show our certificate; a key with a password is refused, never asked for on a terminal."""
