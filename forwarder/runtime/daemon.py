@@ -42,8 +42,8 @@ GRACE = 25.0
 _CLOSING = 4.0
 _UPKEEP = 5.0
 _GARBAGE = (50_000, 20, 50)
-"""A page makes thousands of short-lived rows, none in a cycle: looking for cycles at every 700
-of them, as Python does by itself, costs a tenth of the time of a catch-up."""
+"""Thresholds of the garbage collector. A page makes thousands of short-lived rows, none in a
+cycle: looking for cycles at every 700 of them, as Python does by itself, is mostly in vain."""
 
 
 class Daemon:
