@@ -19,8 +19,9 @@ import psutil
 _HEAD = """\
 # Proof
 
-Written by the tests marked `proof`, never by hand: all of them by `make proof` and `make proof-long`,
-or one file at a time. Each row says which size ran and when; the machines and commits stand below. A row that a run did not measure keeps the figures of the run before.
+Written by the tests marked `proof`, never by hand: by `make proof` and `make proof-long` all of
+them, or one file at a time. Each row says which size ran and when; machines and commits stand
+below. A row that a run did not measure keeps the figures of the run before.
 `lost` counts events that the simulated API has shown and that are neither at the destination nor
 among the dead letters of the sink. `again` counts deliveries of an event beyond its first.
 `recovery` is the longest time from the end of a fault until everything shown was delivered.
