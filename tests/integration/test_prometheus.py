@@ -35,8 +35,9 @@ HASTE = {
     r"(seconds >|seconds <=) (600|900|1800)(?=\D)": r"\1 3",
     r"throttled:ratio5m > 0.5": "throttled:ratio5m > 0.02",
     r"> 8000": "> 3",
+    r"fill:ratio > 0.2": "fill:ratio > 0.01",
 }
-"""Thresholds of minutes become seconds, and 8000 dead letters become 3."""
+"""Minutes become seconds, 8000 dead letters 3, and a fifth of a journal a hundredth."""
 NOT_PROVOKED = {"ForwarderTaskCrashing": "it needs a fault of the program itself"}
 ACCOUNT = SimulatorSettings().accounts[0]
 BLIND = "token-without-permissions"
@@ -155,9 +156,9 @@ def healthy(cloud: Simulator) -> dict[str, Any]:
     return {"accounts": [account(cloud)], "sinks": sinks}
 
 
-def small(cloud: Simulator, sinks: dict[str, Any]) -> dict[str, Any]:
-    """The smallest journal there is."""
-    return {"accounts": [account(cloud)], "sinks": sinks, "journal": {"max_size": "1MiB"}}
+def small(cloud: Simulator, sinks: dict[str, Any], size: str = "1MiB") -> dict[str, Any]:
+    """The smallest journal there is, full at once; or one that takes minutes to fill."""
+    return {"accounts": [account(cloud)], "sinks": sinks, "journal": {"max_size": size}}
 
 
 async def faults_of_running_daemons(
@@ -216,7 +217,7 @@ def entered(stack: AsyncExitStack, server: Any) -> AbstractContextManager[Promet
 
 
 async def test_every_alert_finds_its_fault(start: Start[Prometheus], tmp_path: Path) -> None:
-    """Five daemons in trouble and a healthy one: every alert finds the former, none the latter."""
+    """Six daemons in trouble and a healthy one: every alert finds the former, none the latter."""
     tokens = (Token("simulated-token"), Token(BLIND, permissions=frozenset()))
     traffic = SimulatorSettings(rate=20.0, history=120.0, tokens=tokens, policy=None)
     async with AsyncExitStack() as stack:
@@ -230,6 +231,7 @@ async def test_every_alert_finds_its_fault(start: Start[Prometheus], tmp_path: P
             "healthy": Daemon(tmp_path / "healthy", healthy(busy)),
             "throttled": Daemon(tmp_path / "throttled", throttled(busy)),
             "blind": Daemon(tmp_path / "blind", blind(cloud)),
+            "filling": Daemon(tmp_path / "filling", small(busy, {"dead": dead()}, "16MiB")),
             "full": Daemon(tmp_path / "full", small(busy, {"dead": dead()})),
             "lossy": Daemon(
                 tmp_path / "lossy", small(busy, {"dead": dead(when_full="drop_oldest")})
