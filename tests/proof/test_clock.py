@@ -12,7 +12,7 @@ import pytest
 from tests.end_to_end.processes import until
 from tests.proof.ledger import Ledger
 from tests.proof.sinks import Five, five
-from tests.proof.site import Site, site
+from tests.proof.site import Site, missing, site
 
 _OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "5m")
 
@@ -67,7 +67,9 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
         waits.append(await settle(daemon, sinks))
         assert await daemon.stop() == 0
         shown = await daemon.shown()
+        left = missing(shown, sinks.books, sinks.refused)
 
+        assert left == dict.fromkeys(sinks.books, 0)
         assert len(stamps) >= 2
         assert sinks.hec.book.again == 0
         ledger.row(
@@ -75,7 +77,7 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
             "steps of a day and an hour, forward and back, one over a restart; TZ=America/New_York",
             times=len(waits),
             events=shown.total(),
-            lost=0,
+            lost=sum(left.values()),
             again=sinks.again(),
             recovery=max(waits),
         )

@@ -79,7 +79,7 @@ async def test_a_full_disk_stops_nothing_for_longer_than_it_lasts(
             f"no write to any file succeeds for {_FULL:.0f} s (RLIMIT_FSIZE)",
             times=len(waits),
             events=shown.total(),
-            lost=0,
+            lost=sum(left.values()),
             again=sinks.again(),
             recovery=max(waits),
             more=f"{len(dead['bulk'])} dead letters; met by {', '.join(sorted(met))}",
@@ -132,7 +132,7 @@ async def test_a_volume_that_somebody_else_fills_up_is_waited_for(
             f"a tmpfs without a free byte for {_FULL:.0f} s",
             times=len(waits),
             events=shown.total(),
-            lost=0,
+            lost=sum(left.values()),
             again=sinks.again(),
             recovery=max(waits),
             more=f"met by {', '.join(sorted(met))}",
@@ -157,7 +157,9 @@ async def test_a_volume_that_turns_read_only_is_waited_for(
         await daemon.start()
         shown, recovery = await daemon.settled(sinks.books, 90, sinks.refused)
         assert await daemon.stop() == 0
+        left = missing(shown, sinks.books, sinks.refused)
 
+        assert left == dict.fromkeys(sinks.books, 0)
         assert refused
         assert "read-only" in said.lower()
         assert "Traceback" not in said
@@ -166,7 +168,7 @@ async def test_a_volume_that_turns_read_only_is_waited_for(
             "started on a read-only volume: refused with the reason; then writable again",
             times=1,
             events=shown.total(),
-            lost=0,
+            lost=sum(left.values()),
             recovery=recovery,
         )
 

@@ -120,12 +120,13 @@ async def test_millions_of_rows_go_through_the_journal_to_three_sinks(
         await consumer.drain(SystemClock().monotonic() + 10)
     await asyncio.gather(*tasks)
     await journal.aclose()
+    lost = sum(rows - sum(sink.seen) for sink in sinks)
+    again = sum(sink.events - sum(sink.seen) for sink in sinks)
 
-    assert [sum(sink.seen) for sink in sinks] == [rows] * 3
-    assert [sink.events for sink in sinks] == [rows] * 3
+    assert (lost, again) == (0, 0)
     assert growth(watch.samples) < 48
     ledger.row(
-        "Load", "rows through the journal to three sinks", events=rows, lost=0, again=0,
+        "Load", "rows through the journal to three sinks", events=rows, lost=lost, again=again,
         more=f"{rows / took:,.0f} rows/s; resident at most {watch.highest:.0f} MiB, "
         f"{growth(watch.samples):+.1f} MiB from the first quarter to the last",
     )  # fmt: skip

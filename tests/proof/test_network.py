@@ -110,7 +110,7 @@ async def test_nothing_is_lost_over_partitions_and_resets(
             "connections to the API and the sinks reset, refused, or swallowed for seconds",
             times=rounds,
             events=shown.total(),
-            lost=0,
+            lost=sum(left.values()),
             again=sinks.again(),
             recovery=max(max(found) for found in waits.values()),
             more=f"bound: 2 poll intervals + backoff cap = {2 * _POLL + _CAP:.0f} s",
