@@ -66,6 +66,7 @@ class Addition:
 
     ``aliases`` maps a record's index to identities that it may have been stored under before
     rows got more keys. ``again`` stores rows although they were seen (``backfill --again``).
+    ``known`` are the key sets that were remembered when the page was asked for; None: whatever is.
     ``new_keys`` are key sets not remembered yet. ``lost`` goes to the gap ledger; ``settled`` says
     that a live round ended, so that open gaps of the stream are closed unless it lost something.
     ``tell(rows)`` gets the reader's count of new rows, this page's included, and gives events of
@@ -78,6 +79,7 @@ class Addition:
     seen_us: int
     records: Sequence[Record] = ()
     aliases: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
+    known: Sequence[KeySet] | None = None
     new_keys: Sequence[frozenset[str]] = ()
     lost: Sequence[Lost] = ()
     tell: Callable[[int], Sequence[Mapping[str, Any]]] = _nothing
@@ -92,12 +94,15 @@ class Appended:
 
     ``new`` holds the indices of the records that were not known; ``reshaped`` counts those known
     under an earlier key set; ``rows`` is the reader's count now, ``key_sets`` what is remembered.
+    ``overtaken``: nothing was stored, neither rows nor the reader's state. While the page was on
+    its way another reader stored rows with more keys, maybe these very rows; ask for it again.
     """
 
     new: Sequence[int]
     reshaped: int
     rows: int
     key_sets: Sequence[KeySet]
+    overtaken: bool = False
 
 
 @dataclass(frozen=True, slots=True)

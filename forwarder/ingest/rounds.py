@@ -66,10 +66,13 @@ class Rounds(Patience):
             await around.gate.passage(
                 backfill=reading.purpose is Purpose.BACKFILL, beat=around.beat
             )
+            known = self.key_sets
             page = await self._fetch(reading, state)
             losses = (*lost, *self._expired(reading, state), *page.lost)
-            clean, lost = clean and not losses, ()
-            state = await self._store(reading, state, page, losses, clean=clean)
+            unharmed = clean and not losses
+            stored = await self._store(reading, state, page, losses, known, clean=unharmed)
+            if stored is not None:
+                state, clean, lost = stored, unharmed, ()
         around.report(
             RoundEnded(
                 around.account,
@@ -119,9 +122,11 @@ class Rounds(Patience):
         state: ReaderState,
         page: Page,
         lost: Sequence[Lost],
+        known: Sequence[KeySet],
         *,
         clean: bool,
-    ) -> ReaderState:
+    ) -> ReaderState | None:
+        """Return the state behind the page, None for one that must be asked for again."""
         around, answered = self._around, self._around.clock.monotonic()
         ended = page.position is None
         addition = Addition(
@@ -130,6 +135,7 @@ class Rounds(Patience):
             seen_us=around.clock.now_us(),
             records=page.records,
             aliases=aliases(page, self.key_sets),
+            known=known,
             new_keys=unknown_keys(page, self.key_sets),
             lost=lost,
             tell=reading.tell if ended else _nothing,
@@ -139,6 +145,8 @@ class Rounds(Patience):
         )
         appended = await self.persist(reading.reader, lambda: around.log.append(addition))
         self.key_sets = appended.key_sets
+        if appended.overtaken:
+            return None
         self.last_success = around.clock.monotonic()
         self._report_page(reading, page, appended, answered)
         return replace(addition.state, rows=appended.rows)

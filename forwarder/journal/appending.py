@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
-from forwarder.core.log import KeySet, ReaderState
+from forwarder.core.log import Addition, KeySet, ReaderState
 from forwarder.core.model import Record
 from forwarder.journal.pages import HOUR_US, Place, buckets, insert_page, split_hashes
 
@@ -129,6 +129,25 @@ def save_reader(connection: sqlite3.Connection, stream: int, name: str, state: R
             state.reached_us,
         ),
     )
+
+
+def is_overtaken(connection: sqlite3.Connection, stream: int, addition: Addition) -> bool:
+    """Say whether rows may be stored under more keys than the page has them with.
+
+    Only earlier, smaller key sets are looked up. So a page that was asked for before a larger one
+    appeared must not be stored after it.
+    """
+    if addition.known is None or addition.again:
+        return False
+    (count,) = connection.execute(
+        "SELECT count(*) FROM key_set WHERE stream = ?", (stream,)
+    ).fetchone()
+    if count == len(addition.known):
+        return False
+    known = {one.keys for one in addition.known}
+    appeared = [one.keys for one in load_key_sets(connection, stream) if one.keys not in known]
+    held = {record.keys for record in addition.records}
+    return any(keys < larger for keys in held for larger in appeared)
 
 
 def remember_keys(

@@ -13,6 +13,7 @@ from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamMe
 from forwarder.core.model import LIVE, StreamKey, Window
 from forwarder.journal.appending import (
     SeenPages,
+    is_overtaken,
     load_key_sets,
     remember_keys,
     save_reader,
@@ -105,6 +106,10 @@ class SqliteStreamLog:
 
     def _append(self, connection: sqlite3.Connection, addition: Addition) -> _Stored:
         number = self._id(connection)
+        if is_overtaken(connection, number, addition):
+            sets = load_key_sets(connection, number)
+            refused = Appended((), 0, addition.state.rows, sets, overtaken=True)
+            return _Stored(refused, next_offset(connection), [])
         place = Place(number, lane_id(connection, addition.lane), addition.seen_us)
         records = addition.records
         if addition.again:
