@@ -79,7 +79,7 @@ class AccessRequests:
             priority=Priority(purpose),
             urgency=urgency(step, self._account),
         )
-        records = self._pages.records(answer.rows)
+        records = self._pages.records(answer.rows, answer.text)
         following, lost = self._advance(step, window, seen(records, size, answer.per_page))
         return self._pages.page(
             answer,

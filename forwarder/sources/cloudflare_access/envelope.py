@@ -22,7 +22,7 @@ from forwarder.sources.cloudflare_access.faults import (
     described,
     error_for,
 )
-from forwarder.sources.cloudflare_access.salvage import Salvaged, is_clean, salvage
+from forwarder.sources.cloudflare_access.salvage import Salvaged, rewritten, salvage
 from forwarder.transport.retry_after import parse_retry_after
 
 _SUCCEEDED = range(200, 300)
@@ -47,7 +47,8 @@ class Answer:
     ``server_time_us`` is the server's clock, None if it did not say. ``per_page`` is the page size
     that the server says it used, None if it did not. ``malformed`` counts rows that were not
     readable as received; each of them says so itself (see ``salvage``). ``repaired`` says that the
-    answer was no clean JSON. ``ray`` is the answer's cf-ray.
+    answer was no clean JSON. ``ray`` is the answer's cf-ray. ``text`` is ``rows`` as orjson writes
+    them, empty when nobody has written them yet.
     """
 
     rows: list[dict[str, Any]] = field(repr=False)
@@ -56,6 +57,7 @@ class Answer:
     malformed: int = 0
     repaired: bool = False
     ray: str = ""
+    text: bytes = field(default=b"", repr=False, compare=False)
 
 
 def read_rows(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
@@ -64,7 +66,7 @@ def read_rows(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
     ``now_us`` is the local clock, which matters only for a ``Retry-After`` that is a date. Raises
     ``RequestRefusedError``, ``ThrottledError`` or ``TransientError``.
     """
-    (envelope, rows, malformed), repaired = _opened(response)
+    (envelope, rows, malformed), text = _opened(response)
     if not _granted(response, envelope) or rows is None:
         raise error_for(_refusal(response, envelope, now_us), endpoint)
     info = envelope.get("result_info")
@@ -73,8 +75,9 @@ def read_rows(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
         server_time_us=server_time_us(response),
         per_page=_positive(info.get("per_page")) if isinstance(info, dict) else None,
         malformed=malformed,
-        repaired=repaired,
+        repaired=text is None,
         ray=_ray(response),
+        text=text or b"",
     )
 
 
@@ -119,27 +122,28 @@ def retry_after_seconds(response: Response, now_us: int) -> float | None:
     )
 
 
-def _opened(response: Response) -> tuple[Salvaged, bool]:
-    """Return the envelope and its rows, and whether that took the slow path."""
+def _opened(response: Response) -> tuple[Salvaged, bytes | None]:
+    """Return the envelope and its rows, and these as JSON; None if that took the slow path."""
     try:
         envelope = orjson.loads(response.body)
     except orjson.JSONDecodeError:
         return _opened_slowly(response)
     if not isinstance(envelope, dict):
-        return _NOTHING, False
+        return _NOTHING, b""
     rows = envelope.get("result")
     if not isinstance(rows, list):
-        return Salvaged(envelope, None, 0), False
-    if set(map(type, rows)) <= {dict} and is_clean(rows, response.body):
-        return Salvaged(envelope, rows, 0), False
-    return _opened_slowly(response)
+        return Salvaged(envelope, None, 0), b""
+    text = rewritten(rows, response.body) if set(map(type, rows)) <= {dict} else None
+    if text is None:
+        return _opened_slowly(response)
+    return Salvaged(envelope, rows, 0), text
 
 
-def _opened_slowly(response: Response) -> tuple[Salvaged, bool]:
+def _opened_slowly(response: Response) -> tuple[Salvaged, bytes | None]:
     if response.status not in _SUCCEEDED:
-        return _NOTHING, False
+        return _NOTHING, b""
     try:
-        return salvage(response.body), True
+        return salvage(response.body), None
     except TransientError as error:
         refusal = Refusal(response.status, ray=_ray(response))
         raise TransientError(f"{error} ({described(refusal)})") from error

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import orjson
 
-from forwarder.core.identity import Identifier, canonical
+from forwarder.core.identity import Identifier, canonicals
 from forwarder.core.model import Lost, Page, Record
 from forwarder.core.timestamps import times_us
 from forwarder.sources.cloudflare_access.envelope import Answer
@@ -36,23 +37,41 @@ class PageMaker:
         self._mask = mask
         self._key_sets: dict[tuple[str, ...], frozenset[str]] = {}
 
-    def records(self, rows: Sequence[Row]) -> list[Record]:
-        """Return one record a row, in the order of the answer."""
-        mask, key_sets = self._mask, self._key_sets
-        texts = [canonical(row) for row in rows]
-        masked = rows if mask is None else [mask(row) for row in rows]
-        shapes = [tuple(row) for row in rows]
-        for shape in set(shapes) - key_sets.keys():
-            key_sets[shape] = frozenset(shape)
+    def records(self, rows: Sequence[Row], text: bytes = b"") -> list[Record]:
+        """Return one record a row, in the order of the answer; ``text`` is ``Answer.text``."""
+        texts = canonicals(rows)
         return list(
             map(
                 Record,
-                map(orjson.dumps, masked),
+                self._stored(rows, text, texts),
                 times_us([row.get(self._time_key) for row in rows]),
                 self._identifier.identities(texts),
-                map(key_sets.__getitem__, shapes),
+                self._keys(rows),
             )
         )
+
+    def _stored(
+        self, rows: Sequence[Row], text: bytes, canonical: Sequence[bytes]
+    ) -> Iterable[bytes]:
+        """Return what the journal keeps of each row.
+
+        Keys in another order take the same room, so the lengths of ``canonical`` tell where
+        rows end in ``text``.
+        """
+        if self._mask is not None:
+            return map(orjson.dumps, map(self._mask, rows))
+        return cut(text, map(len, canonical)) if text else map(orjson.dumps, rows)
+
+    def _keys(self, rows: Sequence[Row]) -> Iterable[frozenset[str]]:
+        """Return each row's keys; rows of one shape, which most pages have only, share a set."""
+        shapes, key_sets = list(map(tuple, rows)), self._key_sets
+        uniform = len(shapes) > 0 and shapes.count(shapes[0]) == len(shapes)
+        distinct = {shapes[0]} if uniform else set(shapes)
+        for shape in distinct - key_sets.keys():
+            key_sets[shape] = frozenset(shape)
+        if uniform:
+            return repeat(key_sets[shapes[0]], len(shapes))
+        return map(key_sets.__getitem__, shapes)
 
     def page(
         self,
@@ -83,7 +102,7 @@ class PageMaker:
 
         def project(index: int, keys: frozenset[str]) -> bytes:
             if keys not in known:
-                texts = [canonical({k: row[k] for k in keys if k in row}) for row in rows]
+                texts = canonicals({k: row[k] for k in keys if k in row} for row in rows)
                 known[keys] = self._identifier.identities(texts)
             return known[keys][index]
 
@@ -98,3 +117,12 @@ def seen(records: Sequence[Record], asked: int, per_page: int | None) -> Seen:
         asked,
         per_page,
     )
+
+
+def cut(text: bytes, lengths: Iterable[int]) -> Iterator[bytes]:
+    """Give the elements of a compact JSON list, whose lengths are known."""
+    begin = 1
+    for length in lengths:
+        end = begin + length
+        yield text[begin:end]
+        begin = end + 1

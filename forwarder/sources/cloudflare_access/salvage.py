@@ -22,6 +22,7 @@ _SPACE = b" \t\n\r"
 _BOM = b"\xef\xbb\xbf"
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
 _NAME = re.compile(rb'[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\n\r]*+:', re.DOTALL)
+_RESULT = b'"result":'
 _CLOSERS = {ord("["): ord("]"), ord("{"): ord("}")}
 _WRAPPINGS = 50
 """Levels that formats and envelopes may later put around a row; orjson writes 254 in all."""
@@ -39,9 +40,17 @@ class _TornError(Exception):
     """Brackets or quotes do not match."""
 
 
-def is_clean(value: Any, body: bytes) -> bool:
-    """Say whether ``value``, read by orjson from ``body``, is exact and can be written again."""
-    return not may_hold_long_integer(body) and _can_be_written(value)
+def rewritten(value: Any, body: bytes) -> bytes | None:
+    """Return ``value``, which orjson read from ``body``, as it writes it.
+
+    None when it is not exactly what was received, or cannot be written inside of other things.
+    An answer that comes just as orjson would have written it has lost nothing; only another one
+    is searched for integers that orjson rounds.
+    """
+    text = _written(value)
+    if text is None or _follows_result(text, body) or not may_hold_long_integer(body):
+        return text
+    return None
 
 
 def salvage(body: bytes) -> Salvaged:
@@ -62,7 +71,7 @@ def read_row(raw: bytes) -> tuple[dict[str, Any], bool]:
     reader = Reader()
     try:
         value = orjson.loads(raw)
-        if isinstance(value, dict) and is_clean(value, raw):
+        if isinstance(value, dict) and rewritten(value, raw) is not None:
             return value, True
     except orjson.JSONDecodeError:
         reader.note("not strictly JSON")
@@ -149,12 +158,16 @@ def _parts(text: bytes, start: int, end: int) -> list[tuple[int, int]]:
     raise _TornError
 
 
-def _can_be_written(value: Any) -> bool:
-    """Say whether orjson can write ``value`` even when more is wrapped around it."""
+def _written(value: Any) -> bytes | None:
+    """Return JSON, None when orjson could not write it with more wrapped around it."""
     for _ in range(_WRAPPINGS):
         value = [value]
     try:
-        orjson.dumps(value)
+        return orjson.dumps(value)[_WRAPPINGS:-_WRAPPINGS]
     except TypeError:
-        return False
-    return True
+        return None
+
+
+def _follows_result(text: bytes, body: bytes) -> bool:
+    found = body.find(_RESULT)
+    return found >= 0 and body.startswith(text, found + len(_RESULT))

@@ -131,7 +131,7 @@ class ScimUpdates:
             if error.about != "parameters":
                 raise
             return self._pass_over(place, window)
-        records = self._pages.records(answer.rows)
+        records = self._pages.records(answer.rows, answer.text)
         view = seen(records, self._config.page_size, answer.per_page)
         step, lost = self._advance(place.step, window, view)
         following = moved(place, window, step)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import blake2b
-from itertools import pairwise
 from typing import Any
 
 from forwarder.core.model import Window
@@ -52,16 +51,16 @@ class View:
     @classmethod
     def of(cls, seen: Seen, window: Window) -> View:
         """Look at an answer; times beyond the window do not count."""
-        inside = [t for t in seen.times_us if t is not None and t < window.until_us + SECOND_US]
-        seconds = tuple(t // SECOND_US * SECOND_US for t in inside)
+        behind_us = window.until_us + SECOND_US
+        inside = [t for t in seen.times_us if t is not None and t < behind_us]
+        seconds = tuple([t // SECOND_US * SECOND_US for t in inside])
         second_us = max(seconds, default=None)
-        timed = zip(seen.times_us, seen.identities, strict=True)
         return cls(
             len(seen.times_us),
             second_us,
             min(inside, default=0),
             seconds,
-            _fingerprint(i for t, i in timed if _in_second(t, second_us)),
+            _fingerprint(_of_second(seen, second_us)),
             _fingerprint(seen.identities),
             min(seen.asked, seen.per_page or seen.asked),
         )
@@ -134,9 +133,9 @@ class Step:
 
     def _in_order(self, view: View) -> bool:
         """Say whether rows come in order, give or take fractions of a second and strays."""
-        seconds = [t for t in view.seconds if t >= self.since_us - SECOND_US]
         before = [self.newest_us] if self.page > 1 else []
-        return all(a <= b for a, b in pairwise([*before, *seconds]))
+        seconds = [*before, *(t for t in view.seconds if t >= self.since_us - SECOND_US)]
+        return seconds == sorted(seconds)
 
 
 def _fits(name: str, value: Any) -> bool:
@@ -147,12 +146,12 @@ def _fits(name: str, value: Any) -> bool:
     return isinstance(value, int) or (name == "onward_us" and value is None)
 
 
-def _in_second(time_us: int | None, second_us: int | None) -> bool:
-    return (
-        time_us is not None
-        and second_us is not None
-        and second_us <= time_us < second_us + SECOND_US
-    )
+def _of_second(seen: Seen, second_us: int | None) -> list[bytes]:
+    """Return the identities of the rows of one second."""
+    if second_us is None:
+        return []
+    timed, behind_us = zip(seen.times_us, seen.identities, strict=True), second_us + SECOND_US
+    return [i for t, i in timed if t is not None and second_us <= t < behind_us]
 
 
 def _fingerprint(identities: Iterable[bytes]) -> str:

@@ -14,7 +14,7 @@ from forwarder.core.errors import TransientError
 from forwarder.core.identity import canonical
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.simulator import unreadable_row
-from forwarder.sources.cloudflare_access.salvage import Salvaged, is_clean, read_row, salvage
+from forwarder.sources.cloudflare_access.salvage import Salvaged, read_row, rewritten, salvage
 
 GOOD = {"ray_id": "8a1c5e2f00000003", "created_at": "2026-07-02T15:03:00Z", "n": 1, "x": [{}, "é"]}
 
@@ -172,13 +172,13 @@ def test_what_is_no_envelope_gives_no_rows(body: bytes) -> None:
 def test_an_integer_within_64_bits_is_no_reason_to_be_slow() -> None:
     body = b'{"a":18446744073709551615,"b":"123456789012345678901","c":1234567890123456789.5}'
 
-    assert is_clean(orjson.loads(body), body)
+    assert rewritten(orjson.loads(body), body) is not None
 
 
 def test_a_long_integer_is_never_rounded() -> None:
     row = b'{"a":[1,123456789012345678901234]}'
 
-    assert not is_clean(orjson.loads(row), row)
+    assert rewritten(orjson.loads(row), row) is None
     assert read_row(row)[0]["a"] == [1, "123456789012345678901234"]
 
 
@@ -190,7 +190,7 @@ def test_a_nested_row_can_be_wrapped_and_written_whatever_its_depth(depth: int) 
     (found,) = rows_of(salvage(body))
 
     orjson.dumps({"unmapped": {"raw": [found]}})
-    if is_clean(orjson.loads(body)["result"], body):
+    if rewritten(orjson.loads(body)["result"], body) is not None:
         assert MALFORMED_KEY not in found
 
 
@@ -247,3 +247,17 @@ def test_the_same_bytes_give_the_same_row_alone_and_among_others(raw: bytes) -> 
         return
     if len(found) == 2 and RAW_BYTES_KEY in found[1] and b64decode(found[1][RAW_BYTES_KEY]) == raw:
         assert found[1] == row
+
+
+@given(st.lists(objects, max_size=5), st.sampled_from([0, orjson.OPT_INDENT_2]))
+def test_what_is_rewritten_is_what_was_read(rows: list[dict[str, Any]], spaces: int) -> None:
+    body = orjson.dumps({"success": True, "result": rows}, option=spaces)
+
+    assert rewritten(orjson.loads(body)["result"], body) == orjson.dumps(rows)
+
+
+@pytest.mark.parametrize("before", [b"", b'"x":{"result":[{"a":1}]},'])
+def test_a_rounded_row_is_noticed_wherever_result_stands(before: bytes) -> None:
+    body = b"{" + before + b'"result":[{"a":123456789012345678901234}],"success":true}'
+
+    assert rewritten(orjson.loads(body)["result"], body) is None
