@@ -8,11 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
+from forwarder.core.errors import DamagedError
 from forwarder.core.log import Addition, KeySet, ReaderState
 from forwarder.core.model import Record
-from forwarder.journal.pages import HOUR_US, Place, buckets, insert_page, split_hashes
+from forwarder.journal.pages import HOUR_US, PageRow, Place, buckets, insert_page, split_hashes
 
 _CACHED_PAGES = 64
+_WITHOUT_BODY = """
+SELECT '', '', first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
+    crc, times, hashes, x'' FROM page WHERE first_offset = ?
+"""
 _TIMELESS = """
 SELECT first_offset FROM page WHERE stream = :stream AND timeless = 1
 AND (lane = :lane OR lane IN (SELECT id FROM lane WHERE partial = 0))
@@ -43,10 +48,12 @@ class SeenPages:
         """Return the identities of one page."""
         known = self._pages.get(first_offset)
         if known is None:
-            (hashes,) = connection.execute(
-                "SELECT hashes FROM page WHERE first_offset = ?", (first_offset,)
-            ).fetchone()
-            known = self._pages[first_offset] = frozenset(split_hashes(hashes))
+            found = connection.execute(_WITHOUT_BODY, (first_offset,)).fetchone()
+            if found is None:
+                raise DamagedError(f"the page at offset {first_offset} is in an index only")
+            row = PageRow(*found)
+            row.verify()
+            known = self._pages[first_offset] = frozenset(split_hashes(row.hashes))
             if len(self._pages) > _CACHED_PAGES:
                 self._pages.popitem(last=False)
         self._pages.move_to_end(first_offset)

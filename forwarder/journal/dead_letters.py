@@ -17,7 +17,8 @@ from forwarder.journal.pages import PageRow, Place, buckets, insert_page, to_sto
 MOST_EVENTS = 10_000
 MOST_BYTES = 64 * 2**20
 _HOLDING = """
-SELECT first_offset, account_id, name, seen_us, times, hashes, body, page.stream
+SELECT account_id, name, first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
+    crc, times, hashes, body
 FROM page JOIN stream ON stream.id = page.stream
 WHERE first_offset = (SELECT max(first_offset) FROM page WHERE first_offset <= ?)
 """
@@ -60,16 +61,17 @@ def bury(
     """Copy the raw rows at these offsets into the sink's dead letters, in this transaction."""
     for letter in dead:
         found = connection.execute(_HOLDING, (letter.offset,)).fetchone()
-        if found is None or found[6] is None:
+        row = None if found is None else PageRow(*found)
+        if row is None or row.body is None:
             raise DamagedError(f"offset {letter.offset} is not in the journal any more")
-        page = to_stored(PageRow(*found[:7]))
+        page = to_stored(row)
         index = letter.offset - page.first_offset
         connection.execute(
             "INSERT OR IGNORE INTO dead_letter (sink, stream, offset, at_us, seen_us, time_us, "
             "size, reason, identity, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 sink,
-                found[7],
+                row.stream,
                 letter.offset,
                 now_us,
                 page.seen_us,

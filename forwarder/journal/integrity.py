@@ -24,15 +24,23 @@ _TABLES = {
     "stream",
 }
 _NEWEST = """
-SELECT first_offset, account_id, name, seen_us, times, hashes, body
+SELECT account_id, name, first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
+    crc, times, hashes, body
 FROM page JOIN stream ON stream.id = page.stream WHERE body IS NOT NULL
 ORDER BY first_offset DESC LIMIT ?
 """
 _NEWEST_PAGES = 4
+_SMALL_TABLES = ("counter", "key_set", "lane", "memory", "progress", "reader", "sink", "stream")
+_STRAYS = """
+SELECT 'a sink stands behind the last row' FROM progress, counter WHERE prefix > next_offset
+UNION ALL SELECT 'a sink has no place' FROM sink
+WHERE NOT EXISTS (SELECT 1 FROM progress WHERE sink = sink.id)
+UNION ALL SELECT 'the two copies of a value in table ' || name || ' differ' FROM torn LIMIT 1
+"""
 
 
 def check_quickly(connection: sqlite3.Connection, path: Path) -> None:
-    """Look at the schema, the counters and the newest pages; called at every start.
+    """Look at the schema, every small table, the counters and the newest pages, at every start.
 
     Costs the same for a small and a large journal. Raises ``DamagedError``.
     """
@@ -50,6 +58,8 @@ def check_quickly(connection: sqlite3.Connection, path: Path) -> None:
         following = connection.execute("SELECT next_offset FROM counter").fetchone()
         if following is None or (highest and highest[0] > following[0]):
             raise DamagedError(damage(path, "the offset counter lies below stored rows"))
+        for verdict in _small_damages(connection):
+            raise DamagedError(damage(path, verdict))
         for row in connection.execute(_NEWEST, (_NEWEST_PAGES,)):
             _check_page(PageRow(*row), path)
 
@@ -60,11 +70,20 @@ def check_fully(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
         for (verdict,) in connection.execute("PRAGMA integrity_check"):
             if verdict != "ok":
                 yield verdict
+        yield from (verdict for (verdict,) in connection.execute(_STRAYS))
         for row in connection.execute(_NEWEST, (-1,)):
             try:
                 _check_page(PageRow(*row), path)
             except DamagedError as error:
                 yield str(error)
+
+
+def _small_damages(connection: sqlite3.Connection) -> Iterator[str]:
+    for table in _SMALL_TABLES:
+        for (verdict,) in connection.execute(f"PRAGMA integrity_check({table})"):
+            if verdict != "ok":
+                yield f"{verdict} (table {table})"
+    yield from (verdict for (verdict,) in connection.execute(_STRAYS))
 
 
 def _check_page(row: PageRow, path: Path) -> None:

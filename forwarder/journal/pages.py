@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 import sys
 import zlib
 from array import array
@@ -26,6 +27,7 @@ HOUR_US = 3_600_000_000
 """No stored page spans more: what was seen before is then found by a narrow range of times."""
 
 _LEVEL = 1
+_SMALL = struct.Struct("<8q")
 
 
 class Place(NamedTuple):
@@ -85,56 +87,65 @@ def insert_page(
     """Store ``records`` (of one bucket) as one page; return its first and its end offset."""
     timeless = records[0].time_us is None
     times = array("q", [place.seen_us if r.time_us is None else r.time_us for r in records])
+    earliest, latest = min(times), max(times)
     if sys.byteorder == "big":
         times.byteswap()
+    packed, hashes = times.tobytes(), b"".join(record.identity for record in records)
     body = pack_body(record.row for record in records)
     first = take_offsets(connection, len(records))
+    small = (first, len(records), *place, timeless, earliest, latest)
     connection.execute(
-        "INSERT INTO page VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            first,
-            len(records),
-            place.stream,
-            place.lane,
-            place.seen_us,
-            timeless,
-            min(times),
-            max(times),
-            len(body),
-            times.tobytes(),
-            b"".join(record.identity for record in records),
-            body,
-        ),
+        "INSERT INTO page VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*small, len(body), checksum(small, packed, hashes), packed, hashes, body),
     )
     return first, first + len(records)
+
+
+def checksum(small: tuple[int, ...], times: bytes, hashes: bytes) -> int:
+    """Return the CRC-32 of a page's small columns in the file's order, its times and identities."""
+    return zlib.crc32(hashes, zlib.crc32(times, zlib.crc32(_SMALL.pack(*small))))
 
 
 class PageRow(NamedTuple):
     """A page as the file has it, with its stream's names."""
 
-    first_offset: int
     account_id: str
-    stream: str
+    name: str
+    first_offset: int
+    length: int
+    stream: int
+    lane: int
     seen_us: int
+    timeless: int
+    tmin_us: int
+    tmax_us: int
+    crc: int
     times: bytes
     hashes: bytes
     body: bytes
 
+    def verify(self) -> None:
+        """Raise ``DamagedError`` when a column is not what was stored, whatever the body is."""
+        try:
+            whole = checksum(self[2:10], self.times, self.hashes) == self.crc
+        except (TypeError, struct.error):  # a flipped type: text or nothing where a number was
+            whole = False
+        if not whole:
+            raise DamagedError(
+                f"the stored page at offset {self.first_offset} does not match its checksum"
+            )
+
 
 def to_stored(row: PageRow) -> StoredPage:
-    """Unpack a page; raises ``DamagedError`` when a part does not fit the others."""
+    """Unpack a page; raises ``DamagedError`` when it is not what was stored."""
+    row.verify()
     times = array("q", row.times)
     if sys.byteorder == "big":
         times.byteswap()
-    if len(times) * SIZE != len(row.hashes):
-        raise DamagedError(
-            f"the stored page at offset {row.first_offset} has {len(times)} times "
-            f"and {len(row.hashes)} bytes of identities"
-        )
     return StoredPage(
         first_offset=row.first_offset,
         account_id=row.account_id,
-        stream=row.stream,
+        stream=row.name,
         seen_us=row.seen_us,
         times_us=times,
         ids=row.hashes,

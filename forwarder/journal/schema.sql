@@ -1,5 +1,7 @@
 -- The journal's schema, version 1 (PRAGMA user_version). Times are microseconds since 1970, UTC.
 -- Small columns stand before blobs, so that scans do not walk overflow pages.
+-- SQLite has no checksums. A page has one of ours; each small table that positions depend on keeps
+-- its values twice (`twin`), and the view `torn` names those whose copies differ.
 
 CREATE TABLE counter (
     id INTEGER PRIMARY KEY CHECK (id = 1),
@@ -23,7 +25,8 @@ CREATE TABLE lane (
     state TEXT NOT NULL,                    -- open, done, cancelled
     partial INTEGER NOT NULL,               -- 1: not for all sinks, so its rows do not count as seen
     spec TEXT NOT NULL,                     -- JSON: what it was asked to do
-    created_us INTEGER NOT NULL
+    created_us INTEGER NOT NULL,
+    twin TEXT AS (pages_of || ' ' || from_offset || ' ' || ifnull(end_offset, '') || state || partial || spec) STORED
 ) STRICT;
 INSERT INTO lane VALUES (1, 'live', 1, 1, NULL, 'open', 0, '{}', 0);
 
@@ -37,6 +40,7 @@ CREATE TABLE page (
     tmin_us INTEGER NOT NULL,               -- never more than an hour below tmax_us
     tmax_us INTEGER NOT NULL,
     size INTEGER NOT NULL,                  -- bytes of body; 0 once it is emptied
+    crc INTEGER NOT NULL,                   -- CRC-32 of all columns but size and body
     times BLOB NOT NULL,                    -- 8 bytes a row, little endian
     hashes BLOB NOT NULL,                   -- 16 bytes a row
     body BLOB                               -- zlib (its checksum is verified) of a JSON array
@@ -53,6 +57,8 @@ CREATE TABLE reader (
     position TEXT,                          -- JSON; only the source reads it
     rows INTEGER NOT NULL,
     reached_us INTEGER,                     -- how far the round under way has read
+    twin TEXT AS (stream || name || ' ' || covered_until_us || ' ' || ifnull(since_us, '') || ' '
+        || ifnull(until_us, '') || ' ' || ifnull(position, '') || rows || ' ' || ifnull(reached_us, '')) STORED,
     PRIMARY KEY (stream, name)
 ) STRICT, WITHOUT ROWID;
 
@@ -61,6 +67,7 @@ CREATE TABLE key_set (
     keys TEXT NOT NULL,                     -- JSON array, sorted
     horizon_us INTEGER NOT NULL,
     first_offset INTEGER NOT NULL,
+    twin TEXT AS (stream || keys || horizon_us || ' ' || first_offset) STORED,
     PRIMARY KEY (stream, keys)
 ) STRICT, WITHOUT ROWID;
 
@@ -75,6 +82,7 @@ CREATE TABLE progress (
     lane INTEGER NOT NULL REFERENCES lane,
     prefix INTEGER NOT NULL,                -- every offset below is delivered or dead
     ranges TEXT NOT NULL,                   -- JSON [[from, to], ...] done above it
+    twin TEXT AS (sink || ' ' || lane || ' ' || prefix || ranges) STORED,
     PRIMARY KEY (sink, lane)
 ) STRICT, WITHOUT ROWID;
 
@@ -110,5 +118,23 @@ CREATE TABLE memory (
     scope TEXT NOT NULL,
     key TEXT NOT NULL,
     value TEXT NOT NULL,                    -- JSON
+    twin TEXT AS (scope || ' ' || key || value) STORED,
     PRIMARY KEY (scope, key)
 ) STRICT, WITHOUT ROWID;
+
+CREATE VIEW torn AS
+SELECT 'lane' AS name FROM lane WHERE twin IS NOT
+    pages_of || ' ' || from_offset || ' ' || ifnull(end_offset, '') || state || partial || spec
+UNION ALL
+SELECT 'reader' AS name FROM reader WHERE twin IS NOT
+    stream || name || ' ' || covered_until_us || ' ' || ifnull(since_us, '') || ' '
+    || ifnull(until_us, '') || ' ' || ifnull(position, '') || rows || ' ' || ifnull(reached_us, '')
+UNION ALL
+SELECT 'key_set' AS name FROM key_set WHERE twin IS NOT
+    stream || keys || horizon_us || ' ' || first_offset
+UNION ALL
+SELECT 'progress' AS name FROM progress WHERE twin IS NOT
+    sink || ' ' || lane || ' ' || prefix || ranges
+UNION ALL
+SELECT 'memory' AS name FROM memory WHERE twin IS NOT
+    scope || ' ' || key || value;

@@ -25,14 +25,24 @@ WHERE lane = :lane AND size > 0 AND first_offset + count > :offset AND first_off
 ORDER BY first_offset LIMIT :pages
 """
 _PAGE = """
-SELECT first_offset, account_id, name, seen_us, times, hashes, body
-FROM page JOIN stream ON stream.id = page.stream WHERE first_offset = ? AND body IS NOT NULL
+SELECT account_id, name, first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
+    crc, times, hashes, body
+FROM page JOIN stream ON stream.id = page.stream WHERE first_offset = ?
+"""
+_PASSED_OVER = """
+SELECT first_offset FROM page NOT INDEXED
+WHERE first_offset >= :start AND first_offset < :end AND lane = :lane AND body IS NOT NULL LIMIT 1
 """
 _PAGES_AT_ONCE = 64
+_NO_END = 2**63 - 1
 
 
 class Shelf:
-    """Pages by lane and offset. Sinks that move together share the parsed page."""
+    """Pages by lane and offset. Sinks that move together share the parsed page.
+
+    Pages are found by the index and read from the table. Either may be damaged, so what one of them
+    knows and the other does not is an error, never a page less.
+    """
 
     def __init__(self, state_dir: Path) -> None:
         """Open the file; raises as ``connect_reader``."""
@@ -43,11 +53,18 @@ class Shelf:
         self._cached = 0
 
     async def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a reading function in the thread; raises ``TransientError`` or ``DamagedError``."""
+        """Run a reading function in the thread, on one state of the file.
+
+        Raises ``TransientError`` or ``DamagedError``.
+        """
 
         def ask() -> T:
             with translated(self._path):
-                return question(self._connection)
+                self._connection.execute("BEGIN")
+                try:
+                    return question(self._connection)
+                finally:
+                    self._connection.execute("ROLLBACK")
 
         return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
 
@@ -71,24 +88,41 @@ class Shelf:
         found = connection.execute(
             _FOLLOWING, {"lane": lane, "offset": offset, "pages": _PAGES_AT_ONCE}
         ).fetchall()
+        expected = offset
         for first, count in found:
             if pages and rows + count > max_rows:
                 break
-            page = self._page(connection, first)
-            if page is not None:
-                pages.append(tail(page, offset))
-                rows += pages[-1].count
+            self._look_between(connection, lane, expected, first)
+            page = self._page(connection, first, lane)
+            pages.append(tail(page, offset))
+            rows += pages[-1].count
+            expected = first + count
+        if not found:
+            self._look_between(connection, lane, offset, _NO_END)
         return pages
 
-    def _page(self, connection: sqlite3.Connection, first_offset: int) -> StoredPage | None:
-        """Return one whole page, None when it was emptied meanwhile."""
+    def _look_between(
+        self, connection: sqlite3.Connection, lane: int, start: int, end: int
+    ) -> None:
+        """Raise ``DamagedError`` when the table has a page where the index knows of none."""
+        if start >= end:
+            return
+        place = {"lane": lane, "start": start, "end": end}
+        passed = connection.execute(_PASSED_OVER, place).fetchone()
+        if passed is not None:
+            raise self._damaged(f"the index does not know the stored page at offset {passed[0]}")
+
+    def _page(self, connection: sqlite3.Connection, first_offset: int, lane: int) -> StoredPage:
+        """Return one whole page that the index says is in ``lane``."""
         page = self._cache.get(first_offset)
         if page is not None:
             self._cache.move_to_end(first_offset)
             return page
         row = connection.execute(_PAGE, (first_offset,)).fetchone()
-        if row is None:
-            return None
+        if row is None or row[5] != lane or row[-1] is None:
+            raise self._damaged(
+                f"there is no page at offset {first_offset}, where the index has one"
+            )
         page = self._cache[first_offset] = self._unpacked(PageRow(*row))
         self._cached += len(page.body)
         while self._cached > _CACHE_BYTES and len(self._cache) > 1:
@@ -100,4 +134,7 @@ class Shelf:
         try:
             return to_stored(row)
         except DamagedError as error:
-            raise DamagedError(damage(self._path / FILE_NAME, str(error))) from error
+            raise self._damaged(str(error)) from error
+
+    def _damaged(self, what: str) -> DamagedError:
+        return DamagedError(damage(self._path / FILE_NAME, what))

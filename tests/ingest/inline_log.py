@@ -24,7 +24,8 @@ from tests.ingest.virtual_time import VirtualClock
 
 T = TypeVar("T")
 _PAGES = """
-SELECT first_offset, account_id, name, seen_us, times, hashes, body
+SELECT account_id, name, first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
+    crc, times, hashes, body
 FROM page JOIN stream ON stream.id = page.stream
 WHERE first_offset >= ? AND lane = 1 ORDER BY first_offset
 """
@@ -97,7 +98,7 @@ class InlineJournal:
     def drain(self, offset: int, *, keep_us: int | None = None) -> list[StoredPage]:
         """Return the live pages from ``offset`` on; with ``keep_us`` let retention work then."""
         found = self._file.execute(_PAGES, (offset,)).fetchall()
-        pages = [to_stored(PageRow(*row)) for row in found if row[6] is not None]
+        pages = [to_stored(PageRow(*row)) for row in found if row[-1] is not None]
         if keep_us is not None:
             self._file.execute("BEGIN")
             prune(self._file, [], Keeping(2**40, keep_us), self._clock.now_us())

@@ -1,6 +1,8 @@
 """A damaged journal stops the start, says what and where, and is left as it is."""
 
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,3 +77,60 @@ async def test_nobody_else_may_read_the_files(opened: Opener, tmp_path: Path) ->
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     assert 0o700 == stat.S_IMODE(folder.stat().st_mode)
     assert {0o600} == set(modes.values())
+
+
+@pytest.mark.parametrize("column", ["times", "hashes"])
+async def test_a_page_whose_identities_or_times_differ_is_not_delivered(
+    opened: Opener, column: str
+) -> None:
+    journal = await opened()
+    queue = await journal.sink_queue("s", start_at="beginning")
+    await journal.stream_log(KEY).append(addition(records(NOON_US)))
+    await journal.tell(
+        lambda c: c.execute(f"UPDATE page SET {column} = zeroblob(length({column}))")
+    )
+
+    with pytest.raises(DamagedError, match=r"offset 1 does not match its checksum"):
+        await queue.read(LIVE, 1, 10)
+
+
+async def test_rows_are_not_compared_with_identities_that_are_damaged(opened: Opener) -> None:
+    journal = await opened()
+    await journal.stream_log(KEY).append(addition(records(NOON_US)))
+    await journal.tell(
+        lambda c: c.execute("UPDATE page SET size = 0, body = NULL, hashes = zeroblob(16)")
+    )
+    await journal.aclose()
+    journal = await opened()
+
+    with pytest.raises(DamagedError, match=r"offset 1 does not match its checksum"):
+        await journal.stream_log(KEY).append(addition(records(NOON_US)))
+
+
+async def test_a_page_that_only_the_table_knows_is_not_passed_over(
+    opened: Opener, tmp_path: Path
+) -> None:
+    path = await closed_journal(opened, tmp_path)
+    with closing(sqlite3.connect(path)) as file:
+        (root,) = file.execute("SELECT rootpage FROM sqlite_master WHERE name = 'page_by_lane'")
+    leaf = bytearray(path.read_bytes())
+    leaf[(root[0] - 1) * 4096 + 3 : (root[0] - 1) * 4096 + 5] = bytes(2)  # no cells any more
+    path.write_bytes(leaf)
+    journal = await opened()
+    queue = await journal.sink_queue("s", start_at="beginning")
+
+    with pytest.raises(DamagedError, match=r"the index does not know the stored page at offset 1"):
+        await queue.read(LIVE, 1, 10)
+
+
+async def test_a_position_that_differs_from_its_copy_stops_the_start(
+    opened: Opener, tmp_path: Path
+) -> None:
+    journal = await opened()
+    await journal.sink_queue("s", start_at="beginning")
+    await journal.aclose()
+    path = tmp_path / "state" / "journal.db"
+    flip(path, path.read_bytes().index(b"1 1 1[]") + 4, 1)
+
+    with pytest.raises(DamagedError, match=r"the two copies of a value in table progress differ"):
+        await opened()
