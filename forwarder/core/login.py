@@ -35,7 +35,7 @@ CONNECTIONS: Mapping[str, str] = {
 """Kinds of identity provider, and the protocol behind each."""
 
 _EMAIL = re.compile(
-    r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]{1,64}@[a-zA-Z0-9-]{1,63}\.[a-zA-Z0-9-.]{1,125}"
+    r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]{1,64}+@[a-zA-Z0-9-]{1,63}+\.[a-zA-Z0-9-.]{1,125}+"
 )
 
 

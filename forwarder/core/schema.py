@@ -13,7 +13,8 @@ time it was first seen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from itertools import repeat
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from forwarder.core.login import Login
 from forwarder.core.origin import Origin
@@ -137,16 +138,33 @@ Reading: TypeAlias = tuple[tuple[Any, ...] | None, tuple[str, ...], str]
 The shape is None where it takes an event to say more. See ``forwarder.core.login.Login``.
 """
 
-Read: TypeAlias = Callable[[Mapping[str, Any], Origin, int], Reading]
-"""From (row, origin, time) to what the event would have, without making the event."""
-
 NOT_READ: Reading = (None, (), "")
-"""What ``Read`` says about a row that takes an event."""
+"""What ``ReadRows`` says about a row that takes an event."""
 
 
-def _read_nothing(_row: Mapping[str, Any], _origin: Origin, _time_us: int) -> Reading:
+class ReadRows(Protocol):
+    """From a page's rows to what their events would have, without making the events."""
+
+    def __call__(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        origin: Origin,
+        times_us: Sequence[int],
+        *,
+        bodies: bool,
+    ) -> Iterable[Reading]:
+        """Return a reading for each row; without ``bodies``, as if no row had one of SCIM."""
+
+
+def _read_nothing(
+    rows: Sequence[Mapping[str, Any]],
+    origin: Origin,  # noqa: ARG001 - a row's reading has nothing of these
+    times_us: Sequence[int],  # noqa: ARG001
+    *,
+    bodies: bool,  # noqa: ARG001
+) -> Iterable[Reading]:
     """Say of every row that it takes an event."""
-    return NOT_READ
+    return repeat(NOT_READ, len(rows))
 
 
 class Normaliser(NamedTuple):
@@ -154,4 +172,4 @@ class Normaliser(NamedTuple):
 
     normalise: Normalise
     glance: Glance
-    read: Read = _read_nothing
+    read_rows: ReadRows = _read_nothing

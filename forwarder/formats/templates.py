@@ -18,7 +18,6 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -95,7 +94,7 @@ class Templated(ABC):
         normaliser: Normaliser,
     ) -> list[bytes]:
         """Return the events of a page; no event is made of a row that a template serves."""
-        readings = map(normaliser.read, rows, repeat(origin), times_us)
+        readings = normaliser.read_rows(rows, origin, times_us, bodies=True)
         lines = self._lines(readings, ids, times_us, origin)
         if b"" not in lines:
             return lines
