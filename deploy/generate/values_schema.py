@@ -115,6 +115,8 @@ def _without_plain_secrets(node: Any) -> Any:
     for key in list(keys):
         if keys.get(f"{key}_file", {}).get("description") == f"file that holds {key}":
             keys[key] = _as_variable(keys[key], key)
+        elif "_file$" in keys[key].get("patternProperties", {}):
+            keys[key]["additionalProperties"] = _as_variable({}, "NAME")
     return changed
 
 

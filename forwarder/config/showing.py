@@ -45,13 +45,20 @@ def _plain(model: BaseModel) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, dumped in model.model_dump(mode="json").items():
         value, key = getattr(model, name), type(model).model_fields[name].alias or name
-        if isinstance(value, Secret) and value.path is not None:
-            result[f"{key}_file"] = str(value.path)
+        if isinstance(value, Secret):
+            shown, text = _secret(key, value)
+            result[shown] = text
         elif isinstance(value, BaseModel):
             result[key] = _plain(value)
+        elif isinstance(value, dict) and any(isinstance(one, Secret) for one in value.values()):
+            result[key] = dict(_secret(*item) for item in value.items())
         else:
             result[key] = _masked(key, dumped)
     return result
+
+
+def _secret(name: str, secret: Secret) -> tuple[str, str]:
+    return (name, REDACTED) if secret.path is None else (f"{name}_file", str(secret.path))
 
 
 def _masked(key: str, value: Any) -> Any:

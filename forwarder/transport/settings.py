@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 from pydantic import (
     BaseModel,
@@ -16,6 +16,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from forwarder.transport.secrets import Secret
+
+_FILE = "_file"
 
 
 class Settings(BaseModel):
@@ -39,6 +41,9 @@ class Settings(BaseModel):
             if values.get(name) is not None:
                 raise ValueError(f"{name} and {name}_file exclude each other")
             values[name] = Secret(path=Path(str(path)))
+        for name in cls.secret_maps():
+            if isinstance(values.get(name), dict):
+                values[name] = _with_files(values[name])
         return values
 
     @classmethod
@@ -55,14 +60,40 @@ class Settings(BaseModel):
                 target["required"].remove(name)
                 either = {"anyOf": [{"required": [name]}, {"required": [f"{name}_file"]}]}
                 target.setdefault("allOf", []).append(either)
+        for name in cls.secret_maps():
+            described = {"type": "string", "description": "file that holds the value"}
+            target["properties"][name]["patternProperties"] = {f"{_FILE}$": described}
         return schema
 
     @classmethod
     def secret_fields(cls) -> list[str]:
         """Return the keys that hold a secret; each may also be given as ``<key>_file``."""
         return [
-            name for name, field in cls.model_fields.items() if "Secret" in str(field.annotation)
+            name
+            for name, field in cls.model_fields.items()
+            if "Secret" in str(field.annotation) and get_origin(field.annotation) is not dict
         ]
+
+    @classmethod
+    def secret_maps(cls) -> list[str]:
+        """Return the keys that hold secrets by name; there each name may end in ``_file``."""
+        return [
+            name
+            for name, field in cls.model_fields.items()
+            if "Secret" in str(field.annotation) and get_origin(field.annotation) is dict
+        ]
+
+
+def _with_files(given: dict[Any, Any]) -> dict[Any, Any]:
+    """Return secrets by name: what stands under ``NAME_file`` is the file of ``NAME``."""
+    values: dict[Any, Any] = {}
+    for key, value in given.items():
+        from_file = isinstance(key, str) and key.endswith(_FILE)
+        name = key.removesuffix(_FILE) if from_file else key
+        if name in values:
+            raise ValueError(f"{name} and {name}{_FILE} exclude each other")
+        values[name] = Secret(path=Path(str(value))) if from_file else value
+    return values
 
 
 class TlsSettings(Settings):

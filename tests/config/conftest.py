@@ -49,6 +49,7 @@ class SplunkConfig(PluginSettings):
     token: Secret
     acks: Literal["auto", "required", "off"] = "auto"
     headers: dict[str, str] = Field({})
+    marks: dict[str, Secret] = Field({})
     tls: TlsSettings = TlsSettings()
 
 

@@ -94,8 +94,8 @@ def test_every_fault_is_told_at_once(faults_of: Faults) -> None:
         (
             "config.yaml:11: sinks.three.urll: unknown key; allowed: acks, add_fields, batch,"
             " drop_fields, envelope, except, format, hash_fields, hash_key, hash_key_file, headers,"
-            " max_in_flight, only, paused, redact_request_body, retry, start_at, timeout, tls,"
-            " token, token_file, type, url, when_full (did you mean url?)"
+            " marks, max_in_flight, only, paused, redact_request_body, retry, start_at, timeout,"
+            " tls, token, token_file, type, url, when_full (did you mean url?)"
         ),
         (
             "config.yaml:11: sinks.three.when_full: found 'blok'; allowed: block, drop_oldest"
@@ -178,6 +178,19 @@ def test_a_secret_file_that_is_not_there_is_a_fault_of_its_key(faults_of: Faults
 
     (fault,) = faults_of(text)
     assert fault.startswith("config.yaml:5: accounts[0].api_token_file: the secret file /nowhere")
+
+
+def test_secrets_by_name_may_each_be_a_file(faults_of: Faults) -> None:
+    def faults(marks: str) -> list[str]:
+        return faults_of(f"{GOOD}  s: {{ type: splunk_hec, url: 'https://h', token: t, {marks} }}")
+
+    (absent,) = faults("marks: { X-Key_file: /nowhere/key }")
+    (both,) = faults("marks: { X-Key: a, X-Key_file: /nowhere/key }")
+    (whole,) = faults("marks_file: /nowhere/key")
+
+    assert "sinks.s.marks.X-Key_file: the secret file /nowhere/key cannot be read" in absent
+    assert both.endswith("X-Key and X-Key_file exclude each other")
+    assert "sinks.s.marks_file: unknown key" in whole
 
 
 def test_a_file_that_a_key_names_must_be_readable(faults_of: Faults) -> None:

@@ -45,6 +45,18 @@ def test_a_secret_may_be_a_file(validator: Draft202012Validator) -> None:
     assert not validator.is_valid(data)
 
 
+def test_of_secrets_by_name_each_may_be_a_file_and_the_whole_may_not(
+    validator: Draft202012Validator,
+) -> None:
+    data = good()
+    sink = {"type": "splunk_hec", "url": "https://h", "token": "t"}
+    data["sinks"]["s"] = sink | {"marks": {"X-Key_file": "/run/secrets/key", "X-Other": "o"}}
+
+    validator.validate(data)
+    data["sinks"]["s"] = sink | {"marks_file": "/run/secrets/key"}
+    assert not validator.is_valid(data)
+
+
 @pytest.mark.parametrize("place", ["", "accounts", "sinks", "journal"])
 def test_an_unknown_key_is_invalid_everywhere(validator: Draft202012Validator, place: str) -> None:
     data = good()

@@ -17,7 +17,7 @@ Build = Callable[..., ForwarderSettings]
 def test_no_secret_is_shown(settings_of: Build) -> None:
     text = GOOD + (
         "  s: { type: splunk_hec, url: 'https://u:hunter2@h', token: hunter2,"
-        " hash_key: hunter2, headers: { Authorization: hunter2 } }\n"
+        " hash_key: hunter2, headers: { Authorization: hunter2 }, marks: { X: hunter2 } }\n"
     )
 
     shown = as_yaml(settings_of(text))
@@ -42,6 +42,8 @@ def test_what_is_shown_with_its_secrets_put_back_are_the_same_settings(
     (tmp_path / "t").write_text("t0ken")
     (tmp_path / "t").chmod(0o600)
     text = GOOD.replace("api_token: t0ken", f"api_token_file: {tmp_path / 't'}")
+    text += f"  s: {{ type: splunk_hec, url: u, token_file: {tmp_path / 't'},"
+    text += f" marks: {{ X-Key_file: {tmp_path / 't'} }} }}\n"
 
     first = settings_of(text)
     again = settings_of(as_yaml(first))

@@ -83,6 +83,17 @@ def test_a_secret_may_not_end_in_the_config_map() -> None:
     )
 
 
+def test_a_header_may_not_end_in_the_config_map() -> None:
+    hook = {"type": "http", "url": "https://hook"}
+    with pytest.raises(helm.HelmValuesError, match="/sinks/hook/headers/X-Key"):
+        files(changed(sinks={"hook": hook | {"headers": {"X-Key": "s3cret"}}}))
+
+    headers = {"X-Key_file": "/run/secrets/key", "X-Other": "${OTHER}"}
+    config = files(changed(sinks={"hook": hook | {"headers": headers}}))["configmap.yaml"]
+    assert "X-Key_file: /run/secrets/key" in config
+    assert "X-Other: ${OTHER}" in config
+
+
 def test_plugins_of_third_parties_need_no_change_of_templates() -> None:
     sinks = {"own": {"type": "carrier_pigeon", "loft": "north"}}
     with pytest.raises(helm.HelmValuesError, match="/sinks/own/type"):

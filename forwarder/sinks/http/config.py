@@ -35,7 +35,9 @@ class HttpSinkConfig(HttpSettings):
         "lines", description="one event a line (NDJSON), or one JSON array"
     )
     content_type: str | None = Field(None, description="Content-Type instead of the usual one")
-    headers: dict[str, Secret] = Field({}, description="more headers; shown nowhere")
+    headers: dict[str, Secret] = Field(
+        {}, description="more headers, each NAME: VALUE or NAME_file: PATH; shown nowhere"
+    )
     bearer_token: Secret | None = Field(None, description="token for bearer authentication")
     username: str | None = Field(None, description="user for basic authentication")
     password: Secret | None = Field(None, description="password for basic authentication")

@@ -85,6 +85,20 @@ async def test_the_settings_name_method_headers_and_type(webhook: FakeWebhook) -
     assert headers["Content-Encoding"] == "gzip"
 
 
+async def test_a_header_out_of_a_file_follows_the_file(
+    webhook: FakeWebhook, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    sink = make_sink(webhook, headers={"X-Key_file": str(file)})
+
+    for key in ("first", "second key"):
+        file.write_text(f"{key}\n")
+        await sink.write(make_batch(1))
+    await sink.aclose()
+
+    assert [headers["X-Key"] for headers, _ in webhook.received] == ["first", "second key"]
+
+
 async def test_a_signature_covers_the_body_as_it_is_sent(webhook: FakeWebhook) -> None:
     await write(make_sink(webhook, signature={"secret": "s"}))
     headers, body = webhook.received[0]
@@ -203,6 +217,8 @@ async def test_text_cannot_be_an_array(webhook: FakeWebhook) -> None:
     [
         {"headers": {"Content-Length": "3"}},
         {"headers": {"two\nlines": "x"}},
+        {"headers": {"Host_file": "/run/secrets/host"}},
+        {"headers_file": "/run/secrets/headers"},
         {"username": "u"},
         {"username": "u", "password": "p", "bearer_token": "t"},
         {"health_url": "ftp://x"},
