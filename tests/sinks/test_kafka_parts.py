@@ -1,6 +1,6 @@
 """Events are laid out on partitions without loss, and refusals are answered, each in its way."""
 
-from itertools import chain
+from itertools import chain, pairwise
 from random import Random
 from typing import Any
 
@@ -55,6 +55,26 @@ def test_every_event_is_in_one_part_and_no_part_is_too_large(
         assert sum(len(event.body) for event in part.events) <= part.size <= 5000
         assert {layout.topic(event) for event in part.events} == {part.topic}
         assert len(part.keys) == len(part.events)
+
+
+@given(given_events=events)
+def test_what_is_compressed_makes_larger_parts_until_a_broker_minds(
+    given_events: list[BatchEvent],
+) -> None:
+    layout, plain = (Layout("t", "user", 5000, compressed=one) for one in (True, False))
+
+    trusting = parts_of(layout, given_events, 1)
+    layout.trust_no_compression()
+
+    assert all(part.size <= 15_000 for part in trusting)
+    assert all(one.size + two.size > 15_000 - 3512 for one, two in pairs_in_a_topic(trusting))
+    assert [part.events for part in parts_of(layout, given_events, 1)] == [
+        part.events for part in parts_of(plain, given_events, 1)
+    ]
+
+
+def pairs_in_a_topic(parts: list[Part]) -> list[tuple[Part, Part]]:
+    return [(one, two) for one, two in pairwise(parts) if one.topic == two.topic]
 
 
 @given(given_events=events, partitions=st.integers(1, 7))

@@ -58,7 +58,7 @@ class KafkaConfig(PluginSettings):
         "user", description="records with one key stay in order; user: one person's events"
     )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
-        "lz4", description="of record batches"
+        "zstd", description="of record batches; zstd needs brokers since 2.1"
     )
     idempotent: bool = Field(
         default=True, description="let brokers drop what a lost answer made us send twice"

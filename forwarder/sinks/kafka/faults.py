@@ -45,7 +45,7 @@ _OPERATOR: dict[type[Exception], tuple[str, str]] = {
         "give each sink of each forwarder a transactional_id of its own",
     ),
 }
-_SPLIT = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
+TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 _REFUSED = (kafka.PolicyViolationError, kafka.UnsupportedForMessageFormatError)
 _SEQUENCE_BROKEN = (kafka.OutOfOrderSequenceNumber, kafka.UnknownProducerId)
 _MOST_TRIES = 20
@@ -69,7 +69,7 @@ def judge(part: Part, error: Exception, now_us: int) -> Verdict:
         restamped = part.restamped(now_us)
         if restamped is not None:
             return SendAgain([restamped])
-    if isinstance(error, _SPLIT + _REFUSED):
+    if isinstance(error, TOO_LARGE + _REFUSED):
         if len(part.events) > 1:
             return SendAgain(part.halves())
         event = part.events[0]
@@ -80,7 +80,7 @@ def judge(part: Part, error: Exception, now_us: int) -> Verdict:
 
 
 def _refusal(error: Exception, size: int) -> str:
-    if isinstance(error, _SPLIT):
+    if isinstance(error, TOO_LARGE):
         return f"{size} bytes are more than the topic takes (max.message.bytes)"
     return f"the broker refuses the record: {type(error).__name__}"
 

@@ -24,6 +24,8 @@ _LONGEST_TOPIC = 249
 _KEYS_REMEMBERED = 100_000
 _OVERHEAD = 512
 """Bytes of a record beside its body, never fewer: headers, key, lengths."""
+_SHRINKS = 3
+"""Times that events shrink when they are compressed, at least: most do more than six times."""
 
 
 class Stamp(Enum):
@@ -68,11 +70,15 @@ class Part:
 class Layout:
     """Chooses topic, key and partition; remembers what repeats."""
 
-    def __init__(self, topic: str, key: Key, max_bytes: int) -> None:
-        """Take the topic's template, the kind of key and the limit of a record batch in bytes."""
+    def __init__(self, topic: str, key: Key, max_bytes: int, *, compressed: bool = False) -> None:
+        """Take the topic's template, the kind of key and the limit of a record batch in bytes.
+
+        The limit is of what travels: several times as much fits in when it is ``compressed``.
+        """
         self._template = topic
         self._key = key
         self._most = max_bytes
+        self.part_bytes = _SHRINKS * max_bytes if compressed else max_bytes
         self._topics: dict[tuple[str, str], str] = {}
         self._hashes: dict[bytes, int] = {}
         self._turn = 0
@@ -85,6 +91,10 @@ class Layout:
             found = _NOT_IN_A_TOPIC.sub("_", name)[:_LONGEST_TOPIC]
             self._topics[event.stream, event.account] = found
         return found
+
+    def trust_no_compression(self) -> None:
+        """Keep parts within the limit from now on, however small they become on their way."""
+        self.part_bytes = self._most
 
     def too_large(self, events: Sequence[BatchEvent]) -> list[Rejection]:
         """Return a rejection for each event that fits into no record batch."""
@@ -103,6 +113,7 @@ class Layout:
         partition a call, in turn, which makes large record batches.
         """
         self._turn += 1
+        most = self.part_bytes
         chains: dict[tuple[str, int], list[Part]] = {}
         for event in events:
             topic, key = self.topic(event), self._key_of(event)
@@ -111,7 +122,7 @@ class Layout:
             if chain is None:
                 chain = chains[topic, partition] = [Part(topic, partition)]
             size = len(event.body) + _OVERHEAD
-            if chain[-1].size + size > self._most and chain[-1].events:
+            if chain[-1].size + size > most and chain[-1].events:
                 chain.append(Part(topic, partition))
             part = chain[-1]
             part.events.append(event)

@@ -31,9 +31,10 @@ _LOOK_AGAIN = 0.1
 class Producers:
     """Makes producers and ends them."""
 
-    def __init__(self, config: KafkaConfig, clock: Clock) -> None:
-        """Connect to nothing yet."""
+    def __init__(self, config: KafkaConfig, clock: Clock, batch_bytes: int) -> None:
+        """Connect to nothing yet; ``batch_bytes`` is the most of a record batch before it shrinks."""
         self._config = config
+        self._batch_bytes = batch_bytes
         self._tls = Tls(config.tls) if config.tls is not None else None
         oauth = config.sasl is not None and config.sasl.mechanism == "OAUTHBEARER"
         self._tokens = ClientCredentials(config.sasl, clock) if config.sasl and oauth else None
@@ -62,8 +63,7 @@ class Producers:
             enable_idempotence=config.idempotent,
             transactional_id=config.transactional_id,
             compression_type=None if config.compression == "none" else config.compression,
-            max_batch_size=config.max_message_bytes,
-            max_request_size=2 * config.max_message_bytes,
+            max_batch_size=self._batch_bytes,
         )
         try:
             async with asyncio.timeout(config.request_timeout):

@@ -29,7 +29,7 @@ from forwarder.core.model import (
     WriteResult,
 )
 from forwarder.sinks.kafka.config import KafkaConfig
-from forwarder.sinks.kafka.faults import explain, judge
+from forwarder.sinks.kafka.faults import TOO_LARGE, explain, judge
 from forwarder.sinks.kafka.parts import Layout, Part, Records
 from forwarder.sinks.kafka.producers import Producers
 
@@ -56,15 +56,20 @@ class KafkaSink:
         """Prepare; no I/O."""
         self._config = config
         self._clock = context.clock
-        self._layout = Layout(config.topic, config.key, config.max_message_bytes)
+        self._layout = Layout(
+            config.topic,
+            config.key,
+            config.max_message_bytes,
+            compressed=config.compression != "none",
+        )
         self._records = Records(context.format, context.media_type)
-        self._producers = Producers(config, context.clock)
+        self._producers = Producers(config, context.clock, self._layout.part_bytes)
         self._transaction = asyncio.Lock()
 
     @property
     def limits(self) -> BatchLimits:
         """Return large batches, since they are spread over partitions; one at a time in order."""
-        in_flight = 1 if self._config.transactional_id else 4
+        in_flight = 1 if self._config.transactional_id else 3
         return BatchLimits(max_events=2000, max_bytes=4_000_000, max_in_flight=in_flight)
 
     async def open(self) -> None:
@@ -74,8 +79,10 @@ class KafkaSink:
     async def write(self, batch: Batch) -> WriteResult:
         """Return when all in-sync replicas have every record."""
         rejected = self._layout.too_large(batch.events)
-        skipped = {rejection.offset for rejection in rejected}
-        events = [event for event in batch.events if event.offset not in skipped]
+        events = batch.events
+        if rejected:
+            skipped = {rejection.offset for rejection in rejected}
+            events = [event for event in events if event.offset not in skipped]
         try:
             async with asyncio.timeout(self._config.request_timeout):
                 rejected += await self._deliver(events)
@@ -119,6 +126,8 @@ class KafkaSink:
         if outcome.error is None:
             return rest
         part, later = outcome.chain[outcome.taken], outcome.chain[outcome.taken + 1 :]
+        if isinstance(outcome.error, TOO_LARGE):
+            self._layout.trust_no_compression()
         verdict = judge(part, outcome.error, self._clock.now_us())
         if isinstance(verdict, TransientError):
             raise verdict from outcome.error
