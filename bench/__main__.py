@@ -1,77 +1,187 @@
-"""``python -m bench``: measure, print one table, write docs/performance.md.
+"""``python -m bench``: measure, print tables, write docs/performance.md.
 
 The daemon runs on one core, everything else on the others. Quote ratios: absolute figures differ
-between machines.
+between machines. The page is written when all scenarios were measured, and by --page.
 """
 
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from statistics import median
 
 from bench import others, report
 from bench.calibration import calibrate
+from bench.clients import SILENT
+from bench.figures import Figure, Flow, Found
 from bench.processes import helper
+from bench.recordings import Recording
 from bench.rows import rows
-from bench.scenarios import CATCH_UP, SINKS, Scenario, catch_up, floor
+from bench.scenarios import DRAINED, SCENARIOS, bare, catch_up, drain, full_journal, start_cpu
+from bench.stages import record
 
-_PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
-_OTHERS = ("drain", "start-up", "trickle", "quiet", "help")
+_OTHERS = ("drain", "alone", "memory", "trickle", "quiet", "start-up", "help")
+_SAMPLE = 1000
+_LONGER = 5
+
+
+class Bench:
+    """One run of some scenarios."""
+
+    def __init__(self, chosen: argparse.Namespace) -> None:
+        """Describe the machine before anything runs."""
+        sample = [len(text) for _, text in rows(_SAMPLE, 2_000_000_000_000_000)]
+        self._names: list[str] = chosen.scenarios or [*SCENARIOS, *_OTHERS]
+        self._start_up_rows: int = chosen.start_up_rows
+        self._recordings: dict[str, Recording] = {}
+        self._began = time.monotonic()
+        self.found = Found(
+            calibrate(),
+            _commit(),
+            datetime.now(UTC).strftime("%Y-%m-%d"),
+            chosen.rows,
+            chosen.runs,
+            chosen.seconds,
+            sum(sample) / _SAMPLE,
+        )
+
+    def measure(self) -> Found:
+        """Measure everything that was chosen and print it as it comes."""
+        self._record()
+        with helper("bench.cloudflare", str(self.found.rows)) as api:
+            self._catch_ups(api)
+            self._drains(api)
+        self._singles()
+        self.found.minutes = (time.monotonic() - self._began) / 60
+        return self.found
+
+    def _record(self) -> None:
+        """Let the daemon send into every kind that a bare client needs."""
+        wanted = [kind for name in self._names for kind in SCENARIOS.get(name, ())]
+        if "drain" in self._names:
+            wanted += DRAINED
+        if "alone" in self._names:
+            wanted += [kind for kinds in SCENARIOS.values() for kind in kinds]
+        for kind in dict.fromkeys(wanted):
+            if kind not in SILENT:
+                self._recordings[kind] = record(kind)
+                self.found.event_bytes[kind] = self._recordings[kind].event_bytes
+
+    def _catch_ups(self, api: int) -> None:
+        count, runs = self.found.rows, self.found.runs
+        names = [name for name in SCENARIOS if name in self._names]
+        if names:
+            print(report.FLOW_HEAD)
+        for name in names:
+            start = start_cpu(SCENARIOS[name], api)
+            pairs = [
+                (catch_up(name, count, api, start), bare(name, count, api, self._recordings))
+                for _ in range(runs)
+            ]
+            self.found.flows.append(Flow.of(name, pairs))
+            print(report.flow_line(self.found.flows[-1], self.found.raw_bytes), flush=True)
+
+    def _drains(self, api: int) -> None:
+        if "drain" not in self._names:
+            return
+        count, runs = self.found.rows, self.found.runs
+        start = start_cpu(DRAINED, api)
+        print(report.DRAIN_HEAD)
+        with full_journal(DRAINED, count, api) as state:
+            for kind in DRAINED:
+                pairs = [
+                    (
+                        drain(kind, count, state, start),
+                        bare(kind, count, api, self._recordings, ready=True),
+                    )
+                    for _ in range(runs)
+                ]
+                self.found.drains.append(Flow.of(kind, pairs))
+                print(report.drain_line(self.found.drains[-1]), flush=True)
+
+    def _singles(self) -> None:
+        seconds, runs = self.found.seconds, self.found.runs
+        measures: dict[str, list[Callable[[], list[Figure]]]] = {
+            "alone": [self._alone],
+            "memory": [self._memory],
+            "trickle": [lambda: others.trickle(seconds)],
+            "quiet": [
+                lambda: others.quiet(200, seconds, "60s"),
+                lambda: others.quiet(1, seconds, "60s"),
+            ],
+            "start-up": [
+                lambda: others.start_up(self._start_up_rows, runs),
+                lambda: others.start_up_empty(runs),
+            ],
+            "help": [lambda: others.help_text(runs)],
+        }
+        wanted = [one for name in measures if name in self._names for one in measures[name]]
+        if wanted:
+            print(report.SINGLE_HEAD)
+        for one in wanted:
+            for figure in one():
+                self.found.single.append(figure)
+                print(report.single_line(figure), flush=True)
+
+    def _alone(self) -> list[Figure]:
+        count, runs = self.found.rows, range(self.found.runs)
+        with helper("bench.cloudflare", str(count)) as api:
+            fetched = median(bare("api", count, api, {}).rate for _ in runs)
+            found = [Figure("alone", "API", fetched, "events/s")]
+            for kind in self._recordings:
+                sent = median(
+                    bare(kind, count, api, self._recordings, ready=True).rate for _ in runs
+                )
+                found.append(Figure("alone", f"{kind}, ready bytes", sent, "events/s"))
+        return found
+
+    def _memory(self) -> list[Figure]:
+        count = self.found.rows * _LONGER
+        with helper("bench.cloudflare", str(count)) as api:
+            peak = catch_up("hec", count, api, 0.0).usage.peak / 2**20
+        return [Figure(f"hec with {count:,} rows", "peak memory", peak, "MiB")]
+
+
+def _commit() -> str:
+    """Return the commit that is measured, and whether the code differs from it."""
+    try:
+        name = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--", "forwarder", "bench")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return f"{name} with changes" if changed else name
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(
+        ["git", *words], cwd=report.ROOT, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
 def main() -> None:
     """Measure the chosen scenarios; write the page only when all were chosen."""
-    names = [one.name for one in CATCH_UP]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("scenarios", nargs="*", help=", ".join([*names, *_OTHERS]))
+    parser.add_argument("scenarios", nargs="*", help=", ".join([*SCENARIOS, *_OTHERS]))
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of a catch-up")
     parser.add_argument("--start-up-rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5, help="runs, of which medians are quoted")
-    parser.add_argument("--seconds", type=int, default=60, help="of trickle and idling")
+    parser.add_argument("--seconds", type=float, default=60, help="of trickle and idling")
+    parser.add_argument("--page", action="store_true", help="write the page anew, measure nothing")
     chosen = parser.parse_args()
-    wanted = chosen.scenarios or [*names, *_OTHERS]
-    found = report.Report(calibrate(), chosen.rows, chosen.runs)
-    _catch_ups(found, [one for one in CATCH_UP if one.name in wanted], chosen)
-    _others(found, wanted, chosen)
-    if not chosen.scenarios:
-        _PAGE.write_text(found.page(), encoding="utf-8")
-
-
-def _catch_ups(found: report.Report, scenarios: list[Scenario], chosen: argparse.Namespace) -> None:
-    if not scenarios:
-        return
-    sample = [len(text) for _, text in rows(1000, 2_000_000_000_000_000)]
-    raw_bytes = sum(sample) / len(sample)
-    with helper("bench.cloudflare", str(chosen.rows)) as api:
-        for scenario in scenarios:
-            runs = [catch_up(scenario, chosen.rows, api) for _ in range(chosen.runs)]
-            floors = [
-                floor(scenario.name, chosen.rows, api)
-                for _ in range(chosen.runs if scenario.name in SINKS else 0)
-            ]
-            bare = (median(f[0] for f in floors), median(f[1] for f in floors)) if floors else None
-            found.add(report.Row.of(scenario.name, runs, raw_bytes, bare))
-
-
-def _others(found: report.Report, wanted: list[str], chosen: argparse.Namespace) -> None:
-    if "drain" in wanted:
-        with helper("bench.cloudflare", str(chosen.rows)) as api:
-            found.note("drain of a full journal into HEC", others.drain(chosen.rows, api))
-    if "start-up" in wanted:
-        with helper("bench.cloudflare", str(chosen.start_up_rows)) as api:
-            figures = others.start_up(chosen.start_up_rows, api)
-            found.note("start to the first poll, full journal", figures)
-    if "trickle" in wanted:
-        figures = others.trickle(chosen.seconds)
-        found.note("shown to stdout, 50 rows/s, poll_interval 1s", figures)
-    if "quiet" in wanted:
-        found.note(
-            "200 quiet accounts, poll_interval 60s", others.quiet(200, chosen.seconds, "60s")
-        )
-        found.note("1 quiet account, poll_interval 10s", others.quiet(1, chosen.seconds, "10s"))
-    if "help" in wanted:
-        found.note("forwarder --help", others.import_ms(chosen.runs))
+    if unknown := set(chosen.scenarios) - {*SCENARIOS, *_OTHERS}:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    if chosen.rows % 1000 or chosen.start_up_rows % 1000:
+        parser.error("rows come in thousands")
+    if not chosen.page:
+        found = Bench(chosen).measure()
+        if not chosen.scenarios:
+            found.save(report.FIGURES)
+    if chosen.page or not chosen.scenarios:
+        report.PAGE.write_text(report.page(Found.load(report.FIGURES)), encoding="utf-8")
 
 
 if __name__ == "__main__":

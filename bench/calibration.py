@@ -17,21 +17,28 @@ _LOOPS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The machine, its Python, and microseconds for one ``orjson`` round trip of a small row."""
+    """The machine, its Python, and how busy it was when nothing of ours ran.
+
+    ``round_trip_us`` is the CPU time of one ``orjson`` round trip of a small row in
+    microseconds, ``load`` the processes that wanted a core in the minute before.
+    """
 
     cpu: str
     cores: int
     python: str
     round_trip_us: float
+    load: float
 
 
 def calibrate() -> Machine:
     """Measure the loop five times and describe the machine."""
+    load = os.getloadavg()[0]
     return Machine(
         _cpu(),
         os.cpu_count() or 1,
         f"{platform.python_implementation()} {platform.python_version()}",
         median(_loop() for _ in range(5)),
+        load,
     )
 
 

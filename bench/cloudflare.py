@@ -1,6 +1,6 @@
 """An API that serves prebuilt rows as fast as it can: ``python -m bench.cloudflare ROWS``.
 
-It answers the daemon's own questions and no others: windows by ``since``, pages of 1000.
+It answers the daemon's own questions and no others: ``since``, ``page``, a thousand rows each.
 """
 
 from __future__ import annotations
@@ -9,79 +9,125 @@ import asyncio
 import sys
 import time
 from bisect import bisect_left
+from itertools import groupby
+from typing import Protocol
 
 from aiohttp import web
 
-from bench.rows import rows
-from forwarder.core.timestamps import parse_us
+from bench.rows import ROWS_A_SECOND, rows
+from forwarder.core.timestamps import format_seconds, parse_us
 
 _PAGE = 1000
+_BLOCK = 200_000
+_TIME = slice(len('{"created_at":"'), len('{"created_at":"2026-01-01T00:00:00Z'))
+_MARK = b"@" * 20
 _HEAD = b'{"success":true,"errors":[],"messages":[],"result":['
 _TAIL = b'],"result_info":{"count":%d,"page":1,"per_page":1000,"total_count":0}}'
 
 
-class Cloudflare:
-    """Rows in order of time; quiet accounts see none of them."""
+class Rows(Protocol):
+    """What the API can show."""
 
-    def __init__(self, count: int, trickle: float) -> None:
-        """Build ``count`` rows of the past; ``trickle`` more appear every second from now on."""
+    def page(self, since: int, skip: int) -> tuple[bytes, int]:
+        """Return rows as JSON with commas between, and how many, from a second on."""
+        ...
+
+
+class History:
+    """``count`` rows that end now, oldest first.
+
+    The same rows come again after 200,000, with other times: ten million need no more memory.
+    """
+
+    def __init__(self, count: int, until_us: int) -> None:
+        """Build them; ``until_us`` is now in microseconds since 1970."""
+        self._seconds = count // ROWS_A_SECOND
+        self._first = until_us // 1_000_000 - self._seconds
+        made = rows(min(count, _BLOCK), until_us)
+        self._groups = [
+            b",".join(text[: _TIME.start] + _MARK + text[_TIME.stop :] for _, text in group)
+            for _, group in groupby(made, key=lambda row: row[0])
+        ]
+
+    def page(self, since: int, skip: int) -> tuple[bytes, int]:
+        """Return at most a thousand rows; ``skip`` and the answer are whole seconds of rows."""
+        begin = max(0, since - self._first) + skip // ROWS_A_SECOND
+        end = max(begin, min(begin + _PAGE // ROWS_A_SECOND, self._seconds))
+        groups = self._groups
+        texts = [
+            groups[second % len(groups)].replace(
+                _MARK, format_seconds((self._first + second) * 1_000_000).encode()
+            )
+            for second in range(begin, end)
+        ]
+        return b",".join(texts), (end - begin) * ROWS_A_SECOND
+
+
+class Trickle:
+    """So many rows a second from now on; each tells in its ray when it was first shown."""
+
+    def __init__(self, rows_a_second: float) -> None:
+        """Begin with none."""
         self._began = time.time()
-        self._trickle = trickle
-        built = list(rows(count, int(self._began * 1e6)))
-        self._seconds = [second for second, _ in built]
-        self._texts = [text for _, text in built]
-        self.requests = 0
+        self._pace = rows_a_second
+        self._seconds: list[int] = []
+        self._texts: list[bytes] = []
 
-    def app(self) -> web.Application:
-        """Return the routes."""
-        app = web.Application()
-        base = "/client/v4/accounts/{account}"
-        app.router.add_get(f"{base}/access/logs/access_requests", self._logins)
-        app.router.add_get(f"{base}/tokens/verify", self._verify)
-        app.router.add_get("/requests", self._count)
-        return app
-
-    async def _logins(self, request: web.Request) -> web.Response:
-        self.requests += 1
-        query = request.query
-        quiet = not request.match_info["account"].endswith("c353")
-        start = len(self._texts) if quiet else self._start(query["since"])
-        offset = (int(query.get("page", "1")) - 1) * _PAGE
+    def page(self, since: int, skip: int) -> tuple[bytes, int]:
+        """Return what has appeared by now."""
         self._grow()
-        texts = self._texts[start + offset : start + offset + _PAGE]
-        body = _HEAD + b",".join(texts) + _TAIL % len(texts)
-        return web.Response(body=body, content_type="application/json")
-
-    def _start(self, since: str) -> int:
-        return bisect_left(self._seconds, (parse_us(since) or 0) // 1_000_000)
+        start = bisect_left(self._seconds, since) + skip
+        texts = self._texts[start : start + _PAGE]
+        return b",".join(texts), len(texts)
 
     def _grow(self) -> None:
-        """Let rows of the present appear; each tells in its ray when it did, in microseconds."""
         now = time.time()
-        due = int((now - self._began) * self._trickle)
+        due = int((now - self._began) * self._pace)
         for _, text in rows(due, int(now * 1e6)) if due else ():
             stamp = b'"ray_id":"%016x"' % time.time_ns()
+            shown = text[: _TIME.start] + format_seconds(int(now) * 1_000_000).encode()
             self._seconds.append(int(now))
-            self._texts.append(text.replace(text[text.rindex(b'"ray_id"') : -1], stamp))
+            self._texts.append(
+                shown + text[_TIME.stop : text.rindex(b'"ray_id"')] + stamp + text[-1:]
+            )
         if due:
             self._began = now
 
-    async def _verify(self, _: web.Request) -> web.Response:
+
+def app(shown: Rows) -> web.Application:
+    """Return the routes; only the account of the measurements has rows, all others are quiet."""
+
+    async def logins(request: web.Request) -> web.Response:
+        query, text, count = request.query, b"", 0
+        if request.match_info["account"].endswith("c353"):
+            since = (parse_us(query["since"]) or 0) // 1_000_000
+            text, count = shown.page(since, (int(query.get("page", "1")) - 1) * _PAGE)
+        return web.Response(body=_HEAD + text + _TAIL % count, content_type="application/json")
+
+    async def verify(_: web.Request) -> web.Response:
         return web.json_response({"success": True, "result": {"status": "active"}})
 
-    async def _count(self, _: web.Request) -> web.Response:
-        return web.json_response(self.requests)
+    made = web.Application()
+    base = "/client/v4/accounts/{account}"
+    made.router.add_get(f"{base}/access/logs/access_requests", logins)
+    made.router.add_get(f"{base}/tokens/verify", verify)
+    return made
 
 
-async def serve(count: int, trickle: float) -> None:
+async def serve(shown: Rows) -> None:
     """Serve on a free port and print it."""
-    runner = web.AppRunner(Cloudflare(count, trickle).app(), access_log=None)
+    runner = web.AppRunner(app(shown), access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)
     await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 0.0))  # noqa: PLR2004
+    import uvloop
+
+    word = sys.argv[1]
+    if word.endswith("/s"):
+        uvloop.run(serve(Trickle(float(word.removesuffix("/s")))))
+    else:
+        uvloop.run(serve(History(int(word), int(time.time() * 1e6))))

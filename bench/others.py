@@ -1,4 +1,4 @@
-"""Scenarios that are no catch-up: drain, trickle, quiet accounts, start-up, import time."""
+"""Scenarios with few rows or none: trickle, quiet accounts, start-up, import time."""
 
 from __future__ import annotations
 
@@ -10,105 +10,107 @@ from statistics import median, quantiles
 
 import orjson
 
+from bench.figures import Figure
 from bench.processes import daemon, helper
-from bench.scenarios import prepared, until
+from bench.scenarios import full_journal, quiet_api
+from bench.stages import ACCOUNT, Stage, stage
 
-_QUIET = """\
-  - account_id: {account}
-    api_token: token-{number}
-    api_url: http://127.0.0.1:{api}/client/v4
-    streams: {{ access_requests: {{ poll_interval: {poll}, reconcile: [] }} }}
-"""
+_SETTLING = 20.0
 
 
-def drain(count: int, api: int) -> dict[str, float]:
-    """Fill a journal while the sink is paused, then measure its delivery alone."""
-    with prepared(("hec",), api) as (folder, settings):
-        paused = settings.replace("{ type: splunk_hec,", "{ type: splunk_hec, paused: true,")
-        with daemon(folder, paused) as filling:
-            while filling.backlog() < count:
-                time.sleep(0.2)  # noqa: TID251 - nothing else runs here
-            filling.stop()
-        with daemon(folder, settings) as process:
-            began = until(process, 1, 1)
-            seconds = until(process, count, 1) - began
-            used = process.usage()
-    return {
-        "events_per_second": count / seconds,
-        "cpu_us_per_event": used.cpu / count * 1e6,
-        "peak_mib": used.peak / 2**20,
-    }
-
-
-def start_up(count: int, api: int) -> dict[str, float]:
-    """Measure from the start of the process to the first stored poll, with a full journal."""
-    with prepared(("hec",), api) as (folder, settings):
-        paused = settings.replace("{ type: splunk_hec,", "{ type: splunk_hec, paused: true,")
-        with daemon(folder, paused) as filling:
-            while filling.backlog() < count:
-                time.sleep(0.5)  # noqa: TID251 - nothing else runs here
-            filling.stop()
-        began = time.monotonic()
-        with daemon(folder, paused) as process:
-            while not process.has_polled():
-                time.sleep(0.02)  # noqa: TID251 - nothing else runs here
-            return {"rows": count, "seconds": time.monotonic() - began}
-
-
-def trickle(seconds: int) -> dict[str, float]:
-    """Measure how long a row takes from being shown first to standing on stdout, in seconds.
+def trickle(seconds: float) -> list[Figure]:
+    """Measure how long a row takes from being shown first to standing on stdout.
 
     Rows appear 50 a second and carry the moment in their ray id; the poll interval is a second,
     so that on average half of one belongs to the polling.
     """
-    with (
-        helper("bench.cloudflare", "1000", "50") as api,
-        prepared(("stdout",), api) as (folder, settings),
-    ):
-        changed = settings.replace("start_from: 25d", "start_from: 1m, poll_interval: 1s")
-        with daemon(folder, f"# KEEP_STDOUT\n{changed}"):
-            lags = _lags(folder / "stdout", seconds)
-    return {"rows": len(lags), "p50_s": median(lags), "p99_s": quantiles(lags, n=100)[98]}
+    with helper("bench.cloudflare", "50/s") as api, stage(("stdout",), api) as here:
+        settings = here.settings()
+        stream = {"start_from": "1m", "poll_interval": "1s"}
+        settings["accounts"] = [here.account(ACCOUNT, stream)]
+        printed = here.folder / "stdout"
+        with daemon(here.folder, settings, printed):
+            lags = _lags(printed, seconds)
+    cuts = quantiles(lags, n=100)
+    name = "row shown → on stdout, 50 rows/s, poll_interval 1s"
+    return [Figure(name, f"p{cut}", cuts[cut - 1] * 1e3, "ms") for cut in (50, 95, 99)]
 
 
-def _lags(path: Path, seconds: int) -> list[float]:
+def _lags(path: Path, seconds: float) -> list[float]:
     """Read stdout as it grows; return the age of every row of the trickle when its line came."""
     lags: list[float] = []
-    until_s, place = time.time() + seconds, 0
-    while time.time() < until_s:
-        text = path.read_bytes() if path.exists() else b""
-        end = text.rfind(b"\n") + 1
-        now_ns = time.time_ns()
-        for line in text[place:end].splitlines():
-            ray = orjson.loads(line).get("http_request", {}).get("uid", "")
-            age = (now_ns - int(ray, 16)) / 1e9 if ray else -1.0
-            if 0 <= age < seconds:
-                lags.append(age)
-        place = end
-        time.sleep(0.02)  # noqa: TID251 - nothing else runs here
+    until_s = time.time() + seconds
+    with path.open("rb") as printed:
+        rest = b""
+        while time.time() < until_s:
+            *lines, rest = (rest + printed.read()).split(b"\n")
+            now_ns = time.time_ns()
+            for line in lines:
+                ray = orjson.loads(line).get("http_request", {}).get("uid", "")
+                if ray:
+                    lags.append((now_ns - int(ray, 16)) / 1e9)
+            time.sleep(0.01)  # noqa: TID251 - nothing else runs here
     return lags
 
 
-def quiet(accounts: int, seconds: int, poll: str) -> dict[str, float]:
+def quiet(accounts: int, seconds: float, poll: str) -> list[Figure]:
     """Measure the share of a core that an idle daemon takes with so many accounts."""
-    with helper("bench.cloudflare", "0") as api, prepared(("null",), api) as (folder, settings):
-        more = "".join(
-            _QUIET.format(account=f"{number:032x}", number=number, api=api, poll=poll)
-            for number in range(1, accounts)
-        )
-        changed = settings.replace("sinks:\n", f"{more}sinks:\n").replace(
-            "start_from: 25d", f"poll_interval: {poll}"
-        )
-        with daemon(folder, changed) as process:
-            time.sleep(20)  # noqa: TID251 - start-up is not idling
+    with quiet_api() as api, stage(("null",), api) as here:
+        settings = here.settings()
+        settings["accounts"] = [
+            here.account(f"{number:032x}", {"poll_interval": poll}) for number in range(accounts)
+        ]
+        with daemon(here.folder, settings) as process:
+            while not process.has_polled():
+                time.sleep(0.1)  # noqa: TID251 - nothing else runs here
+            time.sleep(_SETTLING)  # noqa: TID251 - start-up is not idling
             before = process.usage().cpu
             time.sleep(seconds)  # noqa: TID251 - idling is what is measured
             used = process.usage()
-    return {"share_of_core": (used.cpu - before) / seconds, "peak_mib": used.peak / 2**20}
+    name = f"{accounts} quiet account{'s' * (accounts > 1)}, poll_interval {poll}"
+    return [
+        Figure(name, "CPU, of a core", (used.cpu - before) / seconds * 100, "%"),
+        Figure(name, "peak memory", used.peak / 2**20, "MiB"),
+    ]
 
 
-def import_ms(runs: int) -> dict[str, float]:
-    """Measure ``forwarder --help`` as a process and the import part of it, in milliseconds."""
+def start_up(count: int, runs: int) -> list[Figure]:
+    """Measure from the start of the process to the first stored poll, with a full journal."""
+    with (
+        helper("bench.cloudflare", str(count)) as api,
+        full_journal(("null",), count, api) as state,
+    ):
+        full = _first_polls(state, runs)
+    return [Figure(f"start to first poll, journal of {count:,} rows", "median", full, "ms")]
+
+
+def start_up_empty(runs: int) -> list[Figure]:
+    """Measure the same with no journal at all."""
+    return [Figure("start to first poll, no journal", "median", _first_polls(None, runs), "ms")]
+
+
+def _first_polls(state: Path | None, runs: int) -> float:
+    """Return the median in milliseconds; all runs share the state, without one each is new."""
+    found = []
+    for _ in range(runs):
+        with quiet_api() as api, stage(("null",), api) as here:
+            found.append(_first_poll(here, state))
+    return median(found) * 1e3
+
+
+def _first_poll(here: Stage, state: Path | None) -> float:
+    settings = here.settings(paused=("null",))
+    if state is not None:
+        settings["state_dir"] = str(state)
+    began = time.monotonic()
+    with daemon(here.folder, settings) as process:
+        while not process.has_polled():
+            time.sleep(0.01)  # noqa: TID251 - nothing else runs here
+        return time.monotonic() - began
+
+
+def help_text(runs: int) -> list[Figure]:
+    """Measure ``forwarder --help`` as a process, and the import part of it."""
     script = Path(sys.executable).with_name("forwarder")
     walls, imports = [], []
     for _ in range(runs):
@@ -122,4 +124,7 @@ def import_ms(runs: int) -> dict[str, float]:
         imports.append(
             sum(int(line[1]) for line in own if line[2].startswith(b" forwarder.cli")) / 1e3
         )
-    return {"process_ms": median(walls), "import_ms": median(imports)}
+    return [
+        Figure("forwarder --help", "process", median(walls), "ms"),
+        Figure("forwarder --help", "imports", median(imports), "ms"),
+    ]

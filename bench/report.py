@@ -1,109 +1,116 @@
-"""The table, as it grows on the terminal and as the page docs/performance.md."""
+"""The tables of docs/performance.md; the words around them stand in ``page.md``."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from statistics import median
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
 
-from bench.calibration import Machine
-from bench.scenarios import Result
-
-_HEAD = (
-    "| catch-up into | events/s | CPU us/event | peak MiB | bytes written / raw byte | "
-    "bare client events/s | share of bare |\n|---|---:|---:|---:|---:|---:|---:|"
+from bench.figures import (
+    CPU_US,
+    DRAIN_RATE,
+    DRAIN_SHARE,
+    PEAK_MIB,
+    RATES,
+    SINGLE,
+    WRITTEN,
+    Figure,
+    Flow,
+    Found,
+    Target,
 )
+from bench.scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[1]
+FIGURES = ROOT / "docs/performance.json"
+PAGE = ROOT / "docs/performance.md"
+TEMPLATE = Path(__file__).with_name("page.md")
+
+FLOW_HEAD = (
+    "| into | events/s | CPU µs/event | peak MiB | written, bytes/event | of a raw byte "
+    "| bare, events/s | bare, CPU µs/event | share of bare |\n"
+    "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
+)
+DRAIN_HEAD = (
+    "| out of a full journal into | events/s | CPU µs/event | peak MiB "
+    "| bare with ready bytes, events/s | bare, CPU µs/event | share of bare |\n"
+    "|---|---:|---:|---:|---:|---:|---:|"
+)
+SINGLE_HEAD = "| | | |\n|---|---|---:|"
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """Medians of one scenario; ``bare`` is events/s and CPU us/event of the bare client."""
-
-    name: str
-    rate: float
-    cpu_us: float
-    peak_mib: float
-    written: float
-    bare: tuple[float, float] | None
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        runs: Sequence[Result],
-        raw_bytes: float,
-        bare: tuple[float, float] | None,
-    ) -> Row:
-        """Take the medians, and the worst peak."""
-        return cls(
-            name,
-            median(run.rate for run in runs),
-            median(run.cpu_us for run in runs),
-            max(run.usage.peak for run in runs) / 2**20,
-            median(run.usage.written / run.events for run in runs) / raw_bytes,
-            bare,
-        )
-
-    def line(self) -> str:
-        """Return the row as Markdown."""
-        bare = "| |" if self.bare is None else f"{self.bare[0]:,.0f} | {self._share():.0%} |"
-        return (
-            f"| {self.name} | {self.rate:,.0f} | {self.cpu_us:.1f} | {self.peak_mib:.0f} | "
-            f"{self.written:.2f} | {bare}"
-        )
-
-    def _share(self) -> float:
-        return self.rate / self.bare[0] if self.bare else 0.0
+def page(found: Found) -> str:
+    """Return the whole page."""
+    machine = found.machine
+    return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
+        machine=f"{machine.cores} cores, {machine.cpu}, {machine.python}",
+        calibration=f"{machine.round_trip_us:.2f}",
+        load=f"{machine.load:.2f}",
+        commit=found.commit,
+        began=found.began,
+        minutes=f"{found.minutes:.0f}",
+        rows=f"{found.rows:,}",
+        runs=found.runs,
+        seconds=f"{found.seconds:.0f}",
+        raw_bytes=f"{found.raw_bytes:.0f}",
+        event_bytes=", ".join(f"{kind} {size:,.0f}" for kind, size in found.event_bytes.items()),
+        flows=_table(FLOW_HEAD, [flow_line(one, found.raw_bytes) for one in found.flows]),
+        drains=_table(DRAIN_HEAD, [drain_line(one) for one in found.drains]),
+        single=_table(SINGLE_HEAD, [single_line(one) for one in found.single]),
+    )
 
 
-@dataclass(slots=True)
-class Report:
-    """Everything that was measured in one run."""
+def flow_line(flow: Flow, raw_bytes: float) -> str:
+    """Return a catch-up as a line of its table."""
+    into = " + ".join(SCENARIOS[flow.name])
+    name = flow.name if into == flow.name else f"{flow.name} ({into})"
+    return _row(
+        name if flow.name != "journal" else "journal alone",
+        _beside(f"{flow.rate:,.0f}", flow.rate, RATES.get(flow.name)),
+        _beside(f"{flow.cpu_us:.1f}", flow.cpu_us, CPU_US.get(flow.name)),
+        _beside(f"{flow.peak_mib:.0f}", flow.peak_mib, PEAK_MIB),
+        f"{flow.written:,.0f}",
+        _beside(
+            f"{flow.written / raw_bytes:.2f}", flow.written / raw_bytes, WRITTEN.get(flow.name)
+        ),
+        f"{flow.bare_rate:,.0f}",
+        f"{flow.bare_cpu_us:.1f}",
+        f"{flow.share:.0%}",
+    )
 
-    machine: Machine
-    rows_a_run: int
-    runs: int
-    rows: list[Row] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
-    def add(self, row: Row) -> None:
-        """Add a catch-up and print it."""
-        if not self.rows:
-            print(_HEAD)
-        self.rows.append(row)
-        print(row.line(), flush=True)
+def drain_line(flow: Flow) -> str:
+    """Return a drain as a line of its table."""
+    return _row(
+        flow.name,
+        _beside(f"{flow.rate:,.0f}", flow.rate, DRAIN_RATE),
+        f"{flow.cpu_us:.1f}",
+        _beside(f"{flow.peak_mib:.0f}", flow.peak_mib, PEAK_MIB),
+        f"{flow.bare_rate:,.0f}",
+        f"{flow.bare_cpu_us:.1f}",
+        _beside(f"{flow.share:.0%}", flow.share, DRAIN_SHARE),
+    )
 
-    def note(self, name: str, figures: Mapping[str, float]) -> None:
-        """Add another scenario and print it."""
-        text = ", ".join(f"{key} {value:,.3f}" for key, value in figures.items())
-        self.notes.append(f"| {name} | {text} |")
-        print(self.notes[-1], flush=True)
 
-    def page(self) -> str:
-        """Return docs/performance.md."""
-        machine = self.machine
-        return "\n".join(
-            [
-                "# Performance",
-                "",
-                "Written by `make bench`; nothing here is typed in by hand. Compare ratios within",
-                "one run, not seconds between machines.",
-                "",
-                f"- {machine.cores} cores, {machine.cpu}, {machine.python}",
-                f"- one `orjson` round trip of a three-key row: {machine.round_trip_us:.2f} us",
-                f"- {self.rows_a_run:,} rows a run, medians of {self.runs} runs",
-                "- the daemon on one core, the API and the destinations on the others",
-                "- default settings but `rate_limit: off`",
-                "- events/s from the first delivered event, CPU from the start of the process",
-                "- the bare client reads the same pages and hands the same number of raw rows to",
-                "  the same destination: no journal, no identity, no mapping",
-                "",
-                _HEAD,
-                *(row.line() for row in self.rows),
-                "",
-                "| other scenarios | |",
-                "|---|---|",
-                *self.notes,
-                "",
-            ]
-        )
+def single_line(figure: Figure) -> str:
+    """Return a figure as a line of the last table."""
+    digits = 0 if figure.value >= 100 else 1 if figure.value >= 10 else 2  # noqa: PLR2004 - digits
+    text = f"{figure.value:,.{digits}f} {figure.unit}"
+    target = SINGLE.get((figure.scenario, figure.what))
+    return _row(figure.scenario, figure.what, _beside(text, figure.value, target))
+
+
+def _beside(text: str, value: float, target: Target | None) -> str:
+    if target is None:
+        return text
+    bound = f"{target.bound:.0%}" if target is DRAIN_SHARE else f"{target.bound:,g}"
+    sign = "≥" if target.at_least else "≤"
+    return f"{text} ({sign} {bound}: {'met' if target.met(value) else 'short'})"
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _table(head: str, lines: Sequence[str]) -> str:
+    return "\n".join([head, *lines])

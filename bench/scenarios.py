@@ -1,82 +1,49 @@
-"""What is measured: catch-up into every kind of sink, fan-out, drain, trickle, quiet, start-up."""
+"""What is measured with many rows: catch-up into sinks, and the drain of a full journal."""
 
 from __future__ import annotations
 
-import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import trustme
+from bench.clients import SILENT
+from bench.processes import DAEMON_CORE, Daemon, Usage, helper
+from bench.recordings import Recording
+from bench.stages import QUIET_ACCOUNT, stage
+from bench.watching import until
 
-from bench.processes import DAEMON_CORE, Daemon, Usage, broker, daemon, helper
-
-ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
-_LOOK = 0.4
-_LONGEST = 600.0
-SETTINGS = """\
-version: 1
-state_dir: {folder}/state
-accounts:
-  - account_id: {account}
-    name: bench
-    api_token: bench-token
-    api_url: http://127.0.0.1:{api}/client/v4
-    rate_limit: off
-    retention: 30d
-    streams: {{ access_requests: {{ start_from: 25d, reconcile: [] }} }}
-sinks:
-{sinks}
-admin: {{ listen: "ADMIN" }}
-log: {{ level: warning, format: json }}
-"""
-SINKS = {
-    "null": "{{ type: 'null', format: raw }}",
-    "stdout": "{{ type: stdout, format: ocsf }}",
-    "file": "{{ type: file, format: ocsf, path: {folder}/events.ndjson }}",
-    "hec": "{{ type: splunk_hec, format: ocsf, url: 'http://127.0.0.1:{port}', token: bench }}",
-    "bulk": "{{ type: elasticsearch, format: ecs, url: 'http://127.0.0.1:{port}', "
-    "api_key: bench }}",
-    "kafka": "{{ type: kafka, format: ocsf, bootstrap_servers: ['127.0.0.1:{port}'], "
-    "topic: access, idempotent: false }}",
-    "tcp": "{{ type: syslog, format: ocsf, transport: tcp, host: 127.0.0.1, port: {port} }}",
-    "tls": "{{ type: syslog, format: ocsf, transport: tls, host: localhost, port: {port}, "
-    "tls: {{ ca_file: {folder}/ca.pem }} }}",
-    "relp": "{{ type: relp, format: ocsf, host: 127.0.0.1, port: {port} }}",
+SCENARIOS = {
+    "journal": ("journal",),
+    "null": ("null",),
+    "stdout": ("stdout",),
+    "file": ("file",),
+    "hec": ("hec",),
+    "bulk": ("bulk",),
+    "kafka": ("kafka",),
+    "tcp": ("tcp",),
+    "tls": ("tls",),
+    "relp": ("relp",),
+    "fan-out": ("hec", "kafka", "tcp"),
 }
+"""Catch-ups by name: sinks at once. ``journal`` is paused, so that only the journal is filled."""
 
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """Catch-up of the API's history into some sinks at once."""
-
-    name: str
-    sinks: Sequence[str]
-
-
-CATCH_UP = (
-    *(Scenario(kind, (kind,)) for kind in SINKS),
-    Scenario("fan-out", ("hec", "kafka", "tcp")),
-)
+DRAINED = ("hec", "kafka", "tls")
+_SETTLED = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One run: events into each sink, wall seconds, and what the daemon used for it."""
+    """One run: events a second into each sink, events, and what the daemon used for them."""
 
+    rate: float
     events: int
-    seconds: float
     usage: Usage
-
-    @property
-    def rate(self) -> float:
-        """Return events a second into each sink."""
-        return self.events / self.seconds
 
     @property
     def cpu_us(self) -> float:
@@ -84,76 +51,80 @@ class Result:
         return self.usage.cpu / self.events * 1e6
 
 
-@contextmanager
-def destination(kind: str, folder: Path) -> Iterator[int]:
-    """Run what a sink delivers to; give its port, 0 where there is none."""
-    if kind in {"null", "stdout", "file"}:
-        yield 0
-    elif kind == "kafka":
-        with broker() as port:
-            yield port
-    else:
-        with helper("bench.destinations", kind, str(folder)) as port:
-            yield port
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """One run of the bare client: events a second, CPU microseconds an event."""
+
+    rate: float
+    cpu_us: float
+
+
+def catch_up(name: str, count: int, api: int, start: float) -> Result:
+    """Measure the API's whole history into fresh sinks; ``start`` is the CPU of a start alone."""
+    sinks = SCENARIOS[name]
+    paused = sinks if name == "journal" else ()
+    with stage(sinks, api) as here, here.daemon(paused=paused) as process:
+        rate = until(count, _progress(process, sinks, stored=bool(paused)))
+        return _result(rate, count, process.usage(), start)
+
+
+def start_cpu(sinks: Sequence[str], api: int) -> float:
+    """Return the CPU seconds of a start with nothing to do."""
+    with stage(sinks, api) as here, here.daemon(account=QUIET_ACCOUNT) as process:
+        while not process.has_polled():
+            time.sleep(0.1)  # noqa: TID251 - nothing else runs here
+        time.sleep(_SETTLED)  # noqa: TID251 - nothing else runs here
+        return process.usage().cpu
 
 
 @contextmanager
-def prepared(sinks: Sequence[str], api: int) -> Iterator[tuple[Path, str]]:
-    """Start fresh destinations; give a folder and the settings that fit them."""
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
-        _certificates(folder)
-        lines = []
-        for kind in sinks:
-            port = stack.enter_context(destination(kind, folder))
-            lines.append(f"  {kind}: " + SINKS[kind].format(port=port, folder=folder))
-        yield (
-            folder,
-            SETTINGS.format(folder=folder, account=ACCOUNT, api=api, sinks="\n".join(lines)),
-        )
+def full_journal(sinks: Sequence[str], count: int, api: int) -> Iterator[Path]:
+    """Give a state folder with ``count`` rows that none of these sinks has read."""
+    with tempfile.TemporaryDirectory(prefix="bench") as kept, stage(sinks, api) as here:
+        with here.daemon(paused=sinks) as process:
+            until(count, process.stored)
+            process.stop()
+        state = Path(kept) / "state"
+        shutil.move(here.folder / "state", state)
+        yield state
 
 
-def catch_up(scenario: Scenario, count: int, api: int) -> Result:
-    """Measure from the first event delivered anywhere to the last one delivered everywhere.
+def drain(kind: str, count: int, state: Path, start: float) -> Result:
+    """Measure the delivery of a full journal, a copy of ``state``; the API shows nothing new."""
+    with quiet_api() as api, stage(DRAINED, api) as here:
+        shutil.copytree(state, here.folder / "state")
+        others = [other for other in DRAINED if other != kind]
+        with here.daemon(paused=others) as process:
+            rate = until(count, lambda: process.delivered((kind,)))
+            return _result(rate, count, process.usage(), start)
 
-    CPU and bytes count from the start of the process, so nothing is left out.
-    """
-    with prepared(scenario.sinks, api) as (folder, settings), daemon(folder, settings) as process:
-        began = until(process, 1, 1)
-        ended = until(process, count, len(scenario.sinks))
-        return Result(count, ended - began, process.usage())
 
-
-def floor(kind: str, count: int, api: int) -> tuple[float, float]:
-    """Return events a second and CPU microseconds an event of the bare client."""
-    with prepared((kind,), api) as (folder, settings):
-        port = re.search(r"127\.0\.0\.1:(\d+)'|port: (\d+)", settings.partition("sinks:")[2])
-        number = next((n for n in port.groups() if n), "0") if port else "0"
-        if kind == "tls":
-            (folder / "tls").touch()
-        words = [kind, str(count), str(api), number, str(folder)]
+def bare(
+    name: str, count: int, api: int, recordings: dict[str, Recording], *, ready: bool = False
+) -> Bare:
+    """Measure the bare client; ``ready`` bytes are sent without fetching anything."""
+    sinks = SCENARIOS.get(name, (name,))
+    with stage(sinks, api) as here:
+        for kind in set(sinks) - SILENT:
+            recordings[kind].save(here.folder / f"{kind}.bytes")
+        ports = ",".join(str(here.ports[kind]) for kind in sinks)
+        words = [",".join(sinks), str(count), "0" if ready else str(api), ports, str(here.folder)]
         command = ["taskset", "-c", str(DAEMON_CORE), sys.executable, "-m", "bench.floors", *words]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     rate, cpu_us = done.stdout.split()
-    return float(rate), float(cpu_us)
+    return Bare(float(rate), float(cpu_us))
 
 
-def until(process: Daemon, count: int, sinks: int) -> float:
-    """Return when every sink has ``count`` events."""
-    limit = time.monotonic() + _LONGEST
-    while time.monotonic() < limit:
-        delivered = process.delivered()
-        if len(delivered) >= sinks and min(delivered) >= count:
-            return time.monotonic()
-        if process.process.poll() is not None:
-            raise RuntimeError("the daemon has ended; see its log")
-        time.sleep(_LOOK)  # noqa: TID251 - nothing else runs here
-    raise TimeoutError(f"only {process.delivered()} of {count} events were delivered")
+@contextmanager
+def quiet_api() -> Iterator[int]:
+    """Run an API without a row."""
+    with helper("bench.cloudflare", "0") as api:
+        yield api
 
 
-def _certificates(folder: Path) -> None:
-    authority = trustme.CA()
-    authority.cert_pem.write_to_path(folder / "ca.pem")
-    authority.issue_cert("localhost", "127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
-        folder / "server.pem"
-    )
+def _progress(process: Daemon, sinks: Sequence[str], *, stored: bool) -> Callable[[], int]:
+    return process.stored if stored else lambda: process.delivered(sinks)
+
+
+def _result(rate: float, count: int, usage: Usage, start: float) -> Result:
+    return Result(rate, count, Usage(usage.cpu - start, usage.peak, usage.written))
