@@ -72,6 +72,7 @@ class Cloudflare:
     skew_us: int = 0
     providers: dict[str, bool] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
+    refusals: int = 0
     _last: tuple[list[dict[str, Any]], int] | None = None
     _numbers: Any = field(default_factory=count)
 
@@ -103,7 +104,9 @@ class Cloudflare:
         self.requests.append(dict(params))
         fault = self.faults.popleft() if self.faults else ""
         ids = [value for name, value in params if name == "idp_id"]
-        if fault in _REFUSALS or self.refused.intersection(ids):
+        is_refused = not self.refused.isdisjoint(ids)
+        self.refusals += is_refused
+        if fault in _REFUSALS or is_refused:
             return self._error(*_REFUSALS.get(fault, (400, 12130, {})))
         if fault == "html":
             return Response(502, self._headers(), b"<html>bad gateway</html>")

@@ -37,7 +37,8 @@ from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.budget import Budget, Turn
 from forwarder.sources.cloudflare_access.envelope import Response
 from forwarder.sources.cloudflare_access.faults import Endpoint
-from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates, chunked
+from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
+from forwarder.sources.cloudflare_access.scim_updates_place import chunked
 from forwarder.transport.secrets import Secret
 from tests.end_to_end.processes import ACCOUNT
 from tests.ingest.inline_log import InlineJournal

@@ -2,14 +2,13 @@
 
 A position holds the ids that its window is read for, in chunks; each chunk is walked through the
 whole window before the next. A chunk that Cloudflare refuses is halved until the refused id
-stands alone; that one is passed over and written into the gap ledger.
+stands alone; that one is passed over, written into the gap ledger and asked for less often.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -29,65 +28,13 @@ from forwarder.sources.cloudflare_access.filters import parameters
 from forwarder.sources.cloudflare_access.identity_providers import current_roster
 from forwarder.sources.cloudflare_access.ledger import Priority
 from forwarder.sources.cloudflare_access.pages import PageMaker, seen
+from forwarder.sources.cloudflare_access.refusals import Refusals
 from forwarder.sources.cloudflare_access.roster import Roster
-from forwarder.sources.cloudflare_access.steps import Step
+from forwarder.sources.cloudflare_access.scim_updates_place import Place, halved, moved
 from forwarder.sources.cloudflare_access.walk import Advance, advance, first_step
 
 STREAM = "scim_updates"
 REFUSED = "identity_provider_refused"
-_IDS_A_REQUEST = 20
-"""A request names at most so many providers: 20 ids of 36 characters keep the URL short."""
-
-Chunks = tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a window stands: chunks of ids still to be read, and the walk through the first."""
-
-    chunks: Chunks
-    step: Step
-
-    @property
-    def reached_us(self) -> int | None:
-        """Return how far all ids have been read: nothing is known before the last chunk."""
-        return self.step.since_us if len(self.chunks) == 1 else None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what a position keeps."""
-        return {"chunks": self.chunks, "step": self.step.to_json()}
-
-    @classmethod
-    def from_json(cls, kept: Any, window: Window, parts: Sequence[str]) -> Place:
-        """Return the place of a position; without a readable one, the start for ``parts``."""
-        try:
-            chunks = tuple(tuple(str(id_) for id_ in chunk) for chunk in kept["chunks"])
-            return cls(chunks, Step.from_json(kept["step"]) or first_step(window))
-        except (TypeError, KeyError):
-            return cls(chunked(parts), first_step(window))
-
-
-def chunked(ids: Sequence[str]) -> Chunks:
-    """Return the ids in groups that fit into one request."""
-    size = _IDS_A_REQUEST
-    return tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
-
-
-def moved(place: Place, window: Window, step: Step | None) -> Place | None:
-    """Return the place after an answer: on in this chunk, in the next, or None at the end."""
-    if step is not None:
-        return Place(place.chunks, step)
-    rest = place.chunks[1:]
-    return Place(rest, first_step(window)) if rest else None
-
-
-def halved(place: Place, window: Window) -> tuple[Place | None, tuple[str, ...]]:
-    """Return the place after a refusal, and the ids that are passed over (one at the most)."""
-    chunk, rest = place.chunks[0], place.chunks[1:]
-    if len(chunk) <= 1:
-        return (Place(rest, first_step(window)) if rest else None), chunk
-    middle = len(chunk) // 2
-    return Place((chunk[:middle], chunk[middle:], *rest), first_step(window)), ()
 
 
 class ScimUpdates:
@@ -110,6 +57,8 @@ class ScimUpdates:
         self._config = config
         self._clock = clock
         self._report = report
+        self._refusals = Refusals()
+        self._remembers = False
         self._query = parameters(STREAM, config.query)
         self._pages = PageMaker(account.account_id, STREAM, "logged_at", _masked)
 
@@ -122,30 +71,34 @@ class ScimUpdates:
         purpose: Purpose = Purpose.LIVE,
     ) -> Page:
         """Read one page of the walk through ``window`` for the first chunk of ids."""
-        place = Place.from_json(position, window, parts)
+        place, lost = self._place(window, position, parts)
         if not place.chunks:
-            return self._pages.page(Answer([], None, None), [], None)
+            return self._pages.page(Answer([], None, None), [], None, lost)
         try:
             answer = await self._ask(place, window, purpose)
         except RequestRefusedError as error:
             if error.about != "parameters":
                 raise
-            return self._pass_over(place, window)
+            return self._pass_over(place, window, lost)
+        self._refusals = self._refusals.accepted(place.chunks[0])
         records = self._pages.records(answer.rows, answer.text)
         view = seen(records, self._config.page_size, answer.per_page)
-        step, lost = self._advance(place.step, window, view)
+        step, unreadable = self._advance(place.step, window, view)
         following = moved(place, window, step)
         return self._pages.page(
             answer,
             records,
             following and following.to_json(),
-            [lost] if lost else (),
+            [*lost, unreadable] if unreadable else lost,
             following.reached_us if following else None,
         )
 
     async def parts(self, memory: Any | None) -> Parts:
         """Return the identity providers to read, asking Cloudflare for them when that is due."""
         now_us = self._clock.now_us()
+        if memory is not None and not self._remembers:
+            self._refusals = Refusals.from_json(memory.get("refusals"))
+        self._remembers = True
         roster = await current_roster(
             self._api,
             self._config,
@@ -154,7 +107,9 @@ class ScimUpdates:
             account=self._account.label,
             report=self._report,
         )
-        return Parts(tuple(member.id for member in roster.polled(now_us)), roster.to_json())
+        ids = tuple(member.id for member in roster.polled(now_us))
+        refusals = self._refusals.among(ids).to_json()
+        return Parts(ids, {**roster.to_json(), "refusals": refusals})
 
     async def server_time_us(self) -> int:
         """Return Cloudflare's clock in microseconds since 1970."""
@@ -170,20 +125,29 @@ class ScimUpdates:
             urgency=urgency(place.step, self._account),
         )
 
-    def _pass_over(self, place: Place, window: Window) -> Page:
+    def _place(
+        self, window: Window, position: Any | None, parts: Sequence[str]
+    ) -> tuple[Place, list[Lost]]:
+        """Return where a window stands, and at its beginning the ids that are not asked for."""
+        place = Place.from_json(position, window)
+        if place is not None:
+            return place, []
+        now_us, refresh = self._clock.now_us(), self._config.refresh
+        chunks, passed_over = self._refusals.plan(parts, now_us, refresh)
+        return Place(chunks, first_step(window)), _refused(passed_over, window)
+
+    def _pass_over(self, place: Place, window: Window, lost: Sequence[Lost]) -> Page:
         following, refused = halved(place, window)
-        lost = [
-            Lost(
-                REFUSED,
-                window.since_us,
-                window.until_us,
-                None,
-                f"Cloudflare refuses identity provider {id_}",
-            )
-            for id_ in refused
-        ]
+        self._refusals = self._refusals.refused(refused, self._clock.now_us())
         position = following and following.to_json()
+        lost = [*lost, *_refused(refused, window)]
         return self._pages.page(Answer([], None, None), [], position, lost)
+
+
+def _refused(ids: Iterable[str], window: Window) -> list[Lost]:
+    since_us, until_us = window.since_us, window.until_us
+    text = "Cloudflare refuses identity provider"
+    return [Lost(REFUSED, since_us, until_us, None, f"{text} {id_}") for id_ in ids]
 
 
 def _masked(row: Mapping[str, Any]) -> Mapping[str, Any]:

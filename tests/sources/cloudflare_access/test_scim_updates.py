@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -16,7 +17,8 @@ from forwarder.ingest.poller import Poller
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
-from forwarder.sources.cloudflare_access.scim_updates import REFUSED, ScimUpdates, chunked
+from forwarder.sources.cloudflare_access.scim_updates import REFUSED, ScimUpdates
+from forwarder.sources.cloudflare_access.scim_updates_place import chunked
 from forwarder.transport.secrets import Secret
 from tests.ingest.inline_log import InlineJournal
 from tests.ingest.scripted_cloudflare import SECOND_US, Cloudflare, ScriptedApi, created_at
@@ -36,7 +38,8 @@ class Rig:
         self.cloudflare = Cloudflare(self.clock)
         config = AccountConfig(account_id=ACCOUNT, api_token=Secret("t"), rate_limit=None)
         api = ScriptedApi(self.cloudflare, config, self.clock)
-        self.source = ScimUpdates(api, config, ScimUpdatesConfig(), self.clock)
+        self.restarted = partial(ScimUpdates, api, config, ScimUpdatesConfig(), self.clock)
+        self.source = self.restarted()
         self.journal = InlineJournal(folder, KEY, self.clock)
         self.poller = Poller(
             Surroundings(
@@ -141,6 +144,61 @@ async def test_a_refused_provider_is_one_open_gap_for_as_long_as_it_lasts(rig: R
 
     (gap,) = rig.journal.gaps()
     assert (REFUSED, None) == (gap.reason, gap.closed_us)
+
+
+async def test_a_refused_provider_costs_a_request_in_five_minutes(rig: Rig) -> None:
+    """It takes four refusals to find one of eight, for each reader, and a second one to believe."""
+    rig.cloudflare.providers = {f"idp-{number}": True for number in range(8)}
+    rig.cloudflare.refused = {"idp-3"}
+    await rig.poll(1200)
+    found_by = rig.cloudflare.refusals
+    await rig.poll(3600)
+
+    assert found_by <= 2 * (4 + 1) + 4
+    assert rig.cloudflare.refusals - found_by <= 3600 / 300
+
+
+async def test_a_refusal_is_remembered_over_a_restart(rig: Rig) -> None:
+    rig.cloudflare.refused = {"b"}
+    rig.cloudflare.providers = {"a": True, "b": True}
+    memory = (await rig.source.parts(None)).memory
+    for _ in range(2):
+        await rig.read(["a", "b"])
+    memory = orjson.loads(orjson.dumps((await rig.source.parts(memory)).memory))
+    found_by = rig.cloudflare.refusals
+
+    restarted = rig.restarted()
+    ids = (await restarted.parts(memory)).ids or ()
+    page = await restarted.fetch(WINDOW, None, parts=ids)
+
+    assert [REFUSED] == [lost.reason for lost in page.lost]
+    assert found_by == rig.cloudflare.refusals
+
+
+async def test_a_provider_that_is_accepted_again_is_read_again(rig: Rig) -> None:
+    rig.cloudflare.providers = {"a": True, "b": True}
+    rig.cloudflare.refused = {"b"}
+    await rig.poll(300)
+    rig.cloudflare.refused = set()
+    await rig.poll(360)
+    rig.add("b")
+    await rig.poll(60)
+
+    assert ["b"] == rig.delivered()
+    assert all(gap.closed_us for gap in rig.journal.gaps())
+
+
+async def test_a_slip_hides_nothing(rig: Rig) -> None:
+    """Refused once, a provider is asked for again at the next poll, which overlaps."""
+    rig.cloudflare.providers = {"a": True}
+    await rig.poll(65)
+    rig.cloudflare.refused = {"a"}
+    rig.add("a")
+    await rig.poll(30)
+    rig.cloudflare.refused = set()
+    await rig.poll(30)
+
+    assert ["a"] == rig.delivered()
 
 
 async def test_a_new_provider_is_read_from_its_beginning_without_a_hole(rig: Rig) -> None:
