@@ -8,16 +8,13 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.unavailable import Unavailable
+from tests.integration.unavailable import Unavailable, need, output_of
 
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "forwarder-tests"
-_PATIENCE = 300
 
 
 @dataclass(frozen=True)
@@ -38,9 +35,7 @@ class Unpacked:
 
 def unpack(name: str, packages: Sequence[str]) -> Unpacked:
     """Return ``packages`` unpacked, fetching them once; raises ``Unavailable``."""
-    for tool in ("apt-get", "dpkg-deb"):
-        if shutil.which(tool) is None:
-            raise Unavailable(f"{tool} is missing: this needs Debian or Ubuntu")
+    need(("apt-get", "dpkg-deb"), "apt, dpkg")
     root = _CACHE / name
     root.mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("w") as lock:
@@ -54,33 +49,19 @@ def unpack(name: str, packages: Sequence[str]) -> Unpacked:
 
 def missing_for(package: str) -> list[str]:
     """Return ``package`` with everything that it needs and this system lacks."""
-    if shutil.which("apt-get") is None:
-        raise Unavailable("apt-get is missing: this needs Debian or Ubuntu")
-    asked = subprocess.run(
-        ["apt-get", "--simulate", "--yes", "--no-install-recommends", "install", package],
-        capture_output=True,
-        timeout=_PATIENCE,
-        check=False,
-        text=True,
-    )
-    lines = [line.split() for line in asked.stdout.splitlines() if line.startswith("Inst ")]
-    if asked.returncode or not lines:
-        raise Unavailable(f"apt-get knows no package {package} (try apt-get update)")
-    return sorted(line[1] for line in lines)
+    need(("apt-get",), "apt")
+    failure = f"apt-get knows no package {package} (try apt-get update)"
+    command = ["apt-get", "--simulate", "--yes", "--no-install-recommends", "install", package]
+    lines = [line.split() for line in output_of(command, failure).splitlines()]
+    found = sorted(words[1] for words in lines if words[:1] == ["Inst"])
+    if not found:
+        raise Unavailable(failure)
+    return found
 
 
 def _fetch(root: Path, packages: Sequence[str]) -> None:
-    asked = subprocess.run(
-        ["apt-get", "download", *packages],
-        cwd=root,
-        capture_output=True,
-        timeout=_PATIENCE,
-        check=False,
-        text=True,
-    )
-    if asked.returncode:
-        last = asked.stderr.strip().splitlines()[-1:]
-        raise Unavailable(f"apt-get download {' '.join(packages)}: {last} (try apt-get update)")
+    failure = f"apt-get download {' '.join(packages)} (try apt-get update)"
+    output_of(["apt-get", "download", *packages], failure, root)
     for package in root.glob("*.deb"):
-        subprocess.run(["dpkg-deb", "-x", package, root], check=True, timeout=_PATIENCE)
+        output_of(["dpkg-deb", "-x", package, root], f"{package.name} cannot be unpacked")
         package.unlink()

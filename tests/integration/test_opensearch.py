@@ -15,7 +15,7 @@ from forwarder.testing.batches import batch_of, make_batch, make_event, sink_con
 from forwarder.testing.writing import reopened
 from tests.integration.opensearch.node import Node, run_node
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 TEMPLATE = Path(__file__).parents[2] / "deploy" / "elastic" / "opensearch" / "index-template.json"
 

@@ -1,5 +1,35 @@
-"""What a launcher raises when this machine lacks what the server needs."""
+"""When a destination cannot be started here; the reason is for people."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+_PATIENCE = 600.0
 
 
-class Unavailable(Exception):  # noqa: N818 - it is no error of the code under test
-    """The message says what is missing and how to get it."""
+class Unavailable(Exception):  # noqa: N818 - it is a reason, and no fault of the test
+    """What is missing on this machine."""
+
+
+def need(tools: Sequence[str], packages: str) -> None:
+    """Raise ``Unavailable`` when a program is missing; ``packages`` says what Debian calls it."""
+    missing = [tool for tool in tools if shutil.which(tool) is None]
+    if missing:
+        raise Unavailable(f"{' and '.join(missing)} not found (Debian: {packages})")
+
+
+def output_of(command: Sequence[str | Path], failure: str, folder: Path | None = None) -> str:
+    """Return what a program that may need the network prints; ``failure`` is the reason if not."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, timeout=_PATIENCE, check=False, text=True
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{failure}: no end after {_PATIENCE:.0f} s") from error
+    if done.returncode:
+        last = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise Unavailable(": ".join([failure, *last]))
+    return done.stdout

@@ -15,10 +15,10 @@ from forwarder.sinks.kafka import KafkaSink
 from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.sink_contract import OutageContract
 from forwarder.testing.writing import deliver
+from tests.ports import free_port
 from tests.sinks.fakes_stream.brokers import (
     MockCluster,
     create_topic,
-    free_port,
     ids_in,
     read_all,
     tansu,

@@ -10,7 +10,7 @@ from forwarder.core.happenings import Happening
 from forwarder.sinks.syslog import SyslogSink
 from forwarder.sinks.syslog.happenings import SentUnconfirmed
 from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
-from tests.sinks.fakes_stream.brokers import free_port
+from tests.ports import free_port
 
 
 def config(**settings: Any) -> Any:

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.integration.debian import missing_for, unpack
-from tests.integration.unavailable import Unavailable
+from tests.integration.unavailable import Unavailable, need, output_of
 
 _HERE = Path(__file__).parent
-_START_UP = 30
+_START_UP = 120
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def chromium(folder: Path) -> Iterator[Browser]:
         yield Browser(_port(folder / "profile", process), axe)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(_START_UP)
 
 
 def _port(profile: Path, process: subprocess.Popen[bytes]) -> int:
@@ -78,17 +78,9 @@ def _program() -> tuple[str, dict[str, str]]:
 
 
 def _axe(folder: Path) -> str:
-    if shutil.which("npm") is None:
-        raise Unavailable("npm is missing (Debian: npm)")
+    need(("npm",), "npm")
     for name in ("package.json", "package-lock.json"):
         shutil.copy(_HERE / name, folder)
-    done = subprocess.run(
-        ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-        cwd=folder,
-        capture_output=True,
-        timeout=300,
-        check=False,
-    )
-    if done.returncode:
-        raise Unavailable("npm cannot fetch axe-core")
+    command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+    output_of(command, "npm cannot fetch axe-core", folder)
     return (folder / "node_modules" / "axe-core" / "axe.min.js").read_text(encoding="utf-8")

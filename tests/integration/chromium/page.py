@@ -12,6 +12,7 @@ from typing import Any
 
 from aiohttp import ClientSession, ClientWebSocketResponse
 
+_PATIENCE = 60.0
 _EVENTS = ("Page", "Runtime", "Network", "Log", "Performance")
 
 
@@ -30,7 +31,7 @@ class Page:
         number = next(self._numbers)
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         await self.socket.send_json({"id": number, "method": method, "params": parameters})
-        return await asyncio.wait_for(answer, 30)
+        return await asyncio.wait_for(answer, _PATIENCE)
 
     async def open(self, url: str) -> None:
         """Load ``url``; what is asked and said counts from now on."""
@@ -47,8 +48,8 @@ class Page:
         return answer["result"].get("value")
 
     async def until(self, expression: str) -> None:
-        """Return when an expression is true; fail after ten seconds."""
-        async with asyncio.timeout(10):
+        """Return when an expression is true; fail when it never is."""
+        async with asyncio.timeout(_PATIENCE):
             while not await self.value(f"Boolean({expression})"):  # noqa: ASYNC110 - it is remote
                 await asyncio.sleep(0.05)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tests.integration.unavailable import Unavailable
-from tests.sinks.fakes_stream.brokers import free_port, wait_for_port
+from tests.integration.unavailable import need, output_of
+from tests.ports import free_port, wait_for_port
 
 _HERE = Path(__file__).parent
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
@@ -105,7 +104,7 @@ class KafkaServer:
         """Start, at the same ports and with the same data, and wait until it answers."""
         self._process = self._java("kafka.Kafka")
         for port in (self.plain_port, self.toxic_port, self.safe_port):
-            wait_for_port(port, 60)
+            wait_for_port(port, 180)
 
     def kill(self) -> None:
         """End it at once, as a crash would."""
@@ -151,17 +150,9 @@ def kafka_server(folder: Path, proxy_port: int = 0) -> Iterator[KafkaServer]:
 
 
 def _classpath(folder: Path) -> str:
-    for tool in ("java", "mvn"):
-        if shutil.which(tool) is None:
-            raise Unavailable(f"{tool} is missing (Debian: default-jre-headless, maven)")
+    need(("java", "mvn"), "default-jre-headless, maven")
     found = folder / "classpath"
     goal = ["dependency:build-classpath", f"-Dmdep.outputFile={found}"]
-    done = subprocess.run(
-        ["mvn", "-q", "-B", "-f", str(_HERE / "pom.xml"), *goal],
-        capture_output=True,
-        timeout=600,
-        check=False,
-    )
-    if done.returncode:
-        raise Unavailable("Maven cannot fetch Apache Kafka's artifacts")
+    command = ["mvn", "-q", "-B", "-f", str(_HERE / "pom.xml"), *goal]
+    output_of(command, "Maven cannot fetch Apache Kafka's artifacts")
     return found.read_text()

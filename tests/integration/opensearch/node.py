@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,10 +13,11 @@ from urllib.request import Request, urlopen
 
 import orjson
 
-from tests.integration.unavailable import Unavailable
+from tests.integration.unavailable import Unavailable, need, output_of
+from tests.ports import free_port
 
 _HERE = Path(__file__).parent
-_START_UP = 120.0
+_START_UP = 300.0
 
 
 @dataclass
@@ -60,21 +59,21 @@ class Node:
         """Let it end in order."""
         process, self._process = self._process, None
         if process is not None:
-            process.communicate(timeout=60)
+            process.communicate(timeout=_START_UP)
 
     def kill(self) -> None:
         """End it at once, as a crash does."""
         process, self._process = self._process, None
         if process is not None:
             process.kill()
-            process.communicate(timeout=60)
+            process.communicate(timeout=_START_UP)
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, object]:
         """Send one JSON request and return the answer; raises for what is no success."""
         request = Request(f"{self.url}{path}", method=method)
         request.add_header("Content-Type", "application/json")
         data = None if body is None else orjson.dumps(body)
-        with urlopen(request, data, timeout=30) as answer:
+        with urlopen(request, data, timeout=60) as answer:
             found: dict[str, object] = orjson.loads(answer.read())
             return found
 
@@ -89,12 +88,8 @@ class Node:
 @contextmanager
 def run_node(folder: Path) -> Iterator[Node]:
     """Fetch the jars into Maven's own cache, start a node, and stop it at the end."""
-    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-    if missing:
-        raise Unavailable(
-            f"{' and '.join(missing)} not found; install a JDK (17 or newer) and Maven"
-        )
-    node = Node(_fetch_jars(folder / "jars"), folder / "home", _free_port())
+    need(("java", "mvn"), "default-jdk-headless (17 or newer), maven")
+    node = Node(_fetch_jars(folder / "jars"), folder / "home", free_port())
     try:
         node.start()
         yield node
@@ -105,13 +100,5 @@ def run_node(folder: Path) -> Iterator[Node]:
 def _fetch_jars(jars: Path) -> Path:
     command = ["mvn", "--batch-mode", "--quiet", "--file", str(_HERE / "pom.xml")]
     goal = ["dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
-    done = subprocess.run([*command, *goal], capture_output=True, timeout=600, check=False)
-    if done.returncode != 0:
-        raise Unavailable(f"Maven could not fetch OpenSearch: {done.stdout.decode()[-500:]}")
+    output_of([*command, *goal], "Maven cannot fetch OpenSearch's artifacts")
     return jars
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port

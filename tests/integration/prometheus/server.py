@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,17 +15,10 @@ import aiohttp
 import yaml
 
 from tests.integration.unavailable import Unavailable
+from tests.ports import free_port
 
 RULES = Path(__file__).parents[3] / "deploy/prometheus"
-_START_UP = 30.0
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+_PATIENCE = 120.0
 
 
 def tool(name: str) -> str:
@@ -45,7 +37,7 @@ class Prometheus:
 
     async def ready(self) -> None:
         """Return once it answers; raise ``TimeoutError`` when it does not."""
-        async with asyncio.timeout(_START_UP):
+        async with asyncio.timeout(_PATIENCE):
             while True:
                 try:
                     await self._get("/-/ready")
@@ -98,4 +90,4 @@ def prometheus(folder: Path, targets: Mapping[str, int]) -> Iterator[Prometheus]
             yield Prometheus(f"http://127.0.0.1:{port}")
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(_PATIENCE)

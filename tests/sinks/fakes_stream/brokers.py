@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import subprocess
 import time
 from collections import Counter
@@ -16,8 +15,10 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from tests.ports import free_port, wait_for_port
+
 _ID = re.compile(rb'"id":"([0-9a-f]{32})"')
-_STARTS = 10.0
+_PATIENCE = 60.0
 
 
 class MockCluster:
@@ -27,7 +28,7 @@ class MockCluster:
         self._cluster: Any = Producer(
             {"bootstrap.servers": "unused", "test.mock.num.brokers": brokers, "log_level": 0}
         )
-        found = self._cluster.list_topics(timeout=_STARTS).brokers.values()
+        found = self._cluster.list_topics(timeout=_PATIENCE).brokers.values()
         self.addresses = [f"{broker.host}:{broker.port}" for broker in found]
 
     def die(self) -> None:
@@ -62,7 +63,7 @@ def create_topic(
     """Make a topic and wait until the broker says it is there."""
     admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
     futures = admin.create_topics([NewTopic(name, partitions, 1, config=config or {})])
-    futures[name].result(_STARTS)
+    futures[name].result(_PATIENCE)
 
 
 def read_all(address: str, topic: str, **settings: Any) -> list[Any]:
@@ -80,7 +81,7 @@ def read_all(address: str, topic: str, **settings: Any) -> list[Any]:
         }
     )
     try:
-        partitions = set(consumer.list_topics(topic, timeout=_STARTS).topics[topic].partitions)
+        partitions = set(consumer.list_topics(topic, timeout=_PATIENCE).topics[topic].partitions)
         consumer.assign([TopicPartition(topic, partition, 0) for partition in partitions])
         return _until_ended(consumer, partitions)
     finally:
@@ -88,39 +89,22 @@ def read_all(address: str, topic: str, **settings: Any) -> list[Any]:
 
 
 def _until_ended(consumer: Any, partitions: set[int]) -> list[Any]:
+    """Read every partition to its end; give up when nothing comes for too long."""
     records: list[Any] = []
-    until = time.monotonic() + _STARTS
+    until = time.monotonic() + _PATIENCE
     while partitions and time.monotonic() < until:
         for record in consumer.consume(1, 0.5):
+            until = time.monotonic() + _PATIENCE
             if not record.error():
                 records.append(record)
             elif record.error().code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its name
                 partitions.discard(record.partition())
             else:
                 raise KafkaException(record.error())
+    assert not partitions, f"no answer about partitions {partitions}"
     return records
 
 
 def ids_in(records: list[Any]) -> Counter[str]:
     """Return how often each event id is among the records."""
     return Counter(match.decode() for record in records for match in _ID.findall(record.value()))
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def wait_for_port(port: int, patience: float = _STARTS) -> None:
-    """Return when somebody listens at ``port``."""
-    until = time.monotonic() + patience
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.05)  # noqa: TID251 - no loop runs here
-        else:
-            return

@@ -11,6 +11,8 @@ from collections.abc import Coroutine
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from tests.ports import free_port
+
 Result = TypeVar("Result")
 _RESET = struct.pack("ii", 1, 0)
 
@@ -29,7 +31,7 @@ class ToxicProxy:
         self.swallow = False
         self.hold = False
         self.connections = 0
-        self.port = 0
+        self.port = free_port()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="toxic proxy")
         self._server: asyncio.Server | None = None
@@ -65,12 +67,11 @@ class ToxicProxy:
         self._run(self._reset())
 
     def _run(self, what: Coroutine[Any, Any, Result]) -> Result:
-        return asyncio.run_coroutine_threadsafe(what, self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(what, self._loop).result(60)
 
     async def _accept(self) -> None:
         if self._server is None:
             self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def _refuse(self) -> None:
         if self._server is not None:
