@@ -60,10 +60,11 @@ class Source(Protocol):
         """
         ...
 
-    async def parts(self, memory: Any | None) -> Parts:
+    async def parts(self, memory: Any | None, now_us: int) -> Parts:
         """Return the parts to read now; called before every live round, cheap when asked often.
 
-        ``memory`` is what the last call returned, also across restarts. Raises as ``fetch``.
+        ``memory`` is what the last call returned, also across restarts; ``now_us`` is what time
+        it is on the other side, in microseconds since 1970. Raises as ``fetch``.
         """
         ...
 

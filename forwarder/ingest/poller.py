@@ -99,7 +99,7 @@ class Poller:
 
     async def _first_group(self) -> Group:
         """Take all parts of the very first start into the group: they start level."""
-        parts = await self._rounds.persist("start", lambda: self._around.source.parts(None))
+        parts = await self._rounds.ask_for_parts("start", None)
         await self._keep_group(Group(parts.ids, parts.memory))
         return self._group
 
@@ -150,7 +150,7 @@ class Poller:
         known = self._group
         if known.ids is None:
             return True
-        parts = await self._rounds.persist(LIVE, lambda: self._around.source.parts(known.memory))
+        parts = await self._rounds.ask_for_parts(LIVE, known.memory)
         now = await self._change_group(known, parts)
         if not now:
             covered_us = self._rounds.now_us()

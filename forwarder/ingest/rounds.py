@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState
 from forwarder.core.model import LIVE, Lost, Page
-from forwarder.core.source_contract import Purpose
+from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest.happenings import PageStored, RoundEnded
 from forwarder.ingest.patience import OwnRows, Patience, Surroundings, Trouble
 from forwarder.ingest.server_clock import ServerClock
@@ -95,6 +96,11 @@ class Rounds(Patience):
         if not self.server_clock.known:
             server_us = await self.persist("start", self._around.source.server_time_us)
             self.server_clock.tell(server_us, self._around.clock.monotonic())
+
+    async def ask_for_parts(self, reader: str, memory: Any | None) -> Parts:
+        """Return the parts to read now; ``memory`` is what they said last."""
+        source = self._around.source
+        return await self.persist(reader, lambda: source.parts(memory, self.now_us()))
 
     async def _fetch(self, reading: Reading, state: ReaderState) -> Page:
         source, window = self._around.source, state.window

@@ -83,7 +83,7 @@ async def _audit_stream(
     shelf: Shelf, key: StreamKey, plan: StreamPlan, window: Window, sinks: Sequence[str]
 ) -> dict[str, Verdict]:
     group = await shelf.query(lambda c: recall(c, str(key), "group"))
-    parts = await plan.source.parts((group or {}).get("memory"))
+    parts = await plan.source.parts((group or {}).get("memory"), await plan.source.server_time_us())
     totals = dict.fromkeys(sinks, Verdict())
     if parts.ids == ():
         return totals

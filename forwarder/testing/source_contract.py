@@ -161,8 +161,8 @@ class SourceContract:
         assert await origin.source().server_time_us() > 0
 
     async def test_parts_come_with_a_memory_that_can_be_kept(self, origin: Origin) -> None:
-        source = origin.source()
+        source, now_us = origin.source(), origin.window().until_us
 
-        first = await source.parts(None)
-        again = await source.parts(orjson.loads(orjson.dumps(first.memory)))
+        first = await source.parts(None, now_us)
+        again = await source.parts(orjson.loads(orjson.dumps(first.memory)), now_us)
         assert first.ids == again.ids

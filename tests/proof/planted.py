@@ -61,8 +61,8 @@ class _Hasty:
             held, self._held = held + self._held, []
         return replace(page, records=held)
 
-    async def parts(self, memory: Any | None) -> Parts:
-        return await self._source.parts(memory)
+    async def parts(self, memory: Any | None, now_us: int) -> Parts:
+        return await self._source.parts(memory, now_us)
 
     async def server_time_us(self) -> int:
         return await self._source.server_time_us()

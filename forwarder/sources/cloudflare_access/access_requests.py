@@ -89,7 +89,7 @@ class AccessRequests:
             following.since_us if following else None,
         )
 
-    async def parts(self, memory: Any | None) -> Parts:  # noqa: ARG002 - the contract's
+    async def parts(self, memory: Any | None, now_us: int) -> Parts:  # noqa: ARG002 - the contract's
         """Say that this stream is read as a whole."""
         return Parts()
 

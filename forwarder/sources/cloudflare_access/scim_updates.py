@@ -93,9 +93,8 @@ class ScimUpdates:
             following.reached_us if following else None,
         )
 
-    async def parts(self, memory: Any | None) -> Parts:
+    async def parts(self, memory: Any | None, now_us: int) -> Parts:
         """Return the identity providers to read, asking Cloudflare for them when that is due."""
-        now_us = self._clock.now_us()
         if memory is not None and not self._remembers:
             self._refusals = Refusals.from_json(memory.get("refusals"))
         self._remembers = True

@@ -161,14 +161,14 @@ async def test_a_refused_provider_costs_a_request_in_five_minutes(rig: Rig) -> N
 async def test_a_refusal_is_remembered_over_a_restart(rig: Rig) -> None:
     rig.cloudflare.refused = {"b"}
     rig.cloudflare.providers = {"a": True, "b": True}
-    memory = (await rig.source.parts(None)).memory
+    memory = (await rig.source.parts(None, START_US)).memory
     for _ in range(2):
         await rig.read(["a", "b"])
-    memory = orjson.loads(orjson.dumps((await rig.source.parts(memory)).memory))
+    memory = orjson.loads(orjson.dumps((await rig.source.parts(memory, START_US)).memory))
     found_by = rig.cloudflare.refusals
 
     restarted = rig.restarted()
-    ids = (await restarted.parts(memory)).ids or ()
+    ids = (await restarted.parts(memory, START_US)).ids or ()
     page = await restarted.fetch(WINDOW, None, parts=ids)
 
     assert [REFUSED] == [lost.reason for lost in page.lost]
