@@ -9,7 +9,7 @@ import asyncio
 import sys
 import time
 from bisect import bisect_left
-from itertools import groupby
+from itertools import cycle, groupby
 from typing import Protocol
 
 from aiohttp import web
@@ -64,34 +64,36 @@ class History:
 
 
 class Trickle:
-    """So many rows a second from now on; each tells in its ray when it was first shown."""
+    """So many rows a second from now on; each tells in its ray when it came to be."""
 
     def __init__(self, rows_a_second: float) -> None:
         """Begin with none."""
         self._began = time.time()
         self._pace = rows_a_second
+        self._made = cycle(text for _, text in list(rows(_PAGE, int(self._began * 1e6))))
         self._seconds: list[int] = []
         self._texts: list[bytes] = []
 
     def page(self, since: int, skip: int) -> tuple[bytes, int]:
-        """Return what has appeared by now."""
-        self._grow()
+        """Return what has come by now."""
+        for index in range(len(self._texts), int((time.time() - self._began) * self._pace)):
+            self._append(self._began + index / self._pace)
         start = bisect_left(self._seconds, since) + skip
         texts = self._texts[start : start + _PAGE]
         return b",".join(texts), len(texts)
 
-    def _grow(self) -> None:
-        now = time.time()
-        due = int((now - self._began) * self._pace)
-        for _, text in rows(due, int(now * 1e6)) if due else ():
-            stamp = b'"ray_id":"%016x"' % time.time_ns()
-            shown = text[: _TIME.start] + format_seconds(int(now) * 1_000_000).encode()
-            self._seconds.append(int(now))
-            self._texts.append(
-                shown + text[_TIME.stop : text.rindex(b'"ray_id"')] + stamp + text[-1:]
-            )
-        if due:
-            self._began = now
+    def _append(self, now: float) -> None:
+        text = next(self._made)
+        shown = format_seconds(int(now) * 1_000_000).encode()
+        rest = text[_TIME.stop : text.rindex(b'"ray_id"')]
+        stamp = b'"ray_id":"%016x"}' % int(now * 1e9)
+        self._seconds.append(int(now))
+        self._texts.append(text[: _TIME.start] + shown + rest + stamp)
+
+
+def envelope(rows: bytes, count: int) -> bytes:
+    """Return an answer with these rows, ``count`` of them."""
+    return _HEAD + rows + _TAIL % count
 
 
 def app(shown: Rows) -> web.Application:
@@ -102,7 +104,7 @@ def app(shown: Rows) -> web.Application:
         if request.match_info["account"].endswith("c353"):
             since = (parse_us(query["since"]) or 0) // 1_000_000
             text, count = shown.page(since, (int(query.get("page", "1")) - 1) * _PAGE)
-        return web.Response(body=_HEAD + text + _TAIL % count, content_type="application/json")
+        return web.Response(body=envelope(text, count), content_type="application/json")
 
     async def verify(_: web.Request) -> web.Response:
         return web.json_response({"success": True, "result": {"status": "active"}})

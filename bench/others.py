@@ -19,10 +19,10 @@ _SETTLING = 20.0
 
 
 def trickle(seconds: float) -> list[Figure]:
-    """Measure how long a row takes from being shown first to standing on stdout.
+    """Measure how long a row takes from coming to be to standing on stdout.
 
-    Rows appear 50 a second and carry the moment in their ray id; the poll interval is a second,
-    so that on average half of one belongs to the polling.
+    Rows come 50 a second, evenly, and carry the moment in their ray id; the poll interval is a
+    second, so that on average half of one belongs to waiting for the poll.
     """
     with helper("bench.cloudflare", "50/s") as api, stage(("stdout",), api) as here:
         settings = here.settings()
@@ -32,7 +32,7 @@ def trickle(seconds: float) -> list[Figure]:
         with daemon(here.folder, settings, printed):
             lags = _lags(printed, seconds)
     cuts = quantiles(lags, n=100)
-    name = "row shown → on stdout, 50 rows/s, poll_interval 1s"
+    name = "50 rows/s, row exists → on stdout, poll_interval 1s"
     return [Figure(name, f"p{cut}", cuts[cut - 1] * 1e3, "ms") for cut in (50, 95, 99)]
 
 
