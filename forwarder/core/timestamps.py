@@ -29,6 +29,10 @@ def parse_us(value: Any) -> int | None:
         return None
     since = moment - _EPOCH
     time_us = (since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
+    return _in_range(time_us)
+
+
+def _in_range(time_us: int) -> int | None:
     return time_us if _EARLIEST_US <= time_us <= _LATEST_US else None
 
 
@@ -48,7 +52,7 @@ def _unusual_us(value: str) -> int | None:
     if value[17:19] != "60":
         return None
     before = parse_us(f"{value[:17]}59{value[19:]}")
-    return None if before is None else before + 1_000_000
+    return None if before is None else _in_range(before + 1_000_000)
 
 
 def format_us(time_us: int) -> str:

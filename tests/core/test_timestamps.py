@@ -39,6 +39,7 @@ def test_every_form_of_rfc_3339_is_read(text: str, micros: int) -> None:
         "1767225600000000000Z",
         "2026-13-01T00:00:00Z", "2026-02-30T00:00:00Z", "2026-01-01T25:00:00Z",
         "2026-01-01T00:00:61Z", "0001-01-01T00:00:00+05:00", "2026-01-01T00:00:00Zulu",
+        "9999-12-31T23:59:60Z", "9999-12-31T23:59:60.5-01:00",
     ],
 )  # fmt: skip
 def test_what_is_no_time_is_none(value: object) -> None:
