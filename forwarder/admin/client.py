@@ -42,7 +42,8 @@ def ask(
         content = orjson.loads(answer.read())
     except (OSError, HTTPException, orjson.JSONDecodeError) as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
-        raise NoDaemonError(f"no daemon answers in {state_dir}: {reason}") from error
+        problem = f"no daemon answers in {state_dir}: {reason}"
+        raise NoDaemonError(f"{problem} (does `forwarder run` use these settings?)") from error
     finally:
         connection.close()
     if answer.status >= 400:  # noqa: PLR2004 - HTTP's own line between yes and no

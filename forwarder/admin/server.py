@@ -68,7 +68,8 @@ class AdminServer:
             )
         except OSError as error:
             await self.aclose()
-            problem = f"{host}:{port} cannot be listened on: {error.strerror or error}"
+            reason = str(error.strerror or error).rpartition(": ")[2]  # asyncio's words go before
+            problem = f"{host}:{port} cannot be listened on: {reason}"
             fault = Fault("admin.listen", problem, "choose another port, or 0 for a free one")
             raise ConfigError([fault]) from error
         bound = self._server.sockets[0].getsockname()

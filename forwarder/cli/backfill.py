@@ -14,6 +14,7 @@ from forwarder.cli.options import (
     choice_options,
     config_option,
     settings_from,
+    window,
 )
 
 if TYPE_CHECKING:
@@ -47,9 +48,10 @@ def command(config: Path, *, cancel: str | None, detach: bool, **given: Any) -> 
         return
     if given["since"] is None:
         raise click.UsageError("--since is missing")
+    since_us, until_us = window(given["since"], given["until"])
     order = {
-        "since_us": given["since"],
-        "until_us": given["until"],
+        "since_us": since_us,
+        "until_us": until_us,
         "again": given["again"],
         "accounts": given["accounts"],
         "streams": given["streams"],

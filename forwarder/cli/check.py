@@ -60,14 +60,10 @@ def _check_journal(state_dir: Path) -> None:
 
 
 def _show(findings: Sequence[Finding]) -> None:
-    from rich.console import Console  # noqa: PLC0415 - slow to import
-    from rich.table import Table  # noqa: PLC0415 - as above
-    from rich.text import Text  # noqa: PLC0415 - as above
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("", "what", "found", "what to do"):
-        table.add_column(column, overflow="fold")
+    """Print a line a finding, and one below it with what to do."""
     for finding in findings:
-        mark = _MARKS[finding.level]
-        table.add_row(Text(*mark), Text(finding.subject), Text(finding.text), Text(finding.hint))
-    Console().print(table)
+        word, colour = _MARKS[finding.level]
+        mark = click.style(f"{word:<7}", fg=colour)
+        click.echo(f"{mark}  {finding.subject}: {finding.text}")
+        if finding.hint:
+            click.echo(f"         -> {finding.hint}")

@@ -66,7 +66,10 @@ def replay_command(config: Path, *, sink: str, ids: tuple[int, ...]) -> None:
     """Deliver dead letters again (all of a sink, or some), rendered with today's settings."""
     given = {"sink": sink, "ids": list(ids) or None}
     answer = carry_out(settings_from(config), "dead-letters-replay", given)
-    click.echo(f"{answer['events']} event(s) in lane {answer['lane']}, behind live ones")
+    if answer["events"]:
+        click.echo(f"{answer['events']} event(s) in lane {answer['lane']}, behind live ones")
+    else:
+        click.echo(_none(sink, ids))
 
 
 @command.command("drop")
@@ -81,7 +84,12 @@ def drop_command(config: Path, *, sink: str, ids: tuple[int, ...], yes: bool) ->
         click.confirm(f"Forget {what} of {sink}?", abort=True)
     given = {"sink": sink, "ids": list(ids) or None}
     answer = carry_out(settings_from(config), "dead-letters-drop", given)
-    click.echo(f"{answer['events']} dead letter(s) forgotten")
+    forgotten = f"{answer['events']} dead letter(s) forgotten"
+    click.echo(forgotten if answer["events"] else _none(sink, ids))
+
+
+def _none(sink: str, ids: tuple[int, ...]) -> str:
+    return f"{sink} has no dead letters" + (" of these numbers" if ids else "")
 
 
 def _letters(config: Path, **choice: Any) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forwarder.cli.options import DurationType
+from forwarder.cli.options import PORT, RATE, DurationType
 
 if TYPE_CHECKING:
     from forwarder.config import ForwarderSettings
@@ -43,8 +43,12 @@ log: {{ level: warning }}
 @click.command()
 @click.option("--for", "duration", type=DurationType(), help="End after this long; else Ctrl-C.")
 @click.option("--format", "style", default="ocsf", show_default=True, help="Format of the events.")
-@click.option("--rate", default=2.0, show_default=True, help="Simulated logins a second.")
-@click.option("--port", default=0, help="Port of status and metrics; default: a free one.")
+@click.option(
+    "--rate", type=RATE, default=2.0, show_default=True, help="Simulated logins a second."
+)
+@click.option(
+    "--port", type=PORT, default=0, help="Port of status and metrics; default: a free one."
+)
 def command(*, duration: float | None, style: str, rate: float, port: int) -> None:
     """Run a simulated Cloudflare and the forwarder, and print events as they arrive.
 

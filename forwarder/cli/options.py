@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
+PORT = click.IntRange(0, 65535)
+RATE = click.FloatRange(min=0)
+"""Events a second."""
+
+
 def config_option(function: _F) -> _F:
     """Add ``-c/--config``."""
     return click.option(
@@ -70,6 +75,13 @@ class MomentType(click.ParamType[int]):
             return SystemClock().now_us() - round(parse_duration(value) * 1_000_000)
         except ValueError:
             self.fail(f"{value!r} is no RFC 3339 time and no duration ago such as 2h", param, ctx)
+
+
+def window(since_us: int, until_us: int) -> tuple[int, int]:
+    """Return both, when there is something between them; else it is a usage error."""
+    if since_us >= until_us:
+        raise click.UsageError("--until must be later than --since")
+    return since_us, until_us
 
 
 def choice_options(*names: str) -> Callable[[_F], _F]:

@@ -7,14 +7,20 @@ import contextlib
 
 import click
 
-from forwarder.cli.options import DurationType
+from forwarder.cli.options import PORT, RATE, DurationType
 
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8787, show_default=True, help="Port; 0 takes a free one.")
-@click.option("--rate", default=2.0, show_default=True, help="Logins a second and account.")
-@click.option("--scim-rate", default=0.1, show_default=True, help="SCIM updates a second.")
+@click.option(
+    "--port", type=PORT, default=8787, show_default=True, help="Port; 0 takes a free one."
+)
+@click.option(
+    "--rate", type=RATE, default=2.0, show_default=True, help="Logins a second and account."
+)
+@click.option(
+    "--scim-rate", type=RATE, default=0.1, show_default=True, help="SCIM updates a second."
+)
 @click.option(
     "--history",
     type=DurationType(),
@@ -59,6 +65,5 @@ def command(  # noqa: PLR0913 - one argument an option
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(simulator.serve(settings, host, port, started=click.echo))
     except OSError as error:
-        raise click.ClickException(f"{host}:{port} cannot be listened on: {error.strerror}") from (
-            error
-        )
+        problem = str(error.strerror).rpartition(": ")[2]  # what asyncio says before is said here
+        raise click.ClickException(f"{host}:{port} cannot be listened on: {problem}") from error

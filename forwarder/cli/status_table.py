@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -23,6 +23,7 @@ _NUMBERS = {
     "done",
     "rows",
 }
+_MOMENTS = {"covered until", "read until", "to", "from", "latest"}
 _COLOURS = {
     "running": "green",
     "idle": "green",
@@ -38,7 +39,9 @@ def rendered(state: Mapping[str, Any]) -> RenderableType:
     parts = (
         _headline(state),
         _streams(state),
+        _troubles(state["streams"], lambda one: f"{one['stream']} of {one['account']}"),
         _sinks(state),
+        _troubles(state["sinks"], lambda one: f"sink {one['sink']}"),
         _journal(state),
         _backfills(state),
         _lanes(state),
@@ -59,9 +62,7 @@ def _headline(state: Mapping[str, Any]) -> RenderableType:
 
 
 def _streams(state: Mapping[str, Any]) -> Table:
-    table = _table(
-        "account", "stream", "phase", "covered until", "lag", "retention left", "trouble"
-    )
+    table = _table("account", "stream", "phase", "covered until", "lag", "retention left")
     for one in state["streams"]:
         table.add_row(
             escape(one["account"]),
@@ -70,13 +71,12 @@ def _streams(state: Mapping[str, Any]) -> Table:
             _second(one["covered_until"]),
             _seconds(one["lag_seconds"]),
             _seconds(one["retention_left_seconds"]),
-            _trouble(one),
         )
     return table
 
 
 def _sinks(state: Mapping[str, Any]) -> Table:
-    table = _table("sink", "type", "phase", "backlog", "oldest", "dead letters", "trouble")
+    table = _table("sink", "type", "phase", "backlog", "oldest", "dead letters")
     for one in state["sinks"]:
         table.add_row(
             escape(one["sink"]),
@@ -85,9 +85,20 @@ def _sinks(state: Mapping[str, Any]) -> Table:
             f"{one['backlog_events']:,}",
             _seconds(one["oldest_unacknowledged_seconds"] or None),
             f"{one['dead_letters']:,}",
-            _trouble(one),
         )
     return table
+
+
+def _troubles(
+    found: Iterable[Mapping[str, Any]], name: Callable[[Mapping[str, Any]], str]
+) -> Text | None:
+    """Return a line for each of those that have an error: which, what, and what to do."""
+    lines = [
+        f"{name(one)}: {one['error']}" + (f" ({one['hint']})" if one["hint"] else "")
+        for one in found
+        if one["error"]
+    ]
+    return Text("\n".join(lines), "yellow") if lines else None
 
 
 def _journal(state: Mapping[str, Any]) -> Text:
@@ -159,7 +170,12 @@ def _share(one: Mapping[str, Any]) -> float:
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column, justify="right" if column in _NUMBERS else "left", overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if column in _NUMBERS else "left",
+            overflow="fold",
+            no_wrap=column in _MOMENTS,
+        )
     return table
 
 
@@ -174,8 +190,3 @@ def _seconds(seconds: float | None) -> str:
 def _second(moment: str | None) -> str:
     """Return an RFC 3339 time without its fraction."""
     return "" if moment is None else f"{moment[:19]}Z"
-
-
-def _trouble(one: Mapping[str, Any]) -> str:
-    hint = f" ({one['hint']})" if one["hint"] else ""
-    return escape(f"{one['error']}{hint}") if one["error"] else ""

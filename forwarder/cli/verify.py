@@ -17,6 +17,7 @@ from forwarder.cli.options import (
     json_option,
     print_json,
     settings_from,
+    window,
 )
 from forwarder.cli.tables import show
 
@@ -44,7 +45,7 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
 
     settings = settings_from(config)
     chosen = Choice(choice["accounts"], choice["streams"], choice["sinks"])
-    found = asyncio.run(audit(settings, Window(since, until), chosen))
+    found = asyncio.run(audit(settings, Window(*window(since, until)), chosen))
     rows: list[dict[str, Any]] = [
         {"account": one.account, "stream": one.stream, "sink": one.sink, **asdict(one.verdict)}
         for one in found

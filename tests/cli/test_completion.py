@@ -22,7 +22,7 @@ echo "${{COMPREPLY[@]}}"
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_a_script_asks_the_program_itself(shell: str) -> None:
     printed = subprocess.run(
-        [SCRIPT, "completion", shell], capture_output=True, text=True, timeout=30, check=True
+        [SCRIPT, "completion", shell], capture_output=True, text=True, timeout=120, check=True
     ).stdout
 
     assert f"_FORWARDER_COMPLETE={shell}_complete" in printed
@@ -46,7 +46,7 @@ def test_bash_offers_commands_options_and_choices(words: str, offered: str) -> N
         env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=120,
         check=True,
     ).stdout
 

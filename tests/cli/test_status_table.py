@@ -81,9 +81,9 @@ STATE: dict[str, Any] = {
 }
 
 
-def printed(state: dict[str, Any]) -> str:
+def printed(state: dict[str, Any], width: int = 160) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=160).print(rendered(state))
+    Console(file=stream, width=width).print(rendered(state))
     return stream.getvalue()
 
 
@@ -102,7 +102,22 @@ def test_streams_and_sinks_have_a_line_each() -> None:
     assert stream.split() == ["[acme]", "access_requests", "running", "2026-07-01T12:00:00Z", "4s"]
     assert "1,234,567" in sink
     assert "1m30s" in sink
-    assert "invalid token (make a new one)" in sink
+    assert sink.split() == ["splunk", "splunk_hec", "held", "1,234,567", "1m30s", "2"]
+
+
+def test_what_troubles_a_sink_is_told_with_what_to_do() -> None:
+    lines = printed(STATE).splitlines()
+
+    assert [line for line in lines if "make a new one" in line] == [
+        "sink splunk: invalid token (make a new one)"
+    ]
+
+
+def test_a_time_is_in_one_piece_on_a_narrow_terminal() -> None:
+    text = printed(STATE, width=80)
+
+    assert "2026-07-01T12:00:00Z" in text
+    assert "access_requests" in text
 
 
 def test_a_full_journal_says_what_that_means() -> None:
