@@ -81,7 +81,9 @@ class _Builder:
 
     def _accounts(self, given: Any) -> list[AccountSettings]:
         if not isinstance(given, list) or not given:
-            self._fault(("accounts",), f"found {shown(given)}; must be a list with an account")
+            self._fault(
+                ("accounts",), f"found {shown(given)}; must be a list with at least one account"
+            )
             return []
         found = [self._account(item, ("accounts", index)) for index, item in enumerate(given)]
         for key in ("account_id", "label"):
@@ -112,7 +114,9 @@ class _Builder:
 
     def _sinks(self, given: Any) -> list[SinkSettings]:
         if not isinstance(given, dict) or not given:
-            problem = f"found {shown(given)}; must be a mapping of names to sinks"
+            problem = (
+                f"found {shown(given)}; must be a mapping with at least one sink under its name"
+            )
             self._fault(("sinks",), problem)
             return []
         found = [self._sink(name, item, ("sinks", name)) for name, item in given.items()]

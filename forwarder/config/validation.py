@@ -109,6 +109,8 @@ def _sentence(
         case "value_error" | "assertion_error":
             reason = str(detail.get("ctx", {}).get("error", detail["msg"]))
             problem = reason.replace(repr(detail["input"]), found)
+        case "too_short" | "string_too_short" if detail.get("ctx", {}).get("min_length") == 1:
+            problem = f"found {found}; must not be empty"
         case "string_type" | "is_instance_of" if not isinstance(detail["input"], dict | list):
             problem, hint = f"found {found}; must be a text", "put it in quotes"
         case kind if kind not in {"model_type", "dict_type", "model_attributes_type"}:
@@ -120,7 +122,7 @@ def _sentence(
 def shown(value: Any) -> str:
     """Return what the file says, short; a variable shows its name and never its value."""
     if isinstance(value, dict | list):
-        return _KINDS[type(value)]
+        return _KINDS[type(value)] if value else f"an empty {_KINDS[type(value)][2:]}"
     if value is None:
         return "nothing"
     text = _CREDENTIALS.sub("//**********@", repr(value))

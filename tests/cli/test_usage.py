@@ -1,0 +1,96 @@
+"""What makes no sense is refused before anything is done: exit 2, what is wrong, no traceback."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from forwarder.cli.program import program
+from forwarder.core.errors import ConfigError
+
+SETTINGS = """\
+version: 1
+state_dir: {folder}/state
+accounts:
+  - account_id: 023e105f4ecef8ad9ca31a8372d0c353
+    api_token: simulated-token
+    api_url: http://127.0.0.1:9/client/v4
+sinks:
+  console: {{ type: stdout }}
+  disk: {{ type: file, path: {folder}/no/such/folder/events }}
+"""
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> str:
+    """Settings whose API does not answer and one of whose sinks cannot be opened."""
+    path = tmp_path / "config.yaml"
+    path.touch(mode=0o600)
+    path.write_text(SETTINGS.format(folder=tmp_path))
+    return str(path)
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(program, arguments, catch_exceptions=False)
+
+
+@pytest.mark.parametrize("command", ["backfill", "verify"])
+@pytest.mark.parametrize(
+    "window", [("--since", "2h", "--until", "3h"), ("--since", "2999-01-01T00:00:00Z")]
+)
+def test_a_window_that_ends_before_it_begins(
+    command: str, window: tuple[str, ...], settings: str
+) -> None:
+    result = invoke(command, "-c", settings, *window)
+
+    assert result.exit_code == 2
+    assert "--until must be later than --since" in result.output
+
+
+@pytest.mark.parametrize("command", ["simulate", "demo"])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--rate", "-1"), ("--port", "70000"), ("--port", "-1")]
+)
+def test_a_rate_or_a_port_that_cannot_be(command: str, option: str, value: str) -> None:
+    result = invoke(command, option, value)
+
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.output
+
+
+def test_a_live_check_has_a_line_a_finding_and_one_with_what_to_do(settings: str) -> None:
+    result = invoke("check", "--live", "-c", settings)
+
+    lines = result.output.splitlines()
+    (fault,) = [number for number, line in enumerate(lines) if "sink disk:" in line]
+    assert result.exit_code == 1
+    assert "ok       sink console: can be reached" in lines
+    assert lines[fault].startswith("fault    sink disk: ")
+    assert lines[fault + 1] == "         -> make the folder"
+
+
+@pytest.mark.parametrize(
+    ("sinks", "told"),
+    [
+        ("sinks: {}", "sinks: found an empty mapping; must be a mapping with at least one sink"),
+        (
+            "sinks: { a: { type: kafka, topic: t, bootstrap_servers: [] } }",
+            "sinks.a.bootstrap_servers: found an empty list; must not be empty",
+        ),
+        (
+            "sinks: { a: { type: kafka, topic: '', bootstrap_servers: ['h:1'] } }",
+            "sinks.a.topic: found ''; must not be empty",
+        ),
+    ],
+)
+def test_what_must_not_be_empty_is_told_in_words(sinks: str, told: str, settings: str) -> None:
+    path = Path(settings)
+    path.write_text(path.read_text().partition("sinks:")[0] + sinks)
+
+    with pytest.raises(ConfigError) as caught:
+        invoke("check", "-c", settings)
+
+    (fault,) = caught.value.faults
+    assert told in str(fault)
