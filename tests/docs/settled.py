@@ -6,7 +6,7 @@ import time
 import urllib.error
 import urllib.request
 
-_LONGEST = 30.0
+_LONGEST = 120.0
 _LOOK = 0.2
 
 
@@ -17,11 +17,11 @@ def main(ports: list[str]) -> None:
 
 
 def settled(port: str) -> bool:
-    """Say whether a simulator answers, or a daemon is ready and has no backlog."""
+    """Say whether a server answers, or a daemon is ready and has no backlog."""
     try:
         status = json.loads(_get(f"http://127.0.0.1:{port}/status"))
-    except urllib.error.HTTPError:
-        return True  # a simulator, which has no /status
+    except (urllib.error.HTTPError, json.JSONDecodeError):
+        return True  # a simulator or a collector, which have no /status
     except OSError:
         return False
     read = all(stream["last_success_seconds_ago"] is not None for stream in status["streams"])
@@ -31,7 +31,7 @@ def settled(port: str) -> bool:
 
 
 def _get(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=2) as answer:
+    with urllib.request.urlopen(url, timeout=20) as answer:
         body: bytes = answer.read()
     return body
 

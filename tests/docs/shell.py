@@ -11,18 +11,19 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.ports import free_port
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PORTS = ("8787", "9464", "9465", "8088")
 _SETTLED = Path(__file__).with_name("settled.py")
-_LONGEST = 90
+_LONGEST = 300
 _INSTALLED = ".venv/.runtime-installed"
 """What the Makefile would renew after a change of the locks; a test installs nothing."""
 _MARK = "@@command "
@@ -88,7 +89,7 @@ def commands(text: str, first_line: int) -> list[Command]:
 
 def run(page: Sequence[Command], folder: Path) -> list[Outcome]:
     """Run the commands of a page one after the other in ``folder``."""
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+    ports = {written: str(free_port()) for written in PORTS}
     _furnish(folder, ports)
     script, output = folder / ".script", folder / ".output"
     script.write_text(_script(page, ports))
@@ -118,8 +119,12 @@ def _script(page: Sequence[Command], ports: dict[str, str]) -> str:
         admin = moved[1] if moved else admin
         started = "".join(
             f'STARTED="$STARTED {port}"\n'
-            for word, port in (("simulate", ports["8787"]), ("run", admin))
-            if f"forwarder {word}" in text and text.endswith("&")
+            for word, port in (
+                ("forwarder simulate", ports["8787"]),
+                ("forwarder run", admin),
+                ("tests.docs.hec", ports["8088"]),
+            )
+            if word in text and text.endswith("&")
         )
         parts.append(f"{text}\nSTATUS=$?\n{started}echo\necho '{_MARK}'{number} $STATUS\n")
     return "".join(parts)
@@ -161,14 +166,6 @@ def _replaced(text: str, ports: dict[str, str]) -> str:
     for written, used in ports.items():
         text = re.sub(rf"\b{written}\b", used, text)
     return text
-
-
-def _free_ports(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [str(one.getsockname()[1]) for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _squeezed(line: str) -> str:

@@ -12,6 +12,7 @@ from deploy.generate.artefacts import pages
 from deploy.generate.markdown import blocks
 from tests.docs.shell import ROOT, Command, Outcome, commands, run
 
+pytestmark = pytest.mark.timeout(900)
 _AT_ONCE = 4
 
 
