@@ -23,6 +23,7 @@ from forwarder.delivery.crew import Crew
 from forwarder.delivery.happenings import SinkDrained
 from forwarder.delivery.lane_reader import LaneReader
 from forwarder.delivery.lanes import Lanes
+from forwarder.delivery.last_call import LastCall
 from forwarder.delivery.opener import Opener
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.phases import Phase, Phases, phase_of
@@ -56,17 +57,8 @@ class Consumer:
         report: Report = ignore,
     ) -> None:
         """Wire up; nothing is opened, read or started."""
-        wiring = Wiring(
-            name=name,
-            sink=sink,
-            queue=queue,
-            render=render,
-            limits=options.limits(sink.limits),
-            options=options,
-            clock=clock,
-            rng=rng,
-            report=report,
-        )
+        limits = options.limits(sink.limits)
+        wiring = Wiring(name, sink, queue, render, limits, options, clock, rng, report)
         self._wiring = wiring
         self._alarm = Alarm(clock)
         self._crew = Crew(self._alarm.ring)
@@ -79,6 +71,7 @@ class Consumer:
         self._opener = Opener(wiring, self._condition, self._crew, options.open_timeout)
         self._courier = Courier(wiring, self._condition, self._acks, self._lanes)
         self._conditions = (self._condition, self._acks.condition, self._read_ahead.condition)
+        self._last_call = LastCall(self._courier, self._acks, self._lanes, self._conditions)
         self._phases = Phases(name, clock, report)
         self._paused = options.paused
         self._stop_by: float | None = None
@@ -108,6 +101,16 @@ class Consumer:
             await self._wind_down(self._stop_by)
         finally:
             await self._leave()
+
+    async def finish(self, deadline: float) -> None:
+        """Deliver what is stored and wait for nothing more; then ``drain`` may follow.
+
+        Returns when nothing is left, when the sink is in trouble, or at ``deadline``.
+        """
+        if self._running:
+            self._last_call.begin(deadline)
+            self._alarm.ring()
+            await self._last_call.over()
 
     async def drain(self, deadline: float) -> None:
         """Stop reading, let writes end until ``deadline`` (monotonic seconds), acknowledge, close.
@@ -152,9 +155,10 @@ class Consumer:
         while self._may_write(now) and self._courier.room > 0 and self._send(now):
             pass
         suspects, again = self._courier.trusting, self._may_write(now)
-        self._read_ahead.keep_going(now, again=again, suspects=suspects)
         self._lanes.listen()
+        self._read_ahead.keep_going(now, again=again, suspects=suspects)
         self._phases.turn(self._phase(), self._conditions)
+        self._last_call.look(now, paused=self._paused)
 
     def _calls(self) -> list[Call]:
         opening = [] if self._opener.call is None else [self._opener.call]
@@ -185,10 +189,10 @@ class Consumer:
         moments.append(self._read_ahead.condition.not_before)
         if not self._condition.usable and not self._paused:
             moments.append(self._condition.not_before)
-        moments.append(self._courier.eased_until)
+        moments += (self._courier.eased_until, self._last_call.until)
         if self._may_write(now) and self._courier.room > 0:
             moments += self._lanes.next_moments()
-        return min((moment for moment in moments if moment > now), default=None)
+        return min((moment for moment in moments if now < moment < inf), default=None)
 
     def _phase(self) -> Phase:
         if self._stop_by is not None:
@@ -230,6 +234,7 @@ class Consumer:
         """Cancel what is left and close the sink; takes seconds at most, whatever hangs."""
         clock, patience = self._wiring.clock, self._wiring.options.close_timeout
         self._lanes.stop()
+        self._last_call.end()
         for call in self._calls():
             call.abandon()
         self._crew.dismiss()

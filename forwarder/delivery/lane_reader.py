@@ -32,6 +32,7 @@ class LaneReader:
         self.position = self.done.next_outstanding(0)
         self.caught_up = False
         self.fruitless = 0
+        self._hurried = False
         self.again: list[Parcel] = []
         self._wiring = wiring
         self._limits = wiring.limits
@@ -48,6 +49,15 @@ class LaneReader:
     def ended(self) -> bool:
         """Say whether every event of a lane with an end is done."""
         return self.end_offset is not None and self.done.prefix >= self.end_offset
+
+    @property
+    def dry(self) -> bool:
+        """Say whether nothing waits here, as far as the last look went."""
+        return (self.caught_up or self.read_out) and not (self._buffer or self.again)
+
+    def hurry(self) -> None:
+        """Look for rows once more, and let no batch wait for more events."""
+        self._hurried, self.caught_up = True, False
 
     @property
     def wants_more(self) -> bool:
@@ -104,7 +114,8 @@ class LaneReader:
     def _ripe(self, now: float) -> bool:
         if not self._buffer or self.crowded:
             return False
-        return self._buffer.full or self.read_out or now >= self._buffer.ripe_at()
+        whole = self._buffer.full or self.read_out or self._hurried
+        return whole or now >= self._buffer.ripe_at()
 
     def next_moment(self) -> float | None:
         """Return when something that rests now may be sent or must be read again."""
@@ -145,11 +156,11 @@ class LaneReader:
 
     async def fill(self) -> Ranges:
         """Read ahead; return the ranges that turned out to hold nothing for this sink."""
-        rows = max(1, min(_MOST_ROWS, _MOST_BYTES // self._row_bytes))
+        rows, hurried = max(1, min(_MOST_ROWS, _MOST_BYTES // self._row_bytes)), self._hurried
         pages = await self._wiring.queue.read(self.name, self.position, rows)
         if self.end_offset is not None:
             pages = [page for page in pages if page.first_offset < self.end_offset]
-        self.caught_up = not pages
+        self.caught_up = not pages and hurried == self._hurried
         if pages:
             self.fruitless = 0
         elif self.end_offset is not None:

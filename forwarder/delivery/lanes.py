@@ -151,6 +151,17 @@ class Lanes:
                 self._wiring.report(LaneFinished(self._wiring.name, reader.name))
                 self.stale = True
 
+    @property
+    def dry(self) -> bool:
+        """Say whether everything that is stored has been read and handed over to be written."""
+        return not self.stale and all(reader.dry for reader in self.readers)
+
+    def hurry(self) -> None:
+        """Look for rows once more, and wait for nothing that could join them in a batch."""
+        self.stale = True
+        for reader in self.readers:
+            reader.hurry()
+
     def stop(self) -> None:
         """Wait no longer."""
         for task in self._waiting.values():

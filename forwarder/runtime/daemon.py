@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -40,6 +41,9 @@ from forwarder.runtime.supervisor import Beat
 GRACE = 25.0
 """Seconds from the first signal to the end of the process."""
 _CLOSING = 4.0
+_FAREWELL = 3.0
+"""Seconds for the last events, of sinks that have few."""
+_NEAR = 1000
 _UPKEEP = 5.0
 _GARBAGE = (50_000, 20, 50)
 """Thresholds of the garbage collector. A page makes thousands of short-lived rows, none in a
@@ -150,6 +154,7 @@ class Daemon:
         parts.overview.started = False
         await parts.streams.stop()
         await self._note(parts, Own.STOP)
+        await self._bid_farewell(parts)
         spent = self._clock.monotonic() - began
         await parts.sinks.drain(None, max(1.0, GRACE - _CLOSING - spent))
         await parts.supervisor.stop_all()
@@ -158,6 +163,14 @@ class Daemon:
         self._telemetry.observer.flush()
         await asyncio.to_thread(self._telemetry.observer.close)
         self._report(Stopped(not self._abandoned, backlog))
+
+    async def _bid_farewell(self, parts: Parts) -> None:
+        """Let sinks that are up to date deliver the last event too: nobody else will soon."""
+        backlog = Counter[str]()
+        for place in await parts.journal.places():
+            backlog[place.sink] += place.backlog
+        near = [name for name, events in backlog.items() if events <= _NEAR]
+        await parts.sinks.finish(near, _FAREWELL)
 
     async def _upkeep(self, parts: Parts, beat: Beat) -> None:
         """Prune, keep what the next process should know, write held-back lines; for ever."""

@@ -65,6 +65,14 @@ class Sinks:
         for name in names:
             self._supervisor.start(f"sink:{name}", partial(self._deliver, self._members[name]))
 
+    async def finish(self, names: Iterable[str], patience: float) -> None:
+        """Let some sinks deliver what is stored, for at most ``patience`` seconds."""
+        consumers = [self._members[name].consumer for name in names if name in self._members]
+        deadline = self._clock.monotonic() + patience
+        await asyncio.gather(
+            *(consumer.finish(deadline) for consumer in consumers if consumer is not None)
+        )
+
     async def drain(self, names: Iterable[str] | None, grace: float) -> None:
         """Let writes under way end for at most ``grace`` seconds, acknowledge, close."""
         chosen = list(self._members if names is None else names)
