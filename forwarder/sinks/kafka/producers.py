@@ -32,7 +32,7 @@ class Producers:
     """Makes producers and ends them."""
 
     def __init__(self, config: KafkaConfig, clock: Clock, batch_bytes: int) -> None:
-        """Connect to nothing yet; ``batch_bytes`` is the most of a record batch before it shrinks."""
+        """Connect to nothing yet; ``batch_bytes`` bounds a record batch before it shrinks."""
         self._config = config
         self._batch_bytes = batch_bytes
         self._tls = Tls(config.tls) if config.tls is not None else None
