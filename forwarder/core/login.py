@@ -58,7 +58,7 @@ LOGIN_TEXTS = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Oddities:
-    """What is unusual about a login: see ``Login.quality`` and ``Login.extra``.
+    """What is unusual about a login or a change: see ``Login.quality`` and ``Login.extra``.
 
     ``present`` says of each text whether there is one; ``plain`` is False where a text might need
     escaping or cutting in some format. Made by ``oddities`` only, and compared by identity.
@@ -228,6 +228,11 @@ class Login(NamedTuple):
     def outcome(self) -> str:
         """Return ``success``, ``failure`` or ``unknown``."""
         return UNKNOWN if self.allowed is None else SUCCESS if self.allowed else FAILURE
+
+    @property
+    def fillings(self) -> tuple[str, ...]:
+        """Return what goes into a template: the texts."""
+        return self.texts
 
     @property
     def user(self) -> str:

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 from forwarder.core.model import StoredPage
 
+LONGEST_USER, SHORT = 254, 1000
+"""In bytes, of a user and of all texts of a row: no format has to cut what is no longer."""
+
 
 class Origin(NamedTuple):
     """What all rows of one page share.
@@ -39,6 +42,20 @@ def is_plain(text: str) -> bool:
         and "\\" not in text
         and "=" not in text
         and "|" not in text
+    )
+
+
+def is_easy(together: str, user: str, *, timed: bool) -> bool:
+    """Say of a row what ``Origin.plain`` says of a page, and that no format has to cut a text.
+
+    ``together`` is all its texts, ``user`` the one that names the user; ``timed`` says that the
+    row has a usable time.
+    """
+    return (
+        timed
+        and is_plain(together)
+        and len(together.encode()) <= SHORT
+        and len(user.encode()) <= LONGEST_USER
     )
 
 

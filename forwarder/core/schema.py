@@ -18,65 +18,12 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from forwarder.core.login import Login
 from forwarder.core.origin import Origin
+from forwarder.core.provisioning import Provisioning
 
 MALFORMED_KEY = "_forwarder_malformed"
 """In a row that could not be read: why. Such an event has the quality ``malformed``."""
 RAW_BYTES_KEY = "_forwarder_raw_base64"
 """In a row that could not be read: the bytes as received, base64."""
-
-
-class Member(NamedTuple):
-    """A member named in the body of a group's change: its id and, where sent, its name."""
-
-    value: str
-    display: str = ""
-
-
-class Provisioning(NamedTuple):
-    """One row of the SCIM log.
-
-    ``resource`` is ``user``, ``group`` or empty; ``activity`` is ``create``, ``update``,
-    ``delete``, ``enable``, ``disable``, ``add_member``, ``remove_member`` or empty, read out of
-    method and body. ``outcome`` comes from ``status``. ``request_body`` is masked, and so is
-    the one in ``row``.
-    """
-
-    origin: Origin
-    id: str
-    time_us: int
-    row: Mapping[str, Any]
-    resource: str
-    activity: str
-    outcome: str
-    members: tuple[Member, ...]
-    quality: tuple[str, ...]
-    extra: Mapping[str, Any]
-    logged_at: str
-    method: str
-    resource_type: str
-    user_email: str
-    group_name: str
-    cf_resource_id: str
-    idp_resource_id: str
-    idp_id: str
-    status: str
-    error_description: str
-    request_body: str
-
-    @property
-    def shape(self) -> None:
-        """Return None: no two changes are alike; see ``forwarder.core.login.Login``."""
-        return
-
-    @property
-    def action(self) -> str:
-        """Return what was done, for filters: the activity, else the method in small letters."""
-        return self.activity or self.method.lower()
-
-    @property
-    def user(self) -> str:
-        """Return whom or what it is about: e-mail address, group or id, or nothing."""
-        return self.user_email or self.group_name or self.cf_resource_id
 
 
 class OwnEvent(NamedTuple):
@@ -133,9 +80,9 @@ Glance: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Origin], Glimpse]
 
 
 Reading: TypeAlias = tuple[tuple[Any, ...] | None, tuple[str, ...], str]
-"""Shape and texts of a login, and the members of what is extra as JSON without braces.
+"""What an event would have as ``shape`` and ``fillings``, and the members of what is extra.
 
-The shape is None where it takes an event to say more. See ``forwarder.core.login.Login``.
+The shape is None where it takes an event to say more. The members are JSON without the braces.
 """
 
 NOT_READ: Reading = (None, (), "")
@@ -143,7 +90,11 @@ NOT_READ: Reading = (None, (), "")
 
 
 class ReadRows(Protocol):
-    """From a page's rows to what their events would have, without making the events."""
+    """From a page's rows to what their events would have, without making the events.
+
+    Events of rows that can be read so have the page's origin, and ``core.masking.mask_row(row)``
+    as their row.
+    """
 
     def __call__(
         self,
@@ -156,7 +107,7 @@ class ReadRows(Protocol):
         """Return a reading for each row; without ``bodies``, as if no row had one of SCIM."""
 
 
-def _read_nothing(
+def read_nothing(
     rows: Sequence[Mapping[str, Any]],
     origin: Origin,  # noqa: ARG001 - a row's reading has nothing of these
     times_us: Sequence[int],  # noqa: ARG001
@@ -172,4 +123,4 @@ class Normaliser(NamedTuple):
 
     normalise: Normalise
     glance: Glance
-    read_rows: ReadRows = _read_nothing
+    read_rows: ReadRows = read_nothing

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from forwarder.core.login import FAILURE, Login
-from forwarder.core.schema import Event, OwnEvent, Provisioning
+from forwarder.core.provisioning import Provisioning
+from forwarder.core.schema import Event, OwnEvent
 from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,

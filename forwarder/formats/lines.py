@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from forwarder.core.errors import ConfigError, Fault
-from forwarder.core.schema import Provisioning
+from forwarder.core.provisioning import Provisioning
 
 VENDOR, PRODUCT, PRODUCT_VERSION = "Cloudflare", "Access", "1"
 

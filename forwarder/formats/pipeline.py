@@ -11,7 +11,7 @@ from forwarder.core.contracts import Format, Rendered
 from forwarder.core.model import BatchEvent, StoredPage
 from forwarder.core.origin import Origin, origin_of
 from forwarder.core.own_events import OWN_EVENTS
-from forwarder.core.schema import RAW_BYTES_KEY, Normaliser
+from forwarder.core.schema import Normaliser
 from forwarder.formats.filters import EventFilter, wanted
 from forwarder.formats.privacy import Hider, without_body
 
@@ -97,14 +97,13 @@ class Pipeline:
             columns, rows = columns.keep(keep), list(compress(rows, keep))
         if self._hider:
             rows = [self._hider.hide(row) for row in rows]
-        redacts = self._redacts and any(
-            ["request_body" in row or RAW_BYTES_KEY in row for row in rows]  # noqa: C419 - faster
-        )
-        if self._render_rows is not None and not redacts:
-            bodies = self._render_rows(rows, columns.ids, columns.times_us, origin, normaliser)
+        if self._render_rows is not None:
+            bodies = self._render_rows(
+                rows, columns.ids, columns.times_us, origin, normaliser, bodies=not self._redacts
+            )
         else:
             events = map(normalise, rows, repeat(origin), columns.ids, columns.times_us)
-            if redacts:
+            if self._redacts:
                 events = map(without_body, events)
             bodies = list(map(render, events))
         return _assemble(columns, rows, origin, normaliser, bodies)

@@ -15,7 +15,8 @@ from typing import Any
 import orjson
 
 from forwarder.core.json_text import dumps
-from forwarder.core.schema import RAW_BYTES_KEY, Event, Provisioning
+from forwarder.core.provisioning import Provisioning
+from forwarder.core.schema import RAW_BYTES_KEY, Event
 
 REMOVED = "[removed]"
 _HASH_DIGITS = 32
@@ -78,12 +79,7 @@ def without_body(event: Event) -> Event:
 
     What the body asked for (the activity, the ids of members) stays.
     """
-    if not isinstance(event, Provisioning):
-        return event
-    row = {key: value for key, value in event.row.items() if key not in _HOLD_BODIES}
-    extra = {key: value for key, value in event.extra.items() if key not in _HOLD_BODIES}
-    members = tuple(member._replace(display="") for member in event.members)
-    return event._replace(row=row, extra=extra, request_body="", members=members)
+    return event.without_body(keys=_HOLD_BODIES) if isinstance(event, Provisioning) else event
 
 
 class _Scrub:

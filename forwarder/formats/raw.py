@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -10,11 +10,13 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from forwarder.core.json_text import dumps
-from forwarder.core.model import StoredPage
+from forwarder.core.masking import mask_row
+from forwarder.core.model import FORWARDER_STREAM, StoredPage
 from forwarder.core.origin import Origin
-from forwarder.core.schema import Event
+from forwarder.core.schema import Event, Normaliser, read_nothing
 from forwarder.core.timestamps import format_us
 from forwarder.formats.json_objects import add_fields
+from forwarder.formats.privacy import without_body
 from forwarder.transport.settings import PluginSettings
 
 ENVELOPE = "_forwarder"
@@ -55,28 +57,73 @@ class RawFormat:
 
     def render(self, event: Event) -> bytes:
         """Return the row of ``event`` as one line of JSON."""
-        target = dict(event.row)
+        return self._write(event.row, event.id, _shared(event.origin))
+
+    def _write(self, row: Mapping[str, Any], id: str, shared: Mapping[str, Any]) -> bytes:  # noqa: A002
+        target = dict(row)
         if self._config.envelope:
             if ENVELOPE in target:
                 target[MOVED] = target.pop(ENVELOPE)
-            target[ENVELOPE] = {"id": event.id, **_shared(event.origin)}
+            target[ENVELOPE] = {"id": id, **shared}
         return dumps(add_fields(target, self._added))
+
+    def render_rows(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        ids: Sequence[str],
+        times_us: Sequence[int],
+        origin: Origin,
+        normaliser: Normaliser,
+        *,
+        bodies: bool,
+    ) -> list[bytes]:
+        """Return the events of a page; no event is made where it would only hand on the row."""
+        if bodies and normaliser.read_rows is not read_nothing:
+            masked = map(mask_row, rows)
+            if self._config.envelope and not self._added:
+                return _with_envelopes(masked, ids, origin, self._write)
+            shared = _shared(origin)
+            return [self._write(row, id, shared) for row, id in zip(masked, ids, strict=True)]  # noqa: A001
+        events = map(normaliser.normalise, rows, repeat(origin), ids, times_us)
+        return list(map(self.render, events if bodies else map(without_body, events)))
 
     def render_cut(self, page: StoredPage, origin: Origin) -> list[bytes] | None:
         """Return all rows of a page, cut out of its body instead of written anew.
 
         None where ``render`` has more to do than that; otherwise it gives the same JSON.
         """
-        rows = None if self._added else cut(page.body, page.count)
+        differ = page.stream == FORWARDER_STREAM  # each own event may be about another account
+        rows = None if self._added or differ else cut(page.body, page.count)
         if rows is None or [
             row for row in page.rows if not row or ENVELOPE in row or "request_body" in row
         ]:
             return None
         if not self._config.envelope:
             return [row + b"}" for row in rows]
-        before, after = b',"_forwarder":{"id":"', b'",%b}' % dumps(_shared(origin))[1:]
+        before, after = _envelope(origin)
         ids = page.ids.hex("-", -16).encode().split(b"-")
         return list(map(b"".join, zip(rows, repeat(before), ids, repeat(after), strict=False)))
+
+
+def _with_envelopes(
+    rows: Iterable[Mapping[str, Any]],
+    ids: Sequence[str],
+    origin: Origin,
+    write: Callable[[Mapping[str, Any], str, Mapping[str, Any]], bytes],
+) -> list[bytes]:
+    """Return each row with its envelope; ``write`` serves the rows that something must move in."""
+    before, after = _envelope(origin)
+    return [
+        write(row, id, _shared(origin))
+        if ENVELOPE in row or not row
+        else b"%b%b%b%b" % (dumps(row)[:-1], before, id.encode(), after)
+        for row, id in zip(rows, ids, strict=True)  # noqa: A001
+    ]
+
+
+def _envelope(origin: Origin) -> tuple[bytes, bytes]:
+    """Return what stands before and after the id, beginning after a row's last member."""
+    return b',"_forwarder":{"id":"', b'",%b}' % dumps(_shared(origin))[1:]
 
 
 def cut(body: bytes, count: int) -> list[bytes] | None:

@@ -1,14 +1,14 @@
 """Fast rendering without a second mapping: templates are learned from the mapping itself.
 
 A mapping is an ordinary function from an event to a JSON object or to the fields of a line. For a
-login it may branch on nothing but ``shape``, and may only pass texts on: copy them, put constants
-beside them. So the first login of a shape is written with a mark in the place of each text and
-time, and what comes out, cut at the marks, serves every other login of that shape:
+login or a change it may branch on nothing but ``shape``, and may only pass texts on: copy them, put
+constants beside them. So the first event of a shape is written with a mark in the place of each
+text and time, and what comes out, cut at the marks, serves every other event of that shape:
 
     {"user":{"name":"<user_email>"},"time":<time>}
 
-A template is used only if it gives the same bytes as the mapping for the login it was learned
-from, and tests compare the two for any login. No template holds anything that somebody who logs in
+A template is used only if it gives the same bytes as the mapping for the event it was learned
+from, and tests compare the two for any event. No template holds anything that somebody who logs in
 can choose, so there is no memory to fill and a first sight costs as much as a second.
 """
 
@@ -19,15 +19,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 from forwarder.core.json_text import members
 from forwarder.core.login import LOGIN_TEXTS, Login
 from forwarder.core.origin import Origin
+from forwarder.core.provisioning import BODY, CHANGE_TEXTS, Member, Provisioning
 from forwarder.core.schema import Event, Normaliser, Reading
+from forwarder.formats.privacy import without_body
 
 _MARKS = 0xE000
 _TIME_MARK_US, _SEEN_MARK_US = 250_000_000_000_123_456, 251_000_000_000_654_321
+_SIZE, _SIZE_MARK = BODY + 1, 252_000_000_000_777_777
 _ID_MARK, _EXTRA_MARK = "\uf8fe", "\uf8ff"
 _IN_SHAPE = frozenset(map(LOGIN_TEXTS.index, ("action", "connection")))
 _MOST_TEMPLATES, _REMEMBERED_TIMES = 1024, 1024
@@ -79,9 +82,10 @@ class Templated(ABC):
 
     def render(self, event: Any) -> bytes:
         """Return the event as one line without its end: what ``write`` gives, only sooner."""
-        if event.shape not in self._templates_of(event.origin):
+        shape = event.shape if self._enabled else None
+        if shape not in self._templates_of(event.origin):
             return self._write_and_learn(event)
-        reading = event.shape, event.texts, members(event.extra)
+        reading = shape, event.fillings, members(event.extra)
         (line,) = self._lines([reading], [event.id], [event.time_us], event.origin)
         return line or self.write(event)
 
@@ -92,16 +96,22 @@ class Templated(ABC):
         times_us: Sequence[int],
         origin: Origin,
         normaliser: Normaliser,
+        *,
+        bodies: bool,
     ) -> list[bytes]:
-        """Return the events of a page; no event is made of a row that a template serves."""
-        readings = normaliser.read_rows(rows, origin, times_us, bodies=True)
+        """Return the events of a page; no event is made of a row that a template serves.
+
+        Without ``bodies``, each event is ``without_body``.
+        """
+        readings = normaliser.read_rows(rows, origin, times_us, bodies=bodies)
         lines = self._lines(readings, ids, times_us, origin)
         if b"" not in lines:
             return lines
-        return [
-            line or self.render(normaliser.normalise(rows[at], origin, ids[at], times_us[at]))
-            for at, line in enumerate(lines)
-        ]
+        for at, line in enumerate(lines):
+            if not line:
+                event = normaliser.normalise(rows[at], origin, ids[at], times_us[at])
+                lines[at] = self.render(event if bodies else without_body(event))
+        return lines
 
     def _lines(
         self,
@@ -140,29 +150,35 @@ class Templated(ABC):
     def _write_and_learn(self, event: Event) -> bytes:
         """Write the slow way, and see to it that the next login of this shape need not."""
         written = self.write(event)
-        if self._enabled and isinstance(event, Login) and is_templatable(event):
+        if self._enabled and self._can_be_learned(event):
             templates = self._templates_of(event.origin)
             if len(templates) >= _MOST_TEMPLATES:
                 templates.clear()
             text = self.write(marked(event)).decode()
-            templates[event.shape] = cut_at_marks(text, event, self.time_text)
+            templates[event.shape] = cut_at_marks(text, len(event.fillings), self.time_text)
             if self.render(event) != written:
                 templates[event.shape] = None
         return written
 
+    def _can_be_learned(self, event: Event) -> TypeGuard[Login | Provisioning]:
+        """Say whether a template could write ``event``; bodies are escaped as JSON has it."""
+        has_body = isinstance(event, Provisioning) and event.request_body
+        return is_templatable(event) and (self.media_type == "application/json" or not has_body)
 
-def is_templatable(login: Login) -> bool:
-    """Say whether the texts of ``login`` need no escaping and no cutting."""
-    odd = login.facts.odd
-    return odd is None or odd.plain
+
+def is_templatable(event: Event) -> bool:
+    """Say whether the texts of ``event`` need no escaping and no cutting."""
+    if isinstance(event, Login):
+        return event.facts.odd is None or event.facts.odd.plain
+    return isinstance(event, Provisioning) and event.odd.plain and not event.odd.has_extra
 
 
-def cut_at_marks(written: str, login: Login, time_text: TimeText) -> Template | None:
-    """Return the template in what was ``written`` for ``marked(login)``.
+def cut_at_marks(written: str, count: int, time_text: TimeText) -> Template | None:
+    """Return the template in what was ``written`` for an event ``marked`` with ``count`` marks.
 
     None if it has no place for id and time, or more than one for what is no text.
     """
-    texts = {chr(_MARKS + index): index for index in range(len(login.texts))}
+    texts = {chr(_MARKS + index): index for index in range(count)} | {str(_SIZE_MARK): _SIZE}
     others = (
         _ID_MARK,
         time_text(_TIME_MARK_US),
@@ -178,15 +194,19 @@ def cut_at_marks(written: str, login: Login, time_text: TimeText) -> Template | 
     return Template(parts, itemgetter(*(texts.get(mark, 0) for mark in marks)), *places)
 
 
-def marked(login: Login) -> Login:
-    """Return ``login`` with a mark for each text and time that a mapping may pass on."""
-    return login._replace(
-        origin=login.origin._replace(seen_us=_SEEN_MARK_US),
-        id=_ID_MARK,
-        time_us=_TIME_MARK_US,
-        row={_EXTRA_MARK: 0} if login.extra else {},
-        texts=tuple(
-            chr(_MARKS + index) if text and index not in _IN_SHAPE else text
-            for index, text in enumerate(login.texts)
-        ),
-    )
+def marked(event: Login | Provisioning) -> Login | Provisioning:
+    """Return ``event`` with a mark for each text, size and time that a mapping may pass on."""
+    origin = event.origin._replace(seen_us=_SEEN_MARK_US)
+    fillings = event.fillings
+    marks = tuple(chr(_MARKS + at) if text else "" for at, text in enumerate(fillings))
+    if isinstance(event, Login):
+        texts = (fillings[at] if at in _IN_SHAPE else mark for at, mark in enumerate(marks))
+        row = {_EXTRA_MARK: 0} if event.extra else {}
+        event = event._replace(texts=tuple(texts), row=row)
+    else:
+        values, names = marks[_SIZE + 1 :][: len(event.members)], marks[_SIZE + 1 :]
+        members = map(Member, values, names[len(event.members) :])
+        texts_by_name: dict[str, Any] = dict(zip(CHANGE_TEXTS, marks, strict=False))
+        size = _SIZE_MARK if event.body_bytes else 0
+        event = event._replace(members=tuple(members), body_bytes=size, **texts_by_name)
+    return event._replace(origin=origin, id=_ID_MARK, time_us=_TIME_MARK_US)

@@ -153,6 +153,53 @@ scim_rows = st.one_of(
     st.sampled_from(list(SCIM_UPDATES.values())),
 )
 
+_named_members = st.fixed_dictionaries(
+    {"value": _uuids.map("m-{}".format)},
+    optional={"display": st.sampled_from(["Ann", "B\u00fcro"])},
+)
+_usual_bodies = st.one_of(
+    st.just(""),
+    st.builds(lambda email: {"userName": email, "title": 'a "\\'}, emails),
+    st.builds(
+        lambda op, given: {"Operations": [{"op": op, "path": "members", "value": given}]},
+        st.sampled_from(["Add", "remove"]),
+        st.lists(_named_members, max_size=1),
+    ),
+).map(lambda body: body and _as_text(body))
+usual_changes = st.builds(
+    lambda row, named, method: {**row, **named, **method},
+    st.fixed_dictionaries(
+        {
+            "cf_resource_id": _uuids,
+            "idp_id": _uuids,
+            "idp_resource_id": _uuids,
+            "logged_at": times,
+            "status": st.sampled_from(["SUCCESS", "FAILURE", "ERROR", "error"]),
+            "request_body": _usual_bodies,
+        },
+        optional={"error_description": st.sampled_from(["", None, "no such user"])},
+    ),
+    st.one_of(
+        st.fixed_dictionaries(
+            {
+                "resource_type": st.sampled_from(["USER", "user"]),
+                "resource_user_email": _letters.map("{}@example.com".format),
+                "resource_group_name": st.sampled_from([None, ""]),
+            }
+        ),
+        st.fixed_dictionaries(
+            {
+                "resource_type": st.just("GROUP"),
+                "resource_group_name": st.sampled_from(["Engineering", "Team B\u00fcro"]),
+            }
+        ),
+    ),
+    st.sampled_from(["POST", "PUT", "PATCH", "DELETE", "patch"]).flatmap(
+        lambda method: st.sampled_from([{"http_method": method}, {"request_method": method}])
+    ),
+)
+"""Changes with every value as one expects it, bodies of many kinds among them."""
+
 own_rows = st.fixed_dictionaries(
     {},
     optional={
@@ -178,3 +225,16 @@ streams_and_rows = st.one_of(
     st.tuples(st.just("forwarder"), own_rows),
 )
 """A stream and a row of it."""
+
+_changes = st.one_of(usual_changes, scim_rows)
+read_rows = st.one_of(
+    st.tuples(st.just("access_requests"), logins), st.tuples(st.just("scim_updates"), _changes)
+)
+"""The same for streams whose rows may be read without making events."""
+
+pages_of_rows = st.one_of(
+    st.tuples(st.just("access_requests"), st.lists(logins, min_size=1, max_size=4)),
+    st.tuples(st.just("scim_updates"), st.lists(_changes, min_size=1, max_size=4)),
+    st.tuples(st.just("forwarder"), st.lists(own_rows, min_size=1, max_size=2)),
+)
+"""A stream and the rows of a page of it."""

@@ -26,7 +26,7 @@ class Counter:
             self.pages += 1
             return real.glance(*arguments)
 
-        self.normalisers = {_STREAM: Normaliser(real.normalise, glance, real.read)}
+        self.normalisers = {_STREAM: Normaliser(real.normalise, glance, real.read_rows)}
 
 
 def _page(number: int) -> StoredPage:

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from forwarder.core.json_text import dumps
 from forwarder.core.login import Login
-from forwarder.core.schema import Event, Provisioning
+from forwarder.core.provisioning import Provisioning
+from forwarder.core.schema import Event
 from forwarder.formats.ecs.mappings import map_login, map_own
 from forwarder.formats.ecs.provisioning import map_provisioning
 from forwarder.formats.iso_time import iso_text

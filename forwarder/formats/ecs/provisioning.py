@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from forwarder.core.login import is_email
-from forwarder.core.schema import Provisioning
+from forwarder.core.provisioning import Provisioning
 from forwarder.formats.ecs.mappings import describe
 from forwarder.formats.json_objects import Object, filled
 
@@ -42,7 +41,7 @@ def _user(change: Provisioning) -> Object:
         return {}
     email = change.user_email
     identity = change.cf_resource_id if change.resource == "user" else ""
-    return filled({"id": identity, "name": email, "email": email if is_email(email) else ""})
+    return filled({"id": identity, "name": email, "email": email if change.has_address else ""})
 
 
 def _group(change: Provisioning) -> Object:
@@ -51,8 +50,8 @@ def _group(change: Provisioning) -> Object:
 
 
 def _request(change: Provisioning) -> Object:
-    size = len(change.request_body.encode("utf-8", "replace"))
-    body = {"content": change.request_body, "bytes": size} if size else {}
+    body = {"content": change.request_body, "bytes": change.body_bytes}
+    body = body if change.request_body else {}
     return filled({"method": change.method, "body": body})
 
 

@@ -9,7 +9,8 @@ from pydantic import Field
 
 from forwarder.core.json_text import dumps
 from forwarder.core.login import Login
-from forwarder.core.schema import Event, Provisioning
+from forwarder.core.provisioning import Provisioning
+from forwarder.core.schema import Event
 from forwarder.formats.json_objects import Object, add_fields
 from forwarder.formats.ocsf.login import map_login
 from forwarder.formats.ocsf.own import map_own

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from forwarder.core.login import FAILURE, is_email
-from forwarder.core.schema import Member, Provisioning
+from forwarder.core.login import FAILURE
+from forwarder.core.provisioning import Member, Provisioning
 from forwarder.formats.json_objects import Object, filled
 from forwarder.formats.ocsf.classes import (
     ACCOUNT_CHANGE,
@@ -81,7 +81,9 @@ def map_provisioning(change: Provisioning, version: str) -> Object:
             ),
             "actor": _actor(change.idp_id),
             **_subject(change, version),
-            "http_request": filled({"http_method": method, **_length(change)}),
+            "http_request": filled(
+                {"http_method": method, "body_length": change.body_bytes or None}
+            ),
             "observables": _observables(change),
             "unmapped": _unmapped(change, version, homeless="" if method else change.method),
         }
@@ -109,7 +111,7 @@ def _user(change: Provisioning) -> Object:
     return filled(
         {
             "name": name,
-            "email_addr": email if is_email(email) else "",
+            "email_addr": email if change.has_address else "",
             "uid": change.cf_resource_id,
             "uid_alt": change.idp_resource_id,
         }
@@ -130,13 +132,8 @@ def _group_users(change: Provisioning, version: str) -> Object:
     return {"user": users[0]} if len(users) == 1 else {}
 
 
-def _length(change: Provisioning) -> Object:
-    length = len(change.request_body.encode("utf-8", "replace"))
-    return {"body_length": length} if length else {}
-
-
 def _observables(change: Provisioning) -> list[Object]:
-    email = change.user_email if change.resource == "user" and is_email(change.user_email) else ""
+    email = change.user_email if change.resource == "user" and change.has_address else ""
     group = change.group_name if change.resource == "group" else ""
     return observables(
         ("user.email_addr", 5, "Email Address", email),

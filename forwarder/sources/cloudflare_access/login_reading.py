@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from forwarder.core.json_text import members
 from forwarder.core.login import LOGIN_TEXTS, Oddities, is_email, oddities
-from forwarder.core.origin import Origin, is_plain
+from forwarder.core.origin import LONGEST_USER, SHORT, Origin, is_easy
 from forwarder.core.schema import MALFORMED_KEY, NOT_READ, RAW_BYTES_KEY, Reading
 from forwarder.sources.cloudflare_access.normalise_login_values import (
     COUNTRIES,
@@ -24,9 +24,6 @@ KNOWN_KEYS = frozenset({*LOGIN_TEXTS, "allowed"})
 """The keys of a login that the common schema has a place for."""
 LIVE_ONLY = frozenset({"user_id", "country", "app_name", "app_type"})
 """Keys that are not documented; their absence is no fault of a row."""
-LONGEST_USER, SHORT = 254, 1000
-"""In bytes, of a user and of all texts of a row: no format has to cut what is no longer."""
-
 _KEY_COUNT, _TEXT_COUNT = len(KNOWN_KEYS), len(LOGIN_TEXTS)
 _WITH_CARE = frozenset({MALFORMED_KEY, RAW_BYTES_KEY, "request_body"})
 """Keys of rows that are more than a login."""
@@ -93,16 +90,6 @@ def _present_texts(row: Mapping[str, Any]) -> tuple[str, ...]:
     given = map(row.get, LOGIN_TEXTS)
     texts = tuple(["" if value is None else value for value in given])
     return texts if all([text.__class__ is str for text in texts]) else ()  # noqa: C419 - faster
-
-
-def is_easy(together: str, email: str, *, timed: bool) -> bool:
-    """Say of a row what ``Origin.plain`` says of a page, and that no format has to cut a text."""
-    return (
-        timed
-        and is_plain(together)
-        and len(together.encode()) <= SHORT
-        and len(email.encode()) <= LONGEST_USER
-    )
 
 
 def _read_odd(

@@ -17,15 +17,12 @@ from forwarder.core.login import (
     oddities,
 )
 from forwarder.core.masking import mask_row
-from forwarder.core.origin import Origin
+from forwarder.core.origin import LONGEST_USER, SHORT, Origin, is_easy
 from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser
 from forwarder.core.timestamps import parse_us
 from forwarder.sources.cloudflare_access.login_reading import (
     KNOWN_KEYS,
     LIVE_ONLY,
-    LONGEST_USER,
-    SHORT,
-    is_easy,
     read_logins,
 )
 from forwarder.sources.cloudflare_access.normalise_login_values import (

@@ -6,63 +6,67 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN
+from forwarder.core.login import Oddities, is_email, oddities
 from forwarder.core.masking import mask_row
-from forwarder.core.origin import Origin
-from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser, Provisioning
+from forwarder.core.origin import Origin, is_easy
+from forwarder.core.provisioning import CHANGE_TEXTS, Provisioning
+from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser
 from forwarder.core.timestamps import parse_us
-from forwarder.sources.cloudflare_access.normalise_scim_body import read_body, read_request
-
-_TEXTS = (
-    "logged_at",
-    "resource_type",
-    "resource_user_email",
-    "resource_group_name",
-    "cf_resource_id",
-    "idp_resource_id",
-    "idp_id",
-    "status",
-    "error_description",
-    "request_body",
+from forwarder.sources.cloudflare_access.change_reading import (
+    ALWAYS,
+    KNOWN_KEYS,
+    METHODS,
+    TEXTS,
+    Body,
+    are_distinct,
+    outcome_of,
+    read_body,
+    read_changes,
 )
-_METHODS = ("http_method", "request_method")
-_KNOWN = frozenset({*_TEXTS, *_METHODS})
-_ALWAYS = ("resource_type", "cf_resource_id", "idp_id", "status")
-"""Keys seen on every row; their absence is a fault of a row."""
-_RESOURCES = {"USER": "user", "GROUP": "group"}
-_OUTCOMES = {"SUCCESS": SUCCESS, "FAILURE": FAILURE, "ERROR": FAILURE}
 
 
 def normalise_scim(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Provisioning:  # noqa: A002
     """Return the provisioning change in ``row``; see ``forwarder.core.schema.Normalise``."""
     row = mask_row(row)
-    texts = {key: _text(row.get(key)) for key in _TEXTS}
+    given = [_text(row.get(key)) for key in TEXTS]
+    texts = dict(zip(CHANGE_TEXTS, given, strict=True))
     method = _method(row)
-    resource = _RESOURCES.get(texts["resource_type"].upper(), "")
-    body, whole = read_body(texts["request_body"])
-    asked = read_request(resource, method, body)
+    body = read_body(texts["resource_type"], method, texts["request_body"])
+    asked, email = body.asked, texts["user_email"]
     return Provisioning(
         origin,
         id=id,
         time_us=time_us,
         row=row,
-        resource=resource,
+        resource=asked.resource,
         activity=asked.activity,
         outcome=_outcome(row),
         members=asked.members,
-        quality=_quality(row, texts, method, readable=whole or not texts["request_body"]),
         extra=_extra(row),
-        logged_at=texts["logged_at"],
         method=method,
-        resource_type=texts["resource_type"],
-        user_email=texts["resource_user_email"],
-        group_name=texts["resource_group_name"],
-        cf_resource_id=texts["cf_resource_id"],
-        idp_resource_id=texts["idp_resource_id"],
-        idp_id=texts["idp_id"],
-        status=texts["status"],
-        error_description=texts["error_description"],
-        request_body=texts["request_body"],
+        has_address=is_email(email) is not None,
+        body_bytes=len(texts["request_body"].encode("utf-8", "replace")),
+        odd=_oddities(row, method, body),
+        **texts,
+    )
+
+
+def _oddities(row: Mapping[str, Any], method: str, body: Body) -> Oddities:
+    """Return what is wrong or missing, and whether a template can write the change."""
+    texts = {key: _text(row.get(key)) for key in TEXTS}
+    email, identity, content = (
+        texts[key] for key in ("resource_user_email", "cf_resource_id", "request_body")
+    )
+    plain = (
+        body.easy
+        and is_easy("".join([*texts.values()][:-1]) + method, email, timed=True)
+        and are_distinct(email, identity, body.members)
+    )
+    return oddities(
+        _quality(row, texts, method, readable=body.asked.whole or not content),
+        tuple(map(bool, texts.values())),
+        has_extra=bool(_extra(row)),
+        plain=plain,
     )
 
 
@@ -80,8 +84,8 @@ def _quality(
     if MALFORMED_KEY in row:
         return ("malformed",)
     found = ["time"] if parse_us(texts["logged_at"]) is None else []
-    found += [key for key in _ALWAYS if not texts[key]]
-    found += [key for key in _TEXTS if not _fits(row.get(key)) and key not in (*_ALWAYS, *found)]
+    found += [key for key in ALWAYS if not texts[key]]
+    found += [key for key in TEXTS if not _fits(row.get(key)) and key not in (*ALWAYS, *found)]
     if not method:
         found.append("http_method")
     if not readable and "request_body" not in found:
@@ -91,16 +95,16 @@ def _quality(
 
 def _extra(row: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the schema has no place for: unknown keys, and values that are no texts."""
-    return {key: value for key, value in row.items() if key not in _KNOWN or not _fits(value)}
+    return {key: value for key, value in row.items() if key not in KNOWN_KEYS or not _fits(value)}
 
 
 def _method(row: Mapping[str, Any]) -> str:
     """Return the method in capitals: live rows have another key for it than the documented one."""
-    return next((row[key] for key in _METHODS if _text(row.get(key))), "").upper()
+    return next((row[key] for key in METHODS if _text(row.get(key))), "").upper()
 
 
 def _outcome(row: Mapping[str, Any]) -> str:
-    return _OUTCOMES.get(_text(row.get("status")).upper(), UNKNOWN)
+    return outcome_of(_text(row.get("status")))
 
 
 def _fits(value: Any) -> bool:
@@ -111,5 +115,5 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-SCIM_UPDATES = Normaliser(normalise_scim, glance_scim)
+SCIM_UPDATES = Normaliser(normalise_scim, glance_scim, read_changes)
 """How the rows of stream ``scim_updates`` become events."""

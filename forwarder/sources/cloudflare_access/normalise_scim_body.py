@@ -14,22 +14,41 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.schema import Member
+from forwarder.core.masking import mask_request_body
+from forwarder.core.provisioning import Member
 
 _MEMBER_FILTER = re.compile(r'members\[\s*value\s+eq\s+"([^"]*)"\s*\]', re.IGNORECASE)
 _BOOLEANS = {"true": True, "false": False}
+_RESOURCES = {"USER": "user", "GROUP": "group"}
 _METHODS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a request asked for: see ``forwarder.core.schema.Provisioning`` for the activities."""
+    """What a request asked for: see ``forwarder.core.provisioning.Provisioning``.
 
+    ``body`` is the request's, masked; ``whole`` says that all of it was JSON.
+    """
+
+    resource: str
     activity: str
     members: tuple[Member, ...] = ()
+    body: str = ""
+    whole: bool = False
 
 
-def read_body(text: str) -> tuple[Any, bool]:
+def read_asked(resource_type: str, method: str, text: str) -> Asked:
+    """Return what was asked of a resource with ``method`` (in capitals) and the body ``text``."""
+    masked = mask_request_body(text)
+    value, whole = _read_json(masked)
+    resource = _RESOURCES.get(resource_type.upper(), "")
+    activity = _METHODS.get(method, "") if resource else ""
+    if activity != "update":
+        return Asked(resource, activity, (), masked, whole)
+    return Asked(resource, *_read_update(resource, method, list(_changes(value))), masked, whole)
+
+
+def _read_json(text: str) -> tuple[Any, bool]:
     """Return the JSON value at the start of ``text`` and whether the whole of it was JSON."""
     try:
         return orjson.loads(text), True
@@ -41,21 +60,21 @@ def read_body(text: str) -> tuple[Any, bool]:
         return None, False
 
 
-def read_request(resource: str, method: str, body: Any) -> Asked:
-    """Return what was asked of a ``user`` or ``group`` with ``method`` (in capitals)."""
-    activity = _METHODS.get(method, "") if resource else ""
-    if activity != "update":
-        return Asked(activity)
-    changes = list(_changes(body))
+def _read_update(
+    resource: str, method: str, changes: list[tuple[str, str, Any]]
+) -> tuple[str, tuple[Member, ...]]:
+    """Return activity and members of a change of something that stays."""
     if resource == "group":
-        return _read_group_change(changes) if method == "PATCH" else Asked(activity)
+        return _read_group_change(changes) if method == "PATCH" else ("update", ())
     active = [_boolean(value) for _, attribute, value in changes if attribute == "active"]
     if active and active[-1] is not None:
-        return Asked("enable" if active[-1] else "disable")
-    return Asked(activity)
+        return "enable" if active[-1] else "disable", ()
+    return "update", ()
 
 
-def _read_group_change(changes: list[tuple[str, str, Any]]) -> Asked:
+def _read_group_change(
+    changes: list[tuple[str, str, Any]],
+) -> tuple[str, tuple[Member, ...]]:
     """Tell a change of members only from any other change of a group."""
     added, removed, others = [], [], 0
     for operation, path, value in changes:
@@ -70,8 +89,8 @@ def _read_group_change(changes: list[tuple[str, str, Any]]) -> Asked:
         else:
             others += 1
     if others or not (added or removed) or (added and removed):
-        return Asked("update", tuple(added + removed))
-    return Asked("add_member" if added else "remove_member", tuple(added + removed))
+        return "update", tuple(added + removed)
+    return "add_member" if added else "remove_member", tuple(added + removed)
 
 
 def _changes(body: Any) -> Iterator[tuple[str, str, Any]]:
