@@ -22,6 +22,7 @@ ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 TOKEN = "simulated-token"
 STREAMS = ("access_requests", "scim_updates")
 _MASKED = "request_body"
+_PATIENCE = 120.0
 _LIVE_ROWS = 500
 """More than this in a second or two can only be history."""
 
@@ -76,7 +77,7 @@ async def cloudflare(*options: str) -> AsyncIterator[Cloudflare]:
         SCRIPT, "simulate", "--port", "0", "--unlimited", *options, stdout=PIPE
     )
     assert process.stdout is not None
-    url = (await asyncio.wait_for(process.stdout.readline(), 20)).decode().strip()
+    url = (await asyncio.wait_for(process.stdout.readline(), _PATIENCE)).decode().strip()
     try:
         async with ClientSession() as http:
             yield Cloudflare(url, http)
@@ -174,7 +175,7 @@ class Forwarder:
         return self.folder / f"out.{run}", self.folder / f"err.{run}"
 
 
-async def caught_up(api: Cloudflare, forwarder: Forwarder, wait: float = 60) -> None:
+async def caught_up(api: Cloudflare, forwarder: Forwarder, wait: float = _PATIENCE) -> None:
     """Return when the history has been read and everything that was shown is on stdout."""
     await until(forwarder.delivered, wait)
     before = Counter[bytes]()
@@ -208,7 +209,7 @@ def comparable(row: dict[str, Any]) -> bytes:
 
 
 async def until(
-    condition: Callable[[], object] | Callable[[], Awaitable[object]], wait: float = 20.0
+    condition: Callable[[], object] | Callable[[], Awaitable[object]], wait: float = _PATIENCE
 ) -> None:
     """Return when ``condition`` holds; fail after ``wait`` seconds."""
     async with asyncio.timeout(wait):
