@@ -11,8 +11,9 @@ from forwarder.core.errors import ForwarderError, TransientError
 from forwarder.core.model import Batch, WriteResult
 from forwarder.testing.destinations import Destination, FaultyDestination
 
-PATIENCE = 10.0
+PATIENCE = 30.0
 """Seconds after which a step counts as hanging."""
+_OUTAGE = 120.0
 
 
 async def opened(destination: Destination) -> Sink:
@@ -42,6 +43,18 @@ async def deliver(sink: Sink, batch: Batch) -> WriteResult:
     assert not result.rejected
     assert not result.deferred
     return result
+
+
+async def deliver_at_last(sink: Sink, batch: Batch) -> None:
+    """Write ``batch`` again and again, as the engine does, until the destination takes it."""
+    async with asyncio.timeout(_OUTAGE):
+        while True:
+            try:
+                await sink.write(batch)
+            except TransientError:
+                await asyncio.sleep(0.05)
+            else:
+                return
 
 
 async def failure_of(sink: Sink, batch: Batch) -> TransientError:

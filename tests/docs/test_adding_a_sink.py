@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
@@ -14,11 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
-from deploy.generate.markdown import blocks
 from forwarder.core.contracts import Sink
 from forwarder.core.errors import TransientError
 from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.sink_contract import OutageContract
+from tests.docs.example import imported
 from tests.docs.shell import ROOT
 
 PAGE = ROOT / "docs/adding-a-sink.md"
@@ -26,18 +24,8 @@ PAGE = ROOT / "docs/adding-a-sink.md"
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """Import the page's Python block as a module of its own."""
-    (block,) = [b for b in blocks(PAGE.read_text(encoding="utf-8")) if b.language == "python"]
-    path = tmp_path_factory.mktemp("example") / "lines_sink.py"
-    path.write_text(block.text)
-    spec = importlib.util.spec_from_file_location("lines_sink", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["lines_sink"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["lines_sink"]
+    with imported(PAGE, "lines_sink", tmp_path_factory.mktemp("example")) as module:
+        yield module
 
 
 class Receiver:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
-import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,11 +12,11 @@ from typing import Any
 import orjson
 import pytest
 
-from deploy.generate.markdown import blocks
 from forwarder.core.clock import SystemClock
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.model import Page, Window
 from forwarder.core.source_contract import SourceContext
+from tests.docs.example import imported
 from tests.docs.shell import ROOT
 
 PAGE = ROOT / "docs/adding-a-source.md"
@@ -31,18 +29,8 @@ WINDOW = Window(
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    """Import the page's Python block as a module of its own."""
-    (block,) = [b for b in blocks(PAGE.read_text(encoding="utf-8")) if b.language == "python"]
-    path = tmp_path_factory.mktemp("example") / "exported_source.py"
-    path.write_text(block.text)
-    spec = importlib.util.spec_from_file_location("exported_source", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["exported_source"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["exported_source"]
+    with imported(PAGE, "exported_source", tmp_path_factory.mktemp("example")) as module:
+        yield module
 
 
 def plugin(example: ModuleType, folder: Path) -> Any:

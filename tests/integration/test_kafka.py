@@ -15,7 +15,7 @@ from confluent_kafka.admin._resource import ResourcePatternType, ResourceType
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
-from forwarder.testing.writing import deliver
+from forwarder.testing.writing import deliver, deliver_at_last
 from tests.integration.conftest import Start
 from tests.integration.kafka.server import KafkaServer, kafka_server
 from tests.sinks.fakes_stream.brokers import create_topic, ids_in, read_all
@@ -54,18 +54,6 @@ def make_sink(address: str, topic: str, **settings: Any) -> KafkaSink:
 
 def committed(server: KafkaServer, topic: str) -> list[Any]:
     return read_all(server.address, topic, **{"isolation.level": "read_committed"})
-
-
-async def write_until_accepted(sink: KafkaSink, count: int, first: int) -> None:
-    """Repeat a batch as the engine does."""
-    async with asyncio.timeout(120):
-        while True:
-            try:
-                await sink.write(make_batch(count, first_offset=first))
-            except TransientError:
-                await asyncio.sleep(0.1)
-            else:
-                return
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
@@ -217,7 +205,7 @@ async def test_a_killed_broker_costs_time_and_no_event(server: KafkaServer) -> N
     with pytest.raises(TransientError):
         await sink.write(make_batch(100, first_offset=100))
     await asyncio.to_thread(server.start)
-    await write_until_accepted(sink, 100, 100)
+    await deliver_at_last(sink, make_batch(100, first_offset=100))
     await sink.aclose()
 
     assert len(ids_in(read_all(server.address, topic))) == 200
@@ -266,7 +254,7 @@ async def test_a_cancelled_transaction_is_never_seen(server: KafkaServer) -> Non
         writing.cancel()
         await asyncio.wait([writing])
 
-    await write_until_accepted(sink, 20, 0)
+    await deliver_at_last(sink, make_batch(20, first_offset=0))
     await sink.aclose()
 
     found = ids_in(committed(server, topic))
@@ -310,7 +298,7 @@ async def test_a_hundred_outages_leave_tasks_and_memory_where_they_were(
             written += 1
         except (TransientError, TimeoutError):
             proxy.swallow = False
-            await write_until_accepted(sink, 10, 10 * number)
+            await deliver_at_last(sink, make_batch(10, first_offset=10 * number))
     await sink.aclose()
 
     assert asyncio.all_tasks() == {asyncio.current_task()}

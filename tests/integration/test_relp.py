@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import Batch
 from forwarder.sinks.relp import RelpSink
 from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
-from forwarder.testing.writing import deliver
+from forwarder.testing.writing import deliver, deliver_at_last
 from tests.integration.conftest import Start
 from tests.integration.rsyslogd import Rsyslogd
 from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
@@ -34,17 +33,6 @@ def server(running: Rsyslogd) -> Rsyslogd:
 def make_sink(port: int, **settings: Any) -> RelpSink:
     given = {"host": "127.0.0.1", "port": port, **settings}
     return RelpSink(RelpSink.Config.model_validate(given), sink_context())
-
-
-async def write_until_accepted(sink: RelpSink, batch: Batch) -> None:
-    async with asyncio.timeout(120):
-        while True:
-            try:
-                await sink.write(batch)
-            except TransientError:
-                await asyncio.sleep(0.05)
-            else:
-                return
 
 
 async def test_twenty_thousand_messages_arrive_once_and_in_order(server: Rsyslogd) -> None:
@@ -129,7 +117,7 @@ async def test_a_network_that_breaks_costs_duplicates_and_no_event(server: Rsysl
         sink = make_sink(proxy.port, window=64)
         for number in range(40):
             writing = asyncio.create_task(
-                write_until_accepted(sink, make_batch(100, first_offset=100 * number))
+                deliver_at_last(sink, make_batch(100, first_offset=100 * number))
             )
             await asyncio.sleep(0.001 * (number % 9))
             proxy.reset()

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import Batch
 from forwarder.sinks.syslog import SyslogSink
 from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
-from forwarder.testing.writing import deliver
+from forwarder.testing.writing import deliver, deliver_at_last
 from tests.integration.conftest import Start
 from tests.integration.rsyslogd import Rsyslogd
 from tests.integration.syslog_ng import SyslogNg
@@ -43,17 +42,6 @@ def syslogng(start: Start[SyslogNg], tmp_path_factory: Any) -> Iterator[SyslogNg
 def make_sink(port: int, **settings: Any) -> SyslogSink:
     given = {"host": "127.0.0.1", "port": port, "transport": "tcp", **settings}
     return SyslogSink(SyslogSink.Config.model_validate(given), sink_context())
-
-
-async def write_until_accepted(sink: SyslogSink, batch: Batch) -> None:
-    async with asyncio.timeout(120):
-        while True:
-            try:
-                await sink.write(batch)
-            except TransientError:
-                await asyncio.sleep(0.02)
-            else:
-                return
 
 
 def bodies(count: int) -> list[str]:
@@ -176,7 +164,7 @@ async def test_a_hundred_forced_closes_lose_nothing(syslogng: SyslogNg, transpor
         sink = make_sink(proxy.port, transport=transport, tls=syslogng.client_tls)
         for number in range(100):
             writing = asyncio.create_task(
-                write_until_accepted(sink, make_batch(50, first_offset=50 * number))
+                deliver_at_last(sink, make_batch(50, first_offset=50 * number))
             )
             await asyncio.sleep(0.0007 * (number % 13))
             proxy.reset()
@@ -196,7 +184,7 @@ async def test_without_a_window_resets_do_lose_events(syslogng: SyslogNg) -> Non
         sink = make_sink(proxy.port, resend_window=0)
         proxy.delay = 0.005
         for number in range(100):
-            await write_until_accepted(sink, make_batch(50, first_offset=50 * number))
+            await deliver_at_last(sink, make_batch(50, first_offset=50 * number))
             proxy.reset()
         await sink.aclose()
 
@@ -214,7 +202,7 @@ async def test_a_restart_of_syslog_ng_loses_nothing(syslogng: SyslogNg) -> None:
     with pytest.raises(TransientError):
         await sink.write(make_batch(500, first_offset=500))
     await asyncio.to_thread(syslogng.start)
-    await write_until_accepted(sink, make_batch(500, first_offset=500))
+    await deliver_at_last(sink, make_batch(500, first_offset=500))
     await sink.aclose()
 
     assert set(syslogng.wait_for_all(bodies(1000))) == set(bodies(1000))

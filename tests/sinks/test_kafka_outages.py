@@ -14,7 +14,7 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.sink_contract import OutageContract
-from forwarder.testing.writing import deliver
+from forwarder.testing.writing import deliver, deliver_at_last
 from tests.ports import free_port
 from tests.sinks.fakes_stream.brokers import (
     MockCluster,
@@ -194,14 +194,3 @@ async def _interrupted(sink: KafkaSink, proxy: ToxicProxy, *, swallow: bool) -> 
     proxy.swallow = False
     if not writing.cancelled():
         assert isinstance(writing.exception(), TransientError | None)
-
-
-async def deliver_at_last(sink: KafkaSink, batch: Any) -> None:
-    async with asyncio.timeout(10):
-        while True:
-            try:
-                await sink.write(batch)
-            except TransientError:
-                await asyncio.sleep(0.02)
-            else:
-                return
