@@ -8,6 +8,7 @@ from typing import Any
 
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState
 from forwarder.core.model import LIVE, Lost, Page
+from forwarder.core.records import Records
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest.happenings import PageStored, RoundEnded
 from forwarder.ingest.patience import OwnRows, Patience, Surroundings, Trouble
@@ -168,7 +169,8 @@ class Rounds(Patience):
         self, reading: Reading, page: Page, appended: Appended, answered: float
     ) -> None:
         around, now_us, limit = self._around, self.now_us(), reading.late_before_us
-        times = [page.records[index].time_us for index in appended.new]
+        times_us = Records.of(page.records).times_us
+        times = [times_us[index] for index in appended.new]
         late = [(now_us - t) / SECOND_US for t in times if limit and t is not None and t < limit]
         around.report(
             PageStored(
@@ -179,7 +181,7 @@ class Rounds(Patience):
                 len(appended.new),
                 appended.reshaped,
                 page.malformed,
-                sum(time_us is None for time_us in times),
+                times.count(None),
                 tuple(late),
                 around.clock.monotonic() - answered,
             )

@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 from forwarder.core.log import KeySet
 from forwarder.core.model import Page
+from forwarder.core.records import Records
 
 
 def unknown_keys(page: Page, known: Sequence[KeySet]) -> list[frozenset[str]]:
     """Return the key sets of the page's rows that are not remembered yet."""
     remembered = {key_set.keys for key_set in known}
-    return sorted({record.keys for record in page.records} - remembered, key=sorted)
+    return sorted(set(Records.of(page.records).keys) - remembered, key=sorted)
 
 
 def aliases(page: Page, known: Sequence[KeySet]) -> dict[int, list[bytes]]:
@@ -25,7 +26,7 @@ def aliases(page: Page, known: Sequence[KeySet]) -> dict[int, list[bytes]]:
     appeared, and only under key sets that are smaller and appeared earlier. In steady state that
     is no row at all.
     """
-    earlier = {keys: _earlier(keys, known) for keys in {r.keys for r in page.records}}
+    earlier = {keys: _earlier(keys, known) for keys in set(Records.of(page.records).keys)}
     if not any(earlier.values()):
         return {}
     horizon = {key_set.keys: key_set.horizon_us for key_set in known}

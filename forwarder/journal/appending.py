@@ -10,7 +10,7 @@ import orjson
 
 from forwarder.core.errors import DamagedError
 from forwarder.core.log import Addition, KeySet, ReaderState
-from forwarder.core.model import Record
+from forwarder.core.records import Records
 from forwarder.journal.pages import HOUR_US, PageRow, Place, buckets, insert_page, split_hashes
 
 _CACHED_PAGES = 64
@@ -80,7 +80,7 @@ class SeenPages:
 def unseen(
     connection: sqlite3.Connection,
     place: Place,
-    records: Sequence[Record],
+    records: Records,
     aliases: Mapping[int, Sequence[bytes]],
     seen: SeenPages,
 ) -> tuple[list[int], int]:
@@ -90,11 +90,11 @@ def unseen(
     """
     new: list[int] = []
     reshaped = 0
-    for bucket, indices in buckets(records, range(len(records))).items():
-        bounds = None if bucket is None else _bounds(records, indices)
+    for bucket, indices in buckets(records.times_us, range(len(records))).items():
+        bounds = None if bucket is None else _bounds(records.times_us, indices)
         known: set[bytes] = set().union(*seen.touching(connection, place, bounds))
         for index in indices:
-            identity = records[index].identity
+            identity = records.identities[index]
             if identity in known:
                 continue
             if aliases and not known.isdisjoint(aliases.get(index, ())):
@@ -105,18 +105,18 @@ def unseen(
     return sorted(new), reshaped
 
 
-def _bounds(records: Sequence[Record], indices: Iterable[int]) -> tuple[int, int]:
-    times = [records[index].time_us or 0 for index in indices]
+def _bounds(times_us: Sequence[int | None], indices: Iterable[int]) -> tuple[int, int]:
+    times = [times_us[index] or 0 for index in indices]
     return min(times), max(times)
 
 
 def store(
-    connection: sqlite3.Connection, place: Place, records: Sequence[Record], new: Sequence[int]
+    connection: sqlite3.Connection, place: Place, records: Records, new: Sequence[int]
 ) -> int | None:
     """Store the records at ``new`` as one page an hour; return the end offset, None for none."""
     end = None
-    for indices in buckets(records, new).values():
-        _, end = insert_page(connection, place, [records[index] for index in indices])
+    for indices in buckets(records.times_us, new).values():
+        _, end = insert_page(connection, place, records.part(indices))
     return end
 
 
@@ -153,7 +153,7 @@ def is_overtaken(connection: sqlite3.Connection, stream: int, addition: Addition
         return False
     known = {one.keys for one in addition.known}
     appeared = [one.keys for one in load_key_sets(connection, stream) if one.keys not in known]
-    held = {record.keys for record in addition.records}
+    held = set(Records.of(addition.records).keys)
     return any(keys < larger for keys in held for larger in appeared)
 
 

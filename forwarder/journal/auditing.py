@@ -63,7 +63,8 @@ def _places(
 ) -> dict[int, list[tuple[int, int]]]:
     """Return, by record index, every (lane, offset) where the row is stored."""
     places: dict[int, list[tuple[int, int]]] = {}
-    for bucket, indices in buckets(records, range(len(records))).items():
+    times_us = [record.time_us for record in records]
+    for bucket, indices in buckets(times_us, range(len(records))).items():
         stored = _stored(connection, stream, records, None if bucket is None else indices)
         for index in indices:
             names = (records[index].identity, *aliases.get(index, ()))

@@ -12,6 +12,7 @@ from forwarder.core.errors import DamagedError
 from forwarder.core.identity import SIZE
 from forwarder.core.log import DeadLetter
 from forwarder.core.model import Record
+from forwarder.core.records import Records
 from forwarder.journal.pages import PageRow, Place, buckets, insert_page, to_stored
 
 MOST_EVENTS = 10_000
@@ -138,11 +139,11 @@ def revive(
     for letter in letters:
         record = Record(letter.row, letter.time_us, bytes.fromhex(letter.event_id), frozenset())
         by_stream.setdefault((letter.account_id, letter.stream), []).append(record)
-    for (account_id, stream), records in by_stream.items():
+    for (account_id, stream), found in by_stream.items():
+        records = Records.of(found)
         (number,) = connection.execute(
             "SELECT id FROM stream WHERE account_id = ? AND name = ?", (account_id, stream)
         ).fetchone()
-        for indices in buckets(records, range(len(records))).values():
-            place = Place(number, lane, now_us)
-            insert_page(connection, place, [records[index] for index in indices])
+        for indices in buckets(records.times_us, range(len(records))).values():
+            insert_page(connection, Place(number, lane, now_us), records.part(indices))
     return len(letters)

@@ -12,6 +12,7 @@ import orjson
 from forwarder.core.identity import Identifier, canonical
 from forwarder.core.model import FORWARDER_STREAM, Lost, Record, StreamKey
 from forwarder.core.own_events import Own, own_row
+from forwarder.core.records import Records
 from forwarder.journal.happenings import GapClosed, GapOpened
 from forwarder.journal.pages import Place, insert_page
 from forwarder.journal.streams import stream_id
@@ -176,4 +177,4 @@ def append_own(
         for row, identity in zip(rows, identify.identities(texts), strict=True)
     ]
     place = Place(stream_id(connection, account_id, FORWARDER_STREAM), LIVE_LANE, now_us)
-    return insert_page(connection, place, records)[1]
+    return insert_page(connection, place, Records.of(records))[1]

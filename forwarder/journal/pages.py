@@ -7,12 +7,13 @@ import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 from forwarder.core.errors import DamagedError
 from forwarder.core.identity import SIZE
-from forwarder.core.model import Record, StoredPage
+from forwarder.core.model import StoredPage
+from forwarder.core.records import Records
 
 try:
     from isal import igzip_lib, isal_zlib
@@ -38,9 +39,9 @@ class Place(NamedTuple):
     seen_us: int
 
 
-def pack_body(rows: Iterable[bytes]) -> bytes:
+def pack_body(rows: bytes) -> bytes:
     """Return a compressed JSON array of rows; the format carries a checksum."""
-    return compress(b"[" + b",".join(rows) + b"]", _LEVEL)
+    return compress(rows, _LEVEL)
 
 
 def unpack_body(body: bytes, first_offset: int) -> bytes:
@@ -58,19 +59,23 @@ def split_hashes(hashes: bytes) -> list[bytes]:
     return [hashes[i : i + SIZE] for i in range(0, len(hashes), SIZE)]
 
 
-def buckets(records: Sequence[Record], indices: Sequence[int]) -> dict[int | None, Sequence[int]]:
-    """Group records by the hour of their time, timeless ones under None, order kept.
+def buckets(
+    times_us: Sequence[int | None], indices: Sequence[int]
+) -> dict[int | None, Sequence[int]]:
+    """Group indices by the hour of their time, timeless ones under None, order kept.
 
     So late and future-dated rows never stretch the page of the others.
     """
-    hours = [None if (t := records[i].time_us) is None else t // HOUR_US for i in indices]
-    distinct = set(hours)
-    if len(distinct) <= 1:
-        return dict.fromkeys(distinct, indices)
-    groups: dict[int | None, list[int]] = {hour: [] for hour in distinct}
-    for hour, index in zip(hours, indices, strict=True):
-        groups[hour].append(index)
-    return dict(sorted(groups.items(), key=lambda group: group[1][0]))
+    times = [times_us[index] for index in indices]
+    timed = [t for t in times if t is not None]
+    if not timed:
+        return {None: indices} if times else {}
+    if len(timed) == len(times) and min(timed) // HOUR_US == max(timed) // HOUR_US:
+        return {timed[0] // HOUR_US: indices}
+    groups: dict[int | None, list[int]] = {}
+    for time_us, index in zip(times, indices, strict=True):
+        groups.setdefault(None if time_us is None else time_us // HOUR_US, []).append(index)
+    return dict(groups)
 
 
 def take_offsets(connection: sqlite3.Connection, count: int) -> int:
@@ -81,17 +86,14 @@ def take_offsets(connection: sqlite3.Connection, count: int) -> int:
     return int(row[0]) - count
 
 
-def insert_page(
-    connection: sqlite3.Connection, place: Place, records: Sequence[Record]
-) -> tuple[int, int]:
+def insert_page(connection: sqlite3.Connection, place: Place, records: Records) -> tuple[int, int]:
     """Store ``records`` (of one bucket) as one page; return its first and its end offset."""
-    timeless = records[0].time_us is None
-    times = array("q", [place.seen_us if r.time_us is None else r.time_us for r in records])
+    timeless = records.times_us[0] is None
+    times = array("q", [place.seen_us if t is None else t for t in records.times_us])
     earliest, latest = min(times), max(times)
     if sys.byteorder == "big":
         times.byteswap()
-    packed, hashes = times.tobytes(), b"".join(record.identity for record in records)
-    body = pack_body(record.row for record in records)
+    packed, hashes, body = times.tobytes(), b"".join(records.identities), pack_body(records.text)
     first = take_offsets(connection, len(records))
     small = (first, len(records), *place, timeless, earliest, latest)
     connection.execute(

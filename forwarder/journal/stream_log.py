@@ -11,6 +11,7 @@ import orjson
 from forwarder.core.happenings import Happening, Report
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamMemory
 from forwarder.core.model import LIVE, StreamKey, Window
+from forwarder.core.records import Records
 from forwarder.journal.appending import (
     SeenPages,
     is_overtaken,
@@ -111,7 +112,7 @@ class SqliteStreamLog:
             refused = Appended((), 0, addition.state.rows, sets, overtaken=True)
             return _Stored(refused, next_offset(connection), [])
         place = Place(number, lane_id(connection, addition.lane), addition.seen_us)
-        records = addition.records
+        records = Records.of(addition.records)
         if addition.again:
             new, reshaped = list(range(len(records))), 0
         else:

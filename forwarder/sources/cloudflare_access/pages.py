@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from forwarder.core.identity import Identifier, canonicals
 from forwarder.core.model import Lost, Page, Record
+from forwarder.core.records import Records, joined
 from forwarder.core.timestamps import times_us
 from forwarder.sources.cloudflare_access.envelope import Answer
 from forwarder.sources.cloudflare_access.steps import Seen
@@ -37,32 +37,23 @@ class PageMaker:
         self._mask = mask
         self._key_sets: dict[tuple[str, ...], frozenset[str]] = {}
 
-    def records(self, rows: Sequence[Row], text: bytes = b"") -> list[Record]:
+    def records(self, rows: Sequence[Row], text: bytes = b"") -> Records:
         """Return one record a row, in the order of the answer; ``text`` is ``Answer.text``."""
         texts = canonicals(rows)
-        return list(
-            map(
-                Record,
-                self._stored(rows, text, texts),
-                times_us([row.get(self._time_key) for row in rows]),
-                self._identifier.identities(texts),
-                self._keys(rows),
-            )
+        # keys in another order take the same room
+        lengths = list(map(len, texts))
+        if self._mask is not None or not text:
+            kept = list(map(orjson.dumps, map(self._mask, rows) if self._mask else rows))
+            text, lengths = joined(kept), list(map(len, kept))
+        return Records(
+            text,
+            lengths,
+            times_us([row.get(self._time_key) for row in rows]),
+            self._identifier.identities(texts),
+            self._keys(rows),
         )
 
-    def _stored(
-        self, rows: Sequence[Row], text: bytes, canonical: Sequence[bytes]
-    ) -> Iterable[bytes]:
-        """Return what the journal keeps of each row.
-
-        Keys in another order take the same room, so the lengths of ``canonical`` tell where
-        rows end in ``text``.
-        """
-        if self._mask is not None:
-            return map(orjson.dumps, map(self._mask, rows))
-        return cut(text, map(len, canonical)) if text else map(orjson.dumps, rows)
-
-    def _keys(self, rows: Sequence[Row]) -> Iterable[frozenset[str]]:
+    def _keys(self, rows: Sequence[Row]) -> list[frozenset[str]]:
         """Return each row's keys; rows of one shape, which most pages have only, share a set."""
         shapes, key_sets = list(map(tuple, rows)), self._key_sets
         uniform = len(shapes) > 0 and shapes.count(shapes[0]) == len(shapes)
@@ -70,8 +61,8 @@ class PageMaker:
         for shape in distinct - key_sets.keys():
             key_sets[shape] = frozenset(shape)
         if uniform:
-            return repeat(key_sets[shapes[0]], len(shapes))
-        return map(key_sets.__getitem__, shapes)
+            return [key_sets[shapes[0]]] * len(shapes)
+        return list(map(key_sets.__getitem__, shapes))
 
     def page(
         self,
@@ -109,20 +100,6 @@ class PageMaker:
         return project
 
 
-def seen(records: Sequence[Record], asked: int, per_page: int | None) -> Seen:
+def seen(records: Records, asked: int, per_page: int | None) -> Seen:
     """Return what the walk looks at."""
-    return Seen(
-        [record.time_us for record in records],
-        [record.identity for record in records],
-        asked,
-        per_page,
-    )
-
-
-def cut(text: bytes, lengths: Iterable[int]) -> Iterator[bytes]:
-    """Give the elements of a compact JSON list, whose lengths are known."""
-    begin = 1
-    for length in lengths:
-        end = begin + length
-        yield text[begin:end]
-        begin = end + 1
+    return Seen(records.times_us, records.identities, asked, per_page)
