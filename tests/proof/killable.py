@@ -1,7 +1,8 @@
-"""``forwarder run`` that ends itself with SIGKILL when a named point is reached the n-th time.
+"""``forwarder run`` that is killed, or finds the disk full, the n-th time it is at a named point.
 
 The daemon is composed as ``forwarder run`` composes it. Points are happenings, which the daemon
 reports anyway, and SQL statements, which SQLite tells to a trace callback; no code is replaced.
+Only ``--swallow`` plants a mistake: a journal that takes a full disk for success.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sqlite3
 import sys
@@ -20,11 +22,13 @@ from typing import Any
 from forwarder.cli.options import settings_from
 from forwarder.core.clock import SystemClock
 from forwarder.core.happenings import Happening
+from forwarder.journal import journal
 from forwarder.observe import Observer
 from forwarder.runtime.daemon import Daemon
 from forwarder.runtime.preflight import preflight
 from forwarder.runtime.process import fast_loop, libraries_logged, telemetry_of
 from forwarder.runtime.signals import Signals
+from tests.proof.planted import SwallowingWriter
 
 HAPPENINGS = {
     "page fetched": "RequestMade",
@@ -51,15 +55,25 @@ POINTS = (*HAPPENINGS, *STATEMENTS)
 
 
 class Countdown:
-    """Ends the process when it was told ``times`` times."""
+    """Does what was planned when it was told ``times`` times, once."""
 
-    def __init__(self, times: int) -> None:
-        self._left = times
+    def __init__(self, times: int, plan: Callable[[], None]) -> None:
+        self._left, self._plan = times, plan
 
     def __call__(self) -> None:
         self._left -= 1
-        if self._left <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self._left == 0:
+            self._plan()
+
+
+def die() -> None:
+    """End the process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fill_the_disk() -> None:
+    """Let no write to any file succeed from now on; the test lifts the limit."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
 
 
 class Watched:
@@ -67,7 +81,7 @@ class Watched:
 
     def __init__(self, observer: Observer, wanted: str, reached: Callable[[], None]) -> None:
         self._observer, self._wanted, self._reached = observer, wanted, reached
-        self.flush = observer.flush
+        self.flush, self.close = observer.flush, observer.close
 
     def report(self, happening: Happening) -> None:
         if type(happening).__name__ == self._wanted:
@@ -107,9 +121,9 @@ def trace_connections(wanted: tuple[str, ...], reached: Callable[[], None]) -> N
     sys.addaudithook(hook)
 
 
-async def run(config: Path, point: str, times: int) -> None:
-    """Run the daemon until it kills itself, or is stopped."""
-    settings, reached = settings_from(config), Countdown(times)
+async def run(config: Path, point: str, reached: Callable[[], None]) -> None:
+    """Run the daemon until it is stopped or killed; ``reached`` is called at every such point."""
+    settings = settings_from(config)
     preflight(settings)
     if point in STATEMENTS:
         trace_connections(STATEMENTS[point], reached)
@@ -129,9 +143,14 @@ def main() -> None:
     parser.add_argument("-c", "--config", type=Path, required=True)
     parser.add_argument("--at", default="")
     parser.add_argument("--times", type=int, default=1)
+    parser.add_argument("--fill", action="store_true")
+    parser.add_argument("--swallow", action="store_true")
     given = parser.parse_args()
+    if given.swallow:
+        vars(journal)["Writer"] = SwallowingWriter
+    reached = Countdown(given.times, fill_the_disk if given.fill else die)
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
-        runner.run(run(given.config, given.at, given.times))
+        runner.run(run(given.config, given.at, reached))
 
 
 if __name__ == "__main__":

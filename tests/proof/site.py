@@ -48,6 +48,7 @@ class Site:
         self.process: Process
         self.environment: dict[str, str] = {}
         self.plants = False
+        self.options: tuple[str, ...] = ()
         self._http = ClientSession(timeout=ClientTimeout(total=120))
 
     @property
@@ -62,7 +63,7 @@ class Site:
         command: list[str | Path] = [SCRIPT, "run", "-c", self.config]
         if at is not None or self.plants:
             command = [sys.executable, "-m", "tests.proof.killable", "-c", self.config]
-            command += ["--at", at or "", "--times", str(times)]
+            command += ["--at", at or "", "--times", str(times), *self.options]
         environment = os.environ | self.environment
         if self.plants:
             plants = str(Path(__file__).with_name("plants"))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.end_to_end.processes import until
+from tests.proof.destinations import HecBook
 from tests.proof.ledger import Ledger
-from tests.proof.sinks import Five, five
+from tests.proof.sinks import Five, five, hec
 from tests.proof.site import Site, missing, site
 
 _OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "5m")
@@ -40,11 +42,58 @@ def _library() -> str:
 
 
 async def settle(daemon: Site, sinks: Five) -> float:
-    """Let the traffic of a few polls come in, and wait until it is everywhere."""
+    """Let the traffic of a few polls come in, and wait until all that the API has is everywhere."""
     await asyncio.sleep(4)
-    began = time.monotonic()
-    await daemon.settled(sinks.books, 60, sinks.refused)
+    began, everything = time.monotonic(), await daemon.visible()
+    await until(lambda: len(sinks.hec.book.arrived) >= everything, 90)
+    await daemon.settled(sinks.books, 90, sinks.refused)
     return time.monotonic() - began
+
+
+_CHANGES = {"to winter time": "2026-11-01T06:00:00Z", "to summer time": "2026-03-08T07:00:00Z"}
+
+
+def set_before(file: Path, moment: float) -> int:
+    """Set the daemon's clock to three seconds before ``moment``; return what it is off by."""
+    offset = int(moment - time.time()) - 3
+    file.write_text(f"{offset}s")
+    return offset
+
+
+async def over(daemon: Site, sinks: Five, file: Path, change: str) -> float:
+    """Let the wall clock run over a change of the zone, and wait until all is everywhere."""
+    moment = datetime.fromisoformat(change).timestamp()
+    offset = set_before(file, moment)
+    await until(lambda: time.time() + offset > moment + 3)
+    return await settle(daemon, sinks)
+
+
+@pytest.mark.timeout(300)
+async def test_changes_of_the_zone_lose_nothing_and_send_nothing_twice(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    async with five(tmp_path) as sinks, site(tmp_path, sinks.settings(), *_OPTIONS) as daemon:
+        file = steppable(daemon, tmp_path)
+        await daemon.start()
+        await until(lambda: sinks.hec.book.arrived, 90)
+        waits = [await over(daemon, sinks, file, change) for change in _CHANGES.values()]
+        shown, _ = await daemon.settled(sinks.books, 90, sinks.refused)
+        assert await daemon.stop() == 0
+        left = missing(shown, sinks.books, sinks.refused)
+        days = {line["time"][:10] for line in daemon.log()}
+
+        assert left == dict.fromkeys(sinks.books, 0)
+        assert sinks.hec.book.again == 0
+        assert days >= {change[:10] for change in _CHANGES.values()}
+        ledger.row(
+            "Clock",
+            "the machine's clock runs over both changes of America/New_York",
+            times=len(waits),
+            events=shown.total(),
+            lost=sum(left.values()),
+            again=sinks.again(),
+            recovery=max(waits),
+        )
 
 
 @pytest.mark.timeout(300)
@@ -54,7 +103,7 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
     async with five(tmp_path) as sinks, site(tmp_path, sinks.settings(), *_OPTIONS) as daemon:
         file = steppable(daemon, tmp_path)
         await daemon.start()
-        await until(lambda: sinks.hec.book.arrived)
+        await until(lambda: sinks.hec.book.arrived, 90)
         waits = []
         for step in ("+1d", "+0", "-1d", "+3600s", "-3600s", "+0"):
             file.write_text(step)
@@ -65,8 +114,8 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
         await daemon.start()
         await daemon.running()
         waits.append(await settle(daemon, sinks))
+        shown, _ = await daemon.settled(sinks.books, 90, sinks.refused)
         assert await daemon.stop() == 0
-        shown = await daemon.shown()
         left = missing(shown, sinks.books, sinks.refused)
 
         assert left == dict.fromkeys(sinks.books, 0)
@@ -80,4 +129,26 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
             lost=sum(left.values()),
             again=sinks.again(),
             recovery=max(waits),
+        )
+
+
+async def test_a_position_that_follows_the_local_clock_is_found(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    """Rows that nobody asks for are never shown; the judge is what the API has."""
+    async with HecBook() as sink, site(tmp_path, {"hec": hec(sink)}, *_OPTIONS) as daemon:
+        file = steppable(daemon, tmp_path)
+        daemon.plants = True
+        daemon.settings["accounts"][0]["type"] = "local_clock_access"
+        await daemon.start()
+        await until(lambda: sink.book.arrived, 90)
+        file.write_text("+1d")
+        everything = await daemon.visible()
+        with pytest.raises(TimeoutError):
+            await until(lambda: len(sink.book.arrived) >= everything + 100, 15)
+        left = await daemon.visible() - len(sink.book.arrived)
+
+        assert left > 100
+        ledger.plant(
+            "Clock", "a position that follows the machine's clock", f"{left} not asked for"
         )

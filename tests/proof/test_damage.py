@@ -96,7 +96,7 @@ async def test_a_journal_with_flipped_bits_is_refused_or_read_right(
     assert outcomes[_SILENT] == 0
     ledger.row(
         "Power cut",
-        "bits of the journal are flipped anywhere",
+        "bytes of the journal are flipped: nothing but the documented error",
         times=flips,
         more=", ".join(f"{what}: {number}" for what, number in sorted(outcomes.items()))
         + f"; {_SILENT}: {outcomes[_SILENT]}",

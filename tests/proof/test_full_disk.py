@@ -21,7 +21,7 @@ from tests.proof.ledger import Ledger
 from tests.proof.sinks import Five, five
 from tests.proof.site import Site, missing, site
 
-_FREE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+FREE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 _FULL = 5.0
 _OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "3m")
 
@@ -45,7 +45,7 @@ async def fill(daemon: Site, sinks: Five, size: int) -> tuple[set[str], float]:
     limit(daemon, size)
     await asyncio.sleep(_FULL)
     met = troubled(daemon)
-    daemon.usage().rlimit(resource.RLIMIT_FSIZE, _FREE)
+    daemon.usage().rlimit(resource.RLIMIT_FSIZE, FREE)
     mended = time.monotonic()
     await daemon.settled(sinks.books, 90, sinks.refused)
     return met, time.monotonic() - mended

@@ -19,10 +19,10 @@ from tests.proof.sinks import Five, five, hec
 from tests.proof.site import Site, account, missing, site
 from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
-_OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "10m")
-_POLL, _CAP = 1.0, 30.0
-_BOUND = 2 * _POLL + _CAP + 3.0
-_TIMEOUT = "5s"
+OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "10m")
+POLL, CAP = 1.0, 30.0
+BOUND = 2 * POLL + CAP + 3.0
+TIMEOUT = "5s"
 
 
 class Lines:
@@ -47,7 +47,7 @@ class Lines:
         for name in ("relp", "syslog"):
             settings[name] |= {"port": ports[name]}
         for one in settings.values():
-            one["timeout"] = _TIMEOUT
+            one["timeout"] = TIMEOUT
         daemon.settings["sinks"] = settings
         daemon.settings["accounts"] = [account(f"http://127.0.0.1:{ports['api']}/client/v4")]
 
@@ -82,7 +82,7 @@ async def test_nothing_is_lost_over_partitions_and_resets(
     tmp_path: Path, ledger: Ledger, stack: ExitStack, *, long: bool
 ) -> None:
     rng, rounds = Random(6), 60 if long else 6
-    async with five(tmp_path) as sinks, site(tmp_path, {}, *_OPTIONS) as daemon:
+    async with five(tmp_path) as sinks, site(tmp_path, {}, *OPTIONS) as daemon:
         lines = Lines(stack, sinks, daemon.api.url)
         lines.lead(daemon, sinks)
         await daemon.start()
@@ -104,7 +104,7 @@ async def test_nothing_is_lost_over_partitions_and_resets(
         left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
 
         assert left == dict.fromkeys(sinks.books, 0)
-        assert max(max(found) for found in waits.values()) < _BOUND
+        assert max(max(found) for found in waits.values()) < BOUND
         ledger.row(
             "Network",
             "connections to the API and the sinks reset, refused, or swallowed for seconds",
@@ -113,7 +113,8 @@ async def test_nothing_is_lost_over_partitions_and_resets(
             lost=sum(left.values()),
             again=sinks.again(),
             recovery=max(max(found) for found in waits.values()),
-            more=f"bound: 2 poll intervals + backoff cap = {2 * _POLL + _CAP:.0f} s",
+            more=f"by a proxy on each way; bound: 2 poll intervals + backoff cap = "
+            f"{2 * POLL + CAP:.0f} s",
         )
 
 
@@ -121,7 +122,7 @@ async def test_a_line_that_drops_what_was_acknowledged_is_found(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     """Planted: a collector that says yes and forgets; the judge must miss those rows."""
-    async with HecBook() as sink, site(tmp_path, {"hec": hec(sink)}, *_OPTIONS) as daemon:
+    async with HecBook() as sink, site(tmp_path, {"hec": hec(sink)}, *OPTIONS) as daemon:
         sink.forgets = 2
         await daemon.start()
         await until(lambda: sink.book.arrived)
