@@ -40,20 +40,20 @@ _EMAIL = re.compile(
 
 
 LOGIN_TEXTS = (
-    "country",
     "created_at",
     "ip_address",
     "user_email",
-    "user_id",
     "app_domain",
-    "app_name",
     "app_uid",
-    "app_type",
     "action",
     "connection",
     "ray_id",
+    "country",
+    "user_id",
+    "app_name",
+    "app_type",
 )
-"""The keys of a row whose values are texts, in the order of ``Login.texts``."""
+"""The keys of a row whose values are texts, the documented first: the order of ``Login.texts``."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,62 +152,62 @@ class Login(NamedTuple):
     @property
     def country(self) -> str:
         """Return the two characters of ISO 3166 (or Cloudflare's own T1 and XX), in capitals."""
-        return self.texts[0]
+        return self.texts[8]
 
     @property
     def created_at(self) -> str:
         """Return the time as the row has it."""
-        return self.texts[1]
+        return self.texts[0]
 
     @property
     def ip_address(self) -> str:
         """Return an IPv4 or IPv6 address."""
-        return self.texts[2]
+        return self.texts[1]
 
     @property
     def user_email(self) -> str:
         """Return what names the user: mostly an e-mail address, of a service token its id."""
-        return self.texts[3]
+        return self.texts[2]
 
     @property
     def user_id(self) -> str:
         """Return Cloudflare's id of the user."""
-        return self.texts[4]
+        return self.texts[9]
 
     @property
     def app_domain(self) -> str:
         """Return the application's host, with a path or without."""
-        return self.texts[5]
+        return self.texts[3]
 
     @property
     def app_name(self) -> str:
         """Return the application's name."""
-        return self.texts[6]
+        return self.texts[10]
 
     @property
     def app_uid(self) -> str:
         """Return the application's id."""
-        return self.texts[7]
+        return self.texts[4]
 
     @property
     def app_type(self) -> str:
         """Return the application's type, as ``self_hosted``."""
-        return self.texts[8]
+        return self.texts[11]
 
     @property
     def action(self) -> str:
         """Return what was attempted: ``login``, ``logout`` or something newer."""
-        return self.texts[9]
+        return self.texts[5]
 
     @property
     def connection(self) -> str:
         """Return the kind or name of the identity provider."""
-        return self.texts[10]
+        return self.texts[6]
 
     @property
     def ray_id(self) -> str:
         """Return the id of the request; several rows may have the same."""
-        return self.texts[11]
+        return self.texts[7]
 
     @property
     def host(self) -> str:

@@ -53,9 +53,10 @@ def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
     The bytes of a row that could not be read are taken out if they name a secret.
     """
     body, data = row.get("request_body"), row.get(RAW_BYTES_KEY)
-    masked = mask_request_body(body) if isinstance(body, str) else _mask(body, _DEEPEST)
-    if masked != body:
-        row = {**row, "request_body": masked}
+    if body is not None:
+        masked = mask_request_body(body) if isinstance(body, str) else _mask(body, _DEEPEST)
+        if masked != body:
+            row = {**row, "request_body": masked}
     if data not in (None, UNREADABLE) and _names_secret(_decoded(data)):
         row = {**row, RAW_BYTES_KEY: UNREADABLE}
     return row

@@ -116,7 +116,7 @@ def _with_envelopes(
     return [
         write(row, id, _shared(origin))
         if ENVELOPE in row or not row
-        else b"%b%b%b%b" % (dumps(row)[:-1], before, id.encode(), after)
+        else b"".join((dumps(row)[:-1], before, id.encode(), after))
         for row, id in zip(rows, ids, strict=True)  # noqa: A001
     ]
 

@@ -41,11 +41,12 @@ _MOST_MEMBERS = 8
 class Body(NamedTuple):
     """What a request body says, and how a template writes it.
 
-    ``members`` are the fillings for ids and names, ``size`` the length in UTF-8 as digits.
-    ``easy`` is False where it takes an event to write it.
+    ``method`` is in capitals, ``members`` are the fillings for ids and names, ``size`` is the
+    length in UTF-8 as digits. ``easy`` is False where it takes an event to write it.
     """
 
     asked: Asked
+    method: str
     named: tuple[bool, ...]
     members: tuple[str, ...]
     escaped: str
@@ -54,12 +55,13 @@ class Body(NamedTuple):
 
 
 def read_body(resource_type: str, method: str, text: str) -> Body:
-    """Return what a body says about a resource; bodies that come again are read once.
+    """Return what a body says about a resource; short ones that come again are read once.
 
-    What is remembered has at most 128 short bodies.
+    Raises ``TypeError`` for what is no text.
     """
-    read = _read_body if len(text) <= _REMEMBERED_LENGTH else _read_body.__wrapped__
-    return read(resource_type, method, text)
+    if len(text) <= _REMEMBERED_LENGTH:
+        return _read_body(resource_type, method, text)
+    return _read_body.__wrapped__(resource_type, method, text)
 
 
 _REMEMBERED, _REMEMBERED_LENGTH = 128, 1000
@@ -67,11 +69,13 @@ _REMEMBERED, _REMEMBERED_LENGTH = 128, 1000
 
 @lru_cache(_REMEMBERED)
 def _read_body(resource_type: str, method: str, text: str) -> Body:
+    method = method.upper()
     asked = read_asked(resource_type, method, text)
     values = tuple(member.value for member in asked.members)
     names = tuple(member.display for member in asked.members)
     return Body(
         asked,
+        method,
         tuple(map(bool, names)),
         (*values, *names),
         escaped(asked.body),
@@ -99,7 +103,7 @@ def are_distinct(email: str, identity: str, members: tuple[str, ...]) -> bool:
 
 def outcome_of(status: str) -> str:
     """Return the outcome of a row with this status, in capitals or not."""
-    return _OUTCOMES.get(status) or _OUTCOMES.get(status.upper(), UNKNOWN)
+    return _OUTCOMES.get(status.upper(), UNKNOWN)
 
 
 def read_changes(
@@ -115,27 +119,28 @@ def _read_change(row: Mapping[str, Any], origin: Origin, time_us: int, bodies: b
     picked = layout.pick([*row.values(), ""])
     try:
         together = "".join(picked[:-1])
-        body = read_body(picked[1], picked[-2].upper(), picked[-1])
-    except (TypeError, AttributeError):
+        body = read_body(picked[1], picked[-2], picked[-1])
+    except TypeError:
         picked = tuple(["" if value is None else value for value in picked])
         if not all([text.__class__ is str for text in picked]):  # noqa: C419 - faster
             return NOT_READ
         together = "".join(picked[:-1])
-        body = read_body(picked[1], picked[-2].upper(), picked[-1])
-    logged_at, _, email, _, identity, _, _, status, _, method, _ = picked
+        body = read_body(picked[1], picked[-2], picked[-1])
+    logged_at, _, email, _, identity, _, _, status, _, _, _ = picked
+    asked, method, named, members, content, size, easy = body
     if (
-        not (layout.usual and logged_at and body.easy)
+        not (layout.usual and logged_at and easy)
         or not is_easy(together, email, timed=time_us != origin.seen_us)
         or (email and email == identity)
-        or (body.members and not are_distinct(email, identity, body.members))
+        or (members and not are_distinct(email, identity, members))
     ):
         return NOT_READ
     odd = layout.odd if picked.count("") == layout.lacks else _odd(tuple(map(bool, picked)))
-    asked, named, members, content, size, _ = body
     if not bodies:
         content, size, named = "", "0", tuple([False] * len(named))
-    kind = (asked.resource, asked.activity, outcome_of(status), method.upper())
-    shape = (*kind, is_email(email) is not None, named, odd[bodies])
+    outcome = _OUTCOMES.get(status) or outcome_of(status)
+    address = is_email(email) is not None
+    shape = (asked.resource, asked.activity, outcome, method, address, named, odd[bodies])
     return shape, (*picked[:BODY], content, size, *members), ""
 
 
