@@ -215,6 +215,20 @@ def test_the_state_may_lie_elsewhere(persistence: dict[str, Any], source: dict[s
     assert "volumeClaimTemplates" not in stateful_set
 
 
+def test_containers_and_labels_of_the_operator_stand_beside_ours() -> None:
+    values = changed(
+        extraInitContainers=[{"name": "wait", "image": "busybox"}],
+        extraContainers=[{"name": "tunnel", "image": "tunnel"}],
+        commonLabels={"team": "security"},
+    )
+    pod = one(values, "StatefulSet")["spec"]["template"]["spec"]
+
+    assert [each["name"] for each in pod["initContainers"]] == ["wait"]
+    assert [each["name"] for each in pod["containers"]] == ["forwarder", "tunnel"]
+    labels = [each["metadata"]["labels"] for each in resources(values)]
+    assert all(each["team"] == "security" for each in labels)
+
+
 def test_nobody_gets_a_token_of_the_cluster() -> None:
     pods = [
         one(NEEDED, "StatefulSet")["spec"]["template"]["spec"],
