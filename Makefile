@@ -15,7 +15,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check fmt coverage lock integration bench proof proof-long audit docs generate clean
+.PHONY: help venv demo test check fmt coverage lock integration bench flamegraphs proof proof-long audit docs generate golden clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -52,11 +52,17 @@ proof: $(PROOF)  ## The promises under crashes and faults, a few minutes
 proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the examples
 	PROOF_RUN=proof-long HYPOTHESIS_PROFILE=long $(BIN)/pytest -m proof --timeout 0 $(ARGS)
 
-bench: $(PROOF)  ## Measure throughput and memory
+bench: $(PROOF)  ## Measure, write docs/performance.md, an hour (ARGS="--rows 200000": twenty minutes)
 	$(BIN)/python -m bench $(ARGS)
+
+flamegraphs: $(PROOF)  ## Draw where the daemon's time goes, docs/images/flame-*.svg
+	$(BIN)/python -m bench.flamegraphs $(ARGS)
 
 generate: $(DEV)  ## Write what is generated: values schema, manifests, pages of docs/
 	$(BIN)/python -m deploy.generate
+
+golden: $(DEV)  ## Write the golden files anew, in tests/golden/expected; review what changed
+	$(BIN)/python -m tests.golden.update
 
 docs: $(DEV)  ## Check that the documentation agrees with the code
 	$(BIN)/pytest tests/docs tests/deploy/test_generated.py $(ARGS)

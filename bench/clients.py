@@ -6,6 +6,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -28,16 +29,22 @@ IN_FLIGHT = {"hec": 8, "bulk": 4, "kafka": 4, "tcp": 1, "tls": 1, "relp": 4, "fi
 _PATHS = {"hec": "/services/collector/event", "bulk": "/_bulk"}
 
 
-async def connect(kind: str, http: ClientSession, port: int, folder: Path) -> Push:
-    """Return the bare client of a kind; files and certificates lie in ``folder``."""
+async def connect(kind: str, port: int, folder: Path, stack: AsyncExitStack) -> Push:
+    """Return the bare client of a kind; files and certificates lie in ``folder``.
+
+    ``stack`` closes what it has opened.
+    """
     if kind in _PATHS:
+        http = await stack.enter_async_context(ClientSession())
         return _poster(http, f"http://127.0.0.1:{port}{_PATHS[kind]}")
     if kind in {"tcp", "tls"}:
-        return await _stream(port, folder / "ca.pem" if kind == "tls" else None)
+        return await _stream(port, folder / "ca.pem" if kind == "tls" else None, stack)
     if kind in {"kafka", "relp"}:
-        return await (_producer if kind == "kafka" else _relp)(port)
+        return await (_producer if kind == "kafka" else _relp)(port, stack)
     path = folder / "floor.ndjson" if kind == "file" else Path(os.devnull)
-    return _appender(os.open(path, os.O_WRONLY | os.O_CREAT), sync=kind == "file")
+    target = os.open(path, os.O_WRONLY | os.O_CREAT)
+    stack.callback(os.close, target)
+    return _appender(target, sync=kind == "file")
 
 
 def _poster(http: ClientSession, url: str) -> Push:
@@ -50,7 +57,7 @@ def _poster(http: ClientSession, url: str) -> Push:
     return push
 
 
-async def _producer(port: int) -> Push:
+async def _producer(port: int, stack: AsyncExitStack) -> Push:
     producer = AIOKafkaProducer(
         bootstrap_servers=f"127.0.0.1:{port}",
         acks="all",
@@ -58,6 +65,7 @@ async def _producer(port: int) -> Push:
         max_batch_size=1_000_000,
     )
     await producer.start()
+    stack.push_async_callback(producer.stop)
 
     async def push(records: list[tuple[bytes | None, bytes, list[tuple[str, bytes]]]]) -> None:
         batch, sent = producer.create_batch(), []
@@ -72,10 +80,12 @@ async def _producer(port: int) -> Push:
     return push
 
 
-async def _stream(port: int, authority: Path | None) -> Push:
+async def _stream(port: int, authority: Path | None, stack: AsyncExitStack) -> Push:
     context = ssl.create_default_context(cafile=str(authority)) if authority else None
     host = "localhost" if authority else "127.0.0.1"
     _, writer = await asyncio.open_connection(host, port, ssl=context)
+    stack.push_async_callback(writer.wait_closed)
+    stack.callback(writer.close)
 
     async def push(piece: bytes) -> None:
         writer.write(piece)
@@ -84,8 +94,10 @@ async def _stream(port: int, authority: Path | None) -> Push:
     return push
 
 
-async def _relp(port: int) -> Push:
+async def _relp(port: int, stack: AsyncExitStack) -> Push:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    stack.push_async_callback(writer.wait_closed)
+    stack.callback(writer.close)
     offer = b"relp_version=0\ncommands=syslog"
     writer.write(b"1 open %d %b\n" % (len(offer), offer))
     while b"syslog\n" not in await reader.read(4096):
@@ -101,6 +113,7 @@ async def _relp(port: int) -> Push:
                 answered.notify_all()
 
     listening = asyncio.create_task(listen())
+    stack.callback(listening.cancel)
     sent = 0
 
     async def push(messages: list[bytes]) -> None:

@@ -8,11 +8,11 @@ microseconds an event.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from asyncio import Semaphore, TaskGroup
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -76,26 +76,25 @@ class Lane:
 
 async def measure(kinds: list[str], count: int, api: int, ports: list[int], folder: Path) -> None:
     """Push every row once to every kind and print what it cost."""
-    async with ClientSession() as http:
+    async with ClientSession() as http, AsyncExitStack() as stack:
         links = [
-            (
-                kind,
-                await connect(kind, http, port, folder),
-                Recording.load(folder / f"{kind}.bytes"),
-            )
+            (kind, await connect(kind, port, folder, stack))
             for kind, port in zip(kinds, ports, strict=True)
             if kind not in SILENT
         ]
+        recordings = [Recording.load(folder / f"{kind}.bytes") for kind, _ in links]
         began, cpu = time.monotonic(), time.process_time()
         source = pages(http, api, count, parsed=kinds != ["api"]) if api else ready(count)
         async with TaskGroup() as tasks:
-            lanes = [Lane(kind, push, recording, tasks) for kind, push, recording in links]
+            lanes = [
+                Lane(kind, push, recording, tasks)
+                for (kind, push), recording in zip(links, recordings, strict=True)
+            ]
             async for events in source:
                 for lane in lanes:
                     await lane.carry(events)
         seconds, used = time.monotonic() - began, time.process_time() - cpu
-    print(count / seconds, used / count * 1e6, flush=True)
-    os._exit(0)  # clients that were never asked to end would complain
+    print(count / seconds, used / count * 1e6)
 
 
 if __name__ == "__main__":
