@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from forwarder.config.document import Document, Place, read_document
+from forwarder.config.field_names import unknown_paths
 from forwarder.config.models import (
     AccountSettings,
     ForwarderSettings,
@@ -77,6 +78,7 @@ class _Builder:
         faults, warnings = check_secrets(settings, self._document, path)
         if faults:
             raise ConfigError(faults)
+        warnings += unknown_paths(settings.accounts, settings.sinks)
         return ForwarderSettings(root, settings.accounts, settings.sinks, tuple(warnings))
 
     def _accounts(self, given: Any) -> list[AccountSettings]:

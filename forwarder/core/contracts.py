@@ -116,7 +116,12 @@ class Format(Protocol):
 
 
 class FormatPlugin(Protocol):
-    """The class an entry point of ``forwarder.formats`` names."""
+    """The class an entry point of ``forwarder.formats`` names.
+
+    One whose schema is closed may have ``nearest_path(path: str) -> str``, too: what is given back
+    if an event may have a text there, else the nearest path where it may. ``add_fields`` is warned
+    about with it.
+    """
 
     Config: ClassVar[type[Any]]
     summary: ClassVar[str]

@@ -128,5 +128,5 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-OWN_EVENTS = Normaliser(normalise_own, glance_own)
+OWN_EVENTS = Normaliser(normalise_own, glance_own, keys=_KNOWN)
 """How the rows of stream ``forwarder`` become events."""

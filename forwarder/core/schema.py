@@ -119,8 +119,12 @@ def read_nothing(
 
 
 class Normaliser(NamedTuple):
-    """How the rows of one stream become events; a source has one a stream."""
+    """How the rows of one stream become events; a source has one a stream.
+
+    ``keys`` are the keys that rows are known to have, empty where nobody can tell.
+    """
 
     normalise: Normalise
     glance: Glance
     read_rows: ReadRows = read_nothing
+    keys: frozenset[str] = frozenset()

@@ -26,6 +26,24 @@ GROUP_MANAGEMENT = EventClass(*_IAM, 3006, "Group Management")
 USER_MANAGEMENT = EventClass(*_IAM, 3007, "User Management")
 APPLICATION_LIFECYCLE = EventClass(6, "Application Activity", 6002, "Application Lifecycle")
 
+ADDABLE = (
+    "activity_name",
+    "api",
+    "category_name",
+    "class_name",
+    "cloud",
+    "message",
+    "metadata",
+    "raw_data",
+    "severity",
+    "status",
+    "status_code",
+    "status_detail",
+    "type_name",
+    "unmapped",
+)
+"""Attributes of all these classes that are a text or have texts in them."""
+
 OTHER = 99
 _STATUS = {UNKNOWN: (0, "Unknown"), SUCCESS: (1, "Success"), FAILURE: (2, "Failure")}
 

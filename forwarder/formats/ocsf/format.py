@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from forwarder.core.login import Login
 from forwarder.core.provisioning import Provisioning
 from forwarder.core.schema import Event
 from forwarder.formats.json_objects import Object, add_fields
+from forwarder.formats.ocsf.classes import ADDABLE
 from forwarder.formats.ocsf.login import map_login
 from forwarder.formats.ocsf.own import map_own
 from forwarder.formats.ocsf.provisioning import map_provisioning
@@ -48,6 +50,15 @@ class OcsfFormat(Templated):
     def adding(self, fields: Mapping[str, str]) -> OcsfFormat:
         """Return this format with ``fields`` (dotted path to text) in every event."""
         return OcsfFormat(self._config, fields)
+
+    @staticmethod
+    def nearest_path(path: str) -> str:
+        """Return ``path`` if every event may have a text there, else the nearest such path."""
+        head, dot, rest = path.partition(".")
+        if head in ADDABLE:
+            return path
+        found = get_close_matches(head, ADDABLE, 1)
+        return f"{found[0]}{dot}{rest}" if found else f"unmapped.{path}"
 
     def write(self, event: Event) -> bytes:
         """Map ``event`` and write it as JSON."""

@@ -116,5 +116,5 @@ _FITS: dict[str, Callable[[str], bool]] = {
 }
 _OUTCOMES = {True: SUCCESS, False: FAILURE, None: UNKNOWN}
 
-LOGINS = Normaliser(normalise_login, glance_logins, read_logins)
+LOGINS = Normaliser(normalise_login, glance_logins, read_logins, KNOWN_KEYS)
 """How the rows of stream ``access_requests`` become events."""

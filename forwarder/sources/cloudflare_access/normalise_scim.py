@@ -115,5 +115,5 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-SCIM_UPDATES = Normaliser(normalise_scim, glance_scim, read_changes)
+SCIM_UPDATES = Normaliser(normalise_scim, glance_scim, read_changes, KNOWN_KEYS)
 """How the rows of stream ``scim_updates`` become events."""
