@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ def command(config: Path, *, live: bool, journal: bool) -> None:
     if live:
         from forwarder.runtime.diagnosis import diagnose  # noqa: PLC0415 - as above
 
-        findings = asyncio.run(diagnose(settings))
+        findings = [_folder(settings.root.state_dir), *asyncio.run(diagnose(settings))]
         _show(findings)
         sys.exit(1 if any(finding.level == "fault" for finding in findings) else 0)
 
@@ -57,6 +58,20 @@ def _check_journal(state_dir: Path) -> None:
     if damages:
         sys.exit(1)
     click.echo("the journal is whole")
+
+
+def _folder(state_dir: Path) -> Finding:
+    """Say whether the journal can be where it shall be; nothing is made."""
+    from forwarder.core.model import Finding  # noqa: PLC0415 - keeps --help fast
+
+    subject, absolute = f"state_dir {state_dir}", state_dir.absolute()
+    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not nearest.is_dir():
+        return Finding("fault", subject, f"{nearest} is no folder", "choose another state_dir")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        hint = "give the folder to the user that runs the forwarder, or choose another state_dir"
+        return Finding("fault", subject, f"this user may not write to {nearest}", hint)
+    return Finding("ok", subject, "can be written")
 
 
 def _show(findings: Sequence[Finding]) -> None:

@@ -67,8 +67,18 @@ def test_a_live_check_has_a_line_a_finding_and_one_with_what_to_do(settings: str
     (fault,) = [number for number, line in enumerate(lines) if "sink disk:" in line]
     assert result.exit_code == 1
     assert "ok       sink console: can be reached" in lines
+    assert any(line.startswith("ok       state_dir ") for line in lines)
     assert lines[fault].startswith("fault    sink disk: ")
     assert lines[fault + 1] == "         -> make the folder"
+
+
+def test_a_live_check_finds_that_the_state_folder_cannot_be(settings: str, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file")
+
+    lines = invoke("check", "--live", "-c", settings).output.splitlines()
+
+    assert f"fault    state_dir {tmp_path}/state: {tmp_path}/state is no folder" in lines
+    assert "         -> choose another state_dir" in lines
 
 
 @pytest.mark.parametrize(
