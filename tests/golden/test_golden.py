@@ -8,7 +8,7 @@ import pytest
 
 from tests.golden.cases import FOLDER, golden_files
 
-_HINT = "run `python -m tests.golden.update` and review the difference"
+_HINT = "run `make golden` and review the difference"
 
 
 @pytest.mark.parametrize(
