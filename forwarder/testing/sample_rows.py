@@ -116,6 +116,20 @@ SCIM_UPDATES: Mapping[str, Mapping[str, Any]] = {
         "http_method": "PATCH",
         "request_body": _patch('{"op":"replace","path":"password","value":"Tr0ub4dor&3"}'),
     },
+    "scim_user_update": {
+        **_USER,
+        "resource_group_name": None,
+        "error_description": None,
+        "http_method": "PUT",
+        "request_body": '{"userName":"ann@example.com","active":"unknown","title":"Engineer"}',
+    },
+    "scim_user_error": {
+        **_USER,
+        "http_method": "POST",
+        "status": "ERROR",
+        "error_description": 'identity provider said "no"',
+        "request_body": _NEW_USER,
+    },
     "scim_user_failure": {
         **_USER,
         "http_method": "PUT",
@@ -153,6 +167,11 @@ SCIM_UPDATES: Mapping[str, Mapping[str, Any]] = {
         **_GROUP,
         "http_method": "PATCH",
         "request_body": _patch('{"op":"replace","value":{"displayName":"R&D"}}'),
+    },
+    "scim_group_replace": {
+        **_GROUP,
+        "http_method": "PUT",
+        "request_body": '{"displayName":"Engineering","members":[{"value":"u-1"},{"value":"u-2"}]}',
     },
     "scim_group_delete": {**_GROUP, "http_method": "DELETE"},
     "scim_unknown": {
