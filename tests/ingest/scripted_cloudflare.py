@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 
 from forwarder.core.identity import canonical
+from forwarder.core.masking import MASK, UNREADABLE
 from forwarder.core.timestamps import format_seconds, format_us, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api
@@ -27,7 +28,11 @@ DAY_US = 86_400 * SECOND_US
 _REFUSALS: dict[str, tuple[int, int, dict[str, str]]] = {
     "throttled": (429, 971, {"retry-after": "7"}),
     "unsuccessful": (200, 10000, {}),
+    "denied": (403, 10000, {}),
+    "broken": (500, 0, {}),
 }
+SECRET = "hunter2"
+"""What may be in a served row, but never in a stored one."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,10 @@ class Cloudflare:
     providers: dict[str, bool] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     refusals: int = 0
-    _last: tuple[list[dict[str, Any]], int] | None = None
+    asked: set[str] = field(default_factory=set)
+    unlisted: deque[str] = field(default_factory=deque)
+    time_key: str = "created_at"
+    _last: tuple[list[dict[str, Any]], int, list[str]] | None = None
     _numbers: Any = field(default_factory=count)
 
     def add(
@@ -81,7 +89,7 @@ class Cloudflare:
     ) -> dict[str, Any]:
         """Add an instance that is visible `late_us` after now."""
         number = next(self._numbers)
-        body = {"created_at": created_at, "ray_id": f"{number:016x}", "action": "login", **values}
+        body = {self.time_key: created_at, "ray_id": f"{number:016x}", "action": "login", **values}
         self.rows.append(Row(number, place_us, body, self.clock.true_us + late_us))
         return body
 
@@ -89,9 +97,9 @@ class Cloudflare:
         """Let all rows before a moment be gone."""
         self.expired_until_us = max(self.expired_until_us, until_us)
 
-    def survivors(self) -> set[bytes]:
-        """Return the rows that are still shown to whoever asks."""
-        return {canonical(row.body) for row in self._visible()}
+    def survivors(self, wanted: Callable[[Row], bool]) -> set[bytes]:
+        """Return the wanted ones of the rows that are still shown to whoever asks."""
+        return {self.stripped(row.body) for row in self._visible() if wanted(row)}
 
     def answer(self, path: str, params: Sequence[tuple[str, str]]) -> Response:
         """Return what one request gets."""
@@ -104,15 +112,17 @@ class Cloudflare:
         self.requests.append(dict(params))
         fault = self.faults.popleft() if self.faults else ""
         ids = [value for name, value in params if name == "idp_id"]
+        self.asked.update(ids)
         is_refused = not self.refused.isdisjoint(ids)
         self.refusals += is_refused
         if fault in _REFUSALS or is_refused:
             return self._error(*_REFUSALS.get(fault, (400, 12130, {})))
         if fault == "html":
             return Response(502, self._headers(), b"<html>bad gateway</html>")
-        repeated = fault == "repeated" and self._last is not None
-        rows, size = self._last if repeated and self._last else self._select(dict(params), ids)
-        self._last = rows, size
+        rows, size = self._select(dict(params), ids)
+        if fault == "repeated" and self._last is not None and self._last[2] == ids:
+            rows, size, _ = self._last
+        self._last = rows, size, ids
         body = orjson.dumps({"success": True, "result": rows, "result_info": {"per_page": size}})
         if fault == "truncated":
             return Response(200, self._headers(), body[: len(body) // 2])
@@ -121,8 +131,12 @@ class Cloudflare:
         return Response(200, {} if fault == "no_date" else self._headers(shift_us), body)
 
     def stripped(self, body: Mapping[str, Any]) -> bytes:
-        """Return a row without the keys that came later, canonically."""
-        return canonical({key: body[key] for key in body if key not in self.new_keys})
+        """Return a row without the keys that came later and without secrets, canonically."""
+        early = {key: body[key] for key in body if key not in self.new_keys}
+        secret = str(early.get("request_body"))
+        if SECRET in secret or MASK in secret or secret == UNREADABLE:
+            early["request_body"] = MASK
+        return canonical(early)
 
     def _visible(self) -> list[Row]:
         now_us = self.clock.true_us
@@ -175,6 +189,8 @@ class Cloudflare:
 
     def _aside(self, path: str) -> Response:
         result: Any = {"id": "1", "status": "active"}
+        if path.endswith("identity_providers") and self.unlisted:
+            return self._error(*_REFUSALS[self.unlisted.popleft()])
         if path.endswith("identity_providers"):
             result = [
                 {"id": id_, "name": id_, "type": "okta", "scim_config": {"enabled": on}}
