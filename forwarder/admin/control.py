@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,8 @@ class ControlSocket:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-            await asyncio.to_thread(self._path.unlink, missing_ok=True)
+            with suppress(OSError):  # a volume that is read-only now; the next start replaces it
+                await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
     async def _handle(self, request: web.Request) -> web.Response:
         name = request.match_info["command"]
