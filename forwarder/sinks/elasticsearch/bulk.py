@@ -83,7 +83,11 @@ def judge(answer: bytes, offsets: Sequence[int], where: str) -> WriteResult:
     try:
         said = orjson.loads(answer)
         items = [next(iter(item.values())) for item in said["items"]]
-        if not said["errors"] and b'"failure_store"' not in answer and len(items) == len(offsets):
+        if (
+            said["errors"] is False
+            and b'"failure_store"' not in answer
+            and len(items) == len(offsets)
+        ):
             return WriteResult()
         return _sort(items, offsets, where)
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
@@ -97,7 +101,7 @@ def _sort(items: Sequence[Any], offsets: Sequence[int], where: str) -> WriteResu
     rejected: list[Rejection] = []
     deferred: set[int] = set()
     for item, offset in zip(items, offsets, strict=True):
-        status, error = int(item["status"]), item.get("error") or {}
+        status, error = _status(item["status"]), item.get("error") or {}
         kind = str(error.get("type", "unknown error"))
         if status < 300 or (status == 409 and kind == _CONFLICT):  # noqa: PLR2004
             continue
@@ -111,6 +115,13 @@ def _sort(items: Sequence[Any], offsets: Sequence[int], where: str) -> WriteResu
         else:
             rejected.append(Rejection(offset, _reason(kind, error)))
     return WriteResult(tuple(rejected), frozenset(deferred), notes=_notes(items))
+
+
+def _status(value: Any) -> int:
+    """Return an item's status; raises ``ValueError`` for what is none, which means no success."""
+    if type(value) is not int or not 200 <= value < 600:  # noqa: PLR2004 - the statuses of HTTP
+        raise ValueError(f"{value!r} is no status")
+    return value
 
 
 def _reason(kind: str, error: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from forwarder.core.errors import (
 from forwarder.sinks.splunk_hec.codes import CODES, Code, Meaning
 from forwarder.transport.http_status import status_error
 
+_NUMBER = re.compile(r"[0-9]{1,19}")
 CLOUD_LIMIT = 5_000_000
 """Bytes of a body from which Splunk Cloud's complaint about event 0 means that all was too much.
 
@@ -60,8 +62,7 @@ class Sent:
 def judge(status: int, body: bytes, sent: Sent, retry_after: float | None = None) -> Taken:
     """Return how much of the batch was taken, or raise what the engine must do instead."""
     said = _parse(body)
-    number = said.get("code")
-    code = CODES.get(number) if isinstance(number, int) else None
+    code = _code(said)
     fits = code is not None and (code.meaning in _GOOD) == (status < 300)  # noqa: PLR2004
     if code is None or not fits:
         raise _by_status(status, sent.where, retry_after)
@@ -90,9 +91,8 @@ def judge_acks(
     said = _parse(body)
     acks = said.get("acks")
     if status == 200 and isinstance(acks, dict):  # noqa: PLR2004 - the one status with ids
-        return {int(key): value is True for key, value in acks.items() if str(key).isdigit()}
-    number = said.get("code")
-    code = CODES.get(number) if isinstance(number, int) else None
+        return {int(key): value is True for key, value in acks.items() if str(key).isdecimal()}
+    code = _code(said)
     if code is None or code.meaning in _GOOD:
         raise _without_batch(_by_status(status, where, retry_after))
     raise _without_batch(fault(code, where, retry_after))
@@ -131,11 +131,17 @@ def _without_batch(error: ForwarderError) -> TransientError:
 
 def _poisoned(said: Mapping[str, Any], code: Code, sent: Sent) -> Taken:
     index = said.get("invalid-event-number")
-    if not isinstance(index, int) or not 0 <= index < sent.count:
+    if type(index) is not int or not 0 <= index < sent.count:
         raise BatchRefusedError(f"{sent.where}: {code.text}, without saying which event")
     if index == 0 and sent.size > CLOUD_LIMIT:
         raise BatchTooLargeError(f"{sent.where}: {code.text}, which means too many bytes")
     return Taken(index, _ack_id(said) if index else None, poison=code.text)
+
+
+def _code(said: Mapping[str, Any]) -> Code | None:
+    """Return the code of an answer, None for a value that is none: false is not 0."""
+    number = said.get("code")
+    return CODES.get(number) if type(number) is int else None
 
 
 def _ack_id(said: Mapping[str, Any]) -> int | None:

@@ -169,6 +169,9 @@ def test_the_failure_store_has_taken_the_event_and_is_noted() -> None:
         b'{"errors":true,"items":[{},{}]}',
         b'{"errors":true,"items":[{"create":{}},{"create":{}}]}',
         b'{"errors":true,"items":[1,2]}',
+        b'{"errors":null,"items":[{"create":{"status":400}},{"create":{"status":null}}]}',
+        b'{"errors":true,"items":[{"create":{"status":true}},{"create":{"status":201}}]}',
+        b'{"errors":true,"items":[{"create":{"status":-1}},{"create":{"status":201}}]}',
     ],
 )
 def test_an_answer_that_is_none_is_an_outage(answer: bytes) -> None:

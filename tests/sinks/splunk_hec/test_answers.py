@@ -192,3 +192,14 @@ def test_no_answer_is_taken_for_more_than_was_sent(
         assert 0 <= taken.accepted <= SENT.count
         assert taken.accepted < SENT.count or not taken.poison
         assert status < 300 or taken.poison
+
+
+def test_false_is_not_the_code_of_success() -> None:
+    with pytest.raises(TransientError):
+        judge(200, b'{"text":"Success","code":false}', SENT)
+
+
+def test_only_numbers_are_acknowledged() -> None:
+    odd = {"\u00b2": True, "\u0663": True, "9" * 5000: True, "-1": True, "4": True}
+
+    assert judge_acks(200, orjson.dumps({"acks": odd}), "x") == {4: True}
