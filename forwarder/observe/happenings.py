@@ -105,7 +105,7 @@ class JournalTroubled(Happening):
 
 @dataclass(frozen=True, slots=True)
 class LibraryWarned(Happening):
-    """A library logged a warning (an error if ``severe``) at ``where``, a module and its line."""
+    """A library logged a warning (an error if ``severe``) at ``where``: a module, mostly a line."""
 
     library: str
     message: str

@@ -7,6 +7,9 @@ import logging
 from forwarder.core.happenings import Report
 from forwarder.observe.happenings import LibraryWarned
 
+_ECHOES = ("aiokafka",)
+"""Libraries that log what they also raise, each in several places: the sink's own line says it."""
+
 
 class LibraryHandler(logging.Handler):
     """Passes warnings and errors of libraries on; what they chat below that is dropped."""
@@ -18,12 +21,13 @@ class LibraryHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Report one record; called by ``logging`` in any thread."""
+        echoes = record.name.partition(".")[0] in _ECHOES
         self._report(
             LibraryWarned(
                 library=record.name,
                 message=record.getMessage(),
-                where=f"{record.module}:{record.lineno}",
-                severe=record.levelno >= logging.ERROR,
+                where=record.module if echoes else f"{record.module}:{record.lineno}",
+                severe=record.levelno >= logging.ERROR and not echoes,
                 error=record.exc_info[1] if record.exc_info else None,
             )
         )

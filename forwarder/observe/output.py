@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable
 from typing import Any, Literal, TextIO
 
 import orjson
-import structlog
-from structlog.typing import BindableLogger, EventDict, Processor
 
+from forwarder.core.clock import SystemClock
+from forwarder.core.timestamps import format_us
 from forwarder.observe.lines import Level
 from forwarder.observe.redaction import Redactor
 
@@ -23,16 +24,15 @@ class LogOutput:
         *,
         level: str = "info",
         style: Literal["auto", "json", "console"] = "auto",
+        now_us: Callable[[], int] = SystemClock().now_us,
     ) -> None:
         """Write to ``stream`` what has at least ``level``; ``auto`` asks if it is a terminal."""
         self.set_level(level)
+        self._stream = stream
+        self._redactor = redactor
+        self._now_us = now_us
         terminal = style == "console" or (style == "auto" and stream.isatty())
-        self._logger: BindableLogger = structlog.wrap_logger(
-            _Writer(stream),
-            processors=_processors(redactor, terminal=terminal, colours=stream.isatty()),
-            wrapper_class=structlog.BoundLogger,
-            cache_logger_on_first_use=True,
-        )
+        self._as_text = _columns(colours=stream.isatty()) if terminal else _as_json
 
     def set_level(self, level: str) -> None:
         """Write only what has at least this level from now on."""
@@ -44,40 +44,23 @@ class LogOutput:
         """Write one line."""
         if level < self._lowest:
             return
-        if error is not None:
-            fields = {**fields, "exc_info": error}
-        getattr(self._logger, level.name.lower())(event, **fields)
-
-
-class _Writer:
-    """The end of the chain: text to the stream, whatever the level was called."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def _write(self, text: str) -> None:
+        first = {"time": format_us(self._now_us()), "level": level.name.lower(), "event": event}
+        last = {} if error is None else {"exception": "".join(traceback.format_exception(error))}
+        text = self._as_text(self._redactor({**first, **fields, **last}))
         try:
             self._stream.write(text + "\n")
             self._stream.flush()
         except (OSError, ValueError):
             return  # nobody reads stderr any more; forwarding goes on
 
-    debug = info = warning = error = _write
+
+def _columns(*, colours: bool) -> Callable[[dict[str, Any]], str]:
+    """Return what makes columns for people."""
+    from structlog.dev import ConsoleRenderer  # noqa: PLC0415 - slow, large, for terminals alone
+
+    renderer = ConsoleRenderer(colors=colours, timestamp_key="time")
+    return lambda line: str(renderer(None, "", line))
 
 
-def _processors(redactor: Redactor, *, terminal: bool, colours: bool) -> Sequence[Processor]:
-    shared: list[Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-        structlog.processors.format_exc_info,
-        redactor,
-    ]
-    if terminal:
-        return [*shared, structlog.dev.ConsoleRenderer(colors=colours, timestamp_key="time")]
-    return [*shared, _as_json]
-
-
-def _as_json(_logger: Any, _name: str, event: EventDict) -> str:
-    """Render with time, level and event first."""
-    first = {key: event.pop(key) for key in ("time", "level", "event") if key in event}
-    return orjson.dumps({**first, **event}, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+def _as_json(line: dict[str, Any]) -> str:
+    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()

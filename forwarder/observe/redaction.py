@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from structlog.typing import EventDict
-
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.transport.secrets import REDACTED, Secret
 
@@ -27,7 +25,7 @@ _SHORTEST = 6
 
 
 class Redactor:
-    """A structlog processor that masks known secrets and what looks like one."""
+    """Masks known secrets in log lines, and what looks like one."""
 
     def __init__(self, secrets: Iterable[Secret] = ()) -> None:
         """Mask these secrets wherever they appear, beside the patterns."""
@@ -37,10 +35,10 @@ class Redactor:
         """Replace the secrets to look for; called after the settings changed."""
         self._secrets = list(secrets)
 
-    def __call__(self, _logger: Any, _name: str, event: EventDict) -> EventDict:
+    def __call__(self, line: dict[str, Any]) -> dict[str, Any]:
         """Return the line with every text in it cleaned."""
         values = self._values()
-        return {key: self._clean(key, value, values) for key, value in event.items()}
+        return {key: self._clean(key, value, values) for key, value in line.items()}
 
     def text(self, text: str) -> str:
         """Return one text cleaned."""

@@ -1,0 +1,48 @@
+"""What a library logs and raises as well is one warning a minute, wherever it says it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from forwarder.core.happenings import Happening
+from forwarder.observe.happenings import LibraryWarned
+from forwarder.observe.libraries import LibraryHandler
+
+
+@pytest.fixture
+def heard() -> list[Happening]:
+    return []
+
+
+@pytest.fixture
+def log(heard: list[Happening]) -> Callable[[str, int, int], None]:
+    handler = LibraryHandler(heard.append)
+
+    def emit(name: str, level: int, line: int) -> None:
+        record = logging.LogRecord(name, level, "/lib/client.py", line, "no broker", (), None)
+        handler.handle(record)
+
+    return emit
+
+
+def test_places_of_an_echoing_library_are_one_and_never_an_error(
+    log: Callable[[str, int, int], None], heard: list[Happening]
+) -> None:
+    log("aiokafka", logging.ERROR, 216)
+    log("aiokafka.conn", logging.WARNING, 222)
+
+    assert heard == [
+        LibraryWarned("aiokafka", "no broker", "client", severe=False, error=None),
+        LibraryWarned("aiokafka.conn", "no broker", "client", severe=False, error=None),
+    ]
+
+
+def test_an_error_of_any_other_library_keeps_its_place_and_weight(
+    log: Callable[[str, int, int], None], heard: list[Happening]
+) -> None:
+    log("asyncio", logging.ERROR, 1)
+
+    assert heard == [LibraryWarned("asyncio", "no broker", "client:1", severe=True, error=None)]
