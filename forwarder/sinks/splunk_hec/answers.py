@@ -91,7 +91,7 @@ def judge_acks(
     said = _parse(body)
     acks = said.get("acks")
     if status == 200 and isinstance(acks, dict):  # noqa: PLR2004 - the one status with ids
-        return {int(key): value is True for key, value in acks.items() if str(key).isdecimal()}
+        return {int(key): value is True for key, value in acks.items() if _NUMBER.fullmatch(key)}
     code = _code(said)
     if code is None or code.meaning in _GOOD:
         raise _without_batch(_by_status(status, where, retry_after))
