@@ -14,6 +14,9 @@ from forwarder.observe.lines import Level
 from forwarder.observe.redaction import Redactor
 
 
+_NOW_US = SystemClock().now_us
+
+
 class LogOutput:
     """Writes lines; never raises, since a closed stderr must not stop the forwarding."""
 
@@ -24,7 +27,7 @@ class LogOutput:
         *,
         level: str = "info",
         style: Literal["auto", "json", "console"] = "auto",
-        now_us: Callable[[], int] = SystemClock().now_us,
+        now_us: Callable[[], int] = _NOW_US,
     ) -> None:
         """Write to ``stream`` what has at least ``level``; ``auto`` asks if it is a terminal."""
         self.set_level(level)
