@@ -13,7 +13,6 @@ from forwarder.core.timestamps import format_us
 from forwarder.observe.lines import Level
 from forwarder.observe.redaction import Redactor
 
-
 _NOW_US = SystemClock().now_us
 
 
