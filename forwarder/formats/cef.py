@@ -121,7 +121,7 @@ def _login_fields(login: Login) -> Fields:
         "c6a2": ip if six else "",
         "c6a2Label": "Source IPv6 Address" if six else "",
         "dhost": login.host,
-        "request": f"https://{login.app_domain}" if login.app_domain else "",
+        "request": f"https://{login.host}{login.path}" if login.host else "",
         "destinationServiceName": login.app_name,
         **_labelled(
             ("connection", login.connection),

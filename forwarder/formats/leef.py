@@ -103,7 +103,7 @@ def _login_fields(login: Login) -> Fields:
         "userId": login.user_id,
         "realm": login.connection,
         "resource": login.host,
-        "url": login.app_domain,
+        "url": f"https://{login.host}{login.path}" if login.host else "",
         "appName": login.app_name,
         "appUid": login.app_uid,
         "appType": login.app_type,

@@ -103,7 +103,9 @@ def test_leef_reads_back(given: tuple[str, dict[str, Any]]) -> None:
     assert fields.get("action", "") == clean(event.action, 1024)
     if isinstance(event, Login):
         assert fields.get("usrName", "") == clean(event.user, 255)
-        assert fields.get("url", "") == clean(event.app_domain, 1024)
+        assert fields.get("url", "") == clean(
+            event.host and f"https://{event.host}{event.path}", 1024
+        )
         assert fields.get("src", "") == event.ip_address
 
 
@@ -136,3 +138,21 @@ def test_an_ipv6_address_has_a_key_of_its_own_in_cef() -> None:
 def test_a_name_that_cannot_be_a_key_is_refused(style: Any) -> None:
     with pytest.raises(ConfigError, match="add_fields"):
         style.adding({"a b": "c"})
+
+
+@pytest.mark.parametrize(
+    ("domain", "url"),
+    [
+        ("h.example", "https://h.example"),
+        ("h.example/a/b", "https://h.example/a/b"),
+        ("https://h.example/a", "https://h.example/a"),
+        ("https://h.example", "https://h.example/"),
+    ],
+)
+def test_an_application_s_url_has_one_scheme(domain: str, url: str) -> None:
+    event = event_of("access_requests", {**LOGIN, "app_domain": domain})
+
+    cef, leef = _CEF.write(event).decode(), _LEEF.write(event).decode()
+
+    assert f" request={url} " in cef
+    assert f"\turl={url}\t" in leef

@@ -69,6 +69,7 @@ def map_login(login: Login, version: str) -> Object:
             "http_request": _request(login),
             "observables": observables(
                 ("user.email_addr", 5, "Email Address", _address(login)),
+                ("user.name", 4, "User Name", "" if _address(login) else login.user_email),
                 ("src_endpoint.ip", 2, "IP Address", login.ip_address),
             ),
             "unmapped": _unmapped(login),

@@ -60,5 +60,5 @@ def split_domain(domain: str) -> tuple[str, ...]:
     """Return host and path of ``host/path``, nothing if there is no path; a scheme is left out."""
     host, slash, path = domain.partition("/")
     if host[-1:] == ":" and path[:1] == "/":
-        host, slash, path = path[1:].partition("/")
+        host, _, path = path[1:].partition("/")
     return (host, path) if slash else ()
