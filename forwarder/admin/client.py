@@ -41,7 +41,8 @@ def ask(
         answer = connection.getresponse()
         content = orjson.loads(answer.read())
     except (OSError, HTTPException, orjson.JSONDecodeError) as error:
-        reason = getattr(error, "strerror", None) or type(error).__name__
+        late = f"nothing within {wait:.0f} s" if isinstance(error, TimeoutError) else ""
+        reason = late or getattr(error, "strerror", None) or type(error).__name__
         problem = f"no daemon answers in {state_dir}: {reason}"
         raise NoDaemonError(f"{problem} (does `forwarder run` use these settings?)") from error
     finally:

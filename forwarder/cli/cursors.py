@@ -70,8 +70,12 @@ def set_command(config: Path, *, account: str, stream: str, to_us: int, yes: boo
     Forward, the rows between are not read: that is written into the gap ledger. Back, rows are
     read again and delivered only if they were not seen before.
     """
+    from forwarder.core.clock import SystemClock  # noqa: PLC0415 - keeps --help fast
+
     settings = settings_from(config)
     account_id = _account_id(settings, account)
+    if to_us > SystemClock().now_us():
+        raise click.UsageError("--to lies in the future: rows that are not there yet would be lost")
     if not yes:
         click.confirm(
             f"Move {account}/{stream} to {when(to_us)}? Rows that are jumped over are not read.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ from typing import Any
 import click
 
 from forwarder.cli.options import config_option, json_option, settings_from
+
+_WIDE = 200
+"""Characters in a line for those that are no terminal: a pipe, a file, kubectl exec."""
 
 
 @click.command()
@@ -37,7 +41,8 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
 
         from forwarder.cli.status_table import rendered  # noqa: PLC0415 - as above
 
-        Console().print(rendered(state))
+        terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
+        Console(width=None if terminal else _WIDE).print(rendered(state))
     sys.exit(0 if state["ready"] else 1)
 
 

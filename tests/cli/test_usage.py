@@ -104,3 +104,12 @@ def test_what_must_not_be_empty_is_told_in_words(sinks: str, told: str, settings
 
     (fault,) = caught.value.faults
     assert told in str(fault)
+
+
+def test_a_position_in_the_future(settings: str) -> None:
+    where = ("--account", "023e105f4ecef8ad9ca31a8372d0c353", "--stream", "access_requests")
+
+    result = invoke("cursors", "set", "-c", settings, *where, "--to", "2999-01-01T00:00:00Z")
+
+    assert result.exit_code == 2
+    assert "--to lies in the future" in result.output
