@@ -13,7 +13,7 @@ from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.faults import ACCESS_REQUESTS
 from forwarder.sources.cloudflare_access.filters import parameters
 from forwarder.sources.cloudflare_access.ledger import Priority
-from forwarder.sources.cloudflare_access.pages import PageMaker, seen
+from forwarder.sources.cloudflare_access.pages import PageMaker
 from forwarder.sources.cloudflare_access.steps import SECOND_US, Step
 from forwarder.sources.cloudflare_access.walk import Advance, advance, first_step
 
@@ -80,7 +80,9 @@ class AccessRequests:
             urgency=urgency(step, self._account),
         )
         records = self._pages.records(answer.rows, answer.text)
-        following, lost = self._advance(step, window, seen(records, size, answer.per_page))
+        following, lost = self._advance(
+            step, window, self._pages.seen(records, size, answer.per_page)
+        )
         return self._pages.page(
             answer,
             records,

@@ -31,11 +31,12 @@ class PageMaker:
         time_key: str,
         mask: Callable[[Row], Row] | None = None,
     ) -> None:
-        """Hold nothing of a page; only key sets are shared between pages."""
+        """Hold nothing of a page but key sets, and how many rows the largest had."""
         self._identifier = Identifier(account_id, stream)
         self._time_key = time_key
         self._mask = mask
         self._key_sets: dict[tuple[str, ...], frozenset[str]] = {}
+        self._most = 0
 
     def records(self, rows: Sequence[Row], text: bytes = b"") -> Records:
         """Return one record a row, in the order of the answer; ``text`` is ``Answer.text``."""
@@ -52,6 +53,11 @@ class PageMaker:
             self._identifier.identities(texts),
             self._keys(rows),
         )
+
+    def seen(self, records: Records, asked: int, per_page: int | None) -> Seen:
+        """Return what the walk looks at; ``per_page`` is what the server says it used."""
+        self._most = max(self._most, len(records.times_us))
+        return Seen(records.times_us, records.identities, asked, per_page, self._most)
 
     def _keys(self, rows: Sequence[Row]) -> list[frozenset[str]]:
         """Return each row's keys; rows of one shape, which most pages have only, share a set."""
@@ -98,8 +104,3 @@ class PageMaker:
             return known[keys][index]
 
         return project
-
-
-def seen(records: Records, asked: int, per_page: int | None) -> Seen:
-    """Return what the walk looks at."""
-    return Seen(records.times_us, records.identities, asked, per_page)

@@ -27,7 +27,7 @@ from forwarder.sources.cloudflare_access.faults import SCIM_UPDATES, RequestRefu
 from forwarder.sources.cloudflare_access.filters import parameters
 from forwarder.sources.cloudflare_access.identity_providers import current_roster
 from forwarder.sources.cloudflare_access.ledger import Priority
-from forwarder.sources.cloudflare_access.pages import PageMaker, seen
+from forwarder.sources.cloudflare_access.pages import PageMaker
 from forwarder.sources.cloudflare_access.refusals import Refusals
 from forwarder.sources.cloudflare_access.roster import Roster
 from forwarder.sources.cloudflare_access.scim_updates_place import Place, halved, moved
@@ -82,7 +82,7 @@ class ScimUpdates:
             return self._pass_over(place, window, lost)
         self._refusals = self._refusals.accepted(place.chunks[0])
         records = self._pages.records(answer.rows, answer.text)
-        view = seen(records, self._config.page_size, answer.per_page)
+        view = self._pages.seen(records, self._config.page_size, answer.per_page)
         step, unreadable = self._advance(place.step, window, view)
         following = moved(place, window, step)
         return self._pages.page(

@@ -13,7 +13,7 @@ SECOND_US = 1_000_000
 END = -1
 """Instead of a ``since``: the window ends there."""
 _SMALLEST_CAP = 20
-"""An answer of fewer rows than this was never cut short: no default of the API is smaller."""
+"""No default of the API is smaller; an answer of fewer rows that was cut is a surprise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +21,15 @@ class Seen:
     """An answer as a source hands it to the walk.
 
     ``times_us`` and ``identities`` have one entry a row; ``asked`` is the page size that was
-    asked for, ``per_page`` the one that the server says it used, or None.
+    asked for, ``per_page`` the one that the server says it used, or None. ``most`` is the most
+    rows that any answer had so far, this one included.
     """
 
     times_us: Sequence[int | None]
     identities: Sequence[bytes]
     asked: int
     per_page: int | None
+    most: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,8 @@ class View:
     ``second_us`` is the newest second inside the window, None when no row has a time there;
     ``oldest_us`` the oldest time, ``seconds`` those of all rows with a time in the window, in the
     order of the answer. ``newest`` is a fingerprint of the rows of the newest second, ``whole``
-    of all rows; neither depends on their order. ``limit`` is the most rows that were to be had.
+    of all rows; neither depends on their order. ``limit`` is the most rows that were to be had,
+    ``most`` the most that ever came.
     """
 
     count: int
@@ -47,6 +50,7 @@ class View:
     newest: str
     whole: str
     limit: int
+    most: int
 
     @classmethod
     def of(cls, seen: Seen, window: Window) -> View:
@@ -63,11 +67,19 @@ class View:
             _fingerprint(_of_second(seen, second_us)),
             _fingerprint(seen.identities),
             min(seen.asked, seen.per_page or seen.asked),
+            seen.most,
         )
 
     def may_be_cut(self, largest: int) -> bool:
-        """Say whether the server may have had more; ``largest`` is the most rows it ever gave."""
-        return self.count >= self.limit or self.count >= max(largest, _SMALLEST_CAP)
+        """Say whether the server may have had more; ``largest`` is the most rows of this walk.
+
+        One that cuts answers short without a word was never seen to give more.
+        """
+        return self.count >= min(self.limit, max(largest, self.most))
+
+    def is_probably_cut(self, largest: int) -> bool:
+        """Say the same where it cannot be found out by asking for the next page."""
+        return self.count >= min(self.limit, max(largest, _SMALLEST_CAP))
 
 
 @dataclass(frozen=True, slots=True)

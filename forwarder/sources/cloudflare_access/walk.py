@@ -125,7 +125,7 @@ def _by_page(step: Step, window: Window, view: View) -> Move:
     if view.whole != step.whole and step.page < _MOST_PAGES:
         largest = max(step.largest, view.count)
         return replace(step, page=step.page + 1, whole=view.whole, largest=largest), None
-    if not view.may_be_cut(step.largest):
+    if not view.is_probably_cut(step.largest):
         return None, None
     if step.repeats < _MOST_REPEATS:
         return replace(step, repeats=step.repeats + 1), None
@@ -134,7 +134,7 @@ def _by_page(step: Step, window: Window, view: View) -> Move:
 
 def _stuck(step: Step, window: Window, view: View) -> Move:
     """Ask again for a page that came out like the one before; then go on without page numbers."""
-    if not view.may_be_cut(step.largest):
+    if not view.is_probably_cut(step.largest):
         return None, None
     if step.repeats < _MOST_REPEATS:
         return replace(step, repeats=step.repeats + 1), None

@@ -20,6 +20,7 @@ class Server:
 
     times_us: list[int]
     cap: int = 1000
+    tells_cap: bool = True
     inclusive: bool = True
     ignores_page: bool = False
     newest_first: bool = False
@@ -27,6 +28,7 @@ class Server:
     expires: dict[int, int] = field(default_factory=dict)
     floor_us: int = 0
     requests: int = 0
+    most: int = 0
 
     def ask(self, step: Step) -> tuple[Seen, list[int]]:
         self.requests += 1
@@ -38,7 +40,10 @@ class Server:
         page = 1 if self.ignores_page else step.page
         found = rows[(page - 1) * self.cap : page * self.cap]
         identities = [b"%16d" % n for _, n in found]
-        return Seen([t for t, _ in found], identities, 1000, self.cap), [n for _, n in found]
+        self.most = max(self.most, len(found))
+        told = self.cap if self.tells_cap else 1000
+        times = [t for t, _ in found]
+        return Seen(times, identities, 1000, told, self.most), [n for _, n in found]
 
 
 def walked(server: Server) -> tuple[set[int], list[Lost]]:
@@ -117,13 +122,22 @@ def test_a_walk_goes_forward_whatever_is_answered(
         if before is None:
             break
         step, _ = advance(
-            before, WINDOW, Seen(seconds, [b"%16d" % n for _, n in rows], 9, per_page)
+            before, WINDOW, Seen(seconds, [b"%16d" % n for _, n in rows], 9, per_page, 30)
         )
         assert step is None or _rank(before) < _rank(step)
 
 
 def _rank(step: Step) -> tuple[int, int, bool, int, int]:
     return (step.since_us, step.passes, step.onward_us is not None, step.page, step.repeats)
+
+
+@given(servers, st.sampled_from([1, 2, 3, 19]))
+def test_a_server_that_says_nothing_of_its_cuts_hides_no_row(server: Server, cap: int) -> None:
+    silent = replace(server, cap=cap, tells_cap=False, ignores_page=False, newest_first=False)
+
+    seen, lost = walked(silent)
+
+    assert lost or len(seen) == len(silent.times_us)
 
 
 def test_a_quiet_poll_takes_two_requests() -> None:
