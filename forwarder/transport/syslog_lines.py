@@ -73,16 +73,17 @@ class SyslogLines:
         """Return one message an event, in their order."""
         starts, middles, made = self._starts, self._middles, []
         moment = self._old_time if self._old else self._time
-        for event in events:
-            start = starts.get(event.outcome) or self._start(event.outcome)
-            key = (event.stream, event.account)
+        last_us, text = None, b""
+        for _, event_id, stream, account, time_us, _, outcome, _, body in events:
+            start = starts.get(outcome) or self._start(outcome)
+            key = (stream, account)
             before, after = middles.get(key) or self._middle(*key)
-            text = moment(event.time_us)
+            if time_us != last_us:
+                last_us, text = time_us, moment(time_us)
             if after:
-                text_id = event.id.encode()
-                made.append(b"".join((start, text, before, text_id, after, event.body)))
+                made.append(b"".join((start, text, before, event_id.encode(), after, body)))
             else:
-                made.append(b"".join((start, text, before, event.body)))
+                made.append(b"".join((start, text, before, body)))
         return made
 
     def _start(self, outcome: str) -> bytes:

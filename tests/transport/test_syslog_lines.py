@@ -99,6 +99,23 @@ def test_an_independent_parser_reads_every_field(
     assert read.msg == '{"a":1}'
 
 
+@given(
+    st.lists(
+        st.builds(
+            lambda n, us, name: make_event(n, stream=name, account=name)._replace(time_us=us),
+            st.integers(0, 9),
+            st.sampled_from([0, 1, 1_000_000]),
+            st.sampled_from(["a", "b"]),
+        )
+    ),
+    st.sampled_from(["5424", "3164"]),
+)
+def test_neighbours_do_not_change_a_message(events: list[BatchEvent], rfc: str) -> None:
+    lines = SyslogLines(Header(rfc=rfc, hostname="here")).lines(events)  # type: ignore[arg-type]
+
+    assert lines == [line(event, rfc=rfc) for event in events]
+
+
 @given(texts)
 def test_escaping_a_parameter_can_be_undone(value: str) -> None:
     assert unescape(escape_param(value)) == value

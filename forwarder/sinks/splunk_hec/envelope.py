@@ -33,16 +33,22 @@ class Envelopes:
         self._heads: dict[tuple[str, str], bytes] = {}
 
     def encode(self, events: Sequence[BatchEvent]) -> bytes:
-        """Return the concatenated envelopes, one a line for people who look at them."""
-        heads = self._heads
+        """Return the concatenated envelopes, one a line for people who look at them.
+
+        Events of one moment begin alike: logins have whole seconds, and come in their order.
+        """
         parts: list[bytes] = []
-        add = parts.append
-        for event in events:
-            key = (event.stream, event.account)
-            head = heads.get(key) or self._head(key)
-            body = event.body if self._json else _text(event.body)
-            add(b'%b%b,"event":%b}\n' % (head, seconds(event.time_us), body))
+        last: tuple[str, str, int] | None = None
+        begin = b""
+        for _, _, stream, account, time_us, _, _, _, body in events:
+            if last != (key := (stream, account, time_us)):
+                last, begin = key, self._begin(stream, account, time_us)
+            parts += (begin, body if self._json else _text(body), b"}\n")
         return b"".join(parts)
+
+    def _begin(self, stream: str, account: str, time_us: int) -> bytes:
+        key = (stream, account)
+        return b'%b%b,"event":' % (self._heads.get(key) or self._head(key), seconds(time_us))
 
     def _head(self, key: tuple[str, str]) -> bytes:
         """Return all that is the same for one stream of one account, up to the time."""

@@ -58,6 +58,22 @@ def test_no_envelope_has_a_key_that_hec_does_not_know() -> None:
     assert found[0]["fields"] == {"team": "blue", "level": 3}
 
 
+@given(
+    st.lists(
+        st.builds(
+            lambda n, us, name: make_event(n, stream=name, account=name)._replace(time_us=us),
+            st.integers(0, 9),
+            st.sampled_from([0, 1, 1_000_000]),
+            st.sampled_from(["a", "b"]),
+        )
+    )
+)
+def test_neighbours_do_not_change_an_envelope(events: list[BatchEvent]) -> None:
+    together = Envelopes(config(), json=True).encode(events)
+
+    assert together == b"".join(Envelopes(config(), json=True).encode([one]) for one in events)
+
+
 def test_a_line_of_text_becomes_a_string() -> None:
     text = 'CEF:0|x|"quoted"|\\|\n\u2028ü'
     event = make_event(0, body=text.encode())
