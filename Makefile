@@ -52,7 +52,7 @@ proof: $(PROOF)  ## The promises under crashes and faults, a few minutes
 proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the examples
 	PROOF_RUN=proof-long HYPOTHESIS_PROFILE=long $(BIN)/pytest -m proof --timeout 0 $(ARGS)
 
-bench: $(PROOF)  ## Measure, write docs/performance.md, an hour (ARGS="--rows 200000": twenty minutes)
+bench: $(PROOF)  ## Measure and write docs/performance.md, long (ARGS="--rows 200000": shorter)
 	$(BIN)/python -m bench $(ARGS)
 
 flamegraphs: $(PROOF)  ## Draw where the daemon's time goes, docs/images/flame-*.svg

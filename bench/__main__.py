@@ -11,7 +11,6 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from statistics import median
 
 from bench import others, report
 from bench.calibration import calibrate
@@ -21,7 +20,7 @@ from bench.processes import helper
 from bench.recordings import Recording
 from bench.rows import rows
 from bench.scenarios import DRAINED, SCENARIOS, bare, catch_up, drain, full_journal, start_cpu
-from bench.stages import record
+from bench.stages import WITHOUT_SERVER, record
 
 _OTHERS = ("drain", "alone", "memory", "trickle", "quiet", "start-up", "help")
 _SAMPLE = 1000
@@ -127,14 +126,12 @@ class Bench:
                 print(report.single_line(figure), flush=True)
 
     def _alone(self) -> list[Figure]:
-        count, runs = self.found.rows, range(self.found.runs)
+        """Measure the API and each destination with a client that hardly does anything, once."""
+        count, kept = self.found.rows, self._recordings
         with helper("bench.cloudflare", str(count)) as api:
-            fetched = median(bare("api", count, api, {}).rate for _ in runs)
-            found = [Figure("alone", "API", fetched, "events/s")]
-            for kind in self._recordings:
-                sent = median(
-                    bare(kind, count, api, self._recordings, ready=True).rate for _ in runs
-                )
+            found = [Figure("alone", "API", bare("api", count, api, {}).rate, "events/s")]
+            for kind in (kind for kind in kept if kind not in WITHOUT_SERVER):
+                sent = bare(kind, count, api, kept, ready=True).rate
                 found.append(Figure("alone", f"{kind}, ready bytes", sent, "events/s"))
         return found
 

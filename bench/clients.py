@@ -61,8 +61,8 @@ async def _producer(port: int, stack: AsyncExitStack) -> Push:
     producer = AIOKafkaProducer(
         bootstrap_servers=f"127.0.0.1:{port}",
         acks="all",
-        compression_type="lz4",
-        max_batch_size=1_000_000,
+        compression_type="zstd",
+        max_batch_size=4_000_000,
     )
     await producer.start()
     stack.push_async_callback(producer.stop)

@@ -37,18 +37,17 @@ def trickle(seconds: float) -> list[Figure]:
 
 
 def _lags(path: Path, seconds: float) -> list[float]:
-    """Read stdout as it grows; return the age of every row of the trickle when its line came."""
+    """Return the age of every row when its line came, of rows that came after the first line."""
     lags: list[float] = []
-    until_s = time.time() + seconds
     with path.open("rb") as printed:
-        rest = b""
-        while time.time() < until_s:
+        while not (rest := printed.read()):
+            time.sleep(0.01)  # noqa: TID251 - nothing else runs here
+        began_ns = time.time_ns()
+        while (now_ns := time.time_ns()) < began_ns + seconds * 1e9:
             *lines, rest = (rest + printed.read()).split(b"\n")
-            now_ns = time.time_ns()
-            for line in lines:
-                ray = orjson.loads(line).get("http_request", {}).get("uid", "")
-                if ray:
-                    lags.append((now_ns - int(ray, 16)) / 1e9)
+            came = [orjson.loads(line).get("http_request", {}).get("uid", "") for line in lines]
+            moments = [int(ray, 16) for ray in came if ray]
+            lags += [(now_ns - moment) / 1e9 for moment in moments if moment > began_ns]
             time.sleep(0.01)  # noqa: TID251 - nothing else runs here
     return lags
 
