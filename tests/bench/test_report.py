@@ -48,7 +48,7 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 def test_the_page_names_rows_runs_commit_and_machine() -> None:
     page = report.page(_found())
 
-    for said in ("1,000,000 rows", "each scenario: 5;", "0123456789ab", "61 minutes", "a processor"):
+    for said in ("1,000,000 rows", "scenario: 5;", "0123456789ab", "61 minutes", "a processor"):
         assert said in page
 
 
