@@ -7,19 +7,21 @@ import socket
 import time
 from collections.abc import Iterator
 from functools import cache
+from itertools import cycle, islice
 
 _PATIENCE = 60.0
+_RANGE = range(15_000, 32_000)
 
 
 @cache
 def _candidates() -> Iterator[int]:
     """Below what kernels give to outgoing connections and to port 0, so that nobody gets it."""
-    return iter(random.sample(range(15_000, 32_000), 17_000))
+    return cycle(random.sample(_RANGE, len(_RANGE)))
 
 
 def free_port() -> int:
-    """Return a port that nobody listens at; no second call returns it."""
-    for port in _candidates():
+    """Return a port that nobody listens at; it is long before another call returns it."""
+    for port in islice(_candidates(), len(_RANGE)):
         try:
             socket.create_server(("127.0.0.1", port)).close()
         except OSError:

@@ -93,7 +93,7 @@ async def test_a_large_header_is_refused(url: str) -> None:
     port = int(url.rpartition(":")[2])
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n")
-    answer = await asyncio.wait_for(reader.read(), 5)
+    answer = await asyncio.wait_for(reader.read(), 60)
     writer.close()
 
     assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
@@ -124,7 +124,7 @@ async def test_a_connection_that_sends_nothing_is_closed() -> None:
     async with Patience(0.1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTT")
-        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert await asyncio.wait_for(reader.read(), 60) == b""
         writer.close()
 
 
@@ -134,7 +134,7 @@ async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
             await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 1)
         ]
         last = pairs[-1][0]
-        assert await asyncio.wait_for(last.read(), 5) == b""
+        assert await asyncio.wait_for(last.read(), 60) == b""
         assert not pairs[0][0].at_eof()
         for _, writer in pairs:
             writer.close()

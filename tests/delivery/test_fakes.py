@@ -83,11 +83,11 @@ async def test_waiting_ends_with_rows_or_with_another_set_of_lanes() -> None:
     later = asyncio.create_task(queue.wait(LIVE, 100))
     await asyncio.sleep(0)
     queue.append(1)
-    await asyncio.wait_for(rows, 1.0)
+    await asyncio.wait_for(rows, 60)
 
     assert not later.done()
     queue.open_lane("backfill:1", 1)
-    await asyncio.wait_for(later, 1.0)
+    await asyncio.wait_for(later, 60)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ async def test_one_write_that_is_given_up_does_not_leave_the_others_hanging(
     first.cancel()
 
     with pytest.raises(TransientError):
-        await asyncio.wait_for(second, 3)
+        await asyncio.wait_for(second, 30)
     proxy.swallow = False
     await sink.aclose()
 

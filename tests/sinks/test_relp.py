@@ -76,6 +76,9 @@ async def test_no_more_messages_are_unanswered_than_the_window_allows(
     receiver.silent = True
 
     writing = asyncio.create_task(sink.write(make_batch(50)))
+    async with asyncio.timeout(60):
+        while receiver.unanswered < 5:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
 
     assert receiver.unanswered == 5
@@ -139,10 +142,9 @@ async def test_the_session_is_closed_politely(receiver: RelpReceiver) -> None:
     sink = make_sink(receiver.port)
     await deliver(sink, make_batch(3))
 
-    started = asyncio.get_running_loop().time()
     await sink.aclose()
 
-    assert asyncio.get_running_loop().time() - started < 1
+    assert receiver.goodbyes == 1
     assert not receiver.faults
 
 

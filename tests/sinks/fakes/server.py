@@ -12,6 +12,8 @@ from typing import Self, TypeAlias
 
 from aiohttp import web
 
+from tests.ports import free_port
+
 Script: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 """What one delivery meets instead of the fake's own answer; None lets it through."""
 
@@ -28,7 +30,7 @@ class FakeServer:
         self.breaking = False
         self.hanging = False
         self._tls = tls
-        self._port = 0
+        self._port = free_port()
         self._runner: web.AppRunner | None = None
         self._released = asyncio.Event()
         self._counted = asyncio.Condition()
@@ -78,7 +80,6 @@ class FakeServer:
         )
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls).start()
-        self._port = self._runner.addresses[0][1]
 
     async def kill(self) -> None:
         """Stop listening and drop every connection."""

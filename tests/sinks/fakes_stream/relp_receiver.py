@@ -10,6 +10,8 @@ from collections import Counter
 from types import TracebackType
 from typing import Self
 
+from tests.ports import free_port
+
 _ID = re.compile(rb'"id":"([0-9a-f]{32})"')
 _OPENED = b"200 OK\nrelp_version=0\nrelp_software=fake\ncommands=syslog"
 
@@ -23,7 +25,8 @@ class RelpReceiver:
         self._tls = tls
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
-        self.port = 0
+        self.port = free_port()
+        self.goodbyes = 0
         self.silent = False
         self.refuse: bytes | None = None
         self.opened_with = _OPENED
@@ -54,7 +57,6 @@ class RelpReceiver:
             self._server = await asyncio.start_server(
                 self._serve, "127.0.0.1", self.port, ssl=self._tls
             )
-            self.port = self._server.sockets[0].getsockname()[1]
 
     async def hang(self) -> None:
         self.silent = True
@@ -105,6 +107,7 @@ class RelpReceiver:
             answer = self._answer(command, data)
             writer.write(b"%d rsp %d %b\n" % (txnr, len(answer), answer))
             if command == b"close":
+                self.goodbyes += 1
                 writer.write(b"0 serverclose 0\n")
                 return
             await writer.drain()

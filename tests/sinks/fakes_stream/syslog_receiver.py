@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
+from tests.ports import free_port
+
 _ID = re.compile(rb'"id":"([0-9a-f]{32})"')
 _RESET = struct.pack("ii", 1, 0)
 
@@ -31,7 +33,7 @@ class SyslogReceiver:
         self._open: dict[socket.socket, bytearray] = {}
         self._past: list[bytes] = []
         self._reading = True
-        self.port = 0
+        self.port = free_port()
         self.connections = 0
 
     async def __aenter__(self) -> Self:
@@ -57,7 +59,7 @@ class SyslogReceiver:
             listener.bind(("127.0.0.1", self.port))
             listener.listen(16)
             listener.settimeout(0)
-            self._listener, self.port = listener, listener.getsockname()[1]
+            self._listener = listener
             asyncio.get_running_loop().add_reader(listener, self._accept)
         for connection in self._open:
             asyncio.get_running_loop().add_reader(connection, self._read, connection)
