@@ -9,6 +9,9 @@ from forwarder.core.model import StoredPage
 LONGEST_USER, SHORT = 254, 1000
 """In bytes, of a user and of all texts of a row: no format has to cut what is no longer."""
 
+_SPECIAL = frozenset('"\\=|')
+_PLAIN_ASCII = bytes(code for code in range(0x20, 0x7F) if chr(code) not in _SPECIAL)
+
 
 class Origin(NamedTuple):
     """What all rows of one page share.
@@ -36,13 +39,9 @@ def is_plain(text: str) -> bool:
 
     It does when all is printable and none of ``"``, ``\``, ``=`` and ``|`` is in it.
     """
-    return (
-        text.isprintable()
-        and '"' not in text
-        and "\\" not in text
-        and "=" not in text
-        and "|" not in text
-    )
+    if text.isascii():
+        return not text.encode().translate(None, _PLAIN_ASCII)
+    return text.isprintable() and not _SPECIAL & set(text)
 
 
 def is_easy(together: str, user: str, *, timed: bool) -> bool:
@@ -51,11 +50,10 @@ def is_easy(together: str, user: str, *, timed: bool) -> bool:
     ``together`` is all its texts, ``user`` the one that names the user; ``timed`` says that the
     row has a usable time.
     """
-    return (
-        timed
-        and is_plain(together)
-        and len(together.encode()) <= SHORT
-        and len(user.encode()) <= LONGEST_USER
+    if not timed or len(together) > SHORT or len(user) > LONGEST_USER or not is_plain(together):
+        return False
+    return together.isascii() or (
+        len(together.encode()) <= SHORT and len(user.encode()) <= LONGEST_USER
     )
 
 

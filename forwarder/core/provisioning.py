@@ -20,9 +20,10 @@ CHANGE_TEXTS = (
     "idp_id",
     "status",
     "error_description",
+    "method",
     "request_body",
 )
-"""The texts of a change that formats may only pass on, in the order of ``fillings``."""
+"""The texts of a change, in the order of ``fillings``; formats may branch on the method alone."""
 
 BODY = CHANGE_TEXTS.index("request_body")
 

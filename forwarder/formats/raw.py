@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ _VERSION = 1
 _BRACE = frozenset(b"{")
 _first: Any = itemgetter(0)
 _without_first: Any = itemgetter(slice(1, None))
+_without_last: Any = itemgetter(slice(-1))
 
 
 class RawConfig(PluginSettings):
@@ -79,9 +80,11 @@ class RawFormat:
     ) -> list[bytes]:
         """Return the events of a page; no event is made where it would only hand on the row."""
         if bodies and normaliser.read_rows is not read_nothing:
-            masked = map(mask_row, rows)
-            if self._config.envelope and not self._added:
-                return _with_envelopes(masked, ids, origin, self._write)
+            masked = list(map(mask_row, rows))
+            odd = [row for row in masked if not row or ENVELOPE in row]
+            if self._config.envelope and not self._added and not odd:
+                heads = map(_without_last, map(dumps, masked))
+                return _enveloped(heads, "-".join(ids).encode().split(b"-"), origin)
             shared = _shared(origin)
             return [self._write(row, id, shared) for row, id in zip(masked, ids, strict=True)]  # noqa: A001
         events = map(normaliser.normalise, rows, repeat(origin), ids, times_us)
@@ -93,37 +96,21 @@ class RawFormat:
         None where ``render`` has more to do than that; otherwise it gives the same JSON.
         """
         differ = page.stream == FORWARDER_STREAM  # each own event may be about another account
-        rows = None if self._added or differ else cut(page.body, page.count)
+        whole = self._added or differ or b'"request_body"' in page.body
+        rows = None if whole else cut(page.body, page.count)
         if rows is None or [
             row for row in page.rows if not row or ENVELOPE in row or "request_body" in row
         ]:
             return None
         if not self._config.envelope:
             return [row + b"}" for row in rows]
-        before, after = _envelope(origin)
-        ids = page.ids.hex("-", -16).encode().split(b"-")
-        return list(map(b"".join, zip(rows, repeat(before), ids, repeat(after), strict=False)))
+        return _enveloped(rows, page.ids.hex("-", -16).encode().split(b"-"), origin)
 
 
-def _with_envelopes(
-    rows: Iterable[Mapping[str, Any]],
-    ids: Sequence[str],
-    origin: Origin,
-    write: Callable[[Mapping[str, Any], str, Mapping[str, Any]], bytes],
-) -> list[bytes]:
-    """Return each row with its envelope; ``write`` serves the rows that something must move in."""
-    before, after = _envelope(origin)
-    return [
-        write(row, id, _shared(origin))
-        if ENVELOPE in row or not row
-        else b"".join((dumps(row)[:-1], before, id.encode(), after))
-        for row, id in zip(rows, ids, strict=True)  # noqa: A001
-    ]
-
-
-def _envelope(origin: Origin) -> tuple[bytes, bytes]:
-    """Return what stands before and after the id, beginning after a row's last member."""
-    return b',"_forwarder":{"id":"', b'",%b}' % dumps(_shared(origin))[1:]
+def _enveloped(rows: Iterable[bytes], ids: Iterable[bytes], origin: Origin) -> list[bytes]:
+    """Return rows, given without their last brace, with their envelopes."""
+    before, after = b',"_forwarder":{"id":"', b'",%b}' % dumps(_shared(origin))[1:]
+    return list(map(b"".join, zip(rows, repeat(before), ids, repeat(after), strict=False)))
 
 
 def cut(body: bytes, count: int) -> list[bytes] | None:

@@ -207,6 +207,7 @@ def marked(event: Login | Provisioning) -> Login | Provisioning:
         values, names = marks[_SIZE + 1 :][: len(event.members)], marks[_SIZE + 1 :]
         members = map(Member, values, names[len(event.members) :])
         texts_by_name: dict[str, Any] = dict(zip(CHANGE_TEXTS, marks, strict=False))
+        texts_by_name["method"] = event.method
         size = _SIZE_MARK if event.body_bytes else 0
         event = event._replace(members=tuple(members), body_bytes=size, **texts_by_name)
     return event._replace(origin=origin, id=_ID_MARK, time_us=_TIME_MARK_US)

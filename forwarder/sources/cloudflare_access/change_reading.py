@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN, Oddities, is_email, oddities
 from forwarder.core.origin import Origin, is_easy
-from forwarder.core.provisioning import BODY, Member, escaped
+from forwarder.core.provisioning import Member, escaped
 from forwarder.core.schema import NOT_READ, Reading
 from forwarder.sources.cloudflare_access.normalise_scim_body import Asked, read_asked
 
@@ -26,7 +26,7 @@ TEXTS = (
     "error_description",
     "request_body",
 )
-"""The keys of ``forwarder.core.provisioning.CHANGE_TEXTS``, in its order."""
+"""The keys of ``forwarder.core.provisioning.CHANGE_TEXTS``, in its order, without the method."""
 METHODS = ("http_method", "request_method")
 """Live rows have another key for the method than the documented one."""
 KNOWN_KEYS = frozenset({*TEXTS, *METHODS})
@@ -34,6 +34,10 @@ ALWAYS = ("resource_type", "cf_resource_id", "idp_id", "status")
 """Keys seen on every row; their absence is a fault of a row."""
 
 _OUTCOMES = {"SUCCESS": SUCCESS, "FAILURE": FAILURE, "ERROR": FAILURE}
+_TYPE, _EMAIL, _IDENTITY, _STATUS = map(
+    TEXTS.index, ("resource_type", "resource_user_email", "cf_resource_id", "status")
+)
+_METHOD = len(TEXTS) - 1
 _MOST_MEMBERS = 8
 """More members than that, and it takes an event: each number of them is a shape of its own."""
 
@@ -45,13 +49,15 @@ class Body(NamedTuple):
     length in UTF-8 as digits. ``easy`` is False where it takes an event to write it.
     """
 
-    asked: Asked
+    resource: str
+    activity: str
     method: str
     named: tuple[bool, ...]
     members: tuple[str, ...]
     escaped: str
     size: str
     easy: bool
+    asked: Asked
 
 
 def read_body(resource_type: str, method: str, text: str) -> Body:
@@ -74,13 +80,15 @@ def _read_body(resource_type: str, method: str, text: str) -> Body:
     values = tuple(member.value for member in asked.members)
     names = tuple(member.display for member in asked.members)
     return Body(
-        asked,
+        asked.resource,
+        asked.activity,
         method,
         tuple(map(bool, names)),
         (*values, *names),
         escaped(asked.body),
         str(len(asked.body.encode("utf-8", "replace"))) if asked.body else "0",
         easy=(asked.whole or not text) and are_easy(asked.members) and is_text(asked.body),
+        asked=asked,
     )
 
 
@@ -115,44 +123,51 @@ def read_changes(
 
 def _read_change(row: Mapping[str, Any], origin: Origin, time_us: int, bodies: bool) -> Reading:  # noqa: FBT001 - mapped
     """Return shape and fillings of a row whose values are what their keys promise."""
-    layout = _layout(tuple(row))
-    picked = layout.pick([*row.values(), ""])
+    pick, body_at, lacks, odd, usual = _layout(tuple(row))
+    values = [*row.values(), ""]
+    texts = pick(values)
     try:
-        together = "".join(picked[:-1])
-        body = read_body(picked[1], picked[-2], picked[-1])
+        together = "".join(texts)
+        body = read_body(texts[_TYPE], texts[_METHOD], values[body_at])
     except TypeError:
-        picked = tuple(["" if value is None else value for value in picked])
-        if not all([text.__class__ is str for text in picked]):  # noqa: C419 - faster
+        content = values[body_at] or ""
+        texts = tuple(["" if text is None else text for text in texts])
+        if not all([text.__class__ is str for text in (*texts, content)]):  # noqa: C419 - faster
             return NOT_READ
-        together = "".join(picked[:-1])
-        body = read_body(picked[1], picked[-2], picked[-1])
-    logged_at, _, email, _, identity, _, _, status, _, _, _ = picked
-    asked, method, named, members, content, size, easy = body
+        together = "".join(texts)
+        body = read_body(texts[_TYPE], texts[_METHOD], content)
+    email, identity, status = texts[_EMAIL], texts[_IDENTITY], texts[_STATUS]
+    resource, activity, method, named, members, content, size, easy, _ = body
     if (
-        not (layout.usual and logged_at and easy)
+        not (usual and easy and texts[0])
         or not is_easy(together, email, timed=time_us != origin.seen_us)
         or (email and email == identity)
         or (members and not are_distinct(email, identity, members))
     ):
         return NOT_READ
-    odd = layout.odd if picked.count("") == layout.lacks else _odd(tuple(map(bool, picked)))
+    if texts[_METHOD] != method:
+        texts = (*texts[:_METHOD], method)
+    if texts.count("") != lacks:
+        odd = _odd(tuple(map(bool, texts)))
     if not bodies:
         content, size, named = "", "0", tuple([False] * len(named))
     outcome = _OUTCOMES.get(status) or outcome_of(status)
     address = is_email(email) is not None
-    shape = (asked.resource, asked.activity, outcome, method, address, named, odd[bodies])
-    return shape, (*picked[:BODY], content, size, *members), ""
+    shape = (resource, activity, outcome, method, address, named, odd[content != ""])
+    return shape, (*texts, content, size, *members), ""
 
 
 class _Layout(NamedTuple):
     """What all rows with the same keys, in the same order, have in common.
 
-    ``pick`` takes texts, method and body out of a row's values and one empty text after those,
-    which stands for each of the ``lacks`` that there is no key for. ``odd`` is what that makes
-    odd, without and with a body. ``usual`` says that there is one method and nothing unknown.
+    ``pick`` takes texts and method out of a row's values and one empty text after those, which
+    stands for each of the ``lacks`` that there is no key for; ``body_at`` is the body's place.
+    ``odd`` is what that makes odd, without and with a body. ``usual`` says that there is one
+    method and nothing unknown.
     """
 
     pick: Callable[[Sequence[Any]], tuple[Any, ...]]
+    body_at: int
     lacks: int
     odd: tuple[Oddities, Oddities]
     usual: bool
@@ -162,12 +177,14 @@ class _Layout(NamedTuple):
 def _layout(keys: tuple[str, ...]) -> _Layout:
     """Return the layout of rows with these keys."""
     method = next((key for key in METHODS if key in keys), METHODS[0])
-    wanted = (*TEXTS[:BODY], method, TEXTS[BODY])
-    present = tuple(key in keys for key in wanted)
+    *places, body_at = (
+        keys.index(key) if key in keys else -1 for key in (*TEXTS[:-1], method, TEXTS[-1])
+    )
     return _Layout(
-        itemgetter(*(keys.index(key) if key in keys else -1 for key in wanted)),
-        present.count(False),
-        _odd(present),
+        itemgetter(*places),
+        body_at,
+        places.count(-1),
+        _odd(tuple(place >= 0 for place in places)),
         frozenset(keys) <= KNOWN_KEYS and not frozenset(METHODS) <= frozenset(keys),
     )
 
@@ -175,10 +192,10 @@ def _layout(keys: tuple[str, ...]) -> _Layout:
 @lru_cache(256)
 def _odd(present: tuple[bool, ...]) -> tuple[Oddities, Oddities]:
     """Return what is odd about a row in which nothing is wrong, but something is missing."""
-    *texts, method, body = present
-    quality = [key for key, there in zip(TEXTS, texts, strict=False) if not there and key in ALWAYS]
-    faults = tuple(quality if method else [*quality, "http_method"])
+    wanted = zip((*TEXTS[:-1], METHODS[0]), present, strict=True)
+    faults = [key for key, there in wanted if not there and key in (*ALWAYS, METHODS[0])]
     without, whole = (
-        oddities(faults, (*texts, there), has_extra=False, plain=True) for there in (False, body)
+        oddities(tuple(faults), (*present, body), has_extra=False, plain=True)
+        for body in (False, True)
     )
     return without, whole

@@ -29,8 +29,8 @@ def normalise_scim(row: Mapping[str, Any], origin: Origin, id: str, time_us: int
     """Return the provisioning change in ``row``; see ``forwarder.core.schema.Normalise``."""
     row = mask_row(row)
     given = [_text(row.get(key)) for key in TEXTS]
-    texts = dict(zip(CHANGE_TEXTS, given, strict=True))
     method = _method(row)
+    texts = dict(zip(CHANGE_TEXTS, (*given[:-1], method, given[-1]), strict=True))
     body = read_body(texts["resource_type"], method, texts["request_body"])
     asked, email = body.asked, texts["user_email"]
     return Provisioning(
@@ -43,7 +43,6 @@ def normalise_scim(row: Mapping[str, Any], origin: Origin, id: str, time_us: int
         outcome=_outcome(row),
         members=asked.members,
         extra=_extra(row),
-        method=method,
         has_address=is_email(email) is not None,
         body_bytes=len(texts["request_body"].encode("utf-8", "replace")),
         odd=_oddities(row, method, body),
@@ -64,7 +63,7 @@ def _oddities(row: Mapping[str, Any], method: str, body: Body) -> Oddities:
     )
     return oddities(
         _quality(row, texts, method, readable=body.asked.whole or not content),
-        tuple(map(bool, texts.values())),
+        (*map(bool, [*texts.values()][:-1]), bool(method), bool(content)),
         has_extra=bool(_extra(row)),
         plain=plain,
     )
