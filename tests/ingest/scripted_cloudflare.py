@@ -78,6 +78,7 @@ class Cloudflare:
     providers: dict[str, bool] = field(default_factory=dict)
     refused: set[str] = field(default_factory=set)
     refusals: int = 0
+    listings: int = 0
     asked: set[str] = field(default_factory=set)
     unlisted: deque[str] = field(default_factory=deque)
     time_key: str = "created_at"
@@ -188,6 +189,7 @@ class Cloudflare:
         return Response(status, self._headers() | headers, body)
 
     def _aside(self, path: str) -> Response:
+        self.listings += path.endswith("identity_providers")
         result: Any = {"id": "1", "status": "active"}
         if path.endswith("identity_providers") and self.unlisted:
             return self._error(*_REFUSALS[self.unlisted.popleft()])
