@@ -109,11 +109,15 @@ def documented(count: int) -> Iterator[tuple[int, bytes]]:
         yield second, orjson.dumps(row)
 
 
-def scim(count: int) -> Iterator[tuple[int, bytes]]:
-    """Give changes of users with a body to look into."""
+def scim(count: int, *, new_bodies: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Give changes of users with a body to look into: always the same one, or one of each."""
     for second, text in usual(count):
         login = orjson.loads(text)
-        body = {"Operations": [{"op": "Replace", "path": "active", "value": "False"}]}
+        body: dict[str, Any] = {
+            "Operations": [{"op": "Replace", "path": "active", "value": "False"}]
+        }
+        if new_bodies:
+            body = {"userName": login["user_email"], "externalId": login["ray_id"], "active": True}
         row = {
             "logged_at": login["created_at"],
             "cf_resource_id": login["user_id"],
@@ -213,6 +217,7 @@ def main() -> None:
         "all new": ("access_requests", usual(_TOTAL, users=10**6, networks=10**6)),
         "9 keys": ("access_requests", documented(_TOTAL)),
         "scim": ("scim_updates", scim(_TOTAL // 10)),
+        "scim, new bodies": ("scim_updates", scim(_TOTAL // 10, new_bodies=True)),
     }
     print(f"{'':18}" + "".join(f"{name:>8}" for name in TARGETS))
     print(f"{'target':18}" + "".join(f"{target:8.2f}" for target in TARGETS.values()))

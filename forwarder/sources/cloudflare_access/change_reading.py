@@ -77,8 +77,9 @@ _REMEMBERED, _REMEMBERED_LENGTH = 128, 1000
 def _read_body(resource_type: str, method: str, text: str) -> Body:
     method = method.upper()
     asked = read_asked(resource_type, method, text)
-    values = tuple(member.value for member in asked.members)
-    names = tuple(member.display for member in asked.members)
+    members = asked.members
+    values, names = zip(*members, strict=True) if members else ((), ())
+    readable = asked.whole or not text
     return Body(
         asked.resource,
         asked.activity,
@@ -86,10 +87,14 @@ def _read_body(resource_type: str, method: str, text: str) -> Body:
         tuple(map(bool, names)),
         (*values, *names),
         escaped(asked.body),
-        str(len(asked.body.encode("utf-8", "replace"))) if asked.body else "0",
-        easy=(asked.whole or not text) and are_easy(asked.members) and is_text(asked.body),
+        str(_size(asked.body)),
+        easy=readable and is_text(asked.body) and (not members or are_easy(members)),
         asked=asked,
     )
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def are_easy(members: Sequence[Member]) -> bool:

@@ -24,6 +24,9 @@ from forwarder.sources.cloudflare_access.change_reading import (
     read_changes,
 )
 
+_NAMED = ("resource_user_email", "resource_group_name", "cf_resource_id")
+"""Whom or what a row is about: the first that it has."""
+
 
 def normalise_scim(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Provisioning:  # noqa: A002
     """Return the provisioning change in ``row``; see ``forwarder.core.schema.Normalise``."""
@@ -70,10 +73,16 @@ def _oddities(row: Mapping[str, Any], method: str, body: Body) -> Oddities:
 
 
 def glance_scim(rows: Sequence[Mapping[str, Any]], origin: Origin) -> Glimpse:
-    """See ``forwarder.core.schema.Glance``."""
-    named = ("resource_user_email", "resource_group_name", "cf_resource_id")
-    users = [next((row[key] for key in named if _text(row.get(key))), "") for row in rows]
-    return Glimpse(repeat(origin.account), [_outcome(row) for row in rows], users)
+    """See ``forwarder.core.schema.Glance``. Rows whose values are texts take the shorter way."""
+    accounts = repeat(origin.account)
+    email, group, identity = _NAMED
+    users = [row.get(email) or row.get(group) or row.get(identity) or "" for row in rows]
+    statuses: list[Any] = [row.get("status") for row in rows]
+    if set(map(type, users)) <= {str} and set(map(type, statuses)) <= {str}:
+        outcomes = {status: outcome_of(status) for status in set(statuses)}
+        return Glimpse(accounts, list(map(outcomes.__getitem__, statuses)), users)
+    users = [next((row[key] for key in _NAMED if _text(row.get(key))), "") for row in rows]
+    return Glimpse(accounts, [_outcome(row) for row in rows], users)
 
 
 def _quality(

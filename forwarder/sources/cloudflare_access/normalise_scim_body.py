@@ -9,8 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -23,8 +22,7 @@ _RESOURCES = {"USER": "user", "GROUP": "group"}
 _METHODS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """What a request asked for: see ``forwarder.core.provisioning.Provisioning``.
 
     ``body`` is the request's, masked; ``whole`` says that all of it was JSON.
