@@ -21,7 +21,7 @@ Headers: TypeAlias = list[tuple[str, bytes]]
 Key: TypeAlias = Literal["user", "event_id", "account", "none"]
 _NOT_IN_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST_TOPIC = 249
-_KEYS_REMEMBERED = 100_000
+_KEYS_REMEMBERED = 20_000
 _OVERHEAD = 512
 """Bytes of a record beside its body, never fewer: headers, key, lengths."""
 _SHRINKS = 3
@@ -142,7 +142,9 @@ class Layout:
         if found is None:
             if len(self._hashes) >= _KEYS_REMEMBERED:
                 self._hashes.clear()
-            found = self._hashes[key] = murmur2(key) & 0x7FFFFFFF
+            found = murmur2(key) & 0x7FFFFFFF
+            if self._key != "event_id":  # each of those comes once
+                self._hashes[key] = found
         return found
 
 
