@@ -21,6 +21,7 @@ FILTER = (
 )
 """What of an answer is worth its bytes."""
 
+_LONGEST_KIND = 100
 _CONFLICT = "version_conflict_engine_exception"
 _OPERATOR = {
     "security_exception": "give the user or key create_doc and auto_configure on this data stream",
@@ -102,7 +103,7 @@ def _sort(items: Sequence[Any], offsets: Sequence[int], where: str) -> WriteResu
     deferred: set[int] = set()
     for item, offset in zip(items, offsets, strict=True):
         status, error = _status(item["status"]), item.get("error") or {}
-        kind = str(error.get("type", "unknown error"))
+        kind = str(error.get("type", "unknown error"))[:_LONGEST_KIND]
         if status < 300 or (status == 409 and kind == _CONFLICT):  # noqa: PLR2004
             continue
         if kind in _OPERATOR or status in (401, 403, 404):
@@ -120,7 +121,7 @@ def _sort(items: Sequence[Any], offsets: Sequence[int], where: str) -> WriteResu
 def _status(value: Any) -> int:
     """Return an item's status; raises ``ValueError`` for what is none, which means no success."""
     if type(value) is not int or not 200 <= value < 600:  # noqa: PLR2004 - the statuses of HTTP
-        raise ValueError(f"{value!r} is no status")
+        raise ValueError("an item has no status of HTTP")
     return value
 
 
@@ -130,7 +131,7 @@ def _reason(kind: str, error: Any) -> str:
     if field:
         return f"{kind}: field {field[1]} is no {field[2]}"
     cause = (error.get("caused_by") or {}).get("type")
-    return f"{kind}: {cause}" if cause else kind
+    return f"{kind}: {str(cause)[:_LONGEST_KIND]}" if cause else kind
 
 
 def _notes(items: Sequence[Any]) -> Sequence[str]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from forwarder.core.errors import TransientError
 from forwarder.core.model import Finding
-from forwarder.sinks.elasticsearch.targets import as_object, makes_data_stream
+from forwarder.sinks.elasticsearch.targets import as_object, makes_data_stream, section
 from forwarder.transport.http import Answer
 from forwarder.transport.http_settings import origin
 from forwarder.transport.http_status import status_error
@@ -44,7 +44,7 @@ async def _greeting(ask: Asking, url: str) -> Finding:
     if error is not None:
         hint = error.hint if isinstance(error, TransientError) else ""
         return Finding("fault", subject, str(error), hint)
-    version = as_object(answer.body).get("version", {})
+    version = section(as_object(answer.body), "version")
     name = "OpenSearch" if version.get("distribution") == "opensearch" else "Elasticsearch"
     return Finding("ok", subject, f"{name} {version.get('number', 'of unknown version')}")
 
@@ -74,12 +74,12 @@ async def _privileges(ask: Asking, url: str, names: Sequence[str]) -> list[Findi
     answer = await ask("POST", f"{url}/_security/user/_has_privileges", body)
     if answer.status != 200:  # noqa: PLR2004
         return []
-    held = as_object(answer.body).get("index", {})
+    held = section(as_object(answer.body), "index")
     missing = [
         f"{privilege} on {name}"
         for name in names
         for privilege in _WANTED
-        if not held.get(name, {}).get(privilege)
+        if not section(held, name).get(privilege)
     ]
     if not missing:
         return [Finding("ok", "privileges", "create_doc and auto_configure are there")]

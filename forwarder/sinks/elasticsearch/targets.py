@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from forwarder.core.errors import TransientError
 from forwarder.core.model import FORWARDER_STREAM
 from forwarder.sinks.elasticsearch.config import ElasticsearchConfig
 
@@ -17,6 +18,9 @@ LOGS: Mapping[str, str] = {
     FORWARDER_STREAM: "forwarder",
 }
 """How each stream is called in the name of its data stream."""
+
+_LONGEST_NAME = 255
+"""Of an index, by Elasticsearch's rules; a longer pattern is not worth the time to compile it."""
 
 
 def target_template(config: ElasticsearchConfig) -> str:
@@ -41,12 +45,19 @@ def known_targets(config: ElasticsearchConfig) -> Sequence[str]:
 def makes_data_stream(answer: bytes, name: str) -> bool:
     """Say whether the index template that governs ``name`` makes data streams.
 
-    ``answer`` is the body that ``GET /_index_template`` returned.
+    ``answer`` is the body that ``GET /_index_template`` returned. Raises ``TransientError`` for
+    one that is none.
     """
-    entries = as_object(answer).get("index_templates", ())
-    templates: list[dict[str, Any]] = [entry.get("index_template", {}) for entry in entries]
-    matching = [template for template in templates if _governs(template, name)]
-    chosen = max(matching, key=lambda template: template.get("priority") or 0, default=None)
+    try:
+        entries = as_object(answer).get("index_templates", ())
+        templates: list[dict[str, Any]] = [entry.get("index_template", {}) for entry in entries]
+        matching = [template for template in templates if _governs(template, name)]
+        chosen = max(matching, key=lambda template: template.get("priority") or 0, default=None)
+    except (TypeError, AttributeError) as error:
+        raise TransientError(
+            "the question for index templates was answered with something else",
+            hint="check the URL; a log-in page or a load balancer may answer in its place",
+        ) from error
     return chosen is not None and "data_stream" in chosen
 
 
@@ -59,7 +70,13 @@ def as_object(text: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def section(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the object under ``key``, or an empty one when there is something else."""
+    inner = found.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
 def _governs(template: dict[str, Any], name: str) -> bool:
     patterns = template.get("index_patterns", ())
     patterns = (patterns,) if isinstance(patterns, str) else patterns
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    return any(len(pattern) <= _LONGEST_NAME and fnmatchcase(name, pattern) for pattern in patterns)

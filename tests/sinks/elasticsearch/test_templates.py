@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from forwarder.core.errors import TransientError
 from forwarder.sinks.elasticsearch import ElasticsearchConfig
 from forwarder.sinks.elasticsearch.targets import known_targets, makes_data_stream
 
@@ -33,3 +34,17 @@ def test_policies_and_patterns_belong_together() -> None:
     assert template["template"]["settings"]["index.lifecycle.name"] == "logs-cloudflare_access"
     assert template["index_patterns"] == ism["index_patterns"] == role["names"]
     assert {"create_doc", "auto_configure"} <= set(role["privileges"])
+
+
+@pytest.mark.parametrize("entries", [None, 7, [None], [{"index_template": []}], {"a": 1}])
+def test_an_answer_without_templates_is_an_outage(entries: object) -> None:
+    with pytest.raises(TransientError, match="index templates"):
+        makes_data_stream(orjson.dumps({"index_templates": entries}), "logs-a-b")
+
+
+def test_a_pattern_that_is_longer_than_any_name_governs_nothing() -> None:
+    template = {"index_patterns": ["logs-*" + "*" * 300], "data_stream": {}}
+
+    assert not makes_data_stream(
+        orjson.dumps({"index_templates": [{"index_template": template}]}), "logs-a-b"
+    )
