@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.util
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,13 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.config import load
-from forwarder.core.contracts import Sink
 from forwarder.core.errors import ConfigError, ForwarderError
-from forwarder.sinks.elasticsearch import ElasticsearchSink
-from forwarder.sinks.relp import RelpSink
-from forwarder.sinks.splunk_hec import SplunkHecSink
-from forwarder.sinks.syslog import SyslogSink
-from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.sample_rows import LOGINS
 from tests.proof.ledger import Ledger
 from tests.proof.reading import read_through
@@ -200,106 +192,6 @@ def _places(data: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         for key in data:
             found += _places(data[key], (*path, key))
     return found
-
-
-_SINKS: dict[str, Callable[[int], Sink]] = {
-    "splunk_hec": lambda port: SplunkHecSink(
-        SplunkHecSink.Config.model_validate(
-            {"url": f"http://127.0.0.1:{port}", "token": _SECRET, "ack_timeout": 1}
-        ),
-        sink_context(),
-    ),
-    "elasticsearch": lambda port: ElasticsearchSink(
-        ElasticsearchSink.Config.model_validate(
-            {"url": f"http://127.0.0.1:{port}", "api_key": _SECRET}
-        ),
-        sink_context(),
-    ),
-    "relp": lambda port: RelpSink(
-        RelpSink.Config.model_validate({"host": "127.0.0.1", "port": port}), sink_context()
-    ),
-    "syslog": lambda port: SyslogSink(
-        SyslogSink.Config.model_validate({"host": "127.0.0.1", "port": port, "transport": "tcp"}),
-        sink_context(),
-    ),
-}
-_GOOD: dict[str, bytes] = {
-    "splunk_hec": b'{"text":"Success","code":0,"ackId":1,"acks":{"1":true}}',
-    "elasticsearch": b'{"took":3,"errors":true,"items":[{"create":{"status":201}},'
-    b'{"create":{"status":400,"error":{"type":"x","reason":"y"}}},{"create":{"status":429}}]}',
-    "relp": b"1 rsp 58 200 OK\nrelp_version=0\nrelp_software=fake\ncommands=syslog\n"
-    b"2 rsp 6 200 OK\n",
-    "syslog": b"unexpected",
-}
-
-
-def _answer(kind: str, rng: Random) -> bytes:
-    """Return what a destination says: damaged good answers, in damaged HTTP where it is HTTP."""
-    body = harmed(_GOOD[kind], rng) if rng.random() < 0.8 else rng.randbytes(rng.randrange(300))
-    if kind in ("relp", "syslog"):
-        return body
-    status = rng.choice((200, 200, 200, 201, 204, 302, 400, 401, 403, 404, 413, 429, 500, 503))
-    head = f"HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n".encode()
-    after = rng.choice(("1", "x", "-5"))
-    head += f"Content-Length: {len(body)}\r\nRetry-After: {after}\r\n\r\n".encode()
-    return harmed(head, rng) + body if rng.random() < 0.2 else head + body
-
-
-async def _once(kind: str, rng: Random) -> str:
-    """Open a sink and write a batch while the destination answers anything."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError):
-            for _ in range(8):
-                if not await reader.read(1 << 16):
-                    break
-                writer.write(_answer(kind, rng))
-                await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    sink = _SINKS[kind](server.sockets[0].getsockname()[1])
-    try:
-        return await _ended(lambda: _use(sink))
-    finally:
-        await asyncio.wait_for(sink.aclose(), _LONGEST)
-        server.close()
-
-
-async def _use(sink: Sink) -> None:
-    await sink.open()
-    await sink.write(make_batch(3))
-
-
-async def _ended(call: Callable[[], Awaitable[None]]) -> str:
-    """Return how a call ended, as ``documented`` does; waiting in silence is what engines cut."""
-    try:
-        await asyncio.wait_for(call(), 0.3)
-    except ForwarderError as error:
-        if _SECRET in f"{error} {error!r}":
-            raise UndocumentedError("a secret is told") from error
-        return type(error).__name__
-    except TimeoutError:
-        return "still waiting, as told by its time-out"
-    except Exception as error:
-        raise UndocumentedError(repr(error)) from error
-    return "ok"
-
-
-@pytest.mark.timeout(0)
-@pytest.mark.parametrize("kind", _SINKS)
-async def test_any_answer_of_a_destination_is_understood_or_refused(
-    kind: str, ledger: Ledger, *, long: bool
-) -> None:
-    rng, times, ended = Random(5), 3_000 if long else 60, dict[str, int]()
-    for _ in range(times):
-        outcome = await _once(kind, rng)
-        ended[outcome] = ended.get(outcome, 0) + 1
-
-    ledger.row(
-        "Fuzz", f"answers of a destination: {kind}", times=times,
-        more=", ".join(f"{name}: {number}" for name, number in sorted(ended.items())),
-    )  # fmt: skip
 
 
 def test_an_undocumented_error_and_a_told_secret_are_found(ledger: Ledger) -> None:
