@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import overload
+from typing import Any, overload
 
 from forwarder.core.model import Record
 
@@ -15,7 +15,8 @@ class Records(Sequence[Record]):
     """Records, as good as a list of them.
 
     ``text`` is a compact JSON array of the rows, ``lengths`` says how many bytes each has in it;
-    ``times_us``, ``identities`` and ``keys`` are as in ``Record``, one entry a row.
+    ``times_us``, ``identities`` and ``keys`` are as in ``Record``, one entry a row. ``parsed`` is
+    what orjson makes of ``text``, for those who have it at hand.
     """
 
     text: bytes = field(repr=False)
@@ -23,6 +24,7 @@ class Records(Sequence[Record]):
     times_us: Sequence[int | None]
     identities: Sequence[bytes]
     keys: Sequence[frozenset[str]]
+    parsed: Sequence[Mapping[str, Any]] | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Records:
@@ -59,6 +61,7 @@ class Records(Sequence[Record]):
             self.times_us[first:behind],
             self.identities[first:behind],
             self.keys[first:behind],
+            None if self.parsed is None else self.parsed[first:behind],
         )
 
     def __len__(self) -> int:

@@ -112,12 +112,10 @@ def _bounds(times_us: Sequence[int | None], indices: Iterable[int]) -> tuple[int
 
 def store(
     connection: sqlite3.Connection, place: Place, records: Records, new: Sequence[int]
-) -> int | None:
-    """Store the records at ``new`` as one page an hour; return the end offset, None for none."""
-    end = None
-    for indices in buckets(records.times_us, new).values():
-        _, end = insert_page(connection, place, records.part(indices))
-    return end
+) -> list[tuple[int, Records]]:
+    """Store the records at ``new`` as one page an hour; return each with its first offset."""
+    parts = [records.part(indices) for indices in buckets(records.times_us, new).values()]
+    return [(insert_page(connection, place, part)[0], part) for part in parts]
 
 
 def save_reader(connection: sqlite3.Connection, stream: int, name: str, state: ReaderState) -> None:

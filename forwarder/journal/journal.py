@@ -16,6 +16,7 @@ from forwarder.core.model import LIVE, Lost, StreamKey
 from forwarder.journal import lanes, registry
 from forwarder.journal.appending import SeenPages
 from forwarder.journal.database import FILE_NAME, connect_writer
+from forwarder.journal.fresh import FreshPages
 from forwarder.journal.gaps import Scope, append_own, note_loss
 from forwarder.journal.integrity import check_quickly
 from forwarder.journal.lock import StateLock
@@ -72,7 +73,8 @@ class Journal:
         self._members: dict[str, Member] = {}
         self._tide.rise(LIVE, next_offset(connection))
         self._writer = Writer(connection, self.path, self._seen.clear)
-        self._shelf = Shelf(state_dir)
+        self._fresh = FreshPages()
+        self._shelf = Shelf(state_dir, self._fresh)
 
     @classmethod
     async def open(cls, state_dir: Path, keeping: Keeping, *, clock: Clock, report: Report) -> Self:
@@ -112,7 +114,7 @@ class Journal:
 
     def stream_log(self, key: StreamKey) -> SqliteStreamLog:
         """Return the log of one stream."""
-        return SqliteStreamLog(key, self._writer, self._seen, self._tide, self._report)
+        return SqliteStreamLog(key, self._writer, self._seen, self._tide, self._report, self._fresh)
 
     async def sink_queue(
         self, name: str, *, start_at: registry.StartAt = "now", blocking: bool = True

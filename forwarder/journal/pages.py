@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 from forwarder.core.errors import DamagedError
 from forwarder.core.identity import SIZE
-from forwarder.core.model import StoredPage
+from forwarder.core.model import StoredPage, StreamKey
 from forwarder.core.records import Records
 
 try:
@@ -101,6 +101,25 @@ def insert_page(connection: sqlite3.Connection, place: Place, records: Records) 
         (*small, len(body), checksum(small, packed, hashes), packed, hashes, body),
     )
     return first, first + len(records)
+
+
+def fresh_page(
+    key: StreamKey, seen_us: int, first_offset: int, records: Records
+) -> StoredPage | None:
+    """Return what reading a page that was just stored would give, if its rows are at hand."""
+    if records.parsed is None:
+        return None
+    page = StoredPage(
+        first_offset=first_offset,
+        account_id=key.account_id,
+        stream=key.stream,
+        seen_us=seen_us,
+        times_us=array("q", [seen_us if t is None else t for t in records.times_us]),
+        ids=b"".join(records.identities),
+        body=records.text,
+    )
+    page.__dict__["rows"] = list(records.parsed)
+    return page
 
 
 def checksum(small: tuple[int, ...], times: bytes, hashes: bytes) -> int:

@@ -13,6 +13,7 @@ from typing import TypeVar
 from forwarder.core.errors import DamagedError
 from forwarder.core.model import StoredPage
 from forwarder.journal.database import FILE_NAME, connect_reader, damage, translated
+from forwarder.journal.fresh import FreshPages
 from forwarder.journal.pages import PageRow, tail, to_stored
 
 T = TypeVar("T")
@@ -44,8 +45,9 @@ class Shelf:
     knows and the other does not is an error, never a page less.
     """
 
-    def __init__(self, state_dir: Path) -> None:
-        """Open the file; raises as ``connect_reader``."""
+    def __init__(self, state_dir: Path, fresh: FreshPages | None = None) -> None:
+        """Open the file; raises as ``connect_reader``. ``fresh`` saves reading the newest pages."""
+        self._fresh = fresh or FreshPages()
         self._path = state_dir
         self._connection = connect_reader(state_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
@@ -118,21 +120,22 @@ class Shelf:
         if page is not None:
             self._cache.move_to_end(first_offset)
             return page
-        row = connection.execute(_PAGE, (first_offset,)).fetchone()
-        if row is None or row[5] != lane or row[-1] is None:
-            raise self._damaged(
-                f"there is no page at offset {first_offset}, where the index has one"
-            )
-        page = self._cache[first_offset] = self._unpacked(PageRow(*row))
+        page = self._fresh.take(first_offset) or self._stored(connection, first_offset, lane)
+        self._cache[first_offset] = page
         self._cached += len(page.body)
         while self._cached > _CACHE_BYTES and len(self._cache) > 1:
             _, oldest = self._cache.popitem(last=False)
             self._cached -= len(oldest.body)
         return page
 
-    def _unpacked(self, row: PageRow) -> StoredPage:
+    def _stored(self, connection: sqlite3.Connection, first_offset: int, lane: int) -> StoredPage:
+        row = connection.execute(_PAGE, (first_offset,)).fetchone()
+        if row is None or row[5] != lane or row[-1] is None:
+            raise self._damaged(
+                f"there is no page at offset {first_offset}, where the index has one"
+            )
         try:
-            return to_stored(row)
+            return to_stored(PageRow(*row))
         except DamagedError as error:
             raise self._damaged(str(error)) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import orjson
 
 from forwarder.core.happenings import Happening, Report
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamMemory
-from forwarder.core.model import LIVE, StreamKey, Window
+from forwarder.core.model import LIVE, StoredPage, StreamKey, Window
 from forwarder.core.records import Records
 from forwarder.journal.appending import (
     SeenPages,
@@ -21,8 +22,9 @@ from forwarder.journal.appending import (
     store,
     unseen,
 )
+from forwarder.journal.fresh import FreshPages
 from forwarder.journal.gaps import Scope, append_own, close_gaps, note_loss
-from forwarder.journal.pages import Place
+from forwarder.journal.pages import Place, fresh_page
 from forwarder.journal.streams import lane_id, next_offset, stream_id
 from forwarder.journal.tide import Tide
 from forwarder.journal.writer import Writer
@@ -34,15 +36,23 @@ class _Stored(NamedTuple):
     appended: Appended
     end_offset: int
     happenings: list[Happening]
+    pages: Sequence[StoredPage | None] = ()
 
 
 class SqliteStreamLog:
     """Rows and reader positions of one stream of one account."""
 
     def __init__(
-        self, key: StreamKey, writer: Writer, seen: SeenPages, tide: Tide, report: Report
+        self,
+        key: StreamKey,
+        writer: Writer,
+        seen: SeenPages,
+        tide: Tide,
+        report: Report,
+        fresh: FreshPages | None = None,
     ) -> None:
         """Made by ``Journal.stream_log``; ``seen`` belongs to the writer's thread."""
+        self._fresh = fresh or FreshPages()
         self._key = key
         self._scope = Scope(account_id=key.account_id, stream=key.stream)
         self._writer = writer
@@ -60,6 +70,8 @@ class SqliteStreamLog:
         """Store what is new, the reader's state and the losses, in one transaction."""
         stored = await self._writer.run(lambda connection: self._append(connection, addition))
         self._key_sets = list(stored.appended.key_sets)
+        for page in filter(None, stored.pages):
+            self._fresh.put(page)
         self._tide.rise(addition.lane, stored.end_offset)
         self._tide.rise(LIVE, stored.end_offset)
         for happening in stored.happenings:
@@ -118,7 +130,10 @@ class SqliteStreamLog:
         else:
             new, reshaped = unseen(connection, place, records, addition.aliases, self._seen)
         remember_keys(connection, number, addition.new_keys)
-        store(connection, place, records, new)
+        pages = [
+            fresh_page(self._key, addition.seen_us, first, part)
+            for first, part in store(connection, place, records, new)
+        ]
         rows = addition.state.rows + len(new)
         told = addition.tell(rows)
         state = replace(addition.state, rows=0 if told else rows)
@@ -127,7 +142,7 @@ class SqliteStreamLog:
         append_own(connection, self._key.account_id, told, addition.seen_us)
         sets = load_key_sets(connection, number) if addition.new_keys else self._key_sets
         return _Stored(
-            Appended(new, reshaped, state.rows, sets), next_offset(connection), happenings
+            Appended(new, reshaped, state.rows, sets), next_offset(connection), happenings, pages
         )
 
     def _account(self, connection: sqlite3.Connection, addition: Addition) -> list[Happening]:

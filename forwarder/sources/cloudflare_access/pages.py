@@ -43,8 +43,9 @@ class PageMaker:
         texts = canonicals(rows)
         # keys in another order take the same room
         lengths = list(map(len, texts))
+        parsed = rows if self._mask is None else list(map(self._mask, rows))
         if self._mask is not None or not text:
-            kept = list(map(orjson.dumps, map(self._mask, rows) if self._mask else rows))
+            kept = list(map(orjson.dumps, parsed))
             text, lengths = joined(kept), list(map(len, kept))
         return Records(
             text,
@@ -52,6 +53,7 @@ class PageMaker:
             times_us([row.get(self._time_key) for row in rows]),
             self._identifier.identities(texts),
             self._keys(rows),
+            parsed,
         )
 
     def seen(self, records: Records, asked: int, per_page: int | None) -> Seen:
