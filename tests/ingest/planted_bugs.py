@@ -1,6 +1,6 @@
 """What other collectors got wrong, planted into this one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 from sqlite3 import Connection
@@ -9,13 +9,16 @@ from typing import Any
 import orjson
 
 from forwarder.core.log import Addition, Appended, StreamMemory
-from forwarder.core.model import Window
+from forwarder.core.model import Page, Window
+from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timestamps import format_seconds, format_us
 from forwarder.ingest.stream_log import StreamLog
 from forwarder.journal.appending import SeenPages
 from forwarder.journal.pages import Place
+from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 from forwarder.sources.cloudflare_access.steps import SECOND_US, Seen, Step
 from forwarder.sources.cloudflare_access.walk import Move
+from tests.ingest.scripted_cloudflare import TOTAL_COUNT
 
 
 def a_second_later(step: Step, window: Window, seen: Seen) -> Move:
@@ -33,6 +36,13 @@ def a_short_page_is_the_last(step: Step, window: Window, seen: Seen) -> Move:
     if len(seen.times_us) < seen.asked:
         return None, None
     return replace(step, page=step.page + 1), None
+
+
+def until_the_total(step: Step, window: Window, seen: Seen) -> Move:
+    """Turn pages until as many rows have come as ``total_count`` says there are."""
+    del window
+    read = (step.page - 1) * (seen.per_page or seen.asked) + len(seen.times_us)
+    return (None if read >= TOTAL_COUNT else replace(step, page=step.page + 1)), None
 
 
 def page_by_page(step: Step, window: Window, seen: Seen) -> Move:
@@ -66,6 +76,30 @@ class LastPageOnly(SeenPages):
             "SELECT max(first_offset) FROM page WHERE stream = ?", (place.stream,)
         ).fetchone()[0]
         return [] if last is None else [self.identities(connection, last)]
+
+
+class PassesOverInSilence(ScimUpdates):
+    """Leaves out a refused identity provider without a word."""
+
+    async def fetch(
+        self,
+        window: Window,
+        position: Any | None,
+        *,
+        parts: Sequence[str] = (),
+        purpose: Purpose = Purpose.LIVE,
+    ) -> Page:
+        page = await super().fetch(window, position, parts=parts, purpose=purpose)
+        return replace(page, lost=())
+
+
+class OnlyThoseListed(ScimUpdates):
+    """Reads no more of an identity provider once it is gone, though its last rows matter most."""
+
+    async def parts(self, memory: Any | None, now_us: int) -> Parts:
+        parts = await super().parts(memory, now_us)
+        members = (parts.memory or {})["members"]
+        return replace(parts, ids=tuple(m["id"] for m in members if m["vanished_us"] is None))
 
 
 class RayIsIdentity:

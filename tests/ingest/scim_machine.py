@@ -39,6 +39,7 @@ class ScimMachine(TailingMachine):
 
     key: ClassVar[StreamKey] = StreamKey(ACCOUNT, "scim_updates")
     start_from: ClassVar[float] = 50_000.0
+    reads: ClassVar[type[ScimUpdates]] = ScimUpdates
     rest: ClassVar[float] = 2 * REFRESH_S + 6 * POLL_S
 
     def __init__(self) -> None:
@@ -102,7 +103,7 @@ class ScimMachine(TailingMachine):
 
     def _source(self, api: ScriptedApi, config: AccountConfig) -> Source:
         settings = ScimUpdatesConfig(refresh=REFRESH_S)
-        return ScimUpdates(api, config, settings, self.clock, advance=type(self).walk)
+        return self.reads(api, config, settings, self.clock, advance=type(self).walk)
 
     def _row(self, time_us: int, digits: int = 6, *, late_us: int = 0, **values: Any) -> None:
         number = len(self.cloudflare.rows)

@@ -10,8 +10,10 @@ from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from forwarder.ingest.stream_log import StreamLog
 from forwarder.journal.appending import SeenPages
+from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 from forwarder.sources.cloudflare_access.walk import Advance
 from tests.ingest import planted_bugs
+from tests.ingest.scim_machine import ScimMachine
 from tests.ingest.scripted_cloudflare import Manners
 from tests.ingest.tailing_machine import TailingMachine
 
@@ -32,6 +34,10 @@ class NextSecond(Tame):
 
 class ShortPage(Tame):
     walk: ClassVar[Advance] = staticmethod(planted_bugs.a_short_page_is_the_last)
+
+
+class TotalCount(Tame):
+    walk: ClassVar[Advance] = staticmethod(planted_bugs.until_the_total)
 
 
 class PageNumbers(Tame):
@@ -58,11 +64,36 @@ class RayId(Tame):
     disguise: ClassVar[Callable[[StreamLog], StreamLog]] = planted_bugs.RayIsIdentity
 
 
-@pytest.mark.parametrize("bug", [NextSecond, ShortPage, PageNumbers, Texts, OneBoundary, RayId])
+class TameProviders(ScimMachine):
+    manners = st.just(Manners())
+
+
+class Silence(TameProviders):
+    reads: ClassVar[type[ScimUpdates]] = planted_bugs.PassesOverInSilence
+
+
+class NoFarewell(TameProviders):
+    """One of its providers was switched off, and the list was read since."""
+
+    @initialize(data=st.data())
+    def begin(self, data: st.DataObject) -> None:
+        self.set_up(data)
+        self.a_provider_appears(history_s=0, rows=0)
+        self.time_passes(seconds=700)
+        self.a_provider_is_switched_off(number=0)
+        self.time_passes(seconds=700)
+
+    reads: ClassVar[type[ScimUpdates]] = planted_bugs.OnlyThoseListed
+
+
+LOGIN_BUGS = [NextSecond, ShortPage, TotalCount, PageNumbers, Texts, OneBoundary, RayId]
+
+
+@pytest.mark.parametrize("bug", [*LOGIN_BUGS, Silence, NoFarewell])
 def test_a_planted_bug_is_found(bug: type[TailingMachine]) -> None:
     with pytest.raises(AssertionError, match="delivered"):
         run_state_machine_as_test(bug, settings=_FEW)
 
 
 def test_without_a_bug_nothing_is_found() -> None:
-    run_state_machine_as_test(Tame, settings=settings(_FEW, max_examples=20))
+    run_state_machine_as_test(Tame, settings=settings(_FEW, max_examples=10))
