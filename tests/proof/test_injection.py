@@ -96,9 +96,9 @@ async def test_hostile_texts_stay_inside_their_event(tmp_path: Path, ledger: Led
         logged = daemon.errors().split("\n")[:-1]
         received = [*counted.received, *plain.received]
         lines = {name: lines_of(path) for name, path in files.items()}
-        assert {name: len(found) for name, found in lines.items()} == dict.fromkeys(
-            files, len(made)
-        )
+        numbers = {name: len(found) for name, found in lines.items()}
+
+        assert numbers == dict.fromkeys(files, len(made))
         assert len(received) == 2 * len(made)
         for name, found in lines.items():
             assert not any(_CONTROLS.search(line) for line in found)
