@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.core.masking import mask_row
@@ -56,6 +56,7 @@ rows = st.builds(
 )
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(
     row=rows,
     masked_before=st.booleans(),
