@@ -57,8 +57,21 @@ def labels_of(collector: Any) -> tuple[str, ...]:
     return tuple(getattr(collector, own))
 
 
+def least_time_to_format(text: str) -> float:
+    """Return seconds of the processor for splitting and formatting every line once."""
+    times = []
+    for _ in range(5):
+        began = time.process_time()
+        "".join(
+            f"{name} {value}\n" for name, _, value in (x.rpartition(" ") for x in text.split("\n"))
+        )
+        times.append(time.process_time() - began)
+    return min(times)
+
+
 @pytest.mark.parametrize("sinks", [4, 10])
 def test_fifty_accounts_and_many_sinks_stay_small_and_quick(sinks: int) -> None:
+    """A scrape costs the processor little more than putting its text together from lines."""
     metrics = everything(sinks)
     times, text = [], ""
     for _ in range(5):
@@ -69,7 +82,7 @@ def test_fifty_accounts_and_many_sinks_stay_small_and_quick(sinks: int) -> None:
     series = sum(not line.startswith("#") for line in text.splitlines())
     print(f"{sinks} sinks: {series} series, {len(text)} bytes, {min(times) * 1000:.0f} ms")  # noqa: T201
     assert series < 12_000
-    assert min(times) < 0.1
+    assert min(times) < 100 * least_time_to_format(text)
 
 
 def test_no_metric_has_both_account_and_sink() -> None:
