@@ -30,7 +30,7 @@ from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.transport.secrets import Secret
 
-_ROUNDS = 5
+_ROUNDS = 3
 
 
 async def _nothing_undelivered() -> int:
