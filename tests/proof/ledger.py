@@ -21,7 +21,8 @@ _HEAD = """\
 
 Written by the tests marked `proof`, never by hand: by `make proof` and `make proof-long` all of
 them, or one file at a time. Each row says which size ran and when; machines and commits stand
-below. A row that a run did not measure keeps the figures of the run before.
+below; longer and shorter runs stand side by side. A row that a run did not measure keeps the
+figures of the run before.
 `lost` counts events that the simulated API has shown and that are neither at the destination nor
 among the dead letters of the sink. `again` counts deliveries of an event beyond its first.
 `recovery` is the longest time from the end of a fault until everything shown was delivered.
@@ -81,10 +82,10 @@ class Ledger:
         file = folder / "proof.json"
         kept = orjson.loads(file.read_bytes()) if file.exists() else {"rows": [], "planted": []}
         at, where = time.strftime("%Y-%m-%d", time.gmtime()), machine()
-        rows = {(row["section"], row["what"]): row for row in kept["rows"]}
+        rows = {(row["section"], row["what"], row["run"]): row for row in kept["rows"]}
         for new in self.rows:
             named = asdict(new) | {"run": run, "at": at, "machine": where}
-            rows[new.section, new.what] = named
+            rows[new.section, new.what, run] = named
         planted = {(one["harness"], one["fault"]): one for one in kept["planted"]}
         planted |= {(one.harness, one.fault): asdict(one) for one in self.planted}
         kept = {"rows": list(rows.values()), "planted": list(planted.values())}
