@@ -18,6 +18,7 @@ from forwarder.core.model import (
     BatchEvent,
     BatchLimits,
     Finding,
+    Rejection,
     StoredPage,
     WriteResult,
 )
@@ -96,6 +97,8 @@ class SinkPlugin(Protocol):
 class Format(Protocol):
     """Turns a normalised event into bytes. Pure and total: any event gives one line.
 
+    An event for which it raises all the same, or gives no bytes, becomes a dead letter of the sink.
+
     ``media_type`` is ``application/json`` or ``text/plain``. ``request_bodies`` says whether SCIM
     request bodies belong to an event unless a sink asks for the contrary.
     """
@@ -137,11 +140,13 @@ class Rendered:
 
     ``events`` are in offset order; what the sink's filters dropped is missing there and counted in
     ``filtered``. ``end_offset`` is the offset after the page: all below it is accounted for.
+    ``failed`` names the rows that could not be rendered, in offset order: they become dead letters.
     """
 
     events: Sequence[BatchEvent]
     end_offset: int
     filtered: int = 0
+    failed: Sequence[Rejection] = ()
 
 
 Render: TypeAlias = Callable[[StoredPage], Rendered]

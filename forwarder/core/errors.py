@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class ForwarderError(Exception):
@@ -86,3 +87,16 @@ class BatchRefusedError(ForwarderError):
 
 class BatchTooLargeError(ForwarderError):
     """The batch has more bytes than the destination takes at once."""
+
+
+def unforeseen(error: BaseException) -> str:
+    """Name an exception's type and the place where it was raised, never its text.
+
+    The text of an exception that nobody translated may hold a URL with a token, or a row.
+    """
+    trace, place = error.__traceback__, ""
+    while trace is not None:
+        path = Path(trace.tb_frame.f_code.co_filename)
+        place = f" at {path.parent.name}/{path.name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return f"{type(error).__name__}{place}"

@@ -9,7 +9,8 @@ from forwarder.core.errors import (
     NeedsOperatorError,
     TransientError,
 )
-from forwarder.core.model import WriteResult
+from forwarder.core.log import DeadLetter
+from forwarder.core.model import ACCEPTED, Batch, WriteResult
 from forwarder.delivery.accounting import account
 from forwarder.delivery.acknowledger import Acknowledger
 from forwarder.delivery.breaker import Breaker
@@ -22,6 +23,7 @@ from forwarder.delivery.lane_reader import LaneReader
 from forwarder.delivery.lanes import Lanes
 from forwarder.delivery.parcels import Parcel, batch_of, manifest_of
 from forwarder.delivery.settling import Settlement, settle
+from forwarder.delivery.unrendered import sendable, with_refusals
 from forwarder.delivery.window import FlightWindow
 from forwarder.delivery.wiring import Wiring
 
@@ -84,10 +86,16 @@ class Courier:
         if self._oversized(flight):
             most = self._wiring.limits.max_event_bytes
             raise BatchTooLargeError(f"too large: the destination takes at most {most} bytes")
-        result = await self._wiring.sink.write(flight.batch)
+        events, failed = flight.batch.events, flight.parcel.failed
+        sent = sendable(events, failed)
+        if not sent:
+            return with_refusals(ACCEPTED, events, failed)
+        flight.asked = True
+        batch = Batch(sent, flight.manifest.size) if failed else flight.batch
+        result = await self._wiring.sink.write(batch)
         if not isinstance(result, WriteResult):
             raise TypeError(type(result))
-        return result
+        return with_refusals(result, events, failed)
 
     def _oversized(self, flight: Flight) -> bool:
         """Say whether this is one event that the sink need not even be asked about."""
@@ -123,10 +131,7 @@ class Courier:
         if not settlement.accepted and not flight.parcel.suspect:
             self._breaker.refused(one.reason for one in letters)
         if self._breaker.tripped:
-            return NeedsOperatorError(
-                f"the destination refuses one event after the other: {letters[-1].reason}",
-                hint="mend the destination or the sink's settings; nothing was given up since",
-            )
+            return _mass_refusal(letters[-1], unrendered=letters[-1].offset in flight.parcel.failed)
         try:
             events, size = await self._wiring.queue.dead_letter_room()
         except ForwarderError as error:
@@ -167,11 +172,12 @@ class Courier:
         """Adapt the window, the batch size and what is known of the sink's condition."""
         match fault or outcome:
             case WriteResult() as result:
-                self._answered(flight, settlement, result)
+                if flight.asked:
+                    self._answered(flight, settlement, result)
             case BatchRefusedError() | BatchTooLargeError() as error:
                 if isinstance(error, BatchTooLargeError) and flight.manifest.count > 1:
                     self.max_bytes = max(1, min(self.max_bytes, flight.manifest.size // 2))
-                if not self._oversized(flight):
+                if flight.asked:
                     self._works()
             case ForwarderError() as error:
                 self._failed(error)
@@ -221,3 +227,16 @@ class Courier:
 
     def _bounded(self, asked: float | None) -> float | None:
         return None if asked is None else min(max(0.0, asked), self._wiring.options.longest_wait)
+
+
+def _mass_refusal(last: DeadLetter, *, unrendered: bool) -> NeedsOperatorError:
+    """Return why no more events are given up: the fault is in none of them."""
+    if unrendered:
+        return NeedsOperatorError(
+            f"one event after the other {last.reason}",
+            hint="mend the sink's format or choose another one; nothing was given up since",
+        )
+    return NeedsOperatorError(
+        f"the destination refuses one event after the other: {last.reason}",
+        hint="mend the destination or the sink's settings; nothing was given up since",
+    )

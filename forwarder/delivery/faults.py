@@ -6,9 +6,7 @@ where it was raised are passed on.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from forwarder.core.errors import ForwarderError, NeedsOperatorError, TransientError
+from forwarder.core.errors import ForwarderError, NeedsOperatorError, TransientError, unforeseen
 
 
 def kind_of(error: ForwarderError, *, overdue: bool = False) -> str:
@@ -27,12 +25,7 @@ def hint_of(error: ForwarderError | None) -> str:
 
 def foreign(error: BaseException, subject: str) -> TransientError:
     """Return a sentence about an exception that nobody translated, without its text."""
-    trace, place = error.__traceback__, ""
-    while trace is not None:
-        path = Path(trace.tb_frame.f_code.co_filename)
-        place = f" at {path.parent.name}/{path.name}:{trace.tb_lineno}"
-        trace = trace.tb_next
     return TransientError(
-        f"{subject} failed with {type(error).__name__}{place}",
+        f"{subject} failed with {unforeseen(error)}",
         hint="an error that was not foreseen; please report it with the line above",
     )

@@ -15,7 +15,7 @@ class Flight:
     """One write under way.
 
     ``fills_window`` says that meanwhile no more writes were allowed: only then has its success
-    shown that the destination takes as many at once.
+    shown that the destination takes as many at once. ``asked`` says that the sink got to see it.
     """
 
     reader: LaneReader
@@ -24,5 +24,6 @@ class Flight:
     manifest: Manifest
     call: Call
     fills_window: bool = False
+    asked: bool = False
     ended_us: int = 0
     seconds: float = 0.0

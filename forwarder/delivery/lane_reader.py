@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from forwarder.core.contracts import Rendered
 from forwarder.core.log import Lane
 from forwarder.core.model import BatchEvent, StoredPage
 from forwarder.delivery.acks import Acknowledged, Ranges, cut, within
 from forwarder.delivery.batching import Buffer
 from forwarder.delivery.happenings import EventsFiltered
 from forwarder.delivery.parcels import Parcel, size_of
+from forwarder.delivery.unrendered import with_failed
 from forwarder.delivery.wiring import Wiring
 
 _MOST_ROWS = 1000
@@ -37,6 +39,7 @@ class LaneReader:
         self._wiring = wiring
         self._limits = wiring.limits
         self._buffer = Buffer(self.done.prefix, wiring.limits)
+        self._failed: dict[int, str] = {}
         self._row_bytes = _FIRST_GUESS
         self._last_seen_us: int | None = None
 
@@ -105,7 +108,8 @@ class LaneReader:
         good = [parcel for parcel in due if suspects or not parcel.suspect]
         if not good and self._ripe(now) and self._to_load(now, suspects=suspects) is None:
             events, span = self._buffer.take(max_bytes)
-            return Parcel((span,), len(events), events[0].seen_us, events)
+            failed = {at: self._failed.pop(at) for at in list(self._failed) if at < span[1]}
+            return Parcel((span,), len(events), events[0].seen_us, events, failed=failed)
         parcel = min(good or due, key=lambda one: one.first_offset, default=None)
         if parcel is not None:
             self.again.remove(parcel)
@@ -171,7 +175,7 @@ class LaneReader:
 
     def _take_in(self, page: StoredPage) -> None:
         rendered = self._wiring.render(page)
-        events = self.done.outstanding(rendered.events, self.position)
+        events = self.done.outstanding(with_failed(rendered, page), self.position)
         end = max(rendered.end_offset, page.end_offset)
         if self.end_offset is not None and end > self.end_offset:
             events = within(events, cut(((self.position, end),), self.end_offset)[0])
@@ -179,6 +183,7 @@ class LaneReader:
         if rendered.filtered:
             name, count = self._wiring.name, rendered.filtered
             self._wiring.report(EventsFiltered(name, self.name, page.stream, count))
+        self._failed |= _reasons(rendered)
         self._row_bytes = max(1, len(page.body) // max(1, page.count))
         self._last_seen_us = page.seen_us
         self._add(events, end)
@@ -190,6 +195,7 @@ class LaneReader:
     async def load(self, parcel: Parcel) -> bool:
         """Read a parcel's events again; False when none of them exists any longer."""
         events: list[BatchEvent] = []
+        failed: dict[int, str] = {}
         position, last = parcel.ranges[0][0], parcel.ranges[-1][1]
         while position < last:
             pages = await self._wiring.queue.read(
@@ -198,12 +204,15 @@ class LaneReader:
             for page in pages:
                 if page.first_offset < last:
                     # A range may span what was done before a restart.
-                    undone = self.done.outstanding(self._wiring.render(page).events, position)
+                    rendered = self._wiring.render(page)
+                    undone = self.done.outstanding(with_failed(rendered, page), position)
                     events += within(undone, parcel.ranges)
+                    failed |= _reasons(rendered)
                 position = max(position, page.end_offset)
             if not pages:
                 break
             position = next((max(a, position) for a, b in parcel.ranges if b > position), last)
+        parcel.failed = failed
         self._give(parcel, events)
         return bool(events)
 
@@ -218,3 +227,7 @@ class LaneReader:
                 left = parcel.count - len(events)
                 self.again.append(replace(parcel, ranges=rest, count=max(1, left)))
         parcel.events, parcel.count = events, len(events)
+
+
+def _reasons(rendered: Rendered) -> dict[int, str]:
+    return {one.offset: one.reason for one in rendered.failed}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from operator import itemgetter
 
@@ -55,7 +55,8 @@ class Parcel:
     from the queue; then ``count`` is a guess. ``attempts`` counts the writes so far, ``due`` is
     the moment of the monotonic clock before which it must rest, ``deferred`` marks events that
     the destination put off: those of several parcels may go out together. ``suspect`` marks events
-    that were refused and spared: they need no second proof that something is wrong.
+    that were refused and spared: they need no second proof that something is wrong. ``failed``
+    says of which of the events nothing can be sent, since rendering them failed, and why.
     """
 
     ranges: Ranges
@@ -66,6 +67,7 @@ class Parcel:
     due: float = 0.0
     deferred: bool = False
     suspect: bool = False
+    failed: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def first_offset(self) -> int:

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 from typing import TypeVar
 
+from forwarder.core.contracts import Render, Rendered
 from forwarder.core.happenings import Happening
-from forwarder.core.model import BatchLimits
+from forwarder.core.model import BatchLimits, Rejection, StoredPage
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.testing.clock import FakeClock
@@ -41,6 +42,7 @@ class Rig:
     rows: int = 0
     options: DeliveryOptions = field(default_factory=DeliveryOptions)
     keep: Callable[[int], bool] = lambda _: True
+    render: Render | None = None
     queue: MemoryQueue = field(default_factory=MemoryQueue)
     clock: CountingClock = field(default_factory=CountingClock)
     happenings: list[Happening] = field(default_factory=list)
@@ -55,7 +57,7 @@ class Rig:
             name="siem",
             sink=self.sink,
             queue=self.queue,
-            render=partial(render_plainly, keep=self.keep),
+            render=self.render or partial(render_plainly, keep=self.keep),
             options=self.options,
             clock=self.clock,
             rng=Random(4),
@@ -111,3 +113,18 @@ def limits(
     event_bytes: int | None = None,
 ) -> BatchLimits:
     return BatchLimits(events, size, wait, at_once, timeout, event_bytes)
+
+
+def unable(bad: Collection[int], render: Render = render_plainly) -> Render:
+    """Render as ``render`` does, except that the rows at the offsets ``bad`` cannot be."""
+
+    def rendered(page: StoredPage) -> Rendered:
+        whole = render(page)
+        failed = [
+            Rejection(e.offset, "cannot be rendered") for e in whole.events if e.offset in bad
+        ]
+        return replace(
+            whole, events=[e for e in whole.events if e.offset not in bad], failed=failed
+        )
+
+    return rendered

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from forwarder.delivery.options import DeliveryOptions
 from forwarder.testing.memory_queue import MemoryQueue, render_plainly
 from forwarder.testing.random_faults import WEIGHTS, RandomFaults
 from forwarder.testing.scripted_sink import ScriptedSink
-from tests.delivery.rig import PATIENCE, Rig, limits
+from tests.delivery.rig import PATIENCE, Rig, limits, unable
 
 
 @dataclass
@@ -87,6 +88,7 @@ class FlakyQueue(MemoryQueue):
     release=st.booleans(),
     most_bytes=st.sampled_from([None, 60, 1500]),
     keep=st.sampled_from([1, 3]),
+    broken=st.frozensets(st.integers(0, 399), max_size=6),
 )
 @settings(max_examples=50)
 def test_every_event_arrives_or_is_a_dead_letter(  # noqa: PLR0913 - each is one dimension of the storm
@@ -100,11 +102,13 @@ def test_every_event_arrives_or_is_a_dead_letter(  # noqa: PLR0913 - each is one
     release: bool,
     most_bytes: int | None,
     keep: int,
+    broken: frozenset[int],
 ) -> None:
     async def storm() -> None:
         queue = FlakyQueue()
         queue.rng = Random(seed)
-        rig = Rig(keep=lambda offset: offset % keep == 0, queue=queue)
+        plainly = partial(render_plainly, keep=lambda offset: offset % keep == 0)
+        rig = Rig(render=unable(broken, plainly), queue=queue)
         rig.queue.append(250, page_size=60)
         rig.queue.skip(3)
         rig.queue.open_lane("backfill:1", rig.queue.next_offset)
@@ -125,9 +129,12 @@ def test_every_event_arrives_or_is_a_dead_letter(  # noqa: PLR0913 - each is one
         rows = {*range(250), *range(253, 400)}
         wanted = {offset for offset in rows if offset % keep == 0}
         dead = set(rig.queue.dead)
-        assert dead == (rejects | poison) & wanted, "exactly the bad events are dead letters"
+        assert dead == (rejects | poison | broken) & wanted, (
+            "exactly the bad events are dead letters"
+        )
         assert rig.sink.delivered.keys() | dead == wanted, "every event arrived or is dead"
         assert rig.sink.delivered.keys().isdisjoint(dead), "no dead letter arrived"
+        assert broken.isdisjoint(o for write in rig.sink.writes for o in write), "sent nothing"
         excused = faults.arrived + one.lost_acks
         assert all(n <= 1 + excused[o] for o, n in rig.sink.delivered.items()), "doubled unasked"
         assert one.most_tasks <= at_once + 10, "a handful of tasks, however long the backlog"
