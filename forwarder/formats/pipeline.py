@@ -8,7 +8,8 @@ from itertools import compress, repeat
 from typing import Any, NamedTuple
 
 from forwarder.core.contracts import Format, Rendered
-from forwarder.core.model import BatchEvent, StoredPage
+from forwarder.core.errors import unforeseen
+from forwarder.core.model import BatchEvent, Rejection, StoredPage
 from forwarder.core.origin import Origin, origin_of
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
@@ -39,6 +40,10 @@ class Shape:
         return bool(self.drop_fields or self.hash_fields or self.redact_request_body)
 
 
+class NoLineError(TypeError):
+    """A format gave something else than one line of bytes for each event."""
+
+
 class Pipeline:
     """Renders pages for all sinks with one format and one shape; a ``core.contracts.Render``.
 
@@ -67,13 +72,40 @@ class Pipeline:
         self._redacts = redact if redact is not None else not format.request_bodies
 
     def __call__(self, page: StoredPage) -> Rendered:
-        """Return the page's events as this sink gets them; never raises for a row."""
+        """Return the page's events as this sink gets them; never raises for a row.
+
+        A page that cannot be rendered whole is rendered row by row, and names those at fault.
+        """
         origin = origin_of(page, self._accounts.get(page.account_id, page.account_id))
         normaliser = self._normalisers.get(page.stream, OWN_EVENTS)
-        events = self._cut(page, origin, normaliser)
-        if events is None:
-            events = self._all(page, origin, normaliser)
-        return Rendered(events, page.end_offset, page.count - len(events))
+        failed: list[Rejection] = []
+        try:
+            events = self._cut(page, origin, normaliser)
+            if events is None:
+                events = self._all(_Columns.of(page), page.rows, origin, normaliser)
+        except MemoryError:  # no row's fault
+            raise
+        except Exception:  # noqa: BLE001 - each row tells its own fault below
+            events, failed = self._one_by_one(page, origin, normaliser)
+        filtered = page.count - len(events) - len(failed)
+        return Rendered(events, page.end_offset, filtered, tuple(failed))
+
+    def _one_by_one(
+        self, page: StoredPage, origin: Origin, normaliser: Normaliser
+    ) -> tuple[list[BatchEvent], list[Rejection]]:
+        """Render each row alone, so that one that cannot be rendered stops no other."""
+        events: list[BatchEvent] = []
+        failed: list[Rejection] = []
+        columns = _Columns.of(page)
+        for at, row in enumerate(page.rows):
+            try:
+                events += self._all(columns.only(at), [row], origin, normaliser)
+            except MemoryError:  # as above
+                raise
+            except Exception as error:  # noqa: BLE001 - a format's fault must not stop a sink
+                reason = f"cannot be rendered: {unforeseen(error)}"
+                failed.append(Rejection(columns.offsets[at], reason))
+        return events, failed
 
     def _cut(
         self, page: StoredPage, origin: Origin, normaliser: Normaliser
@@ -86,9 +118,13 @@ class Pipeline:
             return None
         return _assemble(_Columns.of(page), page.rows, origin, normaliser, bodies)
 
-    def _all(self, page: StoredPage, origin: Origin, normaliser: Normaliser) -> list[BatchEvent]:
-        columns = _Columns.of(page)
-        rows: Sequence[Mapping[str, Any]] = page.rows
+    def _all(
+        self,
+        columns: _Columns,
+        rows: Sequence[Mapping[str, Any]],
+        origin: Origin,
+        normaliser: Normaliser,
+    ) -> list[BatchEvent]:
         normalise, render = normaliser.normalise, self._format.render
         if self._filters:
             only, unless = self._shape.only, self._shape.unless
@@ -106,6 +142,8 @@ class Pipeline:
             if self._redacts:
                 events = map(without_body, events)
             bodies = list(map(render, events))
+            if {*map(type, bodies)} - {bytes}:
+                raise NoLineError
         return _assemble(columns, rows, origin, normaliser, bodies)
 
 
@@ -119,6 +157,10 @@ class _Columns(NamedTuple):
     @classmethod
     def of(cls, page: StoredPage) -> _Columns:
         return cls(range(page.first_offset, page.end_offset), page.hex_ids, page.times_us)
+
+    def only(self, at: int) -> _Columns:
+        """Return the columns of one row."""
+        return _Columns([self.offsets[at]], [self.ids[at]], [self.times_us[at]])
 
     def keep(self, keep: Sequence[bool]) -> _Columns:
         offsets, ids, times_us = self
@@ -135,6 +177,8 @@ def _assemble(
     bodies: Sequence[bytes],
 ) -> list[BatchEvent]:
     """Make the events out of their columns, without a call a row."""
+    if len(bodies) != len(rows):
+        raise NoLineError
     seen = normaliser.glance(rows, origin)
     values = zip(
         columns.offsets,

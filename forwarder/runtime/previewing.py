@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from forwarder.config import ForwarderSettings
+from forwarder.core.contracts import Rendered
 from forwarder.core.identity import Identifier, canonical
 from forwarder.core.model import StoredPage
 from forwarder.core.timestamps import parse_us
@@ -52,7 +53,10 @@ EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """One row and what became of it; ``bodies`` has None where a sink's filters drop it."""
+    """One row and what became of it.
+
+    ``bodies`` has None where a sink's filters drop it, and the reason where rendering it failed.
+    """
 
     stream: str
     row: Mapping[str, Any]
@@ -76,10 +80,7 @@ def previews(
     found: list[Preview] = []
     for stream, row in rows:
         page = _page(account_id, stream, row, now_us)
-        bodies = {
-            name: next((event.body for event in render(page).events), None)
-            for name, render in renders.items()
-        }
+        bodies = {name: _body(render(page)) for name, render in renders.items()}
         found.append(Preview(stream, row, bodies))
     return found
 
@@ -87,6 +88,12 @@ def previews(
 def stream_of(row: Mapping[str, Any]) -> str:
     """Return the stream that a row looks like it came from."""
     return "scim_updates" if {"idp_id", "resource_type"} & row.keys() else "access_requests"
+
+
+def _body(rendered: Rendered) -> bytes | None:
+    if rendered.failed:
+        return f"({rendered.failed[0].reason})".encode()
+    return next((event.body for event in rendered.events), None)
 
 
 def _page(account_id: str, stream: str, row: Mapping[str, Any], now_us: int) -> StoredPage:
