@@ -155,7 +155,8 @@ def _read_change(row: Mapping[str, Any], origin: Origin, time_us: int, bodies: b
     if texts.count("") != lacks:
         odd = _odd(tuple(map(bool, texts)))
     if not bodies:
-        content, size, named = "", "0", tuple([False] * len(named))
+        content, size, many = "", "0", len(named)
+        members, named = (*members[:many], *[""] * many), (False,) * many
     outcome = _OUTCOMES.get(status) or outcome_of(status)
     address = is_email(email) is not None
     shape = (resource, activity, outcome, method, address, named, odd[content != ""])
