@@ -83,8 +83,6 @@ class Pipeline:
             events = self._cut(page, origin, normaliser)
             if events is None:
                 events = self._all(_Columns.of(page), page.rows, origin, normaliser)
-        except MemoryError:  # no row's fault
-            raise
         except Exception:  # noqa: BLE001 - each row tells its own fault below
             events, failed = self._one_by_one(page, origin, normaliser)
         filtered = page.count - len(events) - len(failed)
@@ -100,7 +98,7 @@ class Pipeline:
         for at, row in enumerate(page.rows):
             try:
                 events += self._all(columns.only(at), [row], origin, normaliser)
-            except MemoryError:  # as above
+            except MemoryError:  # no row's fault
                 raise
             except Exception as error:  # noqa: BLE001 - a format's fault must not stop a sink
                 reason = f"cannot be rendered: {unforeseen(error)}"

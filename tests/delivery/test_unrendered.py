@@ -17,7 +17,7 @@ from forwarder.core.identity import Identifier
 from forwarder.core.log import Addition, Progress, ReaderState
 from forwarder.core.model import ACCEPTED, LIVE, Batch, Record, StreamKey, WriteResult
 from forwarder.delivery.consumer import Consumer
-from forwarder.delivery.happenings import BatchSettled, EventsDeadLettered
+from forwarder.delivery.happenings import BatchSettled, EventsDeadLettered, SinkThrottled
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.sink_state import Phase
 from forwarder.formats.pipeline import Pipeline
@@ -164,6 +164,15 @@ async def test_an_outage_and_put_off_neighbours_change_nothing() -> None:
 
     assert rig.queue.dead.keys() == {2}
     assert rig.sink.delivered == dict.fromkeys({*range(10)} - {2}, 1)
+
+
+async def test_what_the_destination_was_not_asked_says_nothing_about_its_window() -> None:
+    slow: list[Answer] = [WriteResult(slow_down=True) for _ in range(8)]
+    rig = Rig(ScriptedSink(slow, limits=limits(1, at_once=8)), rows=38, render=choosy(8, 38))
+    await rig.settle()
+
+    assert len(rig.queue.dead) == 30
+    assert rig.consumer.state().window == rig.happened(SinkThrottled)[-1].window < 8
 
 
 async def test_backfills_and_replays_are_treated_alike() -> None:
