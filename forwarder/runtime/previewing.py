@@ -80,7 +80,7 @@ def previews(
     found: list[Preview] = []
     for stream, row in rows:
         page = _page(account_id, stream, row, now_us)
-        bodies = {name: _body(render(page)) for name, render in renders.items()}
+        bodies = {name: shown(render(page)) for name, render in renders.items()}
         found.append(Preview(stream, row, bodies))
     return found
 
@@ -90,7 +90,8 @@ def stream_of(row: Mapping[str, Any]) -> str:
     return "scim_updates" if {"idp_id", "resource_type"} & row.keys() else "access_requests"
 
 
-def _body(rendered: Rendered) -> bytes | None:
+def shown(rendered: Rendered) -> bytes | None:
+    """Return what a page of one row became: the body, why there is none, or None if left out."""
     if rendered.failed:
         return f"({rendered.failed[0].reason})".encode()
     return next((event.body for event in rendered.events), None)
