@@ -1,4 +1,4 @@
-"""What ``forwarder preview`` shows of a row: its body, why there is none, or that it is left out."""
+"""What ``forwarder preview`` shows of a row: its body, that it is left out, or why it failed."""
 
 import pytest
 
