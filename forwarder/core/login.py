@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -56,26 +56,32 @@ LOGIN_TEXTS = (
 """The keys of a row whose values are texts, the documented first: the order of ``Login.texts``."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Oddities:
     """What is unusual about a login or a change: see ``Login.quality`` and ``Login.extra``.
 
     ``present`` says of each text whether there is one; ``plain`` is False where a text might need
-    escaping or cutting in some format. Made by ``oddities`` only, and compared by identity.
+    escaping or cutting in some format. ``hashed`` is the hash of the rest. Made by ``oddities``.
     """
 
     quality: tuple[str, ...]
     has_extra: bool
     present: tuple[bool, ...]
     plain: bool
+    hashed: int = field(compare=False, repr=False)
+
+    def __hash__(self) -> int:
+        """Return what was reckoned once: templates are looked up by it for every row."""
+        return self.hashed
 
 
 @lru_cache(1024)
 def oddities(
     quality: tuple[str, ...], present: tuple[bool, ...], *, has_extra: bool, plain: bool
 ) -> Oddities:
-    """Return the one object that says this: shapes that have it are compared all the time."""
-    return Oddities(quality, has_extra, present, plain)
+    """Return what says this; the same object for what comes often, which compares the fastest."""
+    hashed = hash((quality, has_extra, present, plain))
+    return Oddities(quality, has_extra, present, plain, hashed)
 
 
 class LoginShape(NamedTuple):
