@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ def command() -> None:
 def list_command(config: Path, *, as_json: bool) -> None:
     """List every gap, oldest first. Exit status 0, also when there are some."""
     from forwarder.journal.gaps import list_gaps  # noqa: PLC0415 - keeps --help fast
+    from forwarder.journal.happenings import with_name  # noqa: PLC0415 - keeps --help fast
 
     settings = settings_from(config)
     gaps = read(settings.root.state_dir, list_gaps)
@@ -39,7 +39,7 @@ def list_command(config: Path, *, as_json: bool) -> None:
         ("scope", "reason", "from", "to", "rows", "opened", "closed", "detail"),
         [
             (
-                _named(gap.scope, labels),
+                with_name(gap.scope, labels),
                 gap.reason,
                 when(gap.since_us),
                 when(gap.until_us),
@@ -52,12 +52,6 @@ def list_command(config: Path, *, as_json: bool) -> None:
         ],
         nothing="no gaps: nothing is known to be lost",
     )
-
-
-def _named(scope: str, labels: Mapping[str, str]) -> str:
-    """Return the scope of a stream with the account's name in place of its id."""
-    account_id, slash, stream = scope.partition("/")
-    return f"{labels.get(account_id, account_id)}{slash}{stream}"
 
 
 def _as_json(gap: Gap) -> dict[str, Any]:

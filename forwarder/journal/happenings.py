@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from forwarder.core.happenings import Happening
+
+
+def with_name(scope: str, labels: Mapping[str, str]) -> str:
+    """Return a gap's scope with the account's name, out of ``labels``, in place of its id."""
+    account_id, slash, stream = scope.partition("/")
+    return f"{labels.get(account_id, account_id)}{slash}{stream}"
 
 
 @dataclass(frozen=True, slots=True)

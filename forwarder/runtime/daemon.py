@@ -6,6 +6,7 @@ import asyncio
 import gc
 from collections import Counter
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from forwarder import __version__
@@ -18,6 +19,7 @@ from forwarder.core.happenings import Happening
 from forwarder.core.own_events import Own, own_row
 from forwarder.delivery.happenings import SinkDrained
 from forwarder.journal import Journal
+from forwarder.journal.happenings import GapClosed, GapOpened, with_name
 from forwarder.observe.happenings import (
     AdminListening,
     JournalTroubled,
@@ -203,4 +205,7 @@ class Daemon:
     def _report(self, happening: Happening) -> None:
         if isinstance(happening, SinkDrained):
             self._abandoned += happening.abandoned
+        elif isinstance(happening, GapOpened | GapClosed):
+            labels = {one.account_id: one.label for one in self._settings.accounts}
+            happening = replace(happening, scope=with_name(happening.scope, labels))
         self._telemetry.observer.report(happening)

@@ -8,6 +8,7 @@ from typing import Any
 from forwarder.core.timestamps import format_us
 from forwarder.journal.dead_letters import LetterGroup
 from forwarder.journal.gaps import Gap, GapCount
+from forwarder.journal.happenings import with_name
 
 
 def gaps_json(
@@ -51,5 +52,4 @@ def _scope(scope: str, labels: Mapping[str, str]) -> str:
     """Return ``account/stream`` with the account's name, or ``sink NAME``."""
     if scope.startswith("sink:"):
         return scope.replace(":", " ", 1)
-    account_id, _, stream = scope.rpartition("/")
-    return f"{labels.get(account_id, account_id)}/{stream}"
+    return with_name(scope, labels)
