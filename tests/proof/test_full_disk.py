@@ -155,6 +155,7 @@ async def test_a_volume_that_turns_read_only_is_waited_for(
         said = daemon.errors()
         _remount(volume, "rw")
         await daemon.start()
+        await daemon.running()
         shown, recovery = await daemon.settled(sinks.books, 90, sinks.refused)
         assert await daemon.stop() == 0
         left = missing(shown, sinks.books, sinks.refused)
