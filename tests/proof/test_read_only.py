@@ -86,6 +86,7 @@ async def test_a_volume_that_turns_read_only_is_told_of_and_costs_nothing(
         volume.mend()
         mended = time.monotonic()
         await daemon.start()
+        await daemon.running()
         shown, _ = await daemon.settled(sinks.books, 90, sinks.refused)
         recovery = time.monotonic() - mended
         assert await daemon.stop() == 0
