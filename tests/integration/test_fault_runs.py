@@ -21,7 +21,7 @@ import pytest
 from aiohttp import ClientSession
 
 from tests.end_to_end.processes import Cloudflare, Forwarder, cloudflare, rows_of, until
-from tests.integration.conftest import Start
+from tests.integration.conftest import ABANDONED, Start
 from tests.integration.kafka.server import KafkaServer, kafka_server
 from tests.integration.rsyslogd import Rsyslogd
 from tests.integration.syslog_ng import SyslogNg
@@ -29,7 +29,12 @@ from tests.integration.syslog_server import SyslogServer
 from tests.sinks.fakes_stream.brokers import create_topic, read_all
 from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("abandoned"),
+    ABANDONED,
+]
 _EVENTS = 20_000
 _FAULTS = ("reset", "refuse", "hold", "delay")
 _QUIET = 3.0

@@ -16,12 +16,17 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.writing import deliver, deliver_at_last
-from tests.integration.conftest import Start
+from tests.integration.conftest import ABANDONED, Start
 from tests.integration.kafka.server import KafkaServer, kafka_server
 from tests.sinks.fakes_stream.brokers import create_topic, ids_in, read_all
 from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("abandoned"),
+    ABANDONED,
+]
 _numbers = itertools.count()
 
 

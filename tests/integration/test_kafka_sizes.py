@@ -8,11 +8,16 @@ import pytest
 
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.testing.batches import batch_of, make_event, sink_context
-from tests.integration.conftest import Start
+from tests.integration.conftest import ABANDONED, Start
 from tests.integration.kafka.server import KafkaServer, kafka_server
 from tests.sinks.fakes_stream.brokers import create_topic, ids_in, read_all
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("abandoned"),
+    ABANDONED,
+]
 
 
 @pytest.fixture(scope="module")
