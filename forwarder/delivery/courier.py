@@ -86,16 +86,21 @@ class Courier:
         if self._oversized(flight):
             most = self._wiring.limits.max_event_bytes
             raise BatchTooLargeError(f"too large: the destination takes at most {most} bytes")
-        events, failed = flight.batch.events, flight.parcel.failed
-        sent = sendable(events, failed)
-        if not sent:
-            return with_refusals(ACCEPTED, events, failed)
+        failed = flight.parcel.failed
+        if not failed:
+            return await self._ask(flight, flight.batch)
+        events = flight.batch.events
+        sent = Batch(sendable(events, failed), flight.manifest.size)
+        result = await self._ask(flight, sent) if sent.events else ACCEPTED
+        return with_refusals(result, events, failed)
+
+    async def _ask(self, flight: Flight, batch: Batch) -> WriteResult:
+        """Have the sink write; nothing but the batch holds its events, so that it can let go."""
         flight.asked = True
-        batch = Batch(sent, flight.manifest.size) if failed else flight.batch
         result = await self._wiring.sink.write(batch)
         if not isinstance(result, WriteResult):
             raise TypeError(type(result))
-        return with_refusals(result, events, failed)
+        return result
 
     def _oversized(self, flight: Flight) -> bool:
         """Say whether this is one event that the sink need not even be asked about."""

@@ -1,0 +1,43 @@
+"""A sink that has handed the bytes over and waits for the answer need not hold the events."""
+
+import asyncio
+import gc
+import weakref
+
+from forwarder.core.contracts import Rendered
+from forwarder.core.model import ACCEPTED, Batch, StoredPage, WriteResult
+from forwarder.testing.memory_queue import render_plainly
+from forwarder.testing.scripted_sink import ScriptedSink
+from tests.delivery.rig import Rig
+
+
+class Id(str):
+    """An id whose life can be watched."""
+
+
+def watchable(page: StoredPage) -> Rendered:
+    rendered = render_plainly(page)
+    events = [event._replace(id=Id(event.id)) for event in rendered.events]
+    return Rendered(events, rendered.end_offset, 0)
+
+
+class Letting(ScriptedSink):
+    """Lets go of the events and looks whether they are still there."""
+
+    held: int = -1
+
+    async def write(self, batch: Batch) -> WriteResult:
+        watched = [weakref.ref(event.id) for event in batch.events]
+        batch.release()
+        await asyncio.sleep(0)
+        gc.collect()
+        self.held = max(self.held, sum(one() is not None for one in watched))
+        return ACCEPTED
+
+
+async def test_nothing_else_holds_the_events_of_a_batch_that_was_let_go() -> None:
+    sink = Letting()
+
+    await Rig(sink, rows=50, render=watchable).settle()
+
+    assert sink.held == 0
