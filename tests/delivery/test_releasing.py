@@ -14,6 +14,8 @@ from tests.delivery.rig import Rig
 class Id(str):
     """An id whose life can be watched."""
 
+    __slots__ = ("__weakref__",)
+
 
 def watchable(page: StoredPage) -> Rendered:
     rendered = render_plainly(page)
