@@ -55,6 +55,8 @@ async def test_a_disk_that_is_full_just_then_costs_nothing(
         await daemon.start(at=_MOMENTS[moment], times=1 if moment == "dead letter" else 2)
         pid = daemon.process.pid
         freed = await free_again(daemon)
+        everything = await daemon.visible()
+        await until(lambda: len(sinks.hec.book.arrived) >= everything, 90)
         await daemon.settled(sinks.books, 90, sinks.refused)
         recovery = time.monotonic() - freed
         met = troubled(daemon)
@@ -65,6 +67,7 @@ async def test_a_disk_that_is_full_just_then_costs_nothing(
         left = missing(shown, sinks.books, {"bulk": lambda: dead.get("bulk", set())})
         code, _ = await daemon.command("check", "--journal")
 
+        assert shown.total() >= everything
         assert left == dict.fromkeys(sinks.books, 0)
         assert code == 0
         ledger.row(
