@@ -7,7 +7,7 @@ from threading import Lock
 
 from forwarder.core.model import StoredPage
 
-_MOST_BYTES = 2 * 2**20
+_MOST_BYTES = 2**20
 
 
 class FreshPages:
