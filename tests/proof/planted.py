@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -39,10 +39,7 @@ class HastyAccess(CloudflareAccess):
     summary = "moves on before the rows are stored"
 
     def streams(self) -> dict[str, StreamPlan]:
-        plans = super().streams()
-        return {
-            name: StreamPlan(_Hasty(plan.source), plan.settings) for name, plan in plans.items()
-        }
+        return _around(_Hasty, super().streams())
 
 
 class _Hasty:
@@ -71,16 +68,19 @@ class _Hasty:
         return await self._source.server_time_us()
 
 
+def _around(
+    wrapper: Callable[[Source], Source], plans: Mapping[str, StreamPlan]
+) -> dict[str, StreamPlan]:
+    return {name: StreamPlan(wrapper(plan.source), plan.settings) for name, plan in plans.items()}
+
+
 class LocalClockAccess(CloudflareAccess):
     """Reads up to what this machine takes for the present."""
 
     summary = "follows the machine's clock"
 
     def streams(self) -> dict[str, StreamPlan]:
-        plans = super().streams()
-        return {
-            name: StreamPlan(_Local(plan.source), plan.settings) for name, plan in plans.items()
-        }
+        return _around(_Local, super().streams())
 
 
 class _Local(_Hasty):
