@@ -14,6 +14,7 @@ from forwarder.core.errors import DamagedError, StateError, TransientError
 SCHEMA_VERSION = 1
 FILE_NAME = "journal.db"
 _WAL_LIMIT = 64 * 2**20
+_CACHE = "PRAGMA cache_size = -1024"  # KiB a connection; filled within minutes, so memory is level
 _PASSING = ("disk is full", "disk I/O error", "database is locked", "readonly", "unable to open")
 
 
@@ -30,7 +31,7 @@ def connect_writer(state_dir: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
-        connection.execute("PRAGMA cache_size = -4096")
+        connection.execute(_CACHE)
         _migrate(connection, path)
     return connection
 
@@ -47,7 +48,7 @@ def connect_reader(state_dir: Path) -> sqlite3.Connection:
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False
         )
-        connection.execute("PRAGMA cache_size = -4096")
+        connection.execute(_CACHE)
         _check_version(connection, path)
     return connection
 
