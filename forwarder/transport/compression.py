@@ -1,15 +1,21 @@
-"""Gzip for request bodies: ISA-L where it is there, zlib elsewhere; large bodies in a thread."""
+"""Gzip for request bodies and files: ISA-L where it is there, zlib elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
 import gzip
+import shutil
 from importlib.util import find_spec
+from typing import BinaryIO
+
+_PIECE = 2**20
 
 if find_spec("isal"):
     from isal import igzip
 
     _IN_THREAD = 4 * 2**20
+    _GzipFile: type[gzip.GzipFile] = igzip.IGzipFile
+    _FILE_LEVEL = 2
 
     def compress(data: bytes) -> bytes:
         """Return ``data`` as one gzip member; always the same bytes for the same input."""
@@ -17,6 +23,8 @@ if find_spec("isal"):
 
 else:
     _IN_THREAD = 65_536
+    _GzipFile = gzip.GzipFile
+    _FILE_LEVEL = 6
 
     def compress(data: bytes) -> bytes:
         """Return ``data`` as one gzip member; always the same bytes for the same input."""
@@ -32,3 +40,12 @@ async def gzipped(data: bytes) -> bytes:
     if len(data) < _IN_THREAD:
         return compress(data)
     return await asyncio.to_thread(compress, data)
+
+
+def compress_file(source: BinaryIO, target: BinaryIO) -> None:
+    """Write what is left of ``source`` into ``target`` as one gzip member without a name.
+
+    Blocking. ISA-L takes a tenth of zlib's time for about a sixth more bytes.
+    """
+    with _GzipFile(filename="", fileobj=target, mode="wb", compresslevel=_FILE_LEVEL) as packed:
+        shutil.copyfileobj(source, packed, _PIECE)

@@ -1,12 +1,14 @@
 """Compressed bodies are gzip that anybody reads."""
 
 import gzip
+import io
+import zlib
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.transport.compression import compress, gzipped
+from forwarder.transport.compression import compress, compress_file, gzipped
 
 
 @given(st.binary(max_size=5000))
@@ -23,3 +25,24 @@ async def test_small_and_large_bodies_come_back_whole(size: int) -> None:
 
 def test_the_same_body_gives_the_same_bytes() -> None:
     assert compress(b"x" * 1000) == compress(b"x" * 1000)
+
+
+@given(st.binary(max_size=5000), st.binary(max_size=100))
+def test_a_file_is_compressed_from_where_it_stands_to_its_end(data: bytes, before: bytes) -> None:
+    source, target = io.BytesIO(before + data), io.BytesIO()
+    source.seek(len(before))
+
+    compress_file(source, target)
+
+    assert gzip.decompress(target.getvalue()) == data
+
+
+def test_a_compressed_file_is_one_member_however_long_it_is() -> None:
+    data, target = b"abcdefgh" * 1_000_000, io.BytesIO()
+
+    compress_file(io.BytesIO(data), target)
+
+    unpacked = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    assert unpacked.decompress(target.getvalue()) == data
+    assert unpacked.eof
+    assert not unpacked.unused_data

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import gzip
 import os
-import shutil
 import stat
 import threading
 from collections.abc import Sequence
@@ -15,6 +13,7 @@ from forwarder.core.clock import Clock
 from forwarder.sinks.file.appender import Appender, Calls, sync_folder
 from forwarder.sinks.file.config import FileConfig
 from forwarder.sinks.file.names import older_files, older_name, to_remove
+from forwarder.transport.compression import compress_file
 
 
 class RotatingFile:
@@ -121,8 +120,7 @@ def _compress(path: Path) -> None:
     try:
         with path.open("rb") as source, part.open("wb") as raw:
             os.fchmod(raw.fileno(), 0o600)
-            with gzip.GzipFile(filename="", fileobj=raw, mode="wb", compresslevel=6) as target:
-                shutil.copyfileobj(source, target, 2**20)
+            compress_file(source, raw)
             raw.flush()
             os.fsync(raw.fileno())
     except OSError:
