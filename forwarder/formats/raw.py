@@ -13,7 +13,7 @@ from forwarder.core.json_text import dumps
 from forwarder.core.masking import mask_row
 from forwarder.core.model import FORWARDER_STREAM, StoredPage
 from forwarder.core.origin import Origin
-from forwarder.core.schema import Event, Normaliser, read_nothing
+from forwarder.core.schema import RAW_BYTES_KEY, Event, Normaliser, read_nothing
 from forwarder.core.timestamps import format_us
 from forwarder.formats.json_objects import add_fields
 from forwarder.formats.privacy import without_body
@@ -99,7 +99,9 @@ class RawFormat:
         whole = self._added or differ or b'"request_body"' in page.body
         rows = None if whole else cut(page.body, page.count)
         if rows is None or [
-            row for row in page.rows if not row or ENVELOPE in row or "request_body" in row
+            row
+            for row in page.rows
+            if not row or ENVELOPE in row or "request_body" in row or RAW_BYTES_KEY in row
         ]:
             return None
         if not self._config.envelope:

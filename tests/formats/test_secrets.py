@@ -7,12 +7,14 @@ that today's rules would have masked. Rendering masks again, so it makes no diff
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.core.masking import mask_row
+from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.formats.pipeline import Pipeline, Shape
 from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
 from forwarder.testing.sample_rows import SCIM
@@ -75,3 +77,16 @@ def test_no_secret_of_a_body_reaches_an_output(
             (event,) = render(page_of(_STREAM, [stored])).events
 
             assert _SECRET.encode() not in event.body, name
+
+
+@given(name=_NAMES, stream=st.sampled_from([_STREAM, "access_requests"]))
+def test_no_secret_is_told_by_the_bytes_of_a_row_that_could_not_be_read(
+    name: str, stream: str
+) -> None:
+    told = b64encode(json.dumps({name: _SECRET}).encode()[:-1]).decode()
+    row = {"ray_id": "a1", MALFORMED_KEY: "not a JSON object", RAW_BYTES_KEY: told}
+    for label, style in STYLES.items():
+        pipeline = Pipeline(style, NORMALISERS, ACCOUNTS)
+        (event,) = pipeline(page_of(stream, [row])).events
+
+        assert told not in event.body.decode(), label
