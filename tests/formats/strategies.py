@@ -226,7 +226,16 @@ streams_and_rows = st.one_of(
 )
 """A stream and a row of it."""
 
-_changes = st.one_of(usual_changes, scim_rows)
+
+@st.composite
+def _changed_changes(draw: st.DrawFn) -> dict[str, Any]:
+    row = dict(draw(usual_changes))
+    for key in draw(st.lists(st.sampled_from([*row, "new_key"]), min_size=1, max_size=2)):
+        row[key] = draw(st.one_of(st.sampled_from([False, 0, {}, []]), texts, json_values))
+    return row
+
+
+_changes = st.one_of(usual_changes, _changed_changes(), scim_rows)
 read_rows = st.one_of(
     st.tuples(st.just("access_requests"), logins), st.tuples(st.just("scim_updates"), _changes)
 )

@@ -135,7 +135,7 @@ def _read_change(row: Mapping[str, Any], origin: Origin, time_us: int, bodies: b
         together = "".join(texts)
         body = read_body(texts[_TYPE], texts[_METHOD], values[body_at])
     except TypeError:
-        content = values[body_at] or ""
+        content = "" if values[body_at] is None else values[body_at]
         texts = tuple(["" if text is None else text for text in texts])
         if not all([text.__class__ is str for text in (*texts, content)]):  # noqa: C419 - faster
             return NOT_READ
