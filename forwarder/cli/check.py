@@ -50,12 +50,15 @@ def command(config: Path, *, live: bool, journal: bool) -> None:
 def _check_journal(state_dir: Path) -> None:
     """Read everything; tell every damage and exit 1 when there is one."""
     from forwarder.cli.asking import read  # noqa: PLC0415 - keeps --help fast
+    from forwarder.journal.database import FILE_NAME, REMEDY  # noqa: PLC0415 - as above
     from forwarder.journal.integrity import check_fully  # noqa: PLC0415 - as above
 
-    damages = read(state_dir, lambda connection: list(check_fully(connection, state_dir)))
+    path = state_dir / FILE_NAME
+    damages = read(state_dir, lambda connection: list(check_fully(connection, path)))
     for damage in damages:
         click.secho(f"damaged: {damage}", fg="red", err=True)
     if damages:
+        click.echo(f"{path}: {REMEDY}", err=True)
         sys.exit(1)
     click.echo("the journal is whole")
 

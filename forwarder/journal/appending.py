@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import orjson
 
-from forwarder.core.errors import DamagedError
 from forwarder.core.log import Addition, KeySet, ReaderState
 from forwarder.core.records import Records
+from forwarder.journal.database import CorruptError
 from forwarder.journal.pages import HOUR_US, PageRow, Place, buckets, insert_page, split_hashes
 
 _CACHED_PAGES = 64
@@ -50,7 +50,7 @@ class SeenPages:
         if known is None:
             found = connection.execute(_WITHOUT_BODY, (first_offset,)).fetchone()
             if found is None:
-                raise DamagedError(f"the page at offset {first_offset} is in an index only")
+                raise CorruptError(f"the page at offset {first_offset} is in an index only")
             row = PageRow(*found)
             row.verify()
             known = self._pages[first_offset] = frozenset(split_hashes(row.hashes))

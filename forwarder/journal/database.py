@@ -15,7 +15,18 @@ SCHEMA_VERSION = 1
 FILE_NAME = "journal.db"
 _WAL_LIMIT = 64 * 2**20
 _CACHE = "PRAGMA cache_size = -1024"  # KiB a connection; filled within minutes, so memory is level
+REMEDY = (
+    "restore the file from a backup, or move the folder away to start anew (rows still within "
+    "Cloudflare's retention are read again, with the same ids)"
+)
 _PASSING = ("disk is full", "disk I/O error", "database is locked", "readonly", "unable to open")
+
+
+class CorruptError(Exception):
+    """What is stored is not what was written: says what and where in the file.
+
+    Raised inside of this room only; ``translated`` makes ``DamagedError`` of it.
+    """
 
 
 def connect_writer(state_dir: Path) -> sqlite3.Connection:
@@ -95,6 +106,8 @@ def translated(path: Path | str) -> Iterator[None]:
                 hint="free disk space or mend the volume; nothing is lost, it is tried again",
             ) from error
         raise DamagedError(damage(path, text)) from error
+    except CorruptError as error:
+        raise DamagedError(damage(path, str(error))) from error
     except (JSONDecodeError, UnicodeDecodeError) as error:
         raise DamagedError(damage(path, f"a stored value cannot be read: {error}")) from error
 
@@ -103,7 +116,5 @@ def damage(path: Path | str, what: str) -> str:
     """Return the sentence for a damaged journal: the file, what is damaged, what to do."""
     return (
         f"the journal {path} is damaged: {what}. Nothing was changed or deleted. "
-        "Run `forwarder check --journal` to see what is readable; restore the file from a backup, "
-        "or move the folder away to start anew (rows still within Cloudflare's retention are "
-        "read again, with the same ids)"
+        f"`forwarder check --journal` lists all damage; {REMEDY}"
     )

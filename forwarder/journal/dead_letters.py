@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from forwarder.core.errors import DamagedError
 from forwarder.core.identity import SIZE
 from forwarder.core.log import DeadLetter
 from forwarder.core.model import Record
 from forwarder.core.records import Records
+from forwarder.journal.database import CorruptError
 from forwarder.journal.pages import PageRow, Place, buckets, insert_page, to_stored
 
 MOST_EVENTS = 10_000
@@ -64,7 +64,7 @@ def bury(
         found = connection.execute(_HOLDING, (letter.offset,)).fetchone()
         row = None if found is None else PageRow(*found)
         if row is None or row.body is None:
-            raise DamagedError(f"offset {letter.offset} is not in the journal any more")
+            raise CorruptError(f"offset {letter.offset} is not in the journal any more")
         page = to_stored(row)
         index = letter.offset - page.first_offset
         connection.execute(

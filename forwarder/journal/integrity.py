@@ -6,8 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
-from forwarder.core.errors import DamagedError
-from forwarder.journal.database import damage, translated
+from forwarder.journal.database import CorruptError, translated
 from forwarder.journal.pages import PageRow, to_stored
 
 _TABLES = {
@@ -51,17 +50,17 @@ def check_quickly(connection: sqlite3.Connection, path: Path) -> None:
         }
         if not tables >= _TABLES:
             missing = ", ".join(sorted(_TABLES - tables))
-            raise DamagedError(damage(path, f"tables are missing: {missing}"))
+            raise CorruptError(f"tables are missing: {missing}")
         highest = connection.execute(
             "SELECT first_offset + count FROM page ORDER BY first_offset DESC LIMIT 1"
         ).fetchone()
         following = connection.execute("SELECT next_offset FROM counter").fetchone()
         if following is None or (highest and highest[0] > following[0]):
-            raise DamagedError(damage(path, "the offset counter lies below stored rows"))
+            raise CorruptError("the offset counter lies below stored rows")
         for verdict in _small_damages(connection):
-            raise DamagedError(damage(path, verdict))
+            raise CorruptError(verdict)
         for row in connection.execute(_NEWEST, (_NEWEST_PAGES,)):
-            _check_page(PageRow(*row), path)
+            _check_page(PageRow(*row))
 
 
 def check_fully(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
@@ -73,8 +72,8 @@ def check_fully(connection: sqlite3.Connection, path: Path) -> Iterator[str]:
         yield from (verdict for (verdict,) in connection.execute(_STRAYS))
         for row in connection.execute(_NEWEST, (-1,)):
             try:
-                _check_page(PageRow(*row), path)
-            except DamagedError as error:
+                _check_page(PageRow(*row))
+            except CorruptError as error:
                 yield str(error)
 
 
@@ -86,15 +85,11 @@ def _small_damages(connection: sqlite3.Connection) -> Iterator[str]:
     yield from (verdict for (verdict,) in connection.execute(_STRAYS))
 
 
-def _check_page(row: PageRow, path: Path) -> None:
+def _check_page(row: PageRow) -> None:
     try:
         page = to_stored(row)
         rows = len(page.rows)
-    except DamagedError as error:
-        raise DamagedError(damage(path, str(error))) from error
     except ValueError as error:
-        raise DamagedError(damage(path, f"the page at {row.first_offset} is no JSON")) from error
+        raise CorruptError(f"the page at {row.first_offset} is no JSON") from error
     if rows != page.count:
-        raise DamagedError(
-            damage(path, f"the page at {row.first_offset} has {rows} rows, not {page.count}")
-        )
+        raise CorruptError(f"the page at {row.first_offset} has {rows} rows, not {page.count}")

@@ -10,10 +10,10 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
-from forwarder.core.errors import DamagedError
 from forwarder.core.identity import SIZE
 from forwarder.core.model import StoredPage, StreamKey
 from forwarder.core.records import Records
+from forwarder.journal.database import CorruptError
 
 try:
     from isal import igzip_lib, isal_zlib
@@ -45,11 +45,11 @@ def pack_body(rows: bytes) -> bytes:
 
 
 def unpack_body(body: bytes, first_offset: int) -> bytes:
-    """Return the JSON array; raises ``DamagedError`` when the checksum does not fit."""
+    """Return the JSON array; raises ``CorruptError`` when the checksum does not fit."""
     try:
         return decompress(body)
     except _CORRUPT as error:
-        raise DamagedError(
+        raise CorruptError(
             f"the stored page at offset {first_offset} does not match its checksum"
         ) from error
 
@@ -146,19 +146,19 @@ class PageRow(NamedTuple):
     body: bytes
 
     def verify(self) -> None:
-        """Raise ``DamagedError`` when a column is not what was stored, whatever the body is."""
+        """Raise ``CorruptError`` when a column is not what was stored, whatever the body is."""
         try:
             whole = checksum(self[2:10], self.times, self.hashes) == self.crc
         except (TypeError, struct.error):  # a flipped type: text or nothing where a number was
             whole = False
         if not whole:
-            raise DamagedError(
+            raise CorruptError(
                 f"the stored page at offset {self.first_offset} does not match its checksum"
             )
 
 
 def to_stored(row: PageRow) -> StoredPage:
-    """Unpack a page; raises ``DamagedError`` when it is not what was stored."""
+    """Unpack a page; raises ``CorruptError`` when it is not what was stored."""
     row.verify()
     times = array("q", row.times)
     if sys.byteorder == "big":

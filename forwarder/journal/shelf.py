@@ -10,9 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from forwarder.core.errors import DamagedError
 from forwarder.core.model import StoredPage
-from forwarder.journal.database import FILE_NAME, connect_reader, damage, translated
+from forwarder.journal.database import FILE_NAME, CorruptError, connect_reader, translated
 from forwarder.journal.fresh import FreshPages
 from forwarder.journal.pages import PageRow, tail, to_stored
 
@@ -48,7 +47,7 @@ class Shelf:
     def __init__(self, state_dir: Path, fresh: FreshPages | None = None) -> None:
         """Open the file; raises as ``connect_reader``. ``fresh`` saves reading the newest pages."""
         self._fresh = fresh or FreshPages()
-        self._path = state_dir
+        self._file = state_dir / FILE_NAME
         self._connection = connect_reader(state_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
         self._cache: OrderedDict[int, StoredPage] = OrderedDict()
@@ -61,7 +60,7 @@ class Shelf:
         """
 
         def ask() -> T:
-            with translated(self._path):
+            with translated(self._file):
                 self._connection.execute("BEGIN")
                 try:
                     return question(self._connection)
@@ -106,13 +105,13 @@ class Shelf:
     def _look_between(
         self, connection: sqlite3.Connection, lane: int, start: int, end: int
     ) -> None:
-        """Raise ``DamagedError`` when the table has a page where the index knows of none."""
+        """Raise ``CorruptError`` when the table has a page where the index knows of none."""
         if start >= end:
             return
         place = {"lane": lane, "start": start, "end": end}
         passed = connection.execute(_PASSED_OVER, place).fetchone()
         if passed is not None:
-            raise self._damaged(f"the index does not know the stored page at offset {passed[0]}")
+            raise CorruptError(f"the index does not know the stored page at offset {passed[0]}")
 
     def _page(self, connection: sqlite3.Connection, first_offset: int, lane: int) -> StoredPage:
         """Return one whole page that the index says is in ``lane``."""
@@ -131,13 +130,7 @@ class Shelf:
     def _stored(self, connection: sqlite3.Connection, first_offset: int, lane: int) -> StoredPage:
         row = connection.execute(_PAGE, (first_offset,)).fetchone()
         if row is None or row[5] != lane or row[-1] is None:
-            raise self._damaged(
+            raise CorruptError(
                 f"there is no page at offset {first_offset}, where the index has one"
             )
-        try:
-            return to_stored(PageRow(*row))
-        except DamagedError as error:
-            raise self._damaged(str(error)) from error
-
-    def _damaged(self, what: str) -> DamagedError:
-        return DamagedError(damage(self._path / FILE_NAME, what))
+        return to_stored(PageRow(*row))

@@ -74,7 +74,7 @@ def full_check(folder: Path) -> list[str]:
     """Return what ``forwarder check --journal`` would say."""
     try:
         with closing(connect_reader(folder)) as connection:
-            return list(check_fully(connection, folder))
+            return list(check_fully(connection, folder / "journal.db"))
     except (DamagedError, StateError) as error:
         return [str(error)]
 
