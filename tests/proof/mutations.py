@@ -20,10 +20,10 @@ _VALUES: Sequence[Any] = (
 def mutated(answer: Any, rng: Random) -> bytes:
     """Return a JSON answer with one value, key or element changed; now and then as raw bytes."""
     changed = copy.deepcopy(answer)
-    holders = list(_holders(changed))
-    if not holders:
+    places = holders(changed)
+    if not places:
         return orjson.dumps(rng.choice(_VALUES))
-    holder = rng.choice(holders)
+    holder = rng.choice(places)
     key = rng.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
     match rng.randrange(7):
         case 0:
@@ -49,7 +49,7 @@ def _twice(answer: Any) -> bytes:
     return b"{" + b",".join([*pairs, *(orjson.dumps(key) + b":null" for key in answer)]) + b"}"
 
 
-def _holders(value: Any) -> list[Any]:
+def holders(value: Any) -> list[Any]:
     """Return every object and list inside that has something to change."""
     if isinstance(value, dict):
         inner = list(value.values())
@@ -58,7 +58,7 @@ def _holders(value: Any) -> list[Any]:
     else:
         return []
     found = [value] if value else []
-    return found + [holder for one in inner for holder in _holders(one)]
+    return found + [holder for one in inner for holder in holders(one)]
 
 
 def http(status: int, body: bytes, *head: bytes) -> bytes:
