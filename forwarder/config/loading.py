@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from forwarder.config.document import Document, Place, read_document
+from forwarder.config.exclusive import check_exclusive
 from forwarder.config.field_names import unknown_paths
 from forwarder.config.models import (
     AccountSettings,
@@ -76,6 +77,7 @@ class _Builder:
             raise ConfigError(self._faults)
         settings = ForwarderSettings(root, tuple(accounts), tuple(sinks))
         faults, warnings = check_secrets(settings, self._document, path)
+        faults += check_exclusive(settings, self._document)
         if faults:
             raise ConfigError(faults)
         warnings += unknown_paths(settings.accounts, settings.sinks)

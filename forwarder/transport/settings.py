@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -113,3 +114,11 @@ class PluginSettings(Settings):
     What every sink takes (format, when_full, batch, retry, only, ...) is declared once, in
     ``forwarder.config``, and never reaches the plugin.
     """
+
+    def exclusive(self) -> Mapping[str, Any]:
+        """Return, by key, what no second sink of this type may have; none unless overridden.
+
+        Values can be compared and hashed. Called when the settings are checked. A ``Path`` is
+        refused inside of ``state_dir``, too.
+        """
+        return {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -24,3 +26,7 @@ class FileConfig(PluginSettings):
     keep: int | None = Field(
         None, description="how many older files to keep; all of them if unset", ge=1
     )
+
+    def exclusive(self) -> Mapping[str, Any]:
+        """Return the file: of two that write it one would be held."""
+        return {"path": self.path}

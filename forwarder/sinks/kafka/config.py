@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -103,6 +104,12 @@ class KafkaConfig(PluginSettings):
         if self.transactional_id and not self.idempotent:
             raise ValueError("transactional_id needs idempotent: true")
         return self
+
+    def exclusive(self) -> Mapping[str, Any]:
+        """Return what the brokers know a transaction by: the later sink shuts the earlier out."""
+        if self.transactional_id is None:
+            return {}
+        return {"transactional_id": (self.transactional_id, frozenset(self.bootstrap_servers))}
 
     @property
     def security_protocol(self) -> str:
