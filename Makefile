@@ -46,11 +46,19 @@ coverage: $(DEV)  ## The tests with branch coverage
 integration: $(PROOF)  ## Tests against real destinations that this machine can start (STRICT=1: all of them)
 	$(BIN)/pytest -m integration $(ARGS)
 
+# What measures time or memory has the machine for itself, after everything else, which shares it.
+TOGETHER := -n 2 --dist worksteal
+LONG := PROOF_RUN=proof-long HYPOTHESIS_PROFILE=long
+# With ARGS="-k ..." one of the two may have nothing to run, which pytest says with 5.
+OR_NONE := || test $$? = 5
+
 proof: $(PROOF)  ## The promises under crashes and faults, a few minutes
-	PROOF_RUN=proof $(BIN)/pytest -m "proof and not slow" --timeout 1200 $(ARGS)
+	PROOF_RUN=proof $(BIN)/pytest $(TOGETHER) -m "proof and not slow and not alone" --timeout 1200 $(ARGS) $(OR_NONE)
+	PROOF_RUN=proof $(BIN)/pytest -m "proof and not slow and alone" --timeout 1200 $(ARGS) $(OR_NONE)
 
 proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the examples
-	PROOF_RUN=proof-long HYPOTHESIS_PROFILE=long $(BIN)/pytest -m proof --timeout 0 $(ARGS)
+	$(LONG) $(BIN)/pytest $(TOGETHER) -m "proof and not alone" --timeout 0 $(ARGS) $(OR_NONE)
+	$(LONG) $(BIN)/pytest -m "proof and alone" --timeout 0 $(ARGS) $(OR_NONE)
 
 bench: $(PROOF)  ## Measure and write docs/performance.md, long (ARGS="--rows 200000": shorter)
 	$(BIN)/python -m bench $(ARGS)

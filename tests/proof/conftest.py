@@ -26,9 +26,9 @@ def ledger(request: pytest.FixtureRequest) -> Ledger:
 
 
 @pytest.fixture
-def long(request: pytest.FixtureRequest) -> bool:
+def long() -> bool:
     """Say whether this is the run of hours."""
-    return bool(request.config.getoption("markexpr") == "proof")
+    return os.environ.get("PROOF_RUN") == "proof-long"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

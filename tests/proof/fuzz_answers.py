@@ -37,7 +37,6 @@ def one_answer(data: bytes) -> None:
         return
 
 
-@atheris.instrument_func
 def planted(data: bytes) -> None:
     """Be wrong where only a good answer with a certain kind of row in it leads."""
     one_answer(data)
@@ -87,7 +86,9 @@ def _parsed(text: str) -> Any:
 
 
 if __name__ == "__main__":
-    target: Callable[[bytes], None] = planted if "planted" in sys.argv[1:2] else one_answer
+    target: Callable[[bytes], None] = one_answer
+    if "planted" in sys.argv[1:2]:
+        target = atheris.instrument_func(planted)
     options = [argument for argument in sys.argv if argument != "planted"]
     atheris.Setup(options, target, custom_mutator=one_change)
     atheris.Fuzz()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import platform
 import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,7 +80,14 @@ class Ledger:
         self.planted.append(Planted(harness, fault, str(found)))
 
     def keep(self, folder: Path, run: str) -> None:
-        """Put the figures in the place of older ones and write the page anew."""
+        """Put the figures in the place of older ones and write the page anew.
+
+        Processes that end at once wait for each other: each has only its own figures.
+        """
+        with alone_in(folder):
+            self._merge(folder, run)
+
+    def _merge(self, folder: Path, run: str) -> None:
         file = folder / "proof.json"
         kept = orjson.loads(file.read_bytes()) if file.exists() else {"rows": [], "planted": []}
         at, where = time.strftime("%Y-%m-%d", time.gmtime()), machine()
@@ -91,6 +100,17 @@ class Ledger:
         kept = {"rows": list(rows.values()), "planted": list(planted.values())}
         file.write_bytes(orjson.dumps(kept, option=orjson.OPT_INDENT_2) + b"\n")
         (folder / "proof.md").write_text(page(kept))
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock as long as the block runs; the system takes it back from the dead."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def page(kept: dict[str, Any]) -> str:

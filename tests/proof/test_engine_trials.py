@@ -49,6 +49,7 @@ async def level_with_api(daemon: Site, sinks: dict[str, HecBook], wait: float) -
     return shown
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 async def test_a_sink_that_never_answers_costs_the_other_one_nothing(
     tmp_path: Path, ledger: Ledger
@@ -97,6 +98,7 @@ async def test_a_sink_that_never_answers_costs_the_other_one_nothing(
             )
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(400)
 async def test_two_kills_then_drain_lose_nothing(tmp_path: Path, ledger: Ledger) -> None:
     async with HecBook() as sink, trial(tmp_path, {"hec": sink}, *_MANY) as daemon:

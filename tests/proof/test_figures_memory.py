@@ -16,6 +16,7 @@ _ROWS = 1_000_000
 _PART = 100_000
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 async def test_a_million_rows_are_caught_up_evenly_in_little_memory(
     tmp_path: Path, ledger: Ledger
@@ -59,6 +60,7 @@ async def _waits(running: Daemon, sink: str) -> bool:
     return await running.backlog(sink) >= _ROWS
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 async def test_a_million_rows_wait_for_four_sinks_in_little_memory(
     tmp_path: Path, ledger: Ledger

@@ -31,6 +31,7 @@ async def _throughput(folder: Path, port: int, neighbours: dict[str, Any]) -> tu
     return events / (last.at - first.at), events / (last.cpu - first.cpu)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 async def test_beside_a_sink_that_hangs_a_healthy_one_keeps_its_throughput(
     tmp_path: Path, ledger: Ledger
@@ -76,6 +77,7 @@ def _p99(ages: list[tuple[float, int]]) -> float:
     return ages[place][0]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(900)
 async def test_beside_a_sink_that_refuses_everything_nothing_gets_older(
     tmp_path: Path, ledger: Ledger
@@ -106,6 +108,7 @@ async def test_beside_a_sink_that_refuses_everything_nothing_gets_older(
     ledger.row(SECTION, "beside a sink that refuses everything", times=_RUNS, more=told)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(600)
 async def test_acknowledgements_that_take_ten_seconds_let_five_thousand_a_second_through(
     tmp_path: Path, ledger: Ledger

@@ -55,6 +55,7 @@ def _told(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{what} {number}" for what, number in counts.items())
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 async def test_a_shown_row_is_on_stdout_at_once_and_polls_are_regular(
     tmp_path: Path, ledger: Ledger

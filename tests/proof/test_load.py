@@ -88,6 +88,7 @@ async def append(journal: Journal, rows: int, sinks: list[Counting]) -> None:
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "rows",
     [
@@ -133,6 +134,7 @@ async def test_millions_of_rows_go_through_the_journal_to_three_sinks(
     )  # fmt: skip
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(200)
 async def test_two_hundred_accounts_are_polled_by_one_process(
     tmp_path: Path, ledger: Ledger
@@ -164,6 +166,7 @@ async def test_two_hundred_accounts_are_polled_by_one_process(
         )  # fmt: skip
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("seconds", "warm_up"),
     [
