@@ -12,6 +12,8 @@ from forwarder.core.model import Window
 SECOND_US = 1_000_000
 END = -1
 """Instead of a ``since``: the window ends there."""
+UNKNOWN, ASCENDING, UNSORTED = "", "ascending", "unsorted"
+"""What a server's answers have shown of their order; one second alone shows nothing."""
 _SMALLEST_CAP = 20
 """No default of the API is smaller; an answer of fewer rows that was cut is a surprise."""
 
@@ -77,6 +79,10 @@ class View:
         """
         return self.count >= min(self.limit, max(largest, self.most))
 
+    def is_as_large_as(self, step: Step) -> bool:
+        """Say whether this is another answer just as large: the server may give no more now."""
+        return self.whole != step.whole and self.count >= max(step.largest, _SMALLEST_CAP)
+
     def is_probably_cut(self, largest: int) -> bool:
         """Say the same where it cannot be found out by asking for the next page."""
         return self.count >= min(self.limit, max(largest, _SMALLEST_CAP))
@@ -87,8 +93,9 @@ class Step:
     """The next request of a walk, and what the last answer looked like; kept as a position.
 
     It asks for page ``page`` from ``since_us`` on. ``newest``, ``newest_us`` and ``whole`` are the
-    last answer's (see ``View``), ``largest`` the most rows an answer had, ``unsorted`` says that
-    the server ignores the order. ``repeats`` counts how often the last answer came again.
+    last answer's (see ``View``), ``largest`` the most rows an answer had, ``order`` what the
+    answers have shown of the server's order. ``repeats`` counts how often the last answer came
+    again.
     ``first`` is the fingerprint of page 1 while pages are turned, ``onward_us`` where to go on
     once page 1 has shown itself unchanged (None: it is not asked about), ``passes`` how often
     it had changed. ``passed_us`` is the second that was last given up.
@@ -100,7 +107,7 @@ class Step:
     newest_us: int = -1
     whole: str = ""
     largest: int = 0
-    unsorted: bool = False
+    order: str = UNKNOWN
     repeats: int = 0
     first: str = ""
     onward_us: int | None = None
@@ -128,7 +135,7 @@ class Step:
             newest_us=-1 if view.second_us is None else view.second_us,
             whole=view.whole,
             largest=max(self.largest, view.count),
-            unsorted=self.unsorted or not self._in_order(view),
+            order=self._order_after(view),
         )
 
     def at(self, since_us: int) -> Step:
@@ -139,22 +146,26 @@ class Step:
 
     def is_passed_by(self, view: View) -> bool:
         """Say whether an answer shows that time goes on: newest first may look like one second."""
-        seconds = [t for t in view.seconds if t >= self.since_us - SECOND_US]
         before = [self.newest_us] if self.newest_us >= 0 else []
-        return len({*before, *seconds}) > 1
+        return len({*before, *self._seconds(view)}) > 1
 
-    def _in_order(self, view: View) -> bool:
-        """Say whether rows come in order, give or take fractions of a second and strays."""
+    def _order_after(self, view: View) -> str:
+        """Return what is known of the order, give or take fractions of a second and strays."""
         before = [self.newest_us] if self.page > 1 else []
-        seconds = [*before, *(t for t in view.seconds if t >= self.since_us - SECOND_US)]
-        return seconds == sorted(seconds)
+        seconds = self._seconds(view)
+        in_order = [*before, *seconds] == sorted([*before, *seconds])
+        if self.order == UNSORTED or not in_order:
+            return UNSORTED
+        return ASCENDING if len(set(seconds)) > 1 else self.order
+
+    def _seconds(self, view: View) -> list[int]:
+        """Return the seconds of an answer but those of strays from before what was asked for."""
+        return [t for t in view.seconds if t >= self.since_us - SECOND_US]
 
 
 def _fits(name: str, value: Any) -> bool:
-    if name in {"newest", "whole", "first"}:
+    if name in {"newest", "whole", "first", "order"}:
         return isinstance(value, str)
-    if name == "unsorted":
-        return isinstance(value, bool)
     return isinstance(value, int) or (name == "onward_us" and value is None)
 
 

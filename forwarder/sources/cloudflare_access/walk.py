@@ -4,7 +4,9 @@ A request asks for rows from ``since`` on, oldest first. The next one starts a s
 second of the newest row, so it does not matter whether ``since`` is inclusive or cut to whole
 seconds, and rows that expire or arrive meanwhile shift nothing out of sight. Page numbers serve
 only where starting later would shed no row (more of them in two seconds than an answer holds), and
-for a server that ignores the order. Rows that expire shift pages, so that page 1 is looked at once
+for a server that ignores the order. Time goes on past rows that an answer had no room for only
+where a server has shown its order: answers of one second, cut, look the same oldest and newest
+first. Rows that expire shift pages, so that page 1 is looked at once
 more before pages are left: only when it is what it was have they hidden nothing.
 
 A window ends at an empty answer, or at one that stands still in time, is smaller than others were
@@ -19,7 +21,15 @@ from dataclasses import replace
 
 from forwarder.core.model import Lost, Window
 from forwarder.core.timestamps import format_us
-from forwarder.sources.cloudflare_access.steps import END, SECOND_US, Seen, Step, View
+from forwarder.sources.cloudflare_access.steps import (
+    ASCENDING,
+    END,
+    SECOND_US,
+    UNSORTED,
+    Seen,
+    Step,
+    View,
+)
 
 UNREADABLE = "instant_unreadable"
 _MOST_PAGES = 10_000
@@ -62,13 +72,14 @@ def _proceed(step: Step, moved: Step, window: Window, view: View) -> Move:
     """Turn the page, leave the pages, or go on in time."""
     since_us = moved.newest_us - SECOND_US
     later = since_us > step.since_us
-    if moved.unsorted or (step.page > 1 and not (later and step.is_passed_by(view))):
+    if moved.order == UNSORTED or (step.page > 1 and not (later and step.is_passed_by(view))):
         return _turn(moved, window, view)
     if step.page > 1:
         return _leave(moved, since_us), None
-    if later and view.oldest_us < since_us:
+    if later and view.oldest_us < since_us and moved.order == ASCENDING:
         return moved.at(since_us), None
-    if view.may_be_cut(moved.largest) or moved.newest_us < step.newest_us:
+    cut = view.may_be_cut(moved.largest) or view.is_as_large_as(step)
+    if cut or moved.newest_us < step.newest_us:
         return _turn(moved, window, view)
     return _onwards(step, moved, since_us), None
 
@@ -115,7 +126,7 @@ def _checked(step: Step, window: Window, view: View) -> Move:
     if view.whole == step.first or step.passes >= _MOST_PASSES:
         lost = None if view.whole == step.first else _lost(step.since_us, view, step)
         return (None if onward_us == END else step.at(onward_us)), lost
-    anew = Step(step.since_us, largest=step.largest, unsorted=step.unsorted)
+    anew = Step(step.since_us, largest=step.largest, order=step.order)
     return _read(replace(anew, passes=step.passes + 1), window, view)
 
 
@@ -133,13 +144,16 @@ def _by_page(step: Step, window: Window, view: View) -> Move:
 
 
 def _stuck(step: Step, window: Window, view: View) -> Move:
-    """Ask again for a page that came out like the one before; then go on without page numbers."""
+    """Ask again for a page that came out like the one before; then go on without page numbers.
+
+    Only a server that has shown its order hides nothing older behind an answer that it cuts.
+    """
     if not view.is_probably_cut(step.largest):
         return None, None
     if step.repeats < _MOST_REPEATS:
         return replace(step, repeats=step.repeats + 1), None
     since_us = (view.second_us or 0) - SECOND_US
-    if since_us > step.since_us and not step.unsorted:
+    if since_us > step.since_us and step.order == ASCENDING:
         return step.at(since_us), None
     return _give_up(step, window, view)
 
@@ -147,11 +161,12 @@ def _stuck(step: Step, window: Window, view: View) -> Move:
 def _give_up(step: Step, window: Window, view: View) -> Move:
     """Record what cannot be read whole and go on behind it; always further than last time."""
     second_us = max(view.second_us or 0, step.since_us // SECOND_US * SECOND_US)
-    lost = _lost(step.since_us if step.unsorted else second_us, view, step)
+    lost = _lost(second_us if step.order == ASCENDING else step.since_us, view, step)
     behind_us = second_us + SECOND_US - (0 if step.passed_us == second_us else 1000)
     if behind_us > window.until_us:
         return None, lost
-    return Step(behind_us, largest=step.largest, passed_us=second_us), lost
+    behind = Step(behind_us, largest=step.largest, order=step.order, passed_us=second_us)
+    return behind, lost
 
 
 def _lost(since_us: int, view: View, step: Step) -> Lost:

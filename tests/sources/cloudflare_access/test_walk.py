@@ -12,11 +12,15 @@ from forwarder.sources.cloudflare_access.walk import UNREADABLE, advance, first_
 
 WINDOW = Window(1000 * SECOND_US, 1060 * SECOND_US)
 _MOST_REQUESTS = 2000
+_STRAY = 10**6
 
 
 @dataclass
 class Server:
-    """Rows by time; how it reads queries."""
+    """Rows by time; how it reads queries.
+
+    The last ``timeless`` rows do not tell theirs. ``stray_us`` comes with every answer.
+    """
 
     times_us: list[int]
     cap: int = 1000
@@ -25,6 +29,8 @@ class Server:
     ignores_page: bool = False
     newest_first: bool = False
     widens_s: int = 0
+    timeless: int = 0
+    stray_us: int | None = None
     expires: dict[int, int] = field(default_factory=dict)
     floor_us: int = 0
     requests: int = 0
@@ -39,10 +45,13 @@ class Server:
             rows.reverse()
         page = 1 if self.ignores_page else step.page
         found = rows[(page - 1) * self.cap : page * self.cap]
+        if self.stray_us is not None:
+            found[-1:] = [(self.stray_us, _STRAY)]
         identities = [b"%16d" % n for _, n in found]
         self.most = max(self.most, len(found))
         told = self.cap if self.tells_cap else 1000
-        times = [t for t, _ in found]
+        timed = len(self.times_us) - self.timeless
+        times = [t if n < timed or n == _STRAY else None for t, n in found]
         return Seen(times, identities, 1000, told, self.most), [n for _, n in found]
 
 
@@ -60,6 +69,12 @@ def walked(server: Server) -> tuple[set[int], list[Lost]]:
     return seen, lost
 
 
+def unrecorded(server: Server, seen: set[int], lost: list[Lost]) -> list[int]:
+    """Return the times of rows that were neither seen nor given up."""
+    unseen = [t for n, t in enumerate(server.times_us) if n not in seen]
+    return [t for t in unseen if not any(gap.since_us <= t <= gap.until_us for gap in lost)]
+
+
 times = st.lists(
     st.tuples(st.integers(1000, 1059), st.sampled_from([0, 0, 1, 500_000])).map(
         lambda at: at[0] * SECOND_US + at[1]
@@ -74,6 +89,7 @@ servers = st.builds(
     ignores_page=st.booleans(),
     newest_first=st.booleans(),
     widens_s=st.sampled_from([0, 0, 20]),
+    timeless=st.sampled_from([0, 0, 1, 2, 3]),
 )
 
 
@@ -81,10 +97,7 @@ servers = st.builds(
 def test_every_row_is_seen_or_its_instant_is_recorded(server: Server) -> None:
     seen, lost = walked(server)
 
-    unseen = [t for n, t in enumerate(server.times_us) if n not in seen]
-    hidden = server.ignores_page and server.newest_first
-    for time_us in [] if hidden else unseen:
-        assert any(gap.since_us <= time_us <= gap.until_us for gap in lost)
+    assert not unrecorded(server, seen, lost)
 
 
 @given(servers, st.dictionaries(st.integers(1, 12), st.integers(1000, 1059)))
@@ -156,16 +169,71 @@ def test_an_empty_window_takes_one_request() -> None:
 
 
 def test_an_instant_beyond_a_page_of_a_server_without_pages_is_given_up_and_recorded() -> None:
-    server = Server(
-        [1030 * SECOND_US] * 9 + [1040 * SECOND_US], cap=5, ignores_page=True, inclusive=True
-    )
+    """An answer before it has shown the order, so that nothing else is in doubt."""
+    seconds = [1010, 1020, *[1030] * 9, 1040]
+    server = Server([second * SECOND_US for second in seconds], cap=5, ignores_page=True)
 
     seen, lost = walked(server)
 
-    assert 9 in seen
+    assert {0, 1, 11} <= seen
     assert [(UNREADABLE, 1030 * SECOND_US, 1031 * SECOND_US)] == [
         (gap.reason, gap.since_us, gap.until_us) for gap in lost
     ]
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_a_whole_page_of_one_second_shows_no_order(newest_first: bool) -> None:  # noqa: FBT001
+    """Without pages, newest first, the rows before that second stay out of sight."""
+    seconds = [1010, 1020, *[1050] * 3]
+    times_us = [second * SECOND_US for second in (seconds if newest_first else seconds[2:])]
+    server = Server(times_us, cap=3, ignores_page=True, newest_first=newest_first)
+
+    seen, lost = walked(server)
+
+    assert not unrecorded(server, seen, lost)
+    assert not newest_first or (lost and len(seen) == 3)
+
+
+def test_one_row_among_rows_without_a_time_shows_no_order() -> None:
+    """Newest first, without pages, the timeless rows are the newest here."""
+    seconds = [1000, 1000, 1010, 1040, 1055, 1059, 1059]
+    server = Server([second * SECOND_US for second in seconds], cap=3, timeless=2)
+    server.ignores_page = server.newest_first = True
+
+    seen, lost = walked(server)
+
+    assert {4, 5, 6} == seen
+    assert not unrecorded(server, seen, lost)
+
+
+def test_a_row_from_before_the_window_shows_no_order() -> None:
+    seconds = [1010, 1020, *[1050] * 3]
+    server = Server([second * SECOND_US for second in seconds], cap=3, stray_us=900 * SECOND_US)
+    server.ignores_page = server.newest_first = True
+
+    seen, lost = walked(server)
+
+    assert not unrecorded(server, seen, lost)
+
+
+def test_an_answer_as_large_as_another_one_was_cut_though_larger_ones_have_been() -> None:
+    """A cap that comes down without a word while the process runs."""
+    seconds = [*range(1000, 1040), *[1050] * 50]
+    server = Server([second * SECOND_US for second in seconds], cap=25, tells_cap=False, most=900)
+
+    seen, lost = walked(server)
+
+    assert not lost
+    assert len(seconds) == len(seen)
+
+
+def test_a_burst_of_one_second_alone_takes_two_requests() -> None:
+    server = Server([1050 * SECOND_US] * 40, most=900)
+
+    seen, _ = walked(server)
+
+    assert 40 == len(seen)
+    assert 2 == server.requests
 
 
 @pytest.mark.parametrize(
