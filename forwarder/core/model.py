@@ -111,9 +111,13 @@ class StoredPage:
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
-        """Parse the rows; once for all sinks that share this page."""
+        """Parse the rows; once for the sinks that share this page soon one after the other."""
         rows: list[dict[str, Any]] = orjson.loads(self.body)
         return rows
+
+    def forget_rows(self) -> None:
+        """Let go of the parsed rows; whoever asks for them again parses the body again."""
+        self.__dict__.pop("rows", None)
 
     @cached_property
     def hex_ids(self) -> list[str]:

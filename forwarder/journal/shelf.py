@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,10 @@ from forwarder.core.model import StoredPage
 from forwarder.journal.database import FILE_NAME, CorruptError, connect_reader, translated
 from forwarder.journal.fresh import FreshPages
 from forwarder.journal.pages import PageRow, tail, to_stored
+from forwarder.journal.recent import RecentPages
 
 T = TypeVar("T")
 
-_CACHE_BYTES = 4 * 2**20
 _FOLLOWING = """
 SELECT first_offset, count FROM page
 WHERE lane = :lane AND size > 0 AND first_offset + count > :offset AND first_offset >= coalesce(
@@ -50,8 +49,7 @@ class Shelf:
         self._file = state_dir / FILE_NAME
         self._connection = connect_reader(state_dir)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-reader")
-        self._cache: OrderedDict[int, StoredPage] = OrderedDict()
-        self._cached = 0
+        self._recent = RecentPages()
 
     async def query(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Run a reading function in the thread, on one state of the file.
@@ -115,16 +113,10 @@ class Shelf:
 
     def _page(self, connection: sqlite3.Connection, first_offset: int, lane: int) -> StoredPage:
         """Return one whole page that the index says is in ``lane``."""
-        page = self._cache.get(first_offset)
-        if page is not None:
-            self._cache.move_to_end(first_offset)
-            return page
-        page = self._fresh.take(first_offset) or self._stored(connection, first_offset, lane)
-        self._cache[first_offset] = page
-        self._cached += len(page.body)
-        while self._cached > _CACHE_BYTES and len(self._cache) > 1:
-            _, oldest = self._cache.popitem(last=False)
-            self._cached -= len(oldest.body)
+        page = self._recent.get(first_offset)
+        if page is None:
+            page = self._fresh.take(first_offset) or self._stored(connection, first_offset, lane)
+            self._recent.put(page)
         return page
 
     def _stored(self, connection: sqlite3.Connection, first_offset: int, lane: int) -> StoredPage:
