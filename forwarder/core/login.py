@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -34,9 +34,8 @@ CONNECTIONS: Mapping[str, str] = {
 }
 """Kinds of identity provider, and the protocol behind each."""
 
-_EMAIL = re.compile(
-    r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]{1,64}+@[a-zA-Z0-9-]{1,63}+\.[a-zA-Z0-9-.]{1,125}+"
-)
+_EMAIL = r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]{1,64}+@[a-zA-Z0-9-]{1,63}+\.[a-zA-Z0-9-.]{1,125}+"
+_is_emails = re.compile(f"(?:{_EMAIL}\n)*+").fullmatch
 
 
 LOGIN_TEXTS = (
@@ -246,5 +245,10 @@ class Login(NamedTuple):
         return self.user_email or self.user_id
 
 
-is_email = _EMAIL.fullmatch
+is_email = re.compile(_EMAIL).fullmatch
 """Says whether a text is an e-mail address as OCSF understands it (a match, or None)."""
+
+
+def are_emails(texts: Iterable[str]) -> bool:
+    """Say whether each of ``texts``, which have no line ends, is an e-mail address."""
+    return _is_emails("\n".join((*texts, ""))) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from forwarder.core.model import StoredPage
@@ -55,6 +56,20 @@ def is_easy(together: str, user: str, *, timed: bool) -> bool:
     return together.isascii() or (
         len(together.encode()) <= SHORT and len(user.encode()) <= LONGEST_USER
     )
+
+
+def are_easy(together: Sequence[str], *, plain: bool) -> bool:
+    """Say of a page's rows what ``is_easy`` says of one, but for its time and its user.
+
+    ``together`` is all texts of each row; ``plain`` is ``Origin.plain``.
+    """
+    if not plain:
+        whole = "".join(together)
+        if not is_plain(whole):
+            return False
+        if not whole.isascii():
+            return max(map(len, map(str.encode, together))) <= SHORT
+    return max(map(len, together)) <= SHORT
 
 
 def _is_plain_body(body: bytes) -> bool:

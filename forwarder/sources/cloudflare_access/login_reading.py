@@ -1,10 +1,9 @@
-"""Reads logins out of whole pages of rows, without making an event of each."""
+"""Reads a login out of a row without making an event of it; ``login_columns`` reads whole pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -24,39 +23,39 @@ KNOWN_KEYS = frozenset({*LOGIN_TEXTS, "allowed"})
 """The keys of a login that the common schema has a place for."""
 LIVE_ONLY = frozenset({"user_id", "country", "app_name", "app_type"})
 """Keys that are not documented; their absence is no fault of a row."""
-_KEY_COUNT, _TEXT_COUNT = len(KNOWN_KEYS), len(LOGIN_TEXTS)
+KEY_COUNT, _TEXT_COUNT = len(KNOWN_KEYS), len(LOGIN_TEXTS)
 _WITH_CARE = frozenset({MALFORMED_KEY, RAW_BYTES_KEY, "request_body"})
 """Keys of rows that are more than a login."""
 _DOCUMENTED_TEXTS, _DOCUMENTED_COUNT = 8, 9
 _NOT_DOCUMENTED = ("",) * len(LIVE_ONLY)
 _texts_of, _documented_of = itemgetter(*LOGIN_TEXTS), itemgetter(*LOGIN_TEXTS[:_DOCUMENTED_TEXTS])
-_TIME, _USER, _COUNTRY = map(LOGIN_TEXTS.index, ("created_at", "user_email", "country"))
-_ACTION, _CONNECTION = map(LOGIN_TEXTS.index, ("action", "connection"))
+TIME, IP, USER, DOMAIN, ACTION, CONNECTION, COUNTRY = map(
+    LOGIN_TEXTS.index,
+    (
+        "created_at",
+        "ip_address",
+        "user_email",
+        "app_domain",
+        "action",
+        "connection",
+        "country",
+    ),
+)
+"""Places of texts."""
 
 
-def read_logins(
-    rows: Sequence[Mapping[str, Any]],
-    origin: Origin,
-    times_us: Sequence[int],
-    *,
-    bodies: bool,  # noqa: ARG001 - logins have none
-) -> Iterable[Reading]:
-    """Return the reading of each row; see ``core.schema.ReadRows``."""
-    return map(_read_login, rows, repeat(origin), times_us)
-
-
-def _read_login(row: Mapping[str, Any], origin: Origin, time_us: int) -> Reading:
+def read_login(row: Mapping[str, Any], origin: Origin, time_us: int) -> Reading:
     """Return shape and texts of a row whose values are what their keys promise.
 
     This runs for every row, at a cost counted in tens of nanoseconds: one with each key that is
     documented, or seen on live rows, too, and no other takes the shortest way.
     """
     try:
-        if len(row) == _KEY_COUNT:
-            texts, layout = _texts_of(row), _COMPLETE
+        if len(row) == KEY_COUNT:
+            texts, layout = _texts_of(row), COMPLETE
             whole = all(texts)
         elif len(row) == _DOCUMENTED_COUNT:
-            texts, layout = _documented_of(row), _DOCUMENTED
+            texts, layout = _documented_of(row), DOCUMENTED
             whole = all(texts)
             texts += _NOT_DOCUMENTED
         else:
@@ -65,7 +64,7 @@ def _read_login(row: Mapping[str, Any], origin: Origin, time_us: int) -> Reading
             whole = texts.count("") == layout.lacks
         together = "".join(texts)
     except (KeyError, TypeError):
-        texts, layout, whole = _present_texts(row), _COMPLETE, False
+        texts, layout, whole = _present_texts(row), COMPLETE, False
         if not texts:
             return NOT_READ
         together = "".join(texts)
@@ -107,18 +106,18 @@ def _read_odd(
 ) -> Reading:
     """Return the reading of a row that lacks something or has more than we know."""
     allowed, version, kind = facts
-    if not texts[_TIME] or len(texts[_USER]) > LONGEST_USER or not _WITH_CARE.isdisjoint(row):
+    if not texts[TIME] or len(texts[USER]) > LONGEST_USER or not _WITH_CARE.isdisjoint(row):
         return NOT_READ
-    country = texts[_COUNTRY]
+    country = texts[COUNTRY]
     if country not in COUNTRIES and country:
         if not is_country(country):
             return NOT_READ
-        texts = (*texts[:_COUNTRY], country.upper(), *texts[_COUNTRY + 1 :])
+        texts = (*texts[:COUNTRY], country.upper(), *texts[COUNTRY + 1 :])
     extra = {key: value for key, value in row.items() if key not in KNOWN_KEYS}
     odd = None
     if extra or allowed is None or "" in texts:
         odd = _missing(tuple(map(bool, texts)), no_result=allowed is None, has_extra=bool(extra))
-    shape = (allowed, texts[_ACTION], texts[_CONNECTION], version, kind, len(texts), odd)
+    shape = (allowed, texts[ACTION], texts[CONNECTION], version, kind, len(texts), odd)
     return shape, texts, members(extra)
 
 
@@ -165,4 +164,4 @@ def _missing(
     return oddities(tuple(quality), present, has_extra=has_extra, plain=True)
 
 
-_COMPLETE, _DOCUMENTED = _layout(LOGIN_TEXTS), _layout(LOGIN_TEXTS[:_DOCUMENTED_TEXTS])
+COMPLETE, DOCUMENTED = _layout(LOGIN_TEXTS), _layout(LOGIN_TEXTS[:_DOCUMENTED_TEXTS])

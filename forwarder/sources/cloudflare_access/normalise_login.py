@@ -20,11 +20,8 @@ from forwarder.core.masking import mask_row
 from forwarder.core.origin import LONGEST_USER, SHORT, Origin, is_easy
 from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser
 from forwarder.core.timestamps import parse_us
-from forwarder.sources.cloudflare_access.login_reading import (
-    KNOWN_KEYS,
-    LIVE_ONLY,
-    read_logins,
-)
+from forwarder.sources.cloudflare_access.login_columns import read_logins
+from forwarder.sources.cloudflare_access.login_reading import KNOWN_KEYS, LIVE_ONLY, read_login
 from forwarder.sources.cloudflare_access.normalise_login_values import (
     ip_version,
     is_country,
@@ -37,7 +34,7 @@ _email_of, _allowed_of = itemgetter("user_email"), itemgetter("allowed")
 
 def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
     """Return the login in ``row``; see ``core.schema.Normalise``."""
-    ((shape, texts, _),) = read_logins((row,), origin, (time_us,), bodies=True)
+    shape, texts, _ = read_login(row, origin, time_us)
     if shape is None:
         return _sort_out(row, origin, id, time_us)
     return Login(origin, id, time_us, row, texts, shape)

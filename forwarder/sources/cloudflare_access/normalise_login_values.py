@@ -6,6 +6,7 @@ Nothing is remembered: these texts are chosen by whoever tries to log in.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from ipaddress import ip_address
 from itertools import product
 from string import ascii_uppercase, digits
@@ -18,9 +19,12 @@ COUNTRIES = frozenset(map("".join, product(ascii_uppercase + digits, repeat=2)))
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _GROUP = r"[0-9a-fA-F]{1,4}"
 _GROUPS = rf"(?:{_GROUP}(?::{_GROUP})*+)?+"
-is_ipv4 = re.compile(r"\.".join([_OCTET] * 4)).fullmatch
+_IPV4 = r"\.".join([_OCTET] * 4)
+_IPV6 = rf"(?:{_GROUP}:){{7}}{_GROUP}|{_GROUPS}::{_GROUPS}"
+is_ipv4 = re.compile(_IPV4).fullmatch
 """Says whether a text is an IPv4 address (a match, or None)."""
-_is_like_ipv6 = re.compile(rf"(?:{_GROUP}:){{7}}{_GROUP}|{_GROUPS}::{_GROUPS}").fullmatch
+_is_like_ipv6 = re.compile(_IPV6).fullmatch
+_is_addresses = re.compile(rf"(?:(?:{_IPV4}|(?!(?:[^:\n]*+:){{8}})(?:{_IPV6}))\n)*+").fullmatch
 _COLONS_BETWEEN_EIGHT = 7
 _LONGEST_ADDRESS = 40
 _SERVICE_TOKEN = re.compile(r"[0-9a-f]{32}\.access")
@@ -42,6 +46,14 @@ def ip_version_but_4(ip: str) -> int:
         return 0 if len(ip) > _LONGEST_ADDRESS or "%" in ip else ip_address(ip).version
     except ValueError:
         return 0
+
+
+def are_addresses(texts: Iterable[str]) -> bool:
+    """Say whether each of ``texts``, which have no line ends, is an address as mostly spelled.
+
+    Such a one is of version 6 if it has a colon.
+    """
+    return _is_addresses("\n".join((*texts, ""))) is not None
 
 
 def user_kind(email: str) -> str:
