@@ -83,11 +83,14 @@ def parse_document(text: str, name: str = "settings") -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
-        raise ConfigError([Fault(place, f"no valid YAML: {error.problem}")]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([Fault(name, "no valid YAML: a character that may not be there")]) from (
-            error
-        )
+        said = error.problem or ""
+        if said.startswith("but "):  # the second half of a sentence
+            said = f"{error.context}, {said}"
+        raise ConfigError([Fault(place, f"no valid YAML: {said}")]) from error
+    except yaml.reader.ReaderError as error:
+        place = f"{name}:{text.count(chr(10), 0, error.position) + 1}"
+        problem = f"no valid YAML: the character U+{ord(text[error.position]):04X} may not be there"
+        raise ConfigError([Fault(place, problem)]) from error
 
 
 class _Reader:
@@ -119,7 +122,13 @@ class _Reader:
             return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
         if node.tag == _TIMESTAMP:
             return node.value
-        return self._loader.construct_object(node)
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, KeyError):  # looks like a number, or says that it is one, and is none
+            kind = node.tag.rpartition(":")[2]
+            where = f"{self._name}:{node.start_mark.line + 1}: {dotted(place)}"
+            self._faults.append(Fault(where, f"{node.value!r} is no {kind}", "put it in quotes"))
+            return None
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         self._refuse_duplicates(node, place)

@@ -21,6 +21,7 @@ from forwarder.config.models import (
 from forwarder.config.plugins import InstalledPlugins, Kind, PluginError, Plugins
 from forwarder.config.secret_files import check_secrets
 from forwarder.config.sink_options import SinkOptions
+from forwarder.config.stream_names import check_streams
 from forwarder.config.validation import faults_of, keys_of, nearest, shown, unknown
 from forwarder.config.variables import resolve
 from forwarder.core.errors import ConfigError, Fault
@@ -78,6 +79,7 @@ class _Builder:
         settings = ForwarderSettings(root, tuple(accounts), tuple(sinks))
         faults, warnings = check_secrets(settings, self._document, path)
         faults += check_exclusive(settings, self._document)
+        faults += check_streams(settings.accounts, settings.sinks, self._document)
         if faults:
             raise ConfigError(faults)
         warnings += unknown_paths(settings.accounts, settings.sinks)

@@ -10,7 +10,7 @@ from pydantic import AnyHttpUrl, BeforeValidator, Field
 
 from forwarder.config.sink_options import SinkOptions
 from forwarder.transport.secrets import Secret
-from forwarder.transport.settings import PluginSettings, Settings, TlsSettings
+from forwarder.transport.settings import NamedPath, PluginSettings, Settings, TlsSettings
 from forwarder.transport.units import Duration, Size
 
 _HIGHEST_PORT = 65_535
@@ -102,7 +102,7 @@ class RootSettings(Settings):
     """What stands at the top of the file beside accounts and sinks."""
 
     version: Literal[1] = Field(description="version of this file's format")
-    state_dir: Path = Field(Path("state"), description="folder of the journal, mode 0700")
+    state_dir: NamedPath = Field(Path("state"), description="folder of the journal, mode 0700")
     journal: JournalSettings = Field(JournalSettings(), description="bounds of the journal")
     admin: AdminSettings = Field(AdminSettings(), description="health, metrics and status")
     log: LogSettings = Field(LogSettings(), description="what is logged, and how")

@@ -53,7 +53,7 @@ def check_secrets(
     faults += [
         document.fault(place, f"the file {file} cannot be read")
         for place, file in _files(settings)
-        if not os.access(file, os.R_OK)
+        if not file.is_file() or not os.access(file, os.R_OK)
     ]
     warnings = [_mode_warning(file, place) for file, place in guarded.items()]
     return faults, [warning for warning in warnings if warning]

@@ -21,12 +21,19 @@ Words = Annotated[
 ]
 """One text or a list of them."""
 
+_Outcome = Literal["success", "failure", "unknown"]
+Outcomes = Annotated[
+    tuple[_Outcome, ...],
+    BeforeValidator(_as_list, json_schema_input_type=_Outcome | tuple[_Outcome, ...]),
+]
+"""One outcome or a list of them; any other word would silence the sink."""
+
 
 class EventFilter(Settings):
     """Which events are meant: all keys that are given must fit, one value of each is enough."""
 
     stream: Words = Field((), description="access_requests, scim_updates or forwarder")
-    outcome: Words = Field((), description="success, failure or unknown")
+    outcome: Outcomes = Field((), description="how it ended")
     action: Words = Field((), description="the row's action, for example login or logout")
     app: Words = Field((), description="name, domain or id of the application")
     connection: Words = Field((), description="the login method")
@@ -45,6 +52,12 @@ class RetryOptions(Settings):
 
     initial: Duration = Field(1.0, gt=0, description="ceiling of the first wait")
     max: Duration = Field(30.0, gt=0, description="ceiling of all waits")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RetryOptions:
+        if self.initial > self.max:
+            raise ValueError("retry.initial must not be above retry.max")
+        return self
 
 
 class SinkOptions(Settings):

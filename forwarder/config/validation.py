@@ -16,6 +16,7 @@ from forwarder.transport.settings import Settings
 
 _LONGEST = 60
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_SHOULD = re.compile(r"^\w+ should")
 _KINDS = {dict: "a mapping", list: "a list", bool: "true or false", str: "a text"}
 
 
@@ -111,10 +112,14 @@ def _sentence(
             problem = reason.replace(repr(detail["input"]), found)
         case "too_short" | "string_too_short" if detail.get("ctx", {}).get("min_length") == 1:
             problem = f"found {found}; must not be empty"
+        case "bool_type" | "bool_parsing":
+            problem = f"found {found}; must be true or false"
+        case "path_type":
+            problem = f"found {found}; must be a path"
         case "string_type" | "is_instance_of" if not isinstance(detail["input"], dict | list):
             problem, hint = f"found {found}; must be a text", "put it in quotes"
         case kind if kind not in {"model_type", "dict_type", "model_attributes_type"}:
-            rule = detail["msg"].partition(",")[0].replace("Input should", "must")
+            rule = _SHOULD.sub("must", detail["msg"].partition(",")[0])
             problem = f"found {found}; {rule}"
     return problem, hint
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, get_origin
+from typing import Annotated, Any, Literal, get_origin
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
@@ -95,6 +96,16 @@ def _with_files(given: dict[Any, Any]) -> dict[Any, Any]:
             raise ValueError(f"{name} and {name}{_FILE} exclude each other")
         values[name] = Secret(path=Path(str(value))) if from_file else value
     return values
+
+
+def _named(given: Any) -> Any:
+    if given == "":
+        raise ValueError(f"{given!r} must not be empty")  # it would mean the current folder
+    return given
+
+
+NamedPath = Annotated[Path, BeforeValidator(_named)]
+"""A path that is written to. Empty, as from a variable that is not set, is refused."""
 
 
 class TlsSettings(Settings):

@@ -43,8 +43,22 @@ def test_no_object_of_python_can_be_made() -> None:
     assert "no valid YAML" in refusal("a: !!python/object/apply:os.getcwd []\n")
 
 
-def test_a_control_character_is_refused() -> None:
-    assert "no valid YAML" in refusal("a: \x00\n")
+def test_a_control_character_is_refused_with_its_line() -> None:
+    assert refusal("a: 1\nb: \x01\n") == (
+        "c.yaml:2: no valid YAML: the character U+0001 may not be there"
+    )
+
+
+def test_a_second_document_is_refused_in_a_whole_sentence() -> None:
+    assert refusal("--- {a: 1}\n--- {b: 1}\n") == (
+        "c.yaml:2: no valid YAML: expected a single document in the stream, but found another"
+        " document"
+    )
+
+
+@pytest.mark.parametrize("text", ["0x_", "0b_", "!!int many", "!!float x", "!!bool perhaps"])
+def test_what_looks_like_a_number_and_is_none_is_a_fault_of_its_key(text: str) -> None:
+    assert refusal(f"a:\n  b: {text}\n").startswith("c.yaml:2: a.b: ")
 
 
 def test_nesting_without_end_is_refused() -> None:

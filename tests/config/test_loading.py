@@ -259,3 +259,52 @@ def test_a_config_error_keeps_its_faults(tmp_path: Path, plugins: FakePlugins) -
         load(tmp_path / "none.yaml", {}, plugins)
 
     assert len(caught.value.faults) == 1
+
+
+_GOOD = """
+version: 1
+accounts: [{ account_id: 023e105f4ecef8ad9ca31a8372d0c353, api_token: t }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        (
+            "only: { outcome: bad }",
+            "only.outcome: found 'bad'; allowed: success, failure, unknown",
+        ),
+        (
+            "except: { stream: [x, forwarder] }",
+            "except.stream: unknown stream 'x'; allowed: access_requests, forwarder, scim_updates",
+        ),
+        ("retry: { initial: 1m, max: 1s }", "retry: retry.initial must not be above retry.max"),
+        ("paused: perhaps", "paused: found 'perhaps'; must be true or false"),
+    ],
+)
+def test_words_that_would_silence_a_sink_are_faults(tmp_path: Path, given: str, fault: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{_GOOD}sinks:\n  a: {{ type: stdout, {given} }}\n")
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+
+    assert str(caught.value) == f"{path}:5: sinks.a.{fault}"
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("${NOT_SET:-}", "'${NOT_SET:-}' must not be empty"),
+        ("", "found nothing; must be a path"),
+        ("[a]", "found a list; must be a path"),
+    ],
+)
+def test_the_state_folder_is_named(tmp_path: Path, given: str, fault: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"{_GOOD}sinks: {{ a: {{ type: stdout }} }}\nstate_dir: {given}\n")
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+
+    assert str(caught.value) == f"{path}:5: state_dir: {fault}"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
 
-from forwarder.transport.settings import PluginSettings
+from forwarder.transport.settings import NamedPath, PluginSettings
 from forwarder.transport.units import Duration, Size
 
 
 class FileConfig(PluginSettings):
     """Which file, and when it gives way to a new one."""
 
-    path: Path = Field(description="the file that is written; its folder must exist")
+    path: NamedPath = Field(description="the file that is written; its folder must exist")
     max_size: Size = Field(
         100 * 2**20, description="size from which a new file is begun; 0 never", ge=0
     )
