@@ -8,15 +8,12 @@ from hypothesis import strategies as st
 
 from forwarder.sinks.relp.frames import Frame, MalformedError, Reader, encode, following
 
-frames = st.lists(
-    st.builds(
-        Frame,
-        st.integers(0, 999_999_999),
-        st.sampled_from([b"rsp", b"serverclose"]),
-        st.binary(max_size=40),
-    ),
-    max_size=8,
+numbers = st.integers(0, 999_999_999)
+oddities = st.builds(
+    Frame, numbers, st.sampled_from([b"rsp", b"serverclose"]), st.binary(max_size=40)
 )
+plain = st.builds(Frame, numbers, st.just(b"rsp"), st.just(b"200 OK"))
+frames = st.lists(plain, max_size=8) | st.lists(plain | oddities, max_size=8)
 
 
 @given(frames=frames, sizes=st.lists(st.integers(1, 30), max_size=40))
@@ -50,6 +47,16 @@ def test_no_bytes_make_the_reader_fail_otherwise_than_by_saying_so(data: bytes) 
 def test_what_is_no_relp_is_named(data: bytes) -> None:
     with pytest.raises(MalformedError):
         Reader().feed(data)
+
+
+@given(st.lists(plain, min_size=1, max_size=5), st.sampled_from([b"x", b" ", b"1234567890", b""]))
+def test_plain_answers_do_not_hide_what_is_wrong_among_them(
+    answers: list[Frame], wrong: bytes
+) -> None:
+    before = b"".join(encode(*frame) for frame in answers)
+
+    with pytest.raises(MalformedError):
+        Reader().feed(before + wrong + b" rsp 6 200 OK\n" + before * 9)
 
 
 def test_librelp_ends_an_empty_frame_with_or_without_a_blank() -> None:

@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.sinks.relp.frames import Frame, MalformedError, Reader, encode, following
+from forwarder.sinks.relp.frames import (
+    CONSENT,
+    Frame,
+    MalformedError,
+    Reader,
+    encode,
+    following,
+    head,
+)
 from forwarder.transport.stream import Stream
 
 _OFFER = b"relp_version=0\nrelp_software=forwarder\ncommands=syslog"
@@ -91,7 +99,7 @@ class Session:
 
     def _pump(self) -> None:
         """Send what fits into the window, with one write."""
-        room, parts = self._window - len(self._unanswered), []
+        room, parts = self._window - len(self._unanswered), list[bytes]()
         while room and self._outbox:
             delivery = self._outbox[0]
             end = min(delivery.sent + room, len(delivery.messages))
@@ -99,7 +107,8 @@ class Session:
             for index in range(delivery.sent, end):
                 self._txnr = txnr = following(self._txnr)
                 self._unanswered[txnr] = (delivery, index)
-                parts.append(encode(txnr, b"syslog", delivery.messages[index]))
+                message = delivery.messages[index]
+                parts += (head(txnr, b"syslog", len(message)), message, b"\n")
             delivery.sent = end
             if end == len(delivery.messages):
                 self._outbox.popleft()
@@ -109,8 +118,7 @@ class Session:
     def heard(self, data: bytes) -> None:
         """Settle what the answers in ``data`` speak of, and refill the window."""
         try:
-            for frame in self._reader.feed(data):
-                self._settle(frame)
+            self._settle(self._reader.feed(data))
         except MalformedError as error:
             self.lost(TransientError(f"{self._name()} breaks the RELP protocol: {error}"))
             return
@@ -119,18 +127,27 @@ class Session:
         elif self._unanswered and self._stream is not None:
             self._stream.acknowledge_now()
 
-    def _settle(self, frame: Frame) -> None:
-        if frame.command == b"serverclose":
-            self.lost(TransientError(f"{self._name()} closed the RELP session"))
-        elif self._opening is not None and not self._opening.done():
-            self._opening.set_result(frame)
-        elif frame.txnr in self._unanswered:
-            delivery, index = self._unanswered.pop(frame.txnr)
-            if not frame.accepted:
+    def _settle(self, frames: Sequence[Frame]) -> None:
+        """Match answers with their messages, here in one go since there are so many."""
+        unanswered = self._unanswered
+        for frame in frames:
+            txnr, command, data = frame
+            if command == b"serverclose" or txnr not in unanswered:
+                self._note(frame)
+                continue
+            delivery, index = unanswered.pop(txnr)
+            if not data.startswith(CONSENT):
                 delivery.refused.append((index, frame.text))
             delivery.left -= 1
             if not delivery.left and not delivery.done.done():
                 delivery.done.set_result(None)
+
+    def _note(self, frame: Frame) -> None:
+        """Take what answers no message; raises ``MalformedError`` for what makes no sense."""
+        if frame.command == b"serverclose":
+            self.lost(TransientError(f"{self._name()} closed the RELP session"))
+        elif self._opening is not None and not self._opening.done():
+            self._opening.set_result(frame)
         elif not self._closed.is_set() and frame.data:
             raise MalformedError(f"an answer to message {frame.txnr}, which was never sent")
 

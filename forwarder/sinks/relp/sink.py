@@ -68,12 +68,12 @@ class RelpSink:
         )
         if not lines:
             return WriteResult(rejected=too_long)
-        skipped = {rejection.offset for rejection in too_long}
-        offsets = [event.offset for event in batch.events if event.offset not in skipped]
         session = await self._connected()
         refused = await session.deliver(lines)
         if not refused and not too_long:
             return ACCEPTED
+        skipped = {rejection.offset for rejection in too_long}
+        offsets = [event.offset for event in batch.events if event.offset not in skipped]
         return WriteResult(
             rejected=too_long,
             deferred=frozenset(offsets[index] for index, _ in refused),
