@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,10 +32,6 @@ CONNECTIONS: Mapping[str, str] = {
     "yandex": "oauth",
 }
 """Kinds of identity provider, and the protocol behind each."""
-
-_EMAIL = r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]{1,64}+@[a-zA-Z0-9-]{1,63}+\.[a-zA-Z0-9-.]{1,125}+"
-_is_emails = re.compile(f"(?:{_EMAIL}\n)*+").fullmatch
-
 
 LOGIN_TEXTS = (
     "created_at",
@@ -243,12 +238,3 @@ class Login(NamedTuple):
     def user(self) -> str:
         """Return whom it is about: e-mail address, token id or user id, or nothing."""
         return self.user_email or self.user_id
-
-
-is_email = re.compile(_EMAIL).fullmatch
-"""Says whether a text is an e-mail address as OCSF understands it (a match, or None)."""
-
-
-def are_emails(texts: Iterable[str]) -> bool:
-    """Say whether each of ``texts``, which have no line ends, is an e-mail address."""
-    return _is_emails("\n".join((*texts, ""))) is not None

@@ -8,7 +8,8 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN, Oddities, is_email, oddities
+from forwarder.core.email_addresses import is_email
+from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN, Oddities, oddities
 from forwarder.core.origin import Origin, is_easy
 from forwarder.core.provisioning import Member, escaped
 from forwarder.core.schema import NOT_READ, Reading

@@ -10,7 +10,8 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from forwarder.core.login import LOGIN_TEXTS, are_emails
+from forwarder.core.email_addresses import are_emails
+from forwarder.core.login import LOGIN_TEXTS
 from forwarder.core.origin import Origin, are_easy
 from forwarder.core.schema import Reading
 from forwarder.sources.cloudflare_access.login_reading import (

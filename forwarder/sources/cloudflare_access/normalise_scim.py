@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from forwarder.core.login import Oddities, is_email, oddities
+from forwarder.core.email_addresses import is_email
+from forwarder.core.login import Oddities, oddities
 from forwarder.core.masking import mask_row
 from forwarder.core.origin import Origin, is_easy
 from forwarder.core.provisioning import CHANGE_TEXTS, Provisioning
