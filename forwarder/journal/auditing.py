@@ -3,41 +3,66 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from forwarder.core.log import Progress
 from forwarder.core.model import Record, StreamKey
 from forwarder.journal.pages import HOUR_US, buckets, split_hashes
+from forwarder.journal.passed_over import WITH_INTENT, Passed, passed_by
+from forwarder.journal.retention import forgotten_until
 from forwarder.journal.sink_queue import read_ranges
 from forwarder.journal.streams import lane_id
+
+Fate = Literal["delivered", "dead", "waiting", "skipped", "forgotten", "missing"]
 
 _PAGES = """
 SELECT first_offset, lane, hashes FROM page WHERE stream = :stream AND timeless = 0
 AND tmax_us BETWEEN :low AND :high + :hour AND tmin_us <= :high
 """
+_ORDER = ("dead", "delivered", "waiting", "skipped", "missing")
+"""Which fate counts for a row that is stored at several places."""
 _TIMELESS = "SELECT first_offset, lane, hashes FROM page WHERE stream = ? AND timeless = 1"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Rows of one sink: ``shown`` by the API, of them delivered, dead, waiting, missing."""
+    """What became of the rows that the API has ``shown``, for one sink.
+
+    ``delivered``: acknowledged, or left out by the sink's own filters. ``dead``: in its dead
+    letters. ``waiting``: stored and still to come. ``skipped``: with intent, since they were stored
+    before the sink began, or an operator discarded them from its dead letters. ``forgotten``: of a
+    time that the journal keeps no identities of any more, so that nobody can say. ``missing``: the
+    rest, lost rows among them; their earliest and latest times are ``first_missing_us`` and
+    ``last_missing_us``.
+    """
 
     shown: int = 0
     delivered: int = 0
     dead: int = 0
     waiting: int = 0
+    skipped: int = 0
+    forgotten: int = 0
     missing: int = 0
+    first_missing_us: int | None = None
+    last_missing_us: int | None = None
 
     def plus(self, other: Verdict) -> Verdict:
         """Return both together."""
+        counts = {name: getattr(self, name) + getattr(other, name) for name in COUNTS}
+        first = [at for v in (self, other) if (at := v.first_missing_us) is not None]
+        last = [at for v in (self, other) if (at := v.last_missing_us) is not None]
         return Verdict(
-            self.shown + other.shown,
-            self.delivered + other.delivered,
-            self.dead + other.dead,
-            self.waiting + other.waiting,
-            self.missing + other.missing,
+            **counts,
+            first_missing_us=min(first, default=None),
+            last_missing_us=max(last, default=None),
         )
+
+
+COUNTS = ("shown", "delivered", "dead", "waiting", "skipped", "forgotten", "missing")
 
 
 def judge(
@@ -52,7 +77,15 @@ def judge(
         "SELECT id FROM stream WHERE account_id = ? AND name = ?", (key.account_id, key.stream)
     ).fetchone()
     places = {} if found is None else _places(connection, int(found[0]), records, aliases)
-    return {sink: _verdict(connection, sink, places, len(records)) for sink in sinks}
+    forgotten_us = forgotten_until(connection, key)
+    unknown = [_unknown(record.time_us, forgotten_us) for record in records]
+    times_us = [record.time_us for record in records]
+    verdicts = {}
+    for sink in sinks:
+        fate = _fates(connection, sink)
+        fates = [fate(places.get(at, ()), unknown[at]) for at in range(len(records))]
+        verdicts[sink] = _counted(fates, times_us)
+    return verdicts
 
 
 def _places(
@@ -93,13 +126,18 @@ def _stored(
     return stored
 
 
-def _verdict(
-    connection: sqlite3.Connection,
-    sink: str,
-    places: Mapping[int, Sequence[tuple[int, int]]],
-    shown: int,
-) -> Verdict:
-    progress = _progress(connection, sink)
+def _unknown(time_us: int | None, forgotten_us: int | None) -> Fate:
+    """Return the fate of a row that is not stored; one without a time may be of any."""
+    if forgotten_us is None or (time_us is not None and time_us > forgotten_us):
+        return "missing"
+    return "forgotten"
+
+
+def _fates(
+    connection: sqlite3.Connection, sink: str
+) -> Callable[[Sequence[tuple[int, int]], Fate], Fate]:
+    """Return what says of a row, by its places, what became of it for a sink."""
+    progress, passed = _progress(connection, sink), passed_by(connection, sink)
     dead = {
         offset
         for (offset,) in connection.execute(
@@ -107,17 +145,36 @@ def _verdict(
             (sink,),
         )
     }
-    verdict = Verdict(shown=shown, missing=shown - len(places))
-    for at in places.values():
-        if any(offset in dead for _, offset in at):
-            verdict = replace(verdict, dead=verdict.dead + 1)
-        elif any(lane in progress and _done(progress[lane], offset) for lane, offset in at):
-            verdict = replace(verdict, delivered=verdict.delivered + 1)
-        elif any(lane in progress for lane, _ in at):
-            verdict = replace(verdict, waiting=verdict.waiting + 1)
-        else:
-            verdict = replace(verdict, missing=verdict.missing + 1)
-    return verdict
+
+    def at(lane: int, offset: int) -> Fate:
+        if offset in dead:
+            return "dead"
+        over = passed[bisect_right(passed, (lane, offset), key=_place) - 1 :][:1]
+        if over and over[0].lane == lane and over[0].start <= offset < over[0].end:
+            return "skipped" if over[0].reason in WITH_INTENT else "missing"
+        if lane not in progress:
+            return "missing"
+        return "delivered" if _done(progress[lane], offset) else "waiting"
+
+    def fate(places: Sequence[tuple[int, int]], unknown: Fate) -> Fate:
+        return min((at(*place) for place in places), key=_ORDER.index, default=unknown)
+
+    return fate
+
+
+def _place(passed: Passed) -> tuple[int, int]:
+    return passed.lane, passed.start
+
+
+def _counted(fates: Sequence[Fate], times_us: Sequence[int | None]) -> Verdict:
+    lost = [time_us for time_us, fate in zip(times_us, fates, strict=True) if fate == "missing"]
+    timed = [time_us for time_us in lost if time_us is not None]
+    return Verdict(
+        shown=len(fates),
+        **Counter[str](fates),
+        first_missing_us=min(timed, default=None),
+        last_missing_us=max(timed, default=None),
+    )
 
 
 def _progress(connection: sqlite3.Connection, sink: str) -> dict[int, Progress]:

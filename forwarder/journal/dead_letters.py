@@ -14,6 +14,7 @@ from forwarder.core.model import Record
 from forwarder.core.records import Records
 from forwarder.journal.database import CorruptError
 from forwarder.journal.pages import PageRow, Place, buckets, insert_page, to_stored
+from forwarder.journal.passed_over import DISCARDED, Reason, note_letters
 
 MOST_EVENTS = 10_000
 MOST_BYTES = 64 * 2**20
@@ -121,14 +122,20 @@ def summarise_letters(connection: sqlite3.Connection, limit: int) -> list[Letter
 
 
 def drop_letters(
-    connection: sqlite3.Connection, sink: str, letter_ids: Sequence[int] | None
+    connection: sqlite3.Connection,
+    sink: str,
+    letter_ids: Sequence[int] | None,
+    reason: Reason = DISCARDED,
 ) -> int:
     """Remove dead letters of a sink (all when no ids are given); return how many."""
-    return connection.execute(
+    gone = connection.execute(
         "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?) "
-        "AND (? OR id IN (SELECT value FROM json_each(?)))",
+        "AND (? OR id IN (SELECT value FROM json_each(?))) RETURNING sink, offset",
         (sink, letter_ids is None, orjson.dumps(list(letter_ids or ())).decode()),
-    ).rowcount
+    ).fetchall()
+    for number in {number for number, _ in gone}:
+        note_letters(connection, number, [offset for _, offset in gone], reason)
+    return len(gone)
 
 
 def revive(

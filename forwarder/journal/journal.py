@@ -20,6 +20,7 @@ from forwarder.journal.fresh import FreshPages
 from forwarder.journal.gaps import Scope, append_own, note_loss
 from forwarder.journal.integrity import check_quickly
 from forwarder.journal.lock import StateLock
+from forwarder.journal.memory import keep, recall
 from forwarder.journal.retention import (
     Keeping,
     Member,
@@ -30,7 +31,7 @@ from forwarder.journal.retention import (
 )
 from forwarder.journal.shelf import Shelf
 from forwarder.journal.sink_queue import SqliteSinkQueue
-from forwarder.journal.stream_log import SqliteStreamLog, keep, recall
+from forwarder.journal.stream_log import SqliteStreamLog
 from forwarder.journal.streams import next_offset
 from forwarder.journal.tide import Tide
 from forwarder.journal.writer import Writer

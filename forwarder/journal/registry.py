@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from forwarder.core.log import Progress
+from forwarder.journal.passed_over import BEFORE_START, Passed, note_passed
 from forwarder.journal.sink_queue import read_ranges
 from forwarder.journal.streams import next_offset
 
@@ -51,6 +52,7 @@ def join_sink(connection: sqlite3.Connection, name: str, start_at: StartAt, now_
     ).fetchone()
     start = next_offset(connection) if start_at == "now" else _first_kept(connection)
     connection.execute("INSERT INTO progress VALUES (?, ?, ?, '[]')", (number, _LIVE_LANE, start))
+    note_passed(connection, number, Passed(_LIVE_LANE, 0, start, BEFORE_START))
     return int(number)
 
 
@@ -81,7 +83,9 @@ def missed_rows(connection: sqlite3.Connection, sink: int) -> tuple[int | None, 
         "UPDATE progress SET prefix = ?, ranges = '[]' WHERE sink = ? AND lane = ?",
         (kept, sink, _LIVE_LANE),
     )
-    rows -= sum(max(0, min(end, kept) - start) for start, end in read_ranges(text))
+    done = read_ranges(text)
+    note_passed(connection, sink, Passed(_LIVE_LANE, prefix, kept, "sink_was_removed"), done)
+    rows -= sum(max(0, min(end, kept) - start) for start, end in done)
     if known < kept - prefix:
         return None, since_us, until_us
     return (rows, since_us, until_us) if rows > 0 else None

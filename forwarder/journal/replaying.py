@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from forwarder.core.errors import StateError
 from forwarder.journal.dead_letters import drop_letters, list_letters, revive
 from forwarder.journal.lanes import close_lane, open_backfill, open_replay
+from forwarder.journal.passed_over import REPLAYED
 from forwarder.journal.streams import lane_id
 
 _KEPT_SINCE = """
@@ -65,6 +66,6 @@ def replay_letters(
     spec = {"dead_letters": len(letters)}
     open_backfill(connection, lane, spec, [number], now_us, partial=True)
     revive(connection, lane_id(connection, lane), letters, now_us)
-    drop_letters(connection, sink, [letter.id for letter in letters])
+    drop_letters(connection, sink, [letter.id for letter in letters], REPLAYED)
     close_lane(connection, lane)
     return len(letters)

@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forwarder.core.happenings import Happening
-from forwarder.core.model import Lost
+from forwarder.core.model import Lost, StreamKey
 from forwarder.journal.gaps import Scope, close_gaps, note_loss
 from forwarder.journal.happenings import JournalPruned, RowsDropped
+from forwarder.journal.memory import keep, recall
+from forwarder.journal.passed_over import Passed, forget_passed, note_passed
+from forwarder.journal.sink_queue import read_ranges
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
@@ -22,6 +25,7 @@ _CHUNK = 500
 _RESERVE = 0.05
 
 DROPPED = "dropped_oldest"
+_FORGOTTEN = "forgotten_until_us"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +169,16 @@ def _pass_over(
         count, lane, tmin_us, tmax_us = connection.execute(
             "SELECT count, lane, tmin_us, tmax_us FROM page WHERE first_offset = ?", (first,)
         ).fetchone()
-        (prefix,) = connection.execute(
-            "SELECT coalesce(min(prefix), ?) FROM progress WHERE sink = ? AND lane = ?",
+        prefix, done = connection.execute(
+            "SELECT coalesce(min(prefix), ?), ranges FROM progress WHERE sink = ? AND lane = ?",
             (first + count, member.number, lane),
         ).fetchone()
         missed = min(count, first + count - prefix)
         if missed > 0:
             rows, since_us = rows + missed, min(since_us, tmin_us)
             until_us = max(until_us, tmax_us)
+            passed = Passed(lane, prefix, first + count, "dropped_oldest")
+            note_passed(connection, member.number, passed, read_ranges(done))
             connection.execute(
                 "UPDATE progress SET prefix = ? WHERE sink = ? AND lane = ?",
                 (first + count, member.number, lane),
@@ -203,11 +209,11 @@ def _remove_forgotten(connection: sqlite3.Connection, now_us: int, keeping: Keep
     removed = 0
     for stream, slowest_us, newest_us in found:
         bound = min(slowest_us - 2 * _HOUR_US, now_us - keeping.keep_delivered_us)
-        removed += connection.execute(
+        times_us = connection.execute(
             "DELETE FROM page WHERE first_offset IN (SELECT first_offset FROM page "
             "WHERE stream = :stream AND size = 0 AND CASE "
             "WHEN timeless = 1 OR tmax_us > :ahead THEN seen_us + :grace ELSE tmax_us END < :bound "
-            "ORDER BY first_offset LIMIT :chunk)",
+            "ORDER BY first_offset LIMIT :chunk) RETURNING tmax_us",
             {
                 "stream": stream,
                 "ahead": newest_us + _DAY_US,
@@ -215,5 +221,27 @@ def _remove_forgotten(connection: sqlite3.Connection, now_us: int, keeping: Keep
                 "bound": bound,
                 "chunk": _CHUNK,
             },
-        ).rowcount
+        ).fetchall()
+        removed += len(times_us)
+        _note_forgotten(connection, stream, [at for (at,) in times_us if at < bound])
+    if removed:
+        forget_passed(connection)
     return removed
+
+
+def forgotten_until(connection: sqlite3.Connection, key: StreamKey) -> int | None:
+    """Return up to when a stream's rows may have been forgotten, None as long as all are known."""
+    found: int | None = recall(connection, str(key), _FORGOTTEN)
+    return found
+
+
+def _note_forgotten(connection: sqlite3.Connection, stream: int, times_us: Sequence[int]) -> None:
+    """Keep the latest time of the pages that went; wrong times in the future say nothing."""
+    key = StreamKey(
+        *connection.execute(
+            "SELECT account_id, name FROM stream WHERE id = ?", (stream,)
+        ).fetchone()
+    )
+    latest = max((*times_us, forgotten_until(connection, key) or 0))
+    if times_us:
+        keep(connection, str(key), _FORGOTTEN, latest)

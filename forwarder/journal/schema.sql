@@ -86,6 +86,15 @@ CREATE TABLE progress (
     PRIMARY KEY (sink, lane)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE passed_over (                 -- below a prefix, yet neither delivered nor dead
+    sink INTEGER NOT NULL REFERENCES sink,
+    lane INTEGER NOT NULL REFERENCES lane,
+    from_offset INTEGER NOT NULL,
+    end_offset INTEGER NOT NULL,
+    reason TEXT NOT NULL,                   -- before_start, discarded, replayed, or a gap's reason
+    PRIMARY KEY (sink, lane, from_offset)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY,
     sink INTEGER NOT NULL REFERENCES sink,

@@ -24,6 +24,7 @@ from forwarder.journal.appending import (
 )
 from forwarder.journal.fresh import FreshPages
 from forwarder.journal.gaps import Scope, append_own, close_gaps, note_loss
+from forwarder.journal.memory import keep, recall
 from forwarder.journal.pages import Place, fresh_page
 from forwarder.journal.streams import lane_id, next_offset, stream_id
 from forwarder.journal.tide import Tide
@@ -154,19 +155,3 @@ class SqliteStreamLog:
         if addition.settled and not addition.lost:
             happenings += close_gaps(connection, self._scope, addition.seen_us)
         return happenings
-
-
-def recall(connection: sqlite3.Connection, scope: str, key: str) -> Any | None:
-    """Return the JSON value kept under a scope and key, or None."""
-    found = connection.execute(
-        "SELECT value FROM memory WHERE scope = ? AND key = ?", (scope, key)
-    ).fetchone()
-    return None if found is None else orjson.loads(found[0])
-
-
-def keep(connection: sqlite3.Connection, scope: str, key: str, value: Any) -> None:
-    """Store a JSON value under a scope and key."""
-    connection.execute(
-        "INSERT OR REPLACE INTO memory VALUES (?, ?, ?)",
-        (scope, key, orjson.dumps(value).decode()),
-    )

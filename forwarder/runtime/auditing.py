@@ -16,18 +16,19 @@ from forwarder.ingest.verifying import verify
 from forwarder.journal import Shelf
 from forwarder.journal.appending import load_key_sets
 from forwarder.journal.auditing import Verdict, judge
-from forwarder.journal.stream_log import recall
+from forwarder.journal.memory import recall
 from forwarder.runtime.streams import USER_AGENT
 
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The verdict over one stream for one sink."""
+    """The verdict over one stream for one sink; not ``joined``: the journal never had the sink."""
 
     account: str
     stream: str
     sink: str
     verdict: Verdict
+    joined: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,11 @@ async def _audit_account(
             if not streams or name in streams:
                 key = StreamKey(account.account_id, name)
                 verdicts = await _audit_stream(shelf, key, plan, window, sinks)
-                found += [Audit(account.label, name, sink, v) for sink, v in verdicts.items()]
+                known = await shelf.query(_sinks)
+                found += [
+                    Audit(account.label, name, sink, verdict, joined=sink in known)
+                    for sink, verdict in verdicts.items()
+                ]
         return found
     finally:
         await source.aclose()
@@ -95,6 +100,10 @@ async def _audit_stream(
     async for verdicts in verify(plan.source, window, parts.ids or (), key_sets, ask):
         totals = {sink: totals[sink].plus(verdict) for sink, verdict in verdicts.items()}
     return totals
+
+
+def _sinks(connection: Any) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sink")}
 
 
 def _key_sets(key: StreamKey, connection: Any) -> list[KeySet]:

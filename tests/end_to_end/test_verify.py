@@ -1,0 +1,98 @@
+"""What an auditor asks beside a running daemon, and what the answer is good for."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shlex
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests.end_to_end.processes import Cloudflare, Forwarder, caught_up, cloudflare
+from tests.end_to_end.test_operations import asked, command, reads_only_the_last
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[Cloudflare]:
+    async with cloudflare("--rate", "2", "--scim-rate", "0.2", "--history", "2h") as running:
+        yield running
+
+
+@pytest.fixture
+async def forwarder(api: Cloudflare, tmp_path: Path) -> AsyncIterator[Forwarder]:
+    running = Forwarder(tmp_path, api.url)
+    yield running
+    if hasattr(running, "process"):
+        await running.kill()
+
+
+async def test_verify_says_that_everything_shown_was_delivered(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    await forwarder.start()
+    await caught_up(api, forwarder)
+
+    verdicts = await asked(forwarder, "verify", "--since", "1h", "--until", "1m")
+
+    assert {row["stream"] for row in verdicts} == {"access_requests", "scim_updates"}
+    assert all(row["shown"] == row["delivered"] > 100 for row in verdicts)
+
+
+async def test_verify_finds_what_the_live_reader_never_read(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    reads_only_the_last(forwarder, "10m")
+    await forwarder.start()
+    await caught_up(api, forwarder)
+
+    code, out, err = await command(
+        forwarder,
+        "verify",
+        "--since",
+        "1h",
+        "--until",
+        "50m",
+        "--stream",
+        "access_requests",
+        "--json",
+    )
+
+    assert code == 1, err
+    (row,) = orjson.loads(out)
+    assert row["missing"] == row["shown"] > 1000
+
+
+async def test_what_verify_advises_delivers_what_it_misses(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    reads_only_the_last(forwarder, "10m")
+    await forwarder.start()
+    await caught_up(api, forwarder)
+    now = datetime.now(UTC)
+    since, until = ((now - timedelta(minutes=ago)).isoformat() for ago in (60, 50))
+    asking = ("verify", "--since", since, "--until", until, "--stream", "access_requests")
+
+    missing, _, advice = await command(forwarder, *asking)
+    (advised,) = re.findall(r"`forwarder (backfill [^`]*)`", advice)
+    done, _, said = await command(forwarder, *shlex.split(advised))
+    async with asyncio.timeout(60):
+        while (after := await asked(forwarder, *asking))[0]["waiting"]:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(0.2)
+
+    assert missing == 1
+    assert done == 0, said
+    assert after[0]["shown"] == after[0]["delivered"] > 1000
+
+
+async def test_verify_refuses_names_that_nothing_has(forwarder: Forwarder) -> None:
+    await forwarder.start()
+
+    for choice in ("--sink", "--account"):
+        code, _, err = await command(forwarder, "verify", "--since", "1h", choice, "typo")
+
+        assert code == 2
+        assert "is called typo" in err
