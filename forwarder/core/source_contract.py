@@ -55,7 +55,8 @@ class Source(Protocol):
         ``parts`` are the parts to read, used when ``position`` is None; a position remembers
         its own. The poller calls it again with the position it gave until that is None, across
         restarts and with a position that an older version wrote. Raises ``TransientError`` or
-        ``NeedsOperatorError``; the poller waits and repeats the very same call. A row that cannot
+        ``NeedsOperatorError``; the poller waits and repeats the very same call, after the latter
+        with the parts of then. A row that cannot
         be read is a record too (malformed), never an exception.
         """
         ...

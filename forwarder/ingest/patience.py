@@ -64,14 +64,22 @@ class Patience:
         self._wake.set()
         self._wake = asyncio.Event()
 
-    async def persist(self, reader: str, attempt: Callable[[], Awaitable[T]]) -> T:
-        """Call ``attempt`` until it succeeds; report, wait and remember each failure."""
+    async def persist(
+        self, reader: str, attempt: Callable[[], Awaitable[T]], *, anew: bool = False
+    ) -> T:
+        """Call ``attempt`` until it succeeds; report, wait and remember each failure.
+
+        With ``anew`` it raises ``NeedsOperatorError``, after waiting, to be called with another
+        ``attempt``: what a person mends may change the question.
+        """
         while True:
             self._around.beat()
             try:
                 result = await attempt()
             except TransientError as error:
                 await self._wait_out(reader, error)
+                if anew and isinstance(error, NeedsOperatorError):
+                    raise
             else:
                 self._recover(reader)
                 return result

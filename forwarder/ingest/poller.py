@@ -12,7 +12,7 @@ from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest import own_rows
 from forwarder.ingest.happenings import PartJoined, PartsChanged, RetentionNear, RoundStarted
 from forwarder.ingest.parts import Group, joining_parts, reader_of, regroup
-from forwarder.ingest.rounds import Reading, Rounds, Surroundings
+from forwarder.ingest.rounds import PARTS, Reading, Rounds, Surroundings
 from forwarder.ingest.status import StreamStatus, phase
 from forwarder.ingest.windows import (
     PollOptions,
@@ -99,7 +99,7 @@ class Poller:
 
     async def _first_group(self) -> Group:
         """Take all parts of the very first start into the group: they start level."""
-        parts = await self._rounds.ask_for_parts("start", None)
+        parts = await self._rounds.ask_for_parts(None)
         await self._keep_group(Group(parts.ids, parts.memory))
         return self._group
 
@@ -142,15 +142,15 @@ class Poller:
             lost=plan.lost,
             tell=partial(own_rows.coverage, around.key, around.account, plan.state),
         )
-        self._readers[LIVE] = await self._rounds.read(reading, plan.state)
-        self._began_us = None
+        self._readers[LIVE] = state = await self._rounds.read(reading, plan.state)
+        self._began_us = self._began_us if state.window else None
 
     async def _regroup(self) -> bool:
         """Ask for the parts and let level ones join; return whether there is anything to read."""
         known = self._group
         if known.ids is None:
             return True
-        parts = await self._rounds.ask_for_parts(LIVE, known.memory)
+        parts = await self._rounds.ask_for_parts(known.memory)
         now = await self._change_group(known, parts)
         if not now:
             covered_us = self._rounds.now_us()
@@ -170,7 +170,7 @@ class Poller:
         for part in member.added:
             await self._save(reader_of(part), ReaderState(start_us))
         for part in {*member.joined, *(p for p in member.removed if p in joining)}:
-            await self._rounds.persist(LIVE, partial(self._around.log.forget, reader_of(part)))
+            await self._rounds.persist(PARTS, partial(self._around.log.forget, reader_of(part)))
             self._readers.pop(reader_of(part), None)
         self._report_parts(member.added, member.removed, member.joined)
         return group.ids or ()
@@ -192,7 +192,7 @@ class Poller:
             self._around.report(PartJoined(account, stream, part))
 
     async def _keep_group(self, group: Group) -> None:
-        await self._rounds.persist(LIVE, lambda: self._around.log.keep("group", group.to_json()))
+        await self._rounds.persist(PARTS, lambda: self._around.log.keep("group", group.to_json()))
         self._group = group
 
     async def _trailing_loop(self) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState
 from forwarder.core.model import LIVE, Lost, Page
 from forwarder.core.records import Records
@@ -18,6 +19,8 @@ from forwarder.ingest.windows import SECOND_US, beyond_retention, retention_left
 
 __all__ = ["Reading", "Rounds", "Surroundings", "Trouble"]
 
+PARTS = "parts"
+"""Instead of a reader: what is in the way of knowing what to read. It ends no reader's trouble."""
 _CREEP_S = 60.0
 """Rows at the very start of the history expire while it is being read; that is no outage."""
 
@@ -58,8 +61,9 @@ class Rounds(Patience):
     async def read(self, reading: Reading, state: ReaderState) -> ReaderState:
         """Read ``state.window`` to its end and return the reader's state behind it.
 
-        Returns only then; failures are reported and waited out, for ever. May be cancelled at
-        any await and resumed with the state that the log has.
+        Failures are reported and waited out, for ever. Only while a person must act it returns
+        the state with its window, if it reads parts: to be called again with those of then. May
+        be cancelled at any await and resumed with the state that the log has.
         """
         around, began, lost = self._around, self._around.clock.monotonic(), reading.lost
         clean = True
@@ -69,7 +73,10 @@ class Rounds(Patience):
                 backfill=reading.purpose is Purpose.BACKFILL, beat=around.beat
             )
             known = self.key_sets
-            page = await self._fetch(reading, state)
+            try:
+                page = await self._fetch(reading, state)
+            except NeedsOperatorError:
+                return state
             losses = (*lost, *self._expired(reading, state), *page.lost)
             unharmed = clean and not losses
             stored = await self._store(reading, state, page, losses, known, clean=unharmed)
@@ -98,10 +105,10 @@ class Rounds(Patience):
             server_us = await self.persist("start", self._around.source.server_time_us)
             self.server_clock.tell(server_us, self._around.clock.monotonic())
 
-    async def ask_for_parts(self, reader: str, memory: Any | None) -> Parts:
+    async def ask_for_parts(self, memory: Any | None) -> Parts:
         """Return the parts to read now; ``memory`` is what they said last."""
         source = self._around.source
-        return await self.persist(reader, lambda: source.parts(memory, self.now_us()))
+        return await self.persist(PARTS, lambda: source.parts(memory, self.now_us()))
 
     async def _fetch(self, reading: Reading, state: ReaderState) -> Page:
         source, window = self._around.source, state.window
@@ -111,6 +118,7 @@ class Rounds(Patience):
             lambda: source.fetch(
                 window, state.position, parts=reading.parts, purpose=reading.purpose
             ),
+            anew=bool(reading.parts),
         )
         self.server_clock.tell(page.server_time_us, self._around.clock.monotonic())
         return page

@@ -1,7 +1,8 @@
 """The state machine for the provisioning log: identity providers come, go and are refused.
 
 A provider counts as known once the poller has asked for its rows, or when it is there at the end.
-Whatever is shown of a known one must arrive, whoever else is refused meanwhile.
+Whatever is shown of a known one must arrive, whoever else is refused meanwhile. Where all of them
+are refused the stream waits for a person, who comes at the end.
 """
 
 from typing import Any, ClassVar
@@ -89,6 +90,9 @@ class ScimMachine(TailingMachine):
 
     def _finish(self) -> None:
         self.cloudflare.unlisted.clear()
+        enabled = {id_ for id_, on in self.cloudflare.providers.items() if on}
+        if enabled and enabled <= self.cloudflare.refused:
+            self.nobody_is_refused_any_more()
         super()._finish()
 
     def _is_wanted(self, row: Row) -> bool:

@@ -42,15 +42,24 @@ class Refusals:
         wanted = frozenset(ids)
         return Refusals({id_: one for id_, one in self.of.items() if id_ in wanted})
 
+    def cover(self, ids: Iterable[str]) -> bool:
+        """Say whether each of these ids is refused."""
+        return self.of.keys() >= frozenset(ids)
+
     def plan(self, ids: Sequence[str], now_us: int, refresh: float) -> tuple[Chunks, list[str]]:
         """Return how to ask for ``ids``, and which of them are passed over.
 
-        An id that was refused is asked for alone. After a second refusal it is not asked for
-        until ``refresh`` seconds have gone, nor after the clock was set back.
+        An id that was refused is asked for alone, the one first that was refused longest ago.
+        After a second refusal it is not asked for until ``refresh`` seconds have gone, nor after
+        the clock was set back.
         """
         passed_over = [id_ for id_ in ids if self._is_believed(id_, now_us, refresh)]
-        alone = [(id_,) for id_ in ids if id_ in self.of and id_ not in passed_over]
-        return (*chunked([id_ for id_ in ids if id_ not in self.of]), *alone), passed_over
+        alone = sorted(
+            (id_ for id_ in ids if id_ in self.of and id_ not in passed_over),
+            key=lambda id_: self.of[id_].at_us,
+        )
+        others = chunked([id_ for id_ in ids if id_ not in self.of])
+        return (*others, *((id_,) for id_ in alone)), passed_over
 
     def _is_believed(self, id_: str, now_us: int, refresh: float) -> bool:
         one = self.of.get(id_)

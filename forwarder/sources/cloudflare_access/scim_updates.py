@@ -3,6 +3,8 @@
 A position holds the ids that its window is read for, in chunks; each chunk is walked through the
 whole window before the next. A chunk that Cloudflare refuses is halved until the refused id
 stands alone; that one is passed over, written into the gap ledger and asked for less often.
+Where it refuses them all, nobody is passed over: then something else is wrong, and one after the
+other is asked for until it is mended.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class ScimUpdates:
         self._clock = clock
         self._report = report
         self._refusals = Refusals()
+        self._polled: frozenset[str] = frozenset()
         self._remembers = False
         self._query = parameters(STREAM, config.query)
         self._pages = PageMaker(account.account_id, STREAM, "logged_at", _masked)
@@ -70,16 +73,27 @@ class ScimUpdates:
         parts: Sequence[str] = (),
         purpose: Purpose = Purpose.LIVE,
     ) -> Page:
-        """Read one page of the walk through ``window`` for the first chunk of ids."""
+        """Read one page of the walk through ``window`` for the first chunk of ids.
+
+        Raises ``RequestRefusedError``, too, when every identity provider is refused.
+        """
         place, lost = self._place(window, position, parts)
-        if not place.chunks:
-            return self._pages.page(Answer([], None, None), [], None, lost)
-        try:
-            answer = await self._ask(place, window, purpose)
-        except RequestRefusedError as error:
-            if error.about != "parameters":
-                raise
-            return self._pass_over(place, window, lost)
+        while place.chunks:
+            try:
+                answer = await self._ask(place, window, purpose)
+            except RequestRefusedError as error:
+                if error.about != "parameters":
+                    raise
+                place, refused = halved(place, window)
+                self._refusals = self._refusals.refused(refused, self._clock.now_us())
+                if self._none_is_accepted():
+                    raise
+                lost = [*lost, *_refused(refused, window)]
+            else:
+                return self._read(place, window, answer, lost)
+        return self._pages.page(Answer([], None, None), [], None, lost)
+
+    def _read(self, place: Place, window: Window, answer: Answer, lost: Sequence[Lost]) -> Page:
         self._refusals = self._refusals.accepted(place.chunks[0])
         records = self._pages.records(answer.rows, answer.text)
         view = self._pages.seen(records, self._config.page_size, answer.per_page)
@@ -106,7 +120,10 @@ class ScimUpdates:
             account=self._account.label,
             report=self._report,
         )
-        ids = tuple(member.id for member in roster.polled(now_us))
+        polled = roster.polled(now_us)
+        ids = tuple(member.id for member in polled)
+        anybody = any(member.vanished_us is None for member in polled)
+        self._polled = frozenset(ids) if anybody else frozenset()
         refusals = self._refusals.among(ids).to_json()
         return Parts(ids, {**roster.to_json(), "refusals": refusals})
 
@@ -131,16 +148,14 @@ class ScimUpdates:
         place = Place.from_json(position, window)
         if place is not None:
             return place, []
-        now_us, refresh = self._clock.now_us(), self._config.refresh
+        now_us = self._clock.now_us()
+        refresh = 0.0 if self._none_is_accepted() else self._config.refresh
         chunks, passed_over = self._refusals.plan(parts, now_us, refresh)
         return Place(chunks, first_step(window)), _refused(passed_over, window)
 
-    def _pass_over(self, place: Place, window: Window, lost: Sequence[Lost]) -> Page:
-        following, refused = halved(place, window)
-        self._refusals = self._refusals.refused(refused, self._clock.now_us())
-        position = following and following.to_json()
-        lost = [*lost, *_refused(refused, window)]
-        return self._pages.page(Answer([], None, None), [], position, lost)
+    def _none_is_accepted(self) -> bool:
+        """Say whether every provider is refused, and not only such that are gone anyway."""
+        return bool(self._polled) and self._refusals.cover(self._polled)
 
 
 def _refused(ids: Iterable[str], window: Window) -> list[Lost]:

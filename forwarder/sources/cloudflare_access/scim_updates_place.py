@@ -56,10 +56,10 @@ def moved(place: Place, window: Window, step: Step | None) -> Place | None:
     return Place(rest, first_step(window)) if rest else None
 
 
-def halved(place: Place, window: Window) -> tuple[Place | None, tuple[str, ...]]:
+def halved(place: Place, window: Window) -> tuple[Place, tuple[str, ...]]:
     """Return the place after a refusal, and the ids that are passed over (one at the most)."""
     chunk, rest = place.chunks[0], place.chunks[1:]
     if len(chunk) <= 1:
-        return (Place(rest, first_step(window)) if rest else None), chunk
+        return Place(rest, first_step(window)), chunk
     middle = len(chunk) // 2
     return Place((chunk[:middle], chunk[middle:], *rest), first_step(window)), ()

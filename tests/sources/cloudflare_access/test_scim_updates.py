@@ -17,6 +17,7 @@ from forwarder.ingest.poller import Poller
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
+from forwarder.sources.cloudflare_access.faults import RequestRefusedError
 from forwarder.sources.cloudflare_access.scim_updates import REFUSED, ScimUpdates
 from forwarder.sources.cloudflare_access.scim_updates_place import chunked
 from forwarder.transport.secrets import Secret
@@ -190,7 +191,7 @@ async def test_a_provider_that_is_accepted_again_is_read_again(rig: Rig) -> None
 
 async def test_a_slip_hides_nothing(rig: Rig) -> None:
     """Refused once, a provider is asked for again at the next poll, which overlaps."""
-    rig.cloudflare.providers = {"a": True}
+    rig.cloudflare.providers = {"a": True, "b": True}
     await rig.poll(65)
     rig.cloudflare.refused = {"a"}
     rig.add("a")
@@ -199,6 +200,101 @@ async def test_a_slip_hides_nothing(rig: Rig) -> None:
     await rig.poll(30)
 
     assert ["a"] == rig.delivered()
+
+
+async def test_where_all_are_refused_the_stream_is_held_and_loses_nothing(rig: Rig) -> None:
+    """A filter in the settings may be what is refused: nobody is passed over for that."""
+    rig.cloudflare.providers = {"a": True, "b": True, "c": True}
+    await rig.poll(65)
+    covered_us = rig.journal.readers()["live"]
+    rig.cloudflare.refused = {"a", "b", "c"}
+    for _ in range(40):
+        for id_ in rig.cloudflare.refused:
+            rig.add(id_)
+        await rig.poll(60)
+    status = rig.poller.state()
+    held_us = rig.journal.readers()["live"]
+    rig.cloudflare.refused = set()
+    await rig.poll(120)
+
+    assert "held" == status.phase
+    assert covered_us == held_us
+    assert status.trouble
+    assert status.trouble.since < rig.clock.monotonic() - 2400
+    assert sorted(["a", "b", "c"] * 40) == rig.delivered()
+    assert [] == rig.gaps()
+    assert "running" == rig.poller.state().phase
+
+
+async def test_a_held_stream_asks_for_one_provider_at_a_time(rig: Rig) -> None:
+    rig.cloudflare.providers = {f"idp-{number}": True for number in range(26)}
+    await rig.poll(65)
+    rig.cloudflare.refused = set(rig.cloudflare.providers)
+    await rig.poll(120)
+    found_by = rig.cloudflare.refusals
+    rig.cloudflare.asked.clear()
+    await rig.poll(3600)
+
+    assert 26 <= rig.cloudflare.refusals - found_by <= 2 * 3600 / 30
+    assert set(rig.cloudflare.providers) == rig.cloudflare.asked
+
+
+async def test_one_that_is_accepted_ends_the_wait_for_all(rig: Rig) -> None:
+    rig.cloudflare.providers = {"a": True, "b": True}
+    await rig.poll(65)
+    rig.cloudflare.refused = {"a", "b"}
+    await rig.poll(600)
+    for id_ in ("a", "b"):
+        rig.add(id_)
+    rig.cloudflare.refused = {"a"}
+    await rig.poll(180)
+
+    assert ["b"] == rig.delivered()
+    assert [REFUSED] == rig.gaps()
+    assert "running" == rig.poller.state().phase
+
+
+async def test_a_provider_that_comes_ends_the_wait_for_one_that_is_refused(rig: Rig) -> None:
+    """The list is read while the stream is held."""
+    rig.cloudflare.providers = {"a": True}
+    await rig.poll(65)
+    rig.cloudflare.refused = {"a"}
+    await rig.poll(120)
+    held = rig.poller.state().phase
+    rig.cloudflare.providers["b"] = True
+    rig.add("b")
+    await rig.poll(900)
+
+    assert "held" == held
+    assert ["b"] == rig.delivered()
+    assert "running" == rig.poller.state().phase
+
+
+async def test_a_provider_that_is_deleted_holds_nothing(rig: Rig) -> None:
+    """Its last day is asked for all the same, and what is refused of that is recorded."""
+    rig.cloudflare.providers = {"a": True}
+    await rig.poll(65)
+    rig.cloudflare.refused = {"a"}
+    await rig.poll(120)
+    rig.cloudflare.providers.clear()
+    await rig.poll(600)
+
+    assert "running" == rig.poller.state().phase
+    assert [REFUSED] == rig.gaps()
+
+
+async def test_a_stream_that_was_held_is_still_held_after_a_restart(rig: Rig) -> None:
+    rig.cloudflare.providers = {"a": True}
+    rig.cloudflare.refused = {"a"}
+    memory = (await rig.source.parts(None, START_US)).memory
+    with pytest.raises(RequestRefusedError):
+        await rig.read(["a"])
+    memory = orjson.loads(orjson.dumps((await rig.source.parts(memory, START_US)).memory))
+
+    restarted = rig.restarted()
+    await restarted.parts(memory, START_US)
+    with pytest.raises(RequestRefusedError):
+        await restarted.fetch(WINDOW, None, parts=["a"])
 
 
 async def test_a_new_provider_is_read_from_its_beginning_without_a_hole(rig: Rig) -> None:
