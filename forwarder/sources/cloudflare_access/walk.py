@@ -5,9 +5,9 @@ second of the newest row, so it does not matter whether ``since`` is inclusive o
 seconds, and rows that expire or arrive meanwhile shift nothing out of sight. Page numbers serve
 only where starting later would shed no row (more of them in two seconds than an answer holds), and
 for a server that ignores the order. Time goes on past rows that an answer had no room for only
-where a server has shown its order: answers of one second, cut, look the same oldest and newest
-first. Rows that expire shift pages, so that page 1 is looked at once
-more before pages are left: only when it is what it was have they hidden nothing.
+where a server has shown its order: a cut answer of one second looks the same oldest and newest
+first. Rows that expire shift pages, so that page 1 is looked at once more before pages are left:
+only when it is what it was have they hidden nothing.
 
 A window ends at an empty answer, or at one that stands still in time, is smaller than others were
 and brings the newest second unchanged. The server's word for where things end (``total_count``,
