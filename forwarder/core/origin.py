@@ -63,13 +63,13 @@ def are_easy(together: Sequence[str], *, plain: bool) -> bool:
 
     ``together`` is all texts of each row; ``plain`` is ``Origin.plain``.
     """
-    if not plain:
-        whole = "".join(together)
-        if not is_plain(whole):
-            return False
-        if not whole.isascii():
-            return max(map(len, map(str.encode, together))) <= SHORT
-    return max(map(len, together)) <= SHORT
+    return (plain or is_plain("".join(together))) and longest(together) <= SHORT
+
+
+def longest(texts: Sequence[str]) -> int:
+    """Return the bytes of the longest of ``texts``, in UTF-8, which has to be able to hold them."""
+    plain = "".join(texts).isascii()
+    return max(map(len, texts if plain else map(str.encode, texts)), default=0)
 
 
 def _is_plain_body(body: bytes) -> bool:

@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 from forwarder.core.origin import Origin, is_plain
 from forwarder.core.schema import NOT_READ, Reading
 from forwarder.testing.sample_events import NORMALISERS, SEEN_US
-from forwarder.testing.sample_rows import ACCOUNT_ID, LOGIN
-from tests.formats.strategies import json_values, logins, texts, usual_logins
+from forwarder.testing.sample_rows import ACCOUNT_ID, LOGIN, SCIM, SCIM_UPDATES
+from tests.formats.strategies import (
+    json_values,
+    logins,
+    scim_rows,
+    texts,
+    usual_changes,
+    usual_logins,
+)
 
-_LOGINS = "access_requests"
+_LOGINS, _CHANGES = "access_requests", "scim_updates"
 _LIVE_ONLY = ("user_id", "country", "app_name", "app_type")
 _TIME_US = 1_783_000_000_000_000
 
@@ -97,6 +104,73 @@ def test_one_odd_value_is_seen_among_usual_ones(key: str, value: object) -> None
         rows[2][key] = value
 
         assert _read(_LOGINS, rows, plain=False) == _read_each(_LOGINS, rows, plain=False)
+
+
+@st.composite
+def _change_pages(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Give pages of usual rows, with the same keys or not, in which perhaps one value is odd."""
+    rows = draw(st.lists(usual_changes, min_size=4, max_size=6))
+    if draw(st.booleans()):
+        rows = [{**rows[0], **{key: row.get(key, "") for key in rows[0]}} for row in rows]
+    if draw(st.booleans()):
+        key = draw(st.sampled_from([*SCIM, "resource_type", "request_body", "new_key"]))
+        odd = st.one_of(st.just(None), texts, json_values, st.just("a\nb"), st.just("x" * 1000))
+        draw(st.sampled_from(rows))[key] = draw(odd)
+    return rows
+
+
+@given(rows=_change_pages(), bodies=st.booleans())
+def test_a_page_of_changes_says_what_its_rows_say(
+    rows: list[dict[str, Any]], *, bodies: bool
+) -> None:
+    for plain in {False, _is_plain(rows)}:
+        page = _read(_CHANGES, rows, plain=plain, bodies=bodies)
+
+        assert page == _read_each(_CHANGES, rows, plain=plain, bodies=bodies)
+
+
+@given(rows=st.lists(scim_rows, max_size=6), bodies=st.booleans())
+def test_a_page_of_any_changes_does_so_too(rows: list[dict[str, Any]], *, bodies: bool) -> None:
+    page = _read(_CHANGES, rows, plain=False, bodies=bodies)
+
+    assert page == _read_each(_CHANGES, rows, plain=False, bodies=bodies)
+
+
+@pytest.mark.parametrize("bodies", [True, False])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("logged_at", ""),
+        ("logged_at", None),
+        ("resource_type", "group"),
+        ("resource_user_email", "a" * 255),
+        ("resource_user_email", "\u00e4" * 130),
+        ("resource_user_email", "Ann"),
+        ("resource_user_email", SCIM["cf_resource_id"]),
+        ("resource_group_name", "a|b"),
+        ("error_description", "x" * 1000),
+        ("idp_id", 7),
+        ("status", "pending"),
+        ("http_method", "patch"),
+        ("request_method", "PUT"),
+        ("new_key", "new"),
+        ("request_body", None),
+        ("request_body", {"active": False}),
+        ("request_body", '{"a":'),
+        ("request_body", 'x"'),
+        ("request_body", '{"Operations":[{"op":"add","path":"members","value":"m-1"}]}'),
+        ("request_body", f'{{"password":"{"x" * 1000}"}}'),
+    ],
+)
+def test_one_odd_value_is_seen_among_usual_changes(
+    key: str, value: object, *, bodies: bool
+) -> None:
+    for name in ("scim_user_disable", "scim_group_add_member", "scim_user_update"):
+        rows = [dict(SCIM_UPDATES[name]) for _ in range(5)]
+        rows[2][key] = value
+        page = _read(_CHANGES, rows, plain=False, bodies=bodies)
+
+        assert page == _read_each(_CHANGES, rows, plain=False, bodies=bodies)
 
 
 def test_a_page_whose_time_may_be_none_of_its_own_is_read_with_care() -> None:

@@ -1,10 +1,9 @@
-"""Reads changes out of whole pages of the SCIM log, without making an event of each row."""
+"""Reads a change out of a row without making an event of it; ``change_columns`` reads pages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -35,10 +34,12 @@ ALWAYS = ("resource_type", "cf_resource_id", "idp_id", "status")
 """Keys seen on every row; their absence is a fault of a row."""
 
 _OUTCOMES = {"SUCCESS": SUCCESS, "FAILURE": FAILURE, "ERROR": FAILURE}
-_TYPE, _EMAIL, _IDENTITY, _STATUS = map(
-    TEXTS.index, ("resource_type", "resource_user_email", "cf_resource_id", "status")
+TIME, TYPE, EMAIL, IDENTITY, STATUS = map(
+    TEXTS.index,
+    ("logged_at", "resource_type", "resource_user_email", "cf_resource_id", "status"),
 )
-_METHOD = len(TEXTS) - 1
+METHOD = len(TEXTS) - 1
+"""Places of texts; the method's is the body's."""
 _MOST_MEMBERS = 8
 """More members than that, and it takes an event: each number of them is a shape of its own."""
 
@@ -120,29 +121,22 @@ def outcome_of(status: str) -> str:
     return _OUTCOMES.get(status.upper(), UNKNOWN)
 
 
-def read_changes(
-    rows: Sequence[Mapping[str, Any]], origin: Origin, times_us: Sequence[int], *, bodies: bool
-) -> Iterable[Reading]:
-    """Return the reading of each row; see ``core.schema.ReadRows``."""
-    return map(_read_change, rows, repeat(origin), times_us, repeat(bodies))
-
-
-def _read_change(row: Mapping[str, Any], origin: Origin, time_us: int, bodies: bool) -> Reading:  # noqa: FBT001 - mapped
+def read_change(row: Mapping[str, Any], origin: Origin, time_us: int, bodies: bool) -> Reading:  # noqa: FBT001 - mapped
     """Return shape and fillings of a row whose values are what their keys promise."""
     pick, body_at, lacks, odd, usual = _layout(tuple(row))
     values = [*row.values(), ""]
     texts = pick(values)
     try:
         together = "".join(texts)
-        body = read_body(texts[_TYPE], texts[_METHOD], values[body_at])
+        body = read_body(texts[TYPE], texts[METHOD], values[body_at])
     except TypeError:
         content = "" if values[body_at] is None else values[body_at]
         texts = tuple(["" if text is None else text for text in texts])
         if not all([text.__class__ is str for text in (*texts, content)]):  # noqa: C419 - faster
             return NOT_READ
         together = "".join(texts)
-        body = read_body(texts[_TYPE], texts[_METHOD], content)
-    email, identity, status = texts[_EMAIL], texts[_IDENTITY], texts[_STATUS]
+        body = read_body(texts[TYPE], texts[METHOD], content)
+    email, identity, status = texts[EMAIL], texts[IDENTITY], texts[STATUS]
     resource, activity, method, named, members, content, size, easy, _ = body
     if (
         not (usual and easy and texts[0])
@@ -151,10 +145,10 @@ def _read_change(row: Mapping[str, Any], origin: Origin, time_us: int, bodies: b
         or (members and not are_distinct(email, identity, members))
     ):
         return NOT_READ
-    if texts[_METHOD] != method:
-        texts = (*texts[:_METHOD], method)
+    if texts[METHOD] != method:
+        texts = (*texts[:METHOD], method)
     if texts.count("") != lacks:
-        odd = _odd(tuple(map(bool, texts)))
+        odd = odd_without(tuple(map(bool, texts)))
     if not bodies:
         content, size, many = "", "0", len(named)
         members, named = (*members[:many], *[""] * many), (False,) * many
@@ -191,13 +185,13 @@ def _layout(keys: tuple[str, ...]) -> _Layout:
         itemgetter(*places),
         body_at,
         places.count(-1),
-        _odd(tuple(place >= 0 for place in places)),
+        odd_without(tuple(place >= 0 for place in places)),
         frozenset(keys) <= KNOWN_KEYS and not frozenset(METHODS) <= frozenset(keys),
     )
 
 
 @lru_cache(256)
-def _odd(present: tuple[bool, ...]) -> tuple[Oddities, Oddities]:
+def odd_without(present: tuple[bool, ...]) -> tuple[Oddities, Oddities]:
     """Return what is odd about a row in which nothing is wrong, but something is missing."""
     wanted = zip((*TEXTS[:-1], METHODS[0]), present, strict=True)
     faults = [key for key, there in wanted if not there and key in (*ALWAYS, METHODS[0])]

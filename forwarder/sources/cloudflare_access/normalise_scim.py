@@ -13,6 +13,7 @@ from forwarder.core.origin import Origin, is_easy
 from forwarder.core.provisioning import CHANGE_TEXTS, Provisioning
 from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser
 from forwarder.core.timestamps import parse_us
+from forwarder.sources.cloudflare_access.change_columns import read_changes
 from forwarder.sources.cloudflare_access.change_reading import (
     ALWAYS,
     KNOWN_KEYS,
@@ -22,7 +23,6 @@ from forwarder.sources.cloudflare_access.change_reading import (
     are_distinct,
     outcome_of,
     read_body,
-    read_changes,
 )
 
 _NAMED = ("resource_user_email", "resource_group_name", "cf_resource_id")
