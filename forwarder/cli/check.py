@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -41,8 +41,10 @@ def command(config: Path, *, live: bool, journal: bool) -> None:
         _check_journal(settings.root.state_dir)
     if live:
         from forwarder.runtime.diagnosis import diagnose  # noqa: PLC0415 - as above
+        from forwarder.runtime.process import run_fast  # noqa: PLC0415 - as above
 
-        findings = [_folder(settings.root.state_dir), *asyncio.run(diagnose(settings))]
+        logging.getLogger().addHandler(logging.NullHandler())  # findings say what libraries would
+        findings = [_folder(settings.root.state_dir), *run_fast(diagnose(settings))]
         _show(findings)
         sys.exit(1 if any(finding.level == "fault" for finding in findings) else 0)
 

@@ -12,7 +12,7 @@ from forwarder.core.clock import SystemClock
 from forwarder.journal import Journal
 from forwarder.journal.lanes import OPEN, list_lanes
 from forwarder.runtime.parts import Parts, keeping
-from forwarder.runtime.process import fast_loop, libraries_logged, telemetry_of
+from forwarder.runtime.process import libraries_logged, run_fast, telemetry_of
 
 _LOOK = 0.3
 _GRACE = 20.0
@@ -30,7 +30,7 @@ def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) 
             await parts.sinks.join(settings.sinks)
             return await parts.operations.table()[name](given)
 
-    return asyncio.run(work())
+    return run_fast(work())
 
 
 def backfill(
@@ -55,8 +55,7 @@ def backfill(
             await parts.sinks.drain(None, _GRACE)
             return answer
 
-    with asyncio.Runner(loop_factory=fast_loop()) as runner:
-        return runner.run(work())
+    return run_fast(work())
 
 
 async def _open(parts: Parts, lane: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
@@ -18,7 +19,10 @@ _LONGEST = 60.0
 
 
 async def diagnose(settings: ForwarderSettings) -> Sequence[Finding]:
-    """Ask every account and every sink at the same time; return their findings in order."""
+    """Ask every account and every sink at the same time; return their findings in order.
+
+    Every subject begins with whose it is, since two sinks of one type find the same things.
+    """
     found = await asyncio.gather(
         *(_account(account) for account in settings.accounts),
         *(_sink(sink) for sink in settings.sinks),
@@ -47,7 +51,7 @@ async def _ask(plugin: Any, subject: str) -> Sequence[Finding]:
         async with asyncio.timeout(_LONGEST):
             if hasattr(plugin, "diagnose"):
                 found: Sequence[Finding] = await plugin.diagnose()
-                return found
+                return [replace(one, subject=f"{subject}: {one.subject}") for one in found]
             await plugin.open()
     except ForwarderError as error:
         return [Finding("fault", subject, str(error), getattr(error, "hint", ""))]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from prometheus_client import disable_created_metrics
 
@@ -23,6 +23,7 @@ from forwarder.runtime.preflight import preflight
 from forwarder.runtime.signals import Signals
 
 DONE, FAILED = 0, 1
+T = TypeVar("T")
 
 
 def run_daemon(
@@ -87,6 +88,12 @@ def libraries_logged(observer: Observer) -> Iterator[None]:
         yield
     finally:
         root.removeHandler(handler)
+
+
+def run_fast(work: Coroutine[Any, Any, T]) -> T:
+    """Run one coroutine on the loop that the daemon has, so that errors read alike."""
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        return runner.run(work)
 
 
 def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

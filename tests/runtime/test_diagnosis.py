@@ -1,0 +1,30 @@
+"""Findings of ``check --live`` say whose they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from forwarder.config import load
+from forwarder.runtime.diagnosis import diagnose
+from forwarder.simulator import DEFAULT_ACCOUNT, DEFAULT_TOKEN, Simulator, SimulatorSettings
+
+
+async def test_every_finding_begins_with_its_account_or_sink(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    async with Simulator(SimulatorSettings(history=60)) as simulator:
+        path.write_text(f"""
+version: 1
+accounts:
+  - {{ account_id: {DEFAULT_ACCOUNT}, name: acme, api_token: {DEFAULT_TOKEN},
+      api_url: "{simulator.url}" }}
+sinks:
+  one: {{ type: relp, host: 127.0.0.1, port: 1 }}
+  two: {{ type: relp, host: 127.0.0.1, port: 1 }}
+  out: {{ type: stdout }}
+""")
+        subjects = [finding.subject for finding in await diagnose(load(path, {}))]
+
+    owners = [subject.partition(":")[0] for subject in subjects]
+    assert list(dict.fromkeys(owners)) == ["account acme", "sink one", "sink two", "sink out"]
+    assert "account acme: token" in subjects
+    assert "sink two: connection" in subjects
