@@ -9,9 +9,10 @@ from typing import ClassVar, TypeAlias
 
 from forwarder.core.contracts import SinkContext
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import ACCEPTED, Batch, BatchLimits, WriteResult
+from forwarder.core.model import ACCEPTED, Batch, BatchLimits, Finding, WriteResult
 from forwarder.sinks.file.appender import Calls
 from forwarder.sinks.file.config import FileConfig
+from forwarder.sinks.file.diagnosis import diagnose
 from forwarder.sinks.file.rotation import RotatingFile
 
 _CLOSING = 2.0
@@ -61,6 +62,10 @@ class FileSink:
             await asyncio.to_thread(self._file.check)
         except OSError as error:
             raise self._fault(error) from error
+
+    async def diagnose(self) -> Sequence[Finding]:
+        """Look whether the file can be written, beside a running forwarder too."""
+        return [await asyncio.to_thread(diagnose, self._path)]
 
     async def write(self, batch: Batch) -> WriteResult:
         """Return when the batch is on the disk."""
