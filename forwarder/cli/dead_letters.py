@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +92,20 @@ def _none(sink: str, ids: tuple[int, ...]) -> str:
 
 
 def _letters(config: Path, **choice: Any) -> list[dict[str, Any]]:
-    from forwarder.journal.dead_letters import list_letters  # noqa: PLC0415 - keeps --help fast
+    from forwarder.journal.dead_letters import (  # noqa: PLC0415 - keeps --help fast
+        StoredLetter,
+        list_letters,
+    )
+    from forwarder.journal.replaying import sink_number  # noqa: PLC0415 - as above
 
     settings = settings_from(config)
     labels = {account.account_id: account.label for account in settings.accounts}
-    question: partial[Any] = partial(_ask, list_letters, choice)
+
+    def question(connection: sqlite3.Connection) -> list[StoredLetter]:
+        if choice.get("sink"):
+            sink_number(connection, choice["sink"])
+        return list_letters(connection, **choice)
+
     return [
         {
             "id": letter.id,
@@ -113,10 +121,6 @@ def _letters(config: Path, **choice: Any) -> list[dict[str, Any]]:
         }
         for letter in read(settings.root.state_dir, question)
     ]
-
-
-def _ask(list_letters: Any, choice: dict[str, Any], connection: sqlite3.Connection) -> Any:
-    return list_letters(connection, **choice)
 
 
 def _parsed(row: bytes) -> Any:

@@ -90,7 +90,8 @@ def program() -> None:
 def run_program() -> None:
     """Run a command; tell every known error in one line a fault, without a traceback.
 
-    Exit 2 for settings, usage and a state folder in use, 1 for everything else that failed.
+    Exit 2 for settings, usage and a state folder that is wrong or in use, 1 for everything else
+    that failed.
     """
     try:
         program(prog_name="forwarder")
@@ -101,7 +102,8 @@ def run_program() -> None:
         _tell(str(error))
         sys.exit(UNUSABLE)
     except ForwarderError as error:
-        _tell(str(error))
+        hint = getattr(error, "hint", "")
+        _tell(f"{error} ({hint})" if hint else str(error))
         sys.exit(FAILED)
 
 

@@ -20,7 +20,7 @@ def command(config: Path) -> None:
     ends it at once. SIGHUP reads the settings anew. Logs go to stderr.
 
     Exit status: 0 after a graceful end, 1 when something failed or did not settle in time, 2 when
-    the settings cannot be used or another process holds the state folder.
+    the settings or the state folder cannot be used, or another process holds that folder.
     """
     from forwarder.runtime.process import run_daemon  # noqa: PLC0415 - imports everything
 

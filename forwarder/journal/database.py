@@ -54,7 +54,9 @@ def connect_reader(state_dir: Path) -> sqlite3.Connection:
     """
     path = state_dir / FILE_NAME
     if not path.exists():
-        raise StateError(f"{path} does not exist; has `forwarder run` been started with this file?")
+        raise StateError(
+            f"{path} does not exist; has `forwarder run` been started with these settings?"
+        )
     with translated(path):
         connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False

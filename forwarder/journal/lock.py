@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import socket
@@ -9,8 +10,19 @@ from pathlib import Path
 
 import orjson
 
-from forwarder.core.errors import LockedError, StateError
+from forwarder.core.errors import ConfigError, Fault, LockedError, StateError
 from forwarder.core.timestamps import format_seconds
+
+_OF_THE_SETTINGS = {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+}
+"""Trying again does not help: the path is wrong, or belongs to somebody else."""
 
 
 class StateLock:
@@ -19,16 +31,14 @@ class StateLock:
     def __init__(self, state_dir: Path, now_us: int) -> None:
         """Create the folder (0700) if it is missing and take the lock.
 
-        Raises ``LockedError`` with the holder, ``StateError`` when the folder is unusable.
+        Raises ``LockedError`` with the holder, ``ConfigError`` when the settings name a folder
+        that this user cannot have, ``StateError`` when the disk is at fault.
         """
         try:
             state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise StateError(
-                f"state_dir {state_dir} cannot be used: {error.strerror}; "
-                "it must be a folder that this user may write"
-            ) from error
+            raise _unusable(state_dir, error) from error
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -49,6 +59,14 @@ class StateLock:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _unusable(state_dir: Path, error: OSError) -> ConfigError | StateError:
+    problem = f"{state_dir} cannot be used: {error.strerror}"
+    if error.errno in _OF_THE_SETTINGS:
+        hint = "it must be a folder that this user may write"
+        return ConfigError([Fault("state_dir", problem, hint)])
+    return StateError(f"state_dir {problem}; free space on the volume or mend it")
 
 
 def _describe(holder: bytes) -> str:

@@ -17,7 +17,7 @@ from forwarder.journal import Journal
 from forwarder.journal.cursors import move_cursor
 from forwarder.journal.dead_letters import drop_letters
 from forwarder.journal.lanes import cancel_lane
-from forwarder.journal.replaying import replay_letters, replay_since
+from forwarder.journal.replaying import replay_letters, replay_since, sink_number
 
 
 class Operations:
@@ -41,6 +41,7 @@ class Operations:
     async def drop_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Forget dead letters of ``sink`` (``ids``, or all); answers ``events``."""
         sink, ids = str(given["sink"]), given.get("ids")
+        await self._journal.ask(lambda c: sink_number(c, sink))
         count = await self._journal.tell(lambda c: drop_letters(c, sink, ids))
         return {"events": count}
 
