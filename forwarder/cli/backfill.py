@@ -80,7 +80,8 @@ def _carry_out(settings: ForwarderSettings, order: Mapping[str, Any], *, detach:
             return
         with Bar() as bar:
             asyncio.run(_watch(state_dir, answer["lane"], bar))
-    click.echo(f"{answer['lane']}: done, {bar.rows} row(s)")
+    known = "" if order["again"] else " that were not known; --again delivers the others, too"
+    click.echo(f"{answer['lane']}: done, {bar.rows} row(s){known}")
 
 
 async def _watch(state_dir: Path, lane: str, bar: Bar) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -39,9 +39,9 @@ def rendered(state: Mapping[str, Any]) -> RenderableType:
     parts = (
         _headline(state),
         _streams(state),
-        _troubles(state["streams"], lambda one: f"{one['stream']} of {one['account']}"),
+        _troubles(state, "streams", lambda one: f"{one['stream']} of {one['account']}"),
         _sinks(state),
-        _troubles(state["sinks"], lambda one: f"sink {one['sink']}"),
+        _troubles(state, "sinks", lambda one: f"sink {one['sink']}"),
         _journal(state),
         _backfills(state),
         _lanes(state),
@@ -49,7 +49,7 @@ def rendered(state: Mapping[str, Any]) -> RenderableType:
         _gaps(state),
     )
     blocks = [part for part in parts if part is not None]
-    return Group(*(one for block in blocks for one in (block, "")))
+    return Group(*[one for block in blocks for one in ("", block)][1:])
 
 
 def _headline(state: Mapping[str, Any]) -> RenderableType:
@@ -90,13 +90,14 @@ def _sinks(state: Mapping[str, Any]) -> Table:
 
 
 def _troubles(
-    found: Iterable[Mapping[str, Any]], name: Callable[[Mapping[str, Any]], str]
+    state: Mapping[str, Any], kind: str, name: Callable[[Mapping[str, Any]], str]
 ) -> Text | None:
-    """Return a line for each of those that have an error: which, what, and what to do."""
+    """Return a line for each error that the headline does not give: which, what, what to do."""
+    told = "\n".join(state["reasons"])
     lines = [
         f"{name(one)}: {one['error']}" + (f" ({one['hint']})" if one["hint"] else "")
-        for one in found
-        if one["error"]
+        for one in state[kind]
+        if one["error"] and one["error"] not in told
     ]
     return Text("\n".join(lines), "yellow") if lines else None
 

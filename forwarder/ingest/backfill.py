@@ -79,9 +79,8 @@ class Backfiller:
 
     async def _read(self, reading: Reading, order: BackfillOrder, state: ReaderState) -> None:
         while (window := state.window or next_slice(order, state.covered_until_us)) is not None:
-            self.rows, self.covered_us = state.rows, state.covered_until_us
-            state = await self._rounds.read(reading, replace(state, window=window))
             self._tell(order, state)
+            state = await self._rounds.read(reading, replace(state, window=window))
         self._tell(order, state)
 
     def _tell(self, order: BackfillOrder, state: ReaderState) -> None:

@@ -57,7 +57,10 @@ class Backfills:
             raise StateError("no running stream matches; `forwarder status` lists them")
         await self._journal.open_backfill(lane, dict(given), list(given.get("sinks") or ()))
         self._start(lane, given)
-        return {"lane": lane, "streams": [str(key) for key in self._running[lane].backfillers]}
+        labels = self._streams.labels
+        keys = self._running[lane].backfillers
+        streams = [f"{labels.get(key.account_id, key.account_id)}/{key.stream}" for key in keys]
+        return {"lane": lane, "streams": streams}
 
     async def cancel(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Stop a lane's reading and its delivery; what was delivered stays."""

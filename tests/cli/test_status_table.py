@@ -14,7 +14,7 @@ STATE: dict[str, Any] = {
     "uptime_seconds": 3700,
     "config": "abcdef",
     "ready": False,
-    "reasons": ["sink splunk is held: invalid token"],
+    "reasons": ["sink splunk is held: invalid token (make a new one)"],
     "streams": [
         {
             "account": "[acme]",
@@ -91,7 +91,7 @@ def test_what_keeps_it_from_being_ready_stands_at_the_top() -> None:
     head = printed(STATE).splitlines()[:2]
 
     assert head[0].startswith("not ready  version 1.2.3, up 1h1m40s, config abcdef")
-    assert head[1].strip() == "sink splunk is held: invalid token"
+    assert head[1].strip() == "sink splunk is held: invalid token (make a new one)"
 
 
 def test_streams_and_sinks_have_a_line_each() -> None:
@@ -105,12 +105,23 @@ def test_streams_and_sinks_have_a_line_each() -> None:
     assert sink.split() == ["splunk", "splunk_hec", "held", "1,234,567", "1m30s", "2"]
 
 
-def test_what_troubles_a_sink_is_told_with_what_to_do() -> None:
-    lines = printed(STATE).splitlines()
+def test_what_troubles_a_sink_is_told_once_with_what_to_do() -> None:
+    held = printed(STATE).splitlines()
+    waiting = printed({**STATE, "ready": True, "reasons": []}).splitlines()
 
-    assert [line for line in lines if "make a new one" in line] == [
+    assert [line.strip() for line in held if "make a new one" in line] == [
+        "sink splunk is held: invalid token (make a new one)"
+    ]
+    assert [line for line in waiting if "make a new one" in line] == [
         "sink splunk: invalid token (make a new one)"
     ]
+
+
+def test_tables_stand_apart_and_nothing_follows_the_last() -> None:
+    lines = [line.strip() for line in printed(STATE).splitlines()]
+
+    assert "" in lines
+    assert lines[-1]
 
 
 def test_a_time_is_in_one_piece_on_a_narrow_terminal() -> None:

@@ -75,8 +75,11 @@ async def test_a_backfill_beside_the_daemon_brings_the_older_rows_once(
     assert "done" in out
     await caught_up(api, forwarder)
     ids = [event["_forwarder"]["id"] for event in forwarder.events()]
+    ended = [line["stream"] for line in forwarder.log() if line["event"] == "backfill_ended"]
     assert forwarder.delivered().total() > before + 10_000
     assert len(set(ids)) == len(ids)
+    assert sorted(ended) == ["access_requests", "scim_updates"]
+    assert "acme/access_requests" in err
 
 
 async def test_a_backfill_alone_delivers_and_leaves_the_live_position_alone(
