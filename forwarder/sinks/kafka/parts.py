@@ -7,9 +7,13 @@ which record it minded, so a refused part is changed or halved until the guilty 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from itertools import accumulate
+from math import inf
+from operator import itemgetter
 from typing import Literal, TypeAlias
 
 from aiokafka.partitioner import murmur2
@@ -19,6 +23,18 @@ from forwarder.core.timestamps import format_us
 
 Headers: TypeAlias = list[tuple[str, bytes]]
 Key: TypeAlias = Literal["user", "event_id", "account", "none"]
+_ID, _STREAM, _ACCOUNT, _USER, _BODY = (
+    itemgetter(BatchEvent._fields.index(name))
+    for name in ("id", "stream", "account", "user", "body")
+)
+_KEYS: Mapping[Key, Callable[[BatchEvent], str]] = {
+    "user": _USER,
+    "event_id": _ID,
+    "account": _ACCOUNT,
+    "none": lambda _: "",
+}
+"""What the key of a record is made of; nothing makes no key."""
+
 _NOT_IN_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST_TOPIC = 249
 _KEYS_REMEMBERED = 20_000
@@ -50,11 +66,12 @@ class Part:
 
     def halves(self) -> list[Part]:
         """Return two parts with half of the events each."""
-        middle = len(self.events) // 2
-        return [
-            replace(self, events=self.events[cut], keys=self.keys[cut], size=self.size // 2 + 1)
-            for cut in (slice(None, middle), slice(middle, None))
-        ]
+        middle, size = len(self.events) // 2, self.size // 2 + 1
+        return [self.part(0, middle, size), self.part(middle, len(self.events), size)]
+
+    def part(self, begin: int, end: int, size: int) -> Part:
+        """Return a part with some of the events, of at most ``size`` bytes."""
+        return replace(self, events=self.events[begin:end], keys=self.keys[begin:end], size=size)
 
     def restamped(self, now_us: int) -> Part | None:
         """Return the part with the next kind of time, or None if there is none left."""
@@ -76,20 +93,25 @@ class Layout:
         The limit is of what travels: several times as much fits in when it is ``compressed``.
         """
         self._template = topic
-        self._key = key
+        self._key_of = _KEYS[key]
+        self._once = key == "event_id"
         self._most = max_bytes
         self.part_bytes = _SHRINKS * max_bytes if compressed else max_bytes
         self._topics: dict[tuple[str, str], str] = {}
-        self._hashes: dict[bytes, int] = {}
+        self._known: dict[str, tuple[bytes | None, int]] = {}
         self._turn = 0
 
-    def topic(self, event: BatchEvent) -> str:
-        """Return the topic; what Kafka does not allow in a name becomes ``_``."""
-        found = self._topics.get((event.stream, event.account))
+    def topics(self, events: Sequence[BatchEvent]) -> set[str]:
+        """Return the topics of ``events``; what Kafka does not allow in a name becomes ``_``."""
+        origins = set(zip(map(_STREAM, events), map(_ACCOUNT, events), strict=True))
+        return {self._topic(*origin) for origin in origins}
+
+    def _topic(self, stream: str, account: str) -> str:
+        found = self._topics.get((stream, account))
         if found is None:
-            name = self._template.format(stream=event.stream, account=event.account)
+            name = self._template.format(stream=stream, account=account)
             found = _NOT_IN_A_TOPIC.sub("_", name)[:_LONGEST_TOPIC]
-            self._topics[event.stream, event.account] = found
+            self._topics[stream, account] = found
         return found
 
     def trust_no_compression(self) -> None:
@@ -99,13 +121,15 @@ class Layout:
     def too_large(self, events: Sequence[BatchEvent]) -> list[Rejection]:
         """Return a rejection for each event that fits into no record batch."""
         most = self._most - _OVERHEAD
+        if max(map(len, map(_BODY, events)), default=0) <= most:
+            return []
         return [
             Rejection(event.offset, f"{len(event.body)} bytes are over max_message_bytes")
             for event in events
             if len(event.body) > most
         ]
 
-    def chains(self, events: Sequence[BatchEvent], counts: dict[str, int]) -> list[list[Part]]:
+    def chains(self, events: Sequence[BatchEvent], counts: Mapping[str, int]) -> list[list[Part]]:
         """Return the parts of each partition, in order and each within the limit.
 
         ``counts`` has the number of partitions of each topic. Records with one key go to one
@@ -113,39 +137,50 @@ class Layout:
         partition a call, in turn, which makes large record batches.
         """
         self._turn += 1
-        most = self.part_bytes
-        chains: dict[tuple[str, int], list[Part]] = {}
+        known, key_of = self._known, self._key_of
+        wholes: dict[tuple[str, int], Part] = {}
+        of_topic: dict[int, Part] = {}
+        last, topic, count = None, "", 1
         for event in events:
-            topic, key = self.topic(event), self._key_of(event)
-            partition = (self._turn if key is None else self._hash(key)) % counts[topic]
-            chain = chains.get((topic, partition))
-            if chain is None:
-                chain = chains[topic, partition] = [Part(topic, partition)]
-            size = len(event.body) + _OVERHEAD
-            if chain[-1].size + size > most and chain[-1].events:
-                chain.append(Part(topic, partition))
-            part = chain[-1]
+            _, _, stream, account, _, _, _, _, _ = event
+            if last != (stream, account):
+                last, topic = (stream, account), self._topic(stream, account)
+                count, of_topic = counts[topic], {}
+            text = key_of(event)
+            key, number = known.get(text) or self._remember(text)
+            partition = (self._turn if key is None else number) % count
+            part = of_topic.get(partition)
+            if part is None:
+                whole = wholes.setdefault((topic, partition), Part(topic, partition))
+                part = of_topic[partition] = whole
             part.events.append(event)
             part.keys.append(key)
-            part.size += size
-        return list(chains.values())
+        return [self._cut(whole) for whole in wholes.values()]
 
-    def _key_of(self, event: BatchEvent) -> bytes | None:
-        if self._key == "user":
-            return event.user.encode() or None
-        if self._key == "event_id":
-            return event.id.encode()
-        return event.account.encode() if self._key == "account" else None
+    def _remember(self, text: str) -> tuple[bytes | None, int]:
+        """Return the key that ``text`` makes, and its hash."""
+        key = text.encode()
+        made = (key, murmur2(key) & 0x7FFFFFFF) if key else (None, 0)
+        if not self._once:  # each of those comes once
+            if len(self._known) >= _KEYS_REMEMBERED:
+                self._known.clear()
+            self._known[text] = made
+        return made
 
-    def _hash(self, key: bytes) -> int:
-        found = self._hashes.get(key)
-        if found is None:
-            if len(self._hashes) >= _KEYS_REMEMBERED:
-                self._hashes.clear()
-            found = murmur2(key) & 0x7FFFFFFF
-            if self._key != "event_id":  # each of those comes once
-                self._hashes[key] = found
-        return found
+    def _cut(self, whole: Part) -> list[Part]:
+        """Return the parts that all events of one partition make, each within the limit."""
+        sizes = [len(body) + _OVERHEAD for body in map(_BODY, whole.events)]
+        whole.size = sum(sizes)
+        if whole.size <= self.part_bytes:
+            return [whole]
+        totals = list(accumulate(sizes, initial=0))
+        parts, begin = [], 0
+        while begin < len(whole.events):
+            fitting = bisect_right(totals, totals[begin] + self.part_bytes) - 1
+            end = max(begin + 1, fitting)
+            parts.append(whole.part(begin, end, totals[end] - totals[begin]))
+            begin = end
+        return parts
 
 
 class Records:
@@ -164,30 +199,32 @@ class Records:
 
         A time that is not the event's own leaves that in the header ``event_time``.
         """
-        own_time = _own_time(part.stamp, now_us)
+        earliest, latest = _own_times(part.stamp, now_us)
+        last, shared = None, Headers()
         for event, key in zip(part.events, part.keys, strict=True):
-            headers = [("event_id", event.id.encode()), *self._shared(event)]
-            if own_time(event.time_us):
-                yield event.time_us // 1000, key, event.body, headers
+            _, event_id, stream, account, time_us, _, _, _, body = event
+            if last != (stream, account):
+                last, shared = (stream, account), self._shared(stream, account)
+            headers = [("event_id", event_id.encode()), *shared]
+            if earliest <= time_us <= latest:
+                yield time_us // 1000, key, body, headers
             else:
-                headers.append(("event_time", format_us(event.time_us).encode()))
-                yield now_us // 1000, key, event.body, headers
+                headers.append(("event_time", format_us(time_us).encode()))
+                yield now_us // 1000, key, body, headers
 
-    def _shared(self, event: BatchEvent) -> Headers:
-        found = self._headers.get((event.stream, event.account))
+    def _shared(self, stream: str, account: str) -> Headers:
+        found = self._headers.get((stream, account))
         if found is None:
-            found = self._headers[event.stream, event.account] = [
-                ("stream", event.stream.encode()),
-                ("account", event.account.encode()),
+            found = self._headers[stream, account] = [
+                ("stream", stream.encode()),
+                ("account", account.encode()),
                 *self._fixed,
             ]
         return found
 
 
-def _own_time(stamp: Stamp, now_us: int) -> Callable[[int], bool]:
-    """Return whether an event's time is to be used; no broker takes one before 1970."""
+def _own_times(stamp: Stamp, now_us: int) -> tuple[int, float]:
+    """Return between which times an event's own is used; no broker takes one before 1970."""
     if stamp is Stamp.NOW:
-        return lambda _: False
-    if stamp is Stamp.FUTURE_AS_NOW:
-        return lambda time_us: 0 <= time_us <= now_us
-    return lambda time_us: time_us >= 0
+        return 0, -1
+    return 0, now_us if stamp is Stamp.FUTURE_AS_NOW else inf

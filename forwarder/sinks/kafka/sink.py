@@ -95,7 +95,7 @@ class KafkaSink:
     async def _deliver(self, events: Sequence[BatchEvent]) -> list[Rejection]:
         """Send parts, and what takes the place of refused ones, until none is left."""
         producer = await self._producers.get()
-        topics = {self._layout.topic(event) for event in events}
+        topics = self._layout.topics(events)
         counts = {topic: await self._partitions(producer, topic) for topic in topics}
         chains, rejected = self._layout.chains(events, counts), list[Rejection]()
         while chains:
