@@ -93,6 +93,7 @@ class TailingMachine(RuleBasedStateMachine):
         self.offset = 0
         self.died_unstored: set[bytes] = set()
         self.reconcile: tuple[float, ...] = ()
+        self.repeats_left = 0
         self.journal: InlineJournal | None = None
         self.tasks: list[asyncio.Task[None]] = []
 
@@ -105,6 +106,7 @@ class TailingMachine(RuleBasedStateMachine):
     def set_up(self, data: st.DataObject) -> None:
         self.cloudflare.manners = data.draw(type(self).manners)
         self.reconcile = data.draw(type(self).reconciles)
+        self.repeats_left = len(self.reconcile)
         for age in (7200, 7200, 3000, 3000, 3000, 30, 5):
             self._row(self.clock.true_us - age * SECOND_US)
         self._start()
@@ -175,9 +177,14 @@ class TailingMachine(RuleBasedStateMachine):
     def requests_fail(self, faults: list[str]) -> None:
         self.cloudflare.faults.extend(faults)
 
-    @precondition(lambda self: self.reconcile)
+    @precondition(lambda self: self.repeats_left)
     @rule(after=st.integers(0, 3))
     def a_page_is_repeated(self, after: int) -> None:
+        """Give an earlier answer once more: an empty one looks like that of a quiet tenant.
+
+        Every moment is read live and once at each age; one of these must get a true answer.
+        """
+        self.repeats_left -= 1
         self.cloudflare.faults.extend([""] * after + ["repeated"])
 
     @rule(days=st.sampled_from([-1, 1]))
