@@ -1,111 +1,134 @@
-"""The example in docs/adding-a-sink.md is a sink: it keeps the contract."""
+"""The package in docs/adding-a-sink.md installs, keeps the contract, is found, and delivers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+import os
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import orjson
 import pytest
 
-from forwarder.core.contracts import Sink
-from forwarder.core.errors import TransientError
-from forwarder.testing.batches import make_batch, sink_context
-from forwarder.testing.sink_contract import OutageContract
-from tests.docs.example import imported
 from tests.docs.shell import ROOT
+from tests.end_to_end.processes import ACCOUNT, SCRIPT, TOKEN, cloudflare, until
 
 PAGE = ROOT / "docs/adding-a-sink.md"
+_FILE = re.compile(r"^`(lines-sink/[\w./-]+)`:\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    with imported(PAGE, "lines_sink", tmp_path_factory.mktemp("example")) as module:
-        yield module
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the page in a folder ``lines-sink``, and what pip makes of them in ``site``."""
+    folder = tmp_path_factory.mktemp("author")
+    (folder / "lines-sink").mkdir()
+    for name, text in _FILE.findall(PAGE.read_text(encoding="utf-8")):
+        (folder / name).write_text(text, encoding="utf-8")
+    # The index is left alone: hatchling and the forwarder are there already.
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--target", str(folder / "site")]
+    ran(folder, sys.executable, "-m", "pip", "install", "--quiet", *options, "./lines-sink")
+    return folder
 
 
-class Receiver:
-    """Stores lines and answers with their number."""
+def environment(folder: Path) -> dict[str, str]:
+    paths = [str(folder / "site"), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
-    secrets = ("no secret is needed",)
 
-    def __init__(self, plugin: Any) -> None:
-        self._plugin = plugin
-        self._lines: list[bytes] = []
-        self._requests = 0
-        self._hanging = False
-        self._released = asyncio.Event()
-        self._port = 0
-        self.answer = b"%d\n"
-        self._server: asyncio.Server | None = None
+def ran(folder: Path, *command: str | Path) -> str:
+    """Run a command in ``folder``; return what it printed."""
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
-    async def come_back(self) -> None:
-        self._hanging = False
-        self._released.set()
-        self._released = asyncio.Event()
-        if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-            self._port = self._server.sockets[0].getsockname()[1]
 
-    async def go_down(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
-            self._server = None
+def test_its_own_tests_pass(package: Path) -> None:
+    out = ran(package, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "lines-sink")
 
-    async def hang(self) -> None:
-        self._hanging = True
+    passed = re.search(r"^(\d+) passed", out, re.MULTILINE)
+    assert passed is not None, out
+    assert int(passed[1]) > 10
 
-    def requests(self) -> int:
-        return self._requests
 
-    def arrived(self) -> Mapping[str, int]:
-        return Counter(orjson.loads(line)["id"] for line in self._lines)
+def test_a_sink_that_believes_every_answer_breaks_its_tests(package: Path) -> None:
+    """So that the suite on the page is seen to catch something."""
+    path = package / "lines-sink/lines_sink.py"
+    text = path.read_text()
+    path.write_text(text.replace('if answer.strip() != b"%d" % count:', "if answer is None:"))
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "lines-sink"],
+            cwd=package,
+            env={**environment(package), "PYTHONPATH": f"{package}/lines-sink:{ROOT}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        path.write_text(text)
 
-    def sink(self) -> Sink:
-        config = self._plugin.Config(host="127.0.0.1", port=self._port)
-        made: Sink = self._plugin(config, sink_context())
-        return made
+    assert done.returncode == 1
+    assert "test_what_was_not_confirmed_is_not_delivered" in done.stdout
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+
+def test_it_is_listed_and_known_to_the_schema(package: Path) -> None:
+    listed = ran(package, SCRIPT, "plugins")
+    schema = ran(package, SCRIPT, "config", "schema")
+
+    assert re.search(r"^sink +lines +lines over TCP, with an answer$", listed, re.MULTILINE)
+    assert "TCP port of the receiver" in schema
+
+
+@asynccontextmanager
+async def receiver() -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Answer with the number of lines; yield the port and the lines."""
+    arrived: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         lines = (await reader.read()).splitlines()
-        self._requests += bool(lines)
-        if self._hanging:
-            await self._released.wait()
-        else:
-            self._lines += lines
-            writer.write(self.answer.replace(b"%d", b"%d" % len(lines)))
+        arrived.extend(lines)
+        writer.write(b"%d\n" % len(lines))
         writer.close()
 
-
-class TestLinesSink(OutageContract):
-    @pytest.fixture
-    async def destination(self, example: ModuleType) -> AsyncIterator[Receiver]:
-        receiver = Receiver(example.LinesSink)
-        await receiver.come_back()
-        yield receiver
-        await receiver.come_back()
-        await receiver.go_down()
-
-    @pytest.mark.parametrize("answer", [b"", b"1\n", b"no\n"])
-    async def test_what_was_not_confirmed_is_not_delivered(
-        self, destination: Receiver, answer: bytes
-    ) -> None:
-        sink = destination.sink()
-        await sink.open()
-        destination.answer = answer
-
-        with pytest.raises(TransientError):
-            await sink.write(make_batch(3))
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1], arrived
 
 
-def test_the_example_is_a_plugin(example: ModuleType) -> None:
-    plugin = example.LinesSink
+async def test_the_forwarder_checks_it_and_delivers_through_it(
+    package: Path, tmp_path: Path
+) -> None:
+    async with cloudflare("--history", "1m") as api, receiver() as (port, arrived):
+        settings = tmp_path / "c.yaml"
+        settings.touch(mode=0o600)
+        settings.write_text(f"""
+version: 1
+state_dir: {tmp_path}/state
+accounts: [{{ account_id: {ACCOUNT}, api_token: {TOKEN}, api_url: "{api.url}" }}]
+sinks: {{ mine: {{ type: lines, host: 127.0.0.1, port: {port} }} }}
+admin: {{ listen: off }}
+""")
+        checked = await asyncio.to_thread(ran, package, SCRIPT, "check", "--live", "-c", settings)
+        daemon = await asyncio.create_subprocess_exec(
+            SCRIPT, "run", "-c", settings, env=environment(package), stderr=subprocess.DEVNULL
+        )
+        try:
+            await until(lambda: len(arrived) > 10)
+        finally:
+            daemon.terminate()
+            status = await daemon.wait()
 
-    assert plugin.summary
-    assert plugin.default_format == "ocsf"
-    assert Path(example.__file__ or "").name == "lines_sink.py"
+    assert "ok       sink mine: can be reached" in checked
+    assert status == 0
+    assert all(orjson.loads(line)["metadata"]["uid"] for line in arrived)
