@@ -21,13 +21,24 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bench.processes import DAEMON_CORE, helper
 from tests.end_to_end.processes import ACCOUNT, SCRIPT
+from tests.proof.planted import with_plants
 
 MIB = 2**20
 LIMIT_MIB = 150
 SECTION = "Figures"
 HEC_TOKEN = "0f8b5ab2-hec-token"
 
-__all__ = ["LIMIT_MIB", "MIB", "SECTION", "Daemon", "Delivered", "daemon", "hec", "helper"]
+__all__ = [
+    "LIMIT_MIB",
+    "MIB",
+    "SECTION",
+    "Daemon",
+    "Delivered",
+    "daemon",
+    "hec",
+    "helper",
+    "throughput",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +143,14 @@ async def daemon(
     stream: Mapping[str, Any] | None = None,
     *,
     stdout: int = DEVNULL,
+    plants: bool = False,
 ) -> AsyncIterator[Daemon]:
-    """Run the daemon in ``folder``; ends it at the end of the block."""
+    """Run the daemon in ``folder``, which may know the planted sinks; ends it behind the block."""
     config = _written(folder, settings(folder, api, sinks, stream or {}))
     process = await asyncio.create_subprocess_exec(
-        SCRIPT, "run", "-c", config, stdout=stdout, stderr=PIPE, limit=MIB
-    )
+        SCRIPT, "run", "-c", config, stdout=stdout, stderr=PIPE, limit=MIB,
+        env=os.environ | (with_plants() if plants else {}),
+    )  # fmt: skip
     os.sched_setaffinity(process.pid, {DAEMON_CORE})
     assert process.stderr is not None
     watching: asyncio.Task[None] | None = None
@@ -150,6 +163,18 @@ async def daemon(
         await _ended(process)
         if watching is not None:
             await watching
+
+
+async def throughput(
+    folder: Path, port: int, rows: int, neighbours: Mapping[str, Any], *, plants: bool = False
+) -> tuple[float, float]:
+    """Return events a second of the healthy sink, by the clock and by the daemon's CPU time."""
+    sinks = {"healthy": hec(port, "/healthy", ack="off"), **neighbours}
+    async with daemon(folder, port, sinks, plants=plants) as running:
+        first = await running.reached("healthy", 1)
+        last = await running.reached("healthy", rows)
+    events = last.events - first.events
+    return events / (last.at - first.at), events / (last.cpu - first.cpu)
 
 
 def _written(folder: Path, content: Mapping[str, Any]) -> Path:

@@ -6,17 +6,31 @@ The plugins come in through entry points, as any plugin does, when ``plants`` is
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from forwarder.core.contracts import SinkContext
 from forwarder.core.errors import TransientError
 from forwarder.core.model import ACCEPTED, Batch, Page, Window, WriteResult
 from forwarder.core.source_contract import Parts, Purpose, Source, StreamPlan
 from forwarder.journal.writer import Writer, _Job  # the plant's point of attack
+from forwarder.sinks.null import NullConfig, NullSink
 from forwarder.sinks.splunk_hec import SplunkHecSink
 from forwarder.sources.cloudflare_access import CloudflareAccess
+
+_BUSY = 0.05
+"""Seconds."""
+
+
+def with_plants() -> dict[str, str]:
+    """Return the environment of a process that finds the plugins of this module."""
+    plants = str(Path(__file__).with_name("plants"))
+    before = os.environ.get("PYTHONPATH")
+    return {"PYTHONPATH": f"{plants}{os.pathsep}{before}" if before else plants}
 
 
 class HastyHec(SplunkHecSink):
@@ -31,6 +45,32 @@ class HastyHec(SplunkHecSink):
     async def _later(self, batch: Batch) -> None:
         await asyncio.sleep(0.5)
         await super().write(batch)
+
+
+class BusySink(NullSink):
+    """Keeps the event loop for itself, for a while at each batch."""
+
+    summary = "blocks the loop"
+
+    async def write(self, batch: Batch) -> WriteResult:
+        until = time.monotonic() + _BUSY
+        while time.monotonic() < until:
+            pass
+        return await super().write(batch)
+
+
+class HoardingSink(NullSink):
+    """Keeps whatever it was given."""
+
+    summary = "keeps every event"
+
+    def __init__(self, config: NullConfig, context: SinkContext) -> None:
+        super().__init__(config, context)
+        self._hoard: list[bytes] = []
+
+    async def write(self, batch: Batch) -> WriteResult:
+        self._hoard += [event.body * 2 for event in batch.events]
+        return await super().write(batch)
 
 
 class HastyAccess(CloudflareAccess):

@@ -21,6 +21,7 @@ from aiohttp import ClientSession, ClientTimeout
 
 from tests.end_to_end.processes import ACCOUNT, SCRIPT, TOKEN, Cloudflare, cloudflare, until
 from tests.proof.books import Book, Digest, lost, shown_rows
+from tests.proof.planted import with_plants
 
 ROOT = Path(__file__).parents[2]
 HEC_TOKEN = "0f8b5ab2-hec-token"
@@ -66,9 +67,7 @@ class Site:
             command += ["--at", at or "", "--times", str(times), *self.options]
         environment = os.environ | self.environment
         if self.plants:
-            plants = str(Path(__file__).with_name("plants"))
-            before = os.environ.get("PYTHONPATH")
-            environment["PYTHONPATH"] = f"{plants}{os.pathsep}{before}" if before else plants
+            environment |= with_plants()
         with self._file("out").open("wb") as out, self._file("err").open("wb") as err:
             self.process = await asyncio.create_subprocess_exec(
                 *command, stdout=out, stderr=err, cwd=ROOT, env=environment

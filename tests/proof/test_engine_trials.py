@@ -127,6 +127,22 @@ async def test_two_kills_then_drain_lose_nothing(tmp_path: Path, ledger: Ledger)
         )
 
 
+async def test_rows_that_a_kill_takes_from_a_hasty_sink_are_found(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    async with HecBook() as sink, trial(tmp_path, {"hec": sink}, *_FEW) as daemon:
+        daemon.plants = True
+        daemon.settings["sinks"]["hec"] = hec(sink, "hasty_hec")
+        await daemon.start(at="offset stored", times=2)
+        assert await daemon.ended(60), daemon.errors()
+        await daemon.start()
+        await until(lambda: sink.book.arrived, 60)
+        left = await daemon.standing({"hec": lambda: sink.book})
+
+        assert left["hec"] > 0
+        ledger.plant(_SECTION, "`kill -9` of a sink that acknowledges first", f"{left} lost")
+
+
 @pytest.mark.parametrize(("code", "status"), [(3, 401), (4, 403), (9, 503)])
 async def test_a_collector_that_refuses_for_four_seconds_gets_everything(
     code: int, status: int, tmp_path: Path, ledger: Ledger

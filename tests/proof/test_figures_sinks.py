@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.proof.figures import SECTION, daemon, fetched, hec, helper
+from tests.proof.figures import SECTION, daemon, fetched, hec, helper, throughput
 from tests.proof.ledger import Ledger
 
 _SERVER = "tests.proof.figures_server"
@@ -19,16 +19,6 @@ _ROWS = 150_000
 _RUNS = 3
 _WARM_UP, _SUSTAINED = 120, 60
 _TARGET = 5_000
-
-
-async def _throughput(folder: Path, port: int, neighbours: dict[str, Any]) -> tuple[float, float]:
-    """Return events a second of the healthy sink, by the clock and by the daemon's CPU time."""
-    sinks = {"healthy": hec(port, "/healthy", ack="off")} | neighbours
-    async with daemon(folder, port, sinks) as running:
-        first = await running.reached("healthy", 1)
-        last = await running.reached("healthy", _ROWS)
-    events = last.events - first.events
-    return events / (last.at - first.at), events / (last.cpu - first.cpu)
 
 
 @pytest.mark.alone
@@ -41,8 +31,8 @@ async def test_beside_a_sink_that_hangs_a_healthy_one_keeps_its_throughput(
     with helper(_SERVER, str(_ROWS // 50), "1") as port:
         hanging = {"hanging": hec(port, "/hanging", ack="off")}
         for run in range(_RUNS):
-            alone.append(await _throughput(tmp_path / f"alone{run}", port, {}))
-            beside.append(await _throughput(tmp_path / f"beside{run}", port, hanging))
+            alone.append(await throughput(tmp_path / f"alone{run}", port, _ROWS, {}))
+            beside.append(await throughput(tmp_path / f"beside{run}", port, _ROWS, hanging))
 
     rate = max(by_clock for by_clock, _ in alone)
     wall = max(by_clock for by_clock, _ in beside) / rate
@@ -84,7 +74,7 @@ async def test_beside_a_sink_that_refuses_everything_nothing_gets_older(
 ) -> None:
     """At half the rate that the healthy sink takes at most; age runs from arrival to delivery."""
     with helper(_SERVER, str(_ROWS // 50), "1") as port:
-        most, _ = await _throughput(tmp_path / "most", port, {})
+        most, _ = await throughput(tmp_path / "most", port, _ROWS, {})
     alone, beside, backlogs = [], [], []
     with helper(_SERVER, "0", str(most / 2 / 50)) as port:
         url = f"http://127.0.0.1:{port}/refusing"

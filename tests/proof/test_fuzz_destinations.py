@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from forwarder.core.errors import ForwarderError
-from forwarder.core.model import Batch, WriteResult
+from forwarder.core.model import Batch, Rejection, WriteResult
 from forwarder.sinks.elasticsearch import ElasticsearchSink
 from forwarder.sinks.relp import RelpSink
 from forwarder.sinks.splunk_hec import SplunkHecSink
@@ -134,6 +134,35 @@ async def used(sink: AnySink, kind: str) -> Counter[str]:
     finally:
         await asyncio.wait_for(sink.aclose(), _LONGEST)
     return found
+
+
+class _Trusting(SplunkHecSink):
+    """Reads an answer as if it had to be what it should be."""
+
+    async def write(self, batch: Batch) -> WriteResult:
+        raise KeyError(batch.events[0].offset)
+
+
+class _Twofold(SplunkHecSink):
+    """Puts off what it also gives up."""
+
+    async def write(self, batch: Batch) -> WriteResult:
+        first = batch.events[0].offset
+        return WriteResult((Rejection(first, "refused"),), frozenset({first}))
+
+
+@pytest.mark.parametrize(
+    ("mistaken", "fault"),
+    [(_Trusting, "an answer that is trusted"), (_Twofold, "an event refused and put off at once")],
+)
+async def test_a_mistaken_sink_is_found(
+    mistaken: type[SplunkHecSink], fault: str, ledger: Ledger
+) -> None:
+    config = SplunkHecSink.Config.model_validate({"url": "http://127.0.0.1:9", **_HEC})
+    with pytest.raises(UndocumentedError) as found:
+        await used(mistaken(config, sink_context()), "splunk_hec")
+
+    ledger.plant("Fuzz", f"{fault} (answers of a destination)", found.value)
 
 
 @pytest.mark.timeout(0)
