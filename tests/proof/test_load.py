@@ -208,8 +208,13 @@ async def test_two_hundred_accounts_are_polled_by_one_process(
 async def test_memory_descriptors_and_threads_do_not_climb(
     seconds: int, warm_up: int, tmp_path: Path, ledger: Ledger
 ) -> None:
-    """A hundred logins a second, fifty times a busy company; a minute bounds growth only."""
-    options = ("--rate", "100", "--scim-rate", "5", "--history", "1m")
+    """A hundred logins a second, fifty times a busy company; a minute bounds growth only.
+
+    There is enough history that, but for the shortest run, the readers of ten minutes and of one
+    hour ago have work from the start: each takes memory once, when it begins.
+    """
+    history = "1m" if seconds < 7200 else "70m"
+    options = ("--rate", "100", "--scim-rate", "5", "--history", history)
     async with site(tmp_path, {"void": {"type": "null"}}, *options) as daemon:
         await daemon.start()
         await daemon.running()
