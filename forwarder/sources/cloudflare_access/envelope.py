@@ -16,6 +16,7 @@ import orjson
 
 from forwarder.core.errors import TransientError
 from forwarder.sources.cloudflare_access.faults import (
+    STRANGE,
     Endpoint,
     Refusal,
     ThrottledError,
@@ -146,7 +147,7 @@ def _opened_slowly(response: Response) -> tuple[Salvaged, bytes | None]:
         return salvage(response.body), None
     except TransientError as error:
         refusal = Refusal(response.status, ray=_ray(response))
-        raise TransientError(f"{error} ({described(refusal)})") from error
+        raise TransientError(f"{error} ({described(refusal)})", hint=STRANGE) from error
 
 
 def _strictly(body: bytes) -> Mapping[str, Any]:

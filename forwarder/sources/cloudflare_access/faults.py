@@ -110,6 +110,11 @@ _ANSWERED = (200, *range(400, 500))
 
 _REPLACE = "put a valid API token into the settings or its file; `forwarder check --live` tries it"
 _GRANT = "give the token `{permission}` for this account; a token made just now needs a minute"
+STRANGE = (
+    "it is asked again; if it stays so check api_url and what is in between, such as a proxy, then "
+    "ask Cloudflare with the cf-ray"
+)
+"""What to do about answers that Cloudflare's own servers should not give."""
 
 TABLE: tuple[Rule, ...] = (
     Rule("throttled", "service", "too many requests", statuses=(429,)),
@@ -185,8 +190,14 @@ TABLE: tuple[Rule, ...] = (
         "set api_url to the address it leads to, if you trust that",
         range(300, 400),
     ),
-    Rule("transient", "service", "the service is out of order", statuses=range(500, 600)),
-    Rule("transient", "service", "the answer does not hold what was asked for"),
+    Rule(
+        "transient",
+        "service",
+        "the service is out of order",
+        "it is asked again; https://www.cloudflarestatus.com tells of outages",
+        range(500, 600),
+    ),
+    Rule("transient", "service", "the answer does not hold what was asked for", STRANGE),
 )
 
 

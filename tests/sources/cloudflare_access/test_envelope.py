@@ -77,8 +77,10 @@ def test_only_true_is_success(success: Any) -> None:
 
 
 @pytest.mark.parametrize("result", [None, {}, "rows", 3])
-def test_only_a_list_is_a_result(result: Any) -> None:
-    failure({"success": True, "result": result})
+def test_only_a_list_is_a_result_and_anything_else_says_what_to_do(result: Any) -> None:
+    error = failure({"success": True, "result": result})
+
+    assert "api_url" in error.hint
     failure({"success": True})
 
 
@@ -89,6 +91,7 @@ def test_what_is_no_envelope_passes(body: bytes) -> None:
     assert type(error) is TransientError
     assert "HTTP 200" in str(error)
     assert "8a1c5e2f00000003-AMS" in str(error)
+    assert error.hint
 
 
 @pytest.mark.parametrize("status", [500, 502, 520, 530])
