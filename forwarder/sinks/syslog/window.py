@@ -49,7 +49,9 @@ class ResendWindow:
 
 def _tail(frames: Sequence[bytes], most: int) -> tuple[Sequence[bytes], int]:
     """Return the last frames that together have at least ``most`` bytes, or all, and their size."""
-    size = 0
+    whole, size = sum(map(len, frames)), 0
+    if whole <= most:
+        return frames, whole
     for index in range(len(frames) - 1, -1, -1):
         size += len(frames[index])
         if size >= most:
