@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -130,3 +130,17 @@ def escaped(text: str) -> str:
         return orjson.dumps(text)[1:-1].decode()
     except TypeError:
         return ""
+
+
+def escaped_each(texts: Sequence[str]) -> list[str]:
+    """Return ``escaped`` of each, in one go."""
+    if not texts:
+        return []
+    try:
+        lines = orjson.dumps(texts, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:
+        return list(map(escaped, texts))
+    return lines[len(_BEFORE) : -len(_AFTER)].split(_BETWEEN)  # texts have no line ends there
+
+
+_BEFORE, _BETWEEN, _AFTER = '[\n  "', '",\n  "', '"\n]'

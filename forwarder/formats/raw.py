@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from forwarder.core.json_text import dumps
-from forwarder.core.masking import mask_row
+from forwarder.core.masking import mask_rows
 from forwarder.core.model import FORWARDER_STREAM, StoredPage
 from forwarder.core.origin import Origin
 from forwarder.core.schema import RAW_BYTES_KEY, Event, Normaliser, read_nothing
@@ -80,7 +80,7 @@ class RawFormat:
     ) -> list[bytes]:
         """Return the events of a page; no event is made where it would only hand on the row."""
         if bodies and normaliser.read_rows is not read_nothing:
-            masked = list(map(mask_row, rows))
+            masked = mask_rows(rows)
             odd = [row for row in masked if not row or ENVELOPE in row]
             if self._config.envelope and not self._added and not odd:
                 heads = map(_without_last, map(dumps, masked))

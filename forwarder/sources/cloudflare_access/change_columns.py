@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from operator import add, eq, itemgetter
+from types import NoneType
 from typing import Any, NamedTuple, TypeAlias
 
 from forwarder.core.email_addresses import are_emails, is_email
@@ -27,7 +28,7 @@ from forwarder.sources.cloudflare_access.change_reading import (
     are_distinct,
     odd_without,
     outcome_of,
-    read_body,
+    read_bodies,
     read_change,
 )
 
@@ -70,7 +71,10 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> _Columns | None:
         except TypeError:
             return None
     *texts, contents = given
-    return _Columns(texts, contents, together)
+    kinds = {*map(type, contents)}
+    if kinds == {str, NoneType}:
+        contents = ["" if text is None else text for text in contents]
+    return None if kinds - {str, NoneType} else _Columns(texts, contents, together)
 
 
 def _same_keys(rows: Sequence[Mapping[str, Any]]) -> list[Column] | None:
@@ -115,11 +119,10 @@ def _read_usual(columns: _Columns, origin: Origin, *, bodies: bool) -> Iterable[
         or not all(texts[TIME])
     ):
         return None
-    try:
-        asked = list(map(read_body, texts[TYPE], texts[METHOD], contents))
-    except TypeError:
-        return None
-    said: Iterator[Sequence[Any]] = zip(*asked, strict=True)
+    asked = list(zip(texts[TYPE], texts[METHOD], contents, strict=True))
+    distinct = list(dict.fromkeys(asked))
+    body_of = dict(zip(distinct, read_bodies(distinct), strict=True))
+    said: Iterator[Sequence[Any]] = zip(*map(body_of.__getitem__, asked), strict=True)
     resources, activities, texts[METHOD], named, members, escaped, sizes, easy, _ = said
     if (
         not all(easy)

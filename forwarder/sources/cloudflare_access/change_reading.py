@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from forwarder.core.email_addresses import is_email
 from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN, Oddities, oddities
+from forwarder.core.masking import mask_request_bodies
 from forwarder.core.origin import Origin, is_easy
-from forwarder.core.provisioning import Member, escaped
+from forwarder.core.provisioning import Member, escaped, escaped_each
 from forwarder.core.schema import NOT_READ, Reading
-from forwarder.sources.cloudflare_access.normalise_scim_body import Asked, read_asked
+from forwarder.sources.cloudflare_access.normalise_scim_body import Asked, read_asked, read_masked
 
 TEXTS = (
     "logged_at",
@@ -79,20 +80,29 @@ _REMEMBERED, _REMEMBERED_LENGTH = 128, 1000
 def _read_body(resource_type: str, method: str, text: str) -> Body:
     method = method.upper()
     asked = read_asked(resource_type, method, text)
-    members = asked.members
-    values, names = zip(*members, strict=True) if members else ((), ())
-    readable = asked.whole or not text
-    return Body(
-        asked.resource,
-        asked.activity,
-        method,
-        tuple(map(bool, names)),
-        (*values, *names),
-        escaped(asked.body),
-        str(_size(asked.body)),
-        easy=readable and is_text(asked.body) and (not members or are_easy(members)),
-        asked=asked,
-    )
+    return _body(method, asked, escaped(asked.body))
+
+
+def read_bodies(given: Sequence[tuple[str, str, str]]) -> list[Body]:
+    """Return ``read_body`` of each type, method and text, looking at all together where it may."""
+    types, methods, texts = zip(*given, strict=True)
+    methods = tuple(map(str.upper, methods))
+    asked = list(map(read_masked, types, methods, mask_request_bodies(texts)))
+    contents = escaped_each([one.body for one in asked])
+    return list(map(_body, methods, asked, contents))
+
+
+def _body(method: str, asked: Asked, content: str) -> Body:
+    resource, activity, members, body, whole = asked
+    named: tuple[bool, ...] = ()
+    fillings: tuple[str, ...] = ()
+    easy = (whole or not body) and is_text(body)
+    if members:
+        values, names = zip(*members, strict=True)
+        easy = easy and are_easy(members)
+        named, fillings = tuple(map(bool, names)), (*values, *names)
+    size = str(_size(body))
+    return Body(resource, activity, method, named, fillings, content, size, easy, asked)
 
 
 def _size(text: str) -> int:

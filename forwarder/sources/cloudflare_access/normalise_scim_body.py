@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
@@ -20,6 +20,10 @@ _MEMBER_FILTER = re.compile(r'members\[\s*value\s+eq\s+"([^"]*)"\s*\]', re.IGNOR
 _BOOLEANS = {"true": True, "false": False}
 _RESOURCES = {"USER": "user", "GROUP": "group"}
 _METHODS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
+
+
+Change: TypeAlias = tuple[str, str, Any]
+"""Operation, attribute (both in small letters) and value."""
 
 
 class Asked(NamedTuple):
@@ -37,13 +41,21 @@ class Asked(NamedTuple):
 
 def read_asked(resource_type: str, method: str, text: str) -> Asked:
     """Return what was asked of a resource with ``method`` (in capitals) and the body ``text``."""
-    masked = mask_request_body(text)
+    return read_masked(resource_type, method, mask_request_body(text))
+
+
+def read_masked(resource_type: str, method: str, masked: str) -> Asked:
+    """Return the same for a body that is masked already."""
     value, whole = _read_json(masked)
-    resource = _RESOURCES.get(resource_type.upper(), "")
+    resource = _RESOURCES.get(resource_type) or _RESOURCES.get(resource_type.upper(), "")
     activity = _METHODS.get(method, "") if resource else ""
-    if activity != "update":
-        return Asked(resource, activity, (), masked, whole)
-    return Asked(resource, *_read_update(resource, method, list(_changes(value))), masked, whole)
+    members: tuple[Member, ...] = ()
+    if activity == "update":
+        if resource == "user":
+            activity = _read_user_change(value)
+        elif method == "PATCH":
+            activity, members = _read_group_change(_changes(value))
+    return Asked(resource, activity, members, masked, whole)
 
 
 def _read_json(text: str) -> tuple[Any, bool]:
@@ -58,20 +70,19 @@ def _read_json(text: str) -> tuple[Any, bool]:
         return None, False
 
 
-def _read_update(
-    resource: str, method: str, changes: list[tuple[str, str, Any]]
-) -> tuple[str, tuple[Member, ...]]:
-    """Return activity and members of a change of something that stays."""
-    if resource == "group":
-        return _read_group_change(changes) if method == "PATCH" else ("update", ())
-    active = [_boolean(value) for _, attribute, value in changes if attribute == "active"]
-    if active and active[-1] is not None:
-        return "enable" if active[-1] else "disable", ()
-    return "update", ()
+def _read_user_change(body: Any) -> str:
+    """Tell being switched on or off from any other change of a user."""
+    if not isinstance(body, dict):
+        return "update"
+    given = _by_small_name(body)
+    if len(given) < len(body) or isinstance(given.get("operations"), list):
+        given = {attribute: value for _, attribute, value in _changes(body)}
+    state = _boolean(given.get("active"))
+    return "update" if state is None else "enable" if state else "disable"
 
 
 def _read_group_change(
-    changes: list[tuple[str, str, Any]],
+    changes: list[Change],
 ) -> tuple[str, tuple[Member, ...]]:
     """Tell a change of members only from any other change of a group."""
     added, removed, others = [], [], 0
@@ -91,41 +102,51 @@ def _read_group_change(
     return "add_member" if added else "remove_member", tuple(added + removed)
 
 
-def _changes(body: Any) -> Iterator[tuple[str, str, Any]]:
-    """Yield (operation, attribute, value) of a PATCH's operations, or of a whole resource."""
-    if not isinstance(body, Mapping):
-        return
-    operations = _get(body, "operations")
+def _changes(body: Any) -> list[Change]:
+    """Return the changes that a PATCH's operations ask for, or a whole resource."""
+    if not isinstance(body, dict):
+        return []
+    operations = _by_small_name(body).get("operations")
     if not isinstance(operations, list):
-        yield from (("replace", str(key).lower(), value) for key, value in body.items())
-        return
-    for operation in operations:
-        if not isinstance(operation, Mapping):
-            continue
-        kind, path, value = (_get(operation, key) for key in ("op", "path", "value"))
-        kind = kind.lower() if isinstance(kind, str) else ""
-        if isinstance(path, str) and path:
-            yield kind, path if _MEMBER_FILTER.fullmatch(path) else path.lower(), value
-        elif isinstance(value, Mapping):
-            yield from ((kind, str(key).lower(), item) for key, item in value.items())
+        return [("replace", key.lower(), value) for key, value in body.items()]
+    return [change for operation in operations for change in _operation(operation)]
 
 
-def _get(given: Mapping[str, Any], name: str) -> Any:
-    """Return the value of the key ``name`` in whatever case it is written."""
-    return next((value for key, value in given.items() if str(key).lower() == name), None)
+def _operation(operation: Any) -> list[Change]:
+    """Return the changes of one operation."""
+    if not isinstance(operation, dict):
+        return []
+    given = _by_small_name(operation)
+    kind, path, value = given.get("op"), given.get("path"), given.get("value")
+    kind = kind.lower() if isinstance(kind, str) else ""
+    if isinstance(path, str) and path:
+        return [(kind, path if _MEMBER_FILTER.fullmatch(path) else path.lower(), value)]
+    if isinstance(value, dict):
+        return [(kind, key.lower(), item) for key, item in value.items()]
+    return []
+
+
+def _by_small_name(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the values by key in small letters; of two such keys the first counts."""
+    found = {key.lower(): value for key, value in given.items()}
+    if len(found) == len(given):
+        return found
+    return {key.lower(): value for key, value in reversed(given.items())}
 
 
 def _members(value: Any) -> Iterator[Member]:
     for item in value if isinstance(value, list) else [value]:
-        given = item if isinstance(item, Mapping) else {"value": item}
-        identity, display = _get(given, "value"), _get(given, "display")
+        given = _by_small_name(item) if isinstance(item, dict) else {"value": item}
+        identity, display = given.get("value"), given.get("display")
         if isinstance(identity, str) and identity:
             yield Member(identity, display if isinstance(display, str) else "")
 
 
 def _boolean(value: Any) -> bool | None:
-    if isinstance(value, Mapping):
-        value = _get(value, "value")
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, dict):
+        value = _by_small_name(value).get("value")
     if isinstance(value, list) and len(value) == 1:
         return _boolean(value[0])
     return value if isinstance(value, bool) else _BOOLEANS.get(str(value).strip().lower())
