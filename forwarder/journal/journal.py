@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from forwarder.core.clock import Clock
-from forwarder.core.errors import StateError
+from forwarder.core.errors import StateError, TransientError
 from forwarder.core.happenings import Report
 from forwarder.core.model import LIVE, Lost, StreamKey
 from forwarder.journal import lanes, registry
@@ -81,8 +81,8 @@ class Journal:
     async def open(cls, state_dir: Path, keeping: Keeping, *, clock: Clock, report: Report) -> Self:
         """Take the lock, open or create the file, look whether it is whole.
 
-        Raises ``LockedError``, ``DamagedError``, ``StateError`` or ``TransientError``; nothing was
-        changed then.
+        Raises ``ConfigError``, ``LockedError``, ``DamagedError``, ``StateError`` or
+        ``TransientError``; nothing was changed then.
         """
         lock = StateLock(state_dir, clock.now_us())
         try:
@@ -101,6 +101,11 @@ class Journal:
         await self._shelf.aclose()
         await self._writer.aclose()
         self._lock.release()
+
+    @property
+    def trouble(self) -> TransientError | None:
+        """Return why nothing can be written at present (a full disk, a lost volume), or None."""
+        return self._writer.trouble
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Run a reading function of this package (``list_gaps``, ``list_lanes``, ...)."""

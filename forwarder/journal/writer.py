@@ -53,6 +53,8 @@ class Writer:
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
         self._closed = False
+        self.trouble: TransientError | None = None
+        """Why nothing can be written, until something was; set in the thread, read anywhere."""
         self._thread.start()
 
     async def run(self, operation: Operation[T], *, patient: bool = False) -> T:
@@ -78,7 +80,9 @@ class Writer:
 
     def _run(self) -> None:
         while (jobs := self._gather()) is not None:
+            before = self._connection.total_changes
             self._commit(jobs)
+            self._remember(jobs, changed=self._connection.total_changes > before)
             for loop in {job.loop for job in jobs}:
                 loop.call_soon_threadsafe(_settle, [job for job in jobs if job.loop is loop])
         self._connection.close()
@@ -125,6 +129,14 @@ class Writer:
             if not self._connection.in_transaction:  # a full disk may undo the whole of it
                 raise
         self._connection.execute("RELEASE job")
+
+    def _remember(self, jobs: Sequence[_Job], *, changed: bool) -> None:
+        """Keep the trouble of a full or failing disk; reading alone does not end it."""
+        troubles = [job.error for job in jobs if isinstance(job.error, TransientError)]
+        if troubles:
+            self.trouble = troubles[0]
+        elif changed:
+            self.trouble = None
 
     def _undo(self, statement: str) -> None:
         if self._connection.in_transaction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from forwarder.admin.contract import Verdict
+from forwarder.core.errors import TransientError
 from forwarder.delivery.sink_state import SinkState
 from forwarder.ingest.status import StreamStatus
 from forwarder.runtime.supervisor import TaskState
@@ -26,16 +27,19 @@ def readiness(
     *,
     started: bool,
     gate_closed: bool,
+    journal_trouble: TransientError | None = None,
     streams: Iterable[StreamStatus],
     sinks: Iterable[SinkState],
 ) -> Verdict:
-    """Fail while something starts, while the journal is full, while a person must mend something.
+    """Fail while something starts, while the journal takes nothing, while a person must act.
 
     A destination that is merely out does not: its events wait, and that is what they are kept for.
     """
     reasons = [] if started else ["the daemon is starting"]
     if gate_closed:
         reasons.append("the journal is full: nothing is read until a sink catches up")
+    if journal_trouble is not None:
+        reasons.append(f"{journal_trouble} ({journal_trouble.hint})")
     for stream in streams:
         if stream.phase in _NOT_READY:
             trouble = f": {stream.trouble.error}" if stream.trouble else ""

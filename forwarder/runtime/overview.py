@@ -79,6 +79,7 @@ class DaemonOverview:
         return readiness(
             started=self.started,
             gate_closed=self._gate.closed,
+            journal_trouble=self._journal.trouble,
             streams=self._streams.states(),
             sinks=self._sinks.states(),
         )

@@ -103,3 +103,24 @@ def test_damage_is_said_with_the_file(tmp_path: Path) -> None:
 
     with pytest.raises(DamagedError, match=r"journal\.db is damaged"):
         connect_writer(tmp_path)
+
+
+async def test_the_trouble_of_a_disk_lasts_until_something_was_written(writer: Writer) -> None:
+    assert writer.trouble is None
+
+    with pytest.raises(TransientError):
+        await writer.run(full)
+    await writer.run(keys)
+    lasting = writer.trouble
+    await writer.run(put("a"))
+
+    assert "disk is full" in str(lasting)
+    assert writer.trouble is None
+
+
+async def test_a_mistake_of_the_program_is_no_trouble_of_the_disk(writer: Writer) -> None:
+    await writer.run(put("a"))
+    with pytest.raises(sqlite3.IntegrityError):
+        await writer.run(put("a"))
+
+    assert writer.trouble is None

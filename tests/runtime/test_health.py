@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forwarder.core.errors import TransientError
 from forwarder.delivery.sink_state import Phase, SinkState
 from forwarder.ingest.rounds import Trouble
 from forwarder.ingest.status import StreamStatus
@@ -63,3 +64,12 @@ def test_a_daemon_that_starts_is_not_ready() -> None:
     verdict = readiness(started=False, gate_closed=False, streams=[], sinks=[])
 
     assert verdict.reasons == ("the daemon is starting",)
+
+
+def test_a_disk_that_cannot_be_written_needs_a_person() -> None:
+    trouble = TransientError("the journal cannot be written: disk is full", hint="free disk space")
+    verdict = readiness(
+        started=True, gate_closed=False, journal_trouble=trouble, streams=[], sinks=[]
+    )
+
+    assert verdict.reasons == ("the journal cannot be written: disk is full (free disk space)",)
