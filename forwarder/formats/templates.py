@@ -18,14 +18,14 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, TypeGuard
 
 from forwarder.core.json_text import members
 from forwarder.core.login import LOGIN_TEXTS, Login
 from forwarder.core.origin import Origin
 from forwarder.core.provisioning import BODY, CHANGE_TEXTS, Member, Provisioning
 from forwarder.core.schema import Event, Normaliser, Reading
+from forwarder.formats.line_writers import EXTRA, ID, SEEN, TIME, WriteLine, line_writer
 from forwarder.formats.privacy import without_body
 
 _MARKS = 0xE000
@@ -40,22 +40,6 @@ TimeText = Callable[[int], str]
 """How a format writes microseconds since 1970."""
 
 
-class Template(NamedTuple):
-    """What all logins of one shape have in common, and what goes in between.
-
-    Every other one of ``parts`` is constant; ``pick`` takes those between out of a login's texts.
-    The four numbers are the places of what is no text: id, time, time first seen and the members
-    of ``extra``; 0 where there is none.
-    """
-
-    parts: list[str]
-    pick: Callable[[tuple[str, ...]], Any]
-    id: int
-    time: int
-    seen: int
-    extra: int
-
-
 class Templated(ABC):
     """A format that writes logins by templates and everything else by its mapping.
 
@@ -68,7 +52,7 @@ class Templated(ABC):
     def __init__(self, *, templates: bool = True) -> None:
         """Switch templates off where ``write`` passes on more than texts and times."""
         self._enabled = templates
-        self._accounts: dict[tuple[str, str], dict[Any, Template | None]] = {}
+        self._accounts: dict[tuple[str, str], dict[Any, WriteLine | None]] = {}
         self._time = lru_cache(_REMEMBERED_TIMES)(self.time_text)
 
     @abstractmethod
@@ -124,26 +108,16 @@ class Templated(ABC):
 
         This is the busiest loop of the program.
         """
-        template_of, time_text = self._templates_of(origin).get, self._time
-        seen, lines = time_text(origin.seen_us), []
-        for (shape, texts, extra), id, time_us in zip(readings, ids, times_us, strict=True):  # noqa: A001
-            template = template_of(shape)
-            if template is None:
-                lines.append(b"")
-                continue
-            constant, pick, id_at, time_at, seen_at, extra_at = template
-            parts = constant.copy()
-            parts[1::2] = pick(texts)
-            parts[id_at] = id
-            parts[time_at] = time_text(time_us)
-            if seen_at:
-                parts[seen_at] = seen
-            if extra_at:
-                parts[extra_at] = extra
-            lines.append("".join(parts).encode())
-        return lines
+        write_of, time_text = self._templates_of(origin).get, self._time
+        seen = time_text(origin.seen_us)
+        return [
+            write(texts, id, time, seen, extra).encode() if (write := write_of(shape)) else b""
+            for (shape, texts, extra), id, time in zip(  # noqa: A001
+                readings, ids, map(time_text, times_us), strict=True
+            )
+        ]
 
-    def _templates_of(self, origin: Origin) -> dict[Any, Template | None]:
+    def _templates_of(self, origin: Origin) -> dict[Any, WriteLine | None]:
         """Return the templates of an account; its id and label are constants in them."""
         return self._accounts.setdefault((origin.account_id, origin.account), {})
 
@@ -173,25 +147,22 @@ def is_templatable(event: Event) -> bool:
     return isinstance(event, Provisioning) and event.odd.plain and not event.odd.has_extra
 
 
-def cut_at_marks(written: str, count: int, time_text: TimeText) -> Template | None:
+def cut_at_marks(written: str, count: int, time_text: TimeText) -> WriteLine | None:
     """Return the template in what was ``written`` for an event ``marked`` with ``count`` marks.
 
-    None if it has no place for id and time, or more than one for what is no text.
+    None if it has no place for id and time.
     """
+    others = {
+        _ID_MARK: ID,
+        time_text(_TIME_MARK_US): TIME,
+        time_text(_SEEN_MARK_US): SEEN,
+        f'"{_EXTRA_MARK}":0': EXTRA,
+    }
     texts = {chr(_MARKS + index): index for index in range(count)} | {str(_SIZE_MARK): _SIZE}
-    others = (
-        _ID_MARK,
-        time_text(_TIME_MARK_US),
-        time_text(_SEEN_MARK_US),
-        f'"{_EXTRA_MARK}":0',
-    )
-    pattern = "|".join(map(re.escape, (*texts, *others)))
-    parts = re.split(f"({pattern})", written)
-    marks = parts[1::2]
-    if any(marks.count(mark) > 1 for mark in others) or not {*others[:2]} <= {*marks}:
-        return None
-    places = [2 * marks.index(mark) + 1 if mark in marks else 0 for mark in others]
-    return Template(parts, itemgetter(*(texts.get(mark, 0) for mark in marks)), *places)
+    meanings: dict[str, int | str] = {**texts, **others}
+    parts = re.split(f"({'|'.join(map(re.escape, meanings))})", written)
+    between = [meanings[mark] for mark in parts[1::2]]
+    return line_writer(parts[::2], between) if {ID, TIME} <= {*between} else None
 
 
 def marked(event: Login | Provisioning) -> Login | Provisioning:
