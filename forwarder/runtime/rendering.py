@@ -12,7 +12,8 @@ from forwarder.formats.filters import EventFilter
 from forwarder.formats.pipeline import Shape
 from forwarder.formats.sharing import Pipelines
 
-_SHARED_PAGES_BYTES = 16 * 2**20
+_SHARED_PAGES_BYTES = 8 * 2**20
+"""Room for sinks that are four full pages apart; together they take half of it."""
 
 
 class Rendering:
