@@ -134,8 +134,8 @@ def _by_page(step: Step, window: Window, view: View) -> Move:
     """Go on where no row has a usable time: by page numbers, to an empty or a known answer."""
     lost = Lost(UNREADABLE, step.since_us, window.until_us, None, "more rows without a time")
     if view.whole != step.whole and step.page < _MOST_PAGES:
-        largest = max(step.largest, view.count)
-        return replace(step, page=step.page + 1, whole=view.whole, largest=largest), None
+        known = replace(step, whole=view.whole, largest=max(step.largest, view.count))
+        return _turn(known, window, view)
     if not view.is_probably_cut(step.largest):
         return None, None
     if step.repeats < _MOST_REPEATS:

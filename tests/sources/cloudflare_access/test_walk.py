@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from forwarder.core.model import Lost, Window
@@ -101,6 +101,7 @@ def test_every_row_is_seen_or_its_instant_is_recorded(server: Server) -> None:
 
 
 @given(servers, st.dictionaries(st.integers(1, 12), st.integers(1000, 1059)))
+@example(Server([1000 * SECOND_US] * 2 + [1001 * SECOND_US], cap=2, timeless=3), {2: 1001})
 def test_rows_that_expire_hide_no_others(server: Server, expires: dict[int, int]) -> None:
     tidy = replace(server, ignores_page=False, newest_first=False)
     tidy.expires = {request: second * SECOND_US for request, second in expires.items()}
