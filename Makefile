@@ -12,10 +12,11 @@ AUDIT_VENV := .venv-audit
 LOCK_VENV := .venv-lock
 UV_VERSION := 0.13.9
 ARGS ?=
+MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check fmt coverage lock integration bench flamegraphs proof proof-long audit docs generate golden clean
+.PHONY: help venv demo test check fmt coverage lock integration fuzz bench flamegraphs proof proof-long audit docs generate golden clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -47,7 +48,7 @@ integration: $(PROOF)  ## Tests against real destinations that this machine can 
 	$(BIN)/pytest -m integration $(ARGS)
 
 # What measures time or memory has the machine for itself, after everything else, which shares it.
-TOGETHER := -n 2 --dist worksteal
+TOGETHER := -n 3 --dist worksteal
 LONG := PROOF_RUN=proof-long HYPOTHESIS_PROFILE=long
 # With ARGS="-k ..." one of the two may have nothing to run, which pytest says with 5.
 OR_NONE := || test $$? = 5
@@ -59,6 +60,9 @@ proof: $(PROOF)  ## The promises under crashes and faults, a few minutes
 proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the examples
 	$(LONG) $(BIN)/pytest $(TOGETHER) -m "proof and not alone" --timeout 0 $(ARGS) $(OR_NONE)
 	$(LONG) $(BIN)/pytest -m "proof and alone" --timeout 0 $(ARGS) $(OR_NONE)
+
+fuzz: $(PROOF)  ## Coverage-guided fuzzing of what reads an API answer, an hour (MINUTES=5: shorter)
+	PROOF_RUN=proof-long FUZZ_MINUTES=$(MINUTES) $(BIN)/pytest tests/proof/test_fuzz.py -k coverage_guided --timeout 0
 
 bench: $(PROOF)  ## Measure and write docs/performance.md, long (ARGS="--rows 200000": shorter)
 	$(BIN)/python -m bench $(ARGS)

@@ -7,6 +7,7 @@ not a documented one. With ``planted`` as its first argument it has a mistake to
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -24,6 +25,8 @@ _HEADERS = {"date": "Mon, 01 Jan 2026 00:00:00 GMT", "content-type": "applicatio
 _BEFORE, _AFTER = b'{"success":true,"errors":[],"result":', b"}"
 _STATUSES = (200, 200, 200, 204, 301, 400, 401, 403, 404, 429, 500, 503, 530)
 _TEXT = 200
+_LONGEST = 5.0
+"""Seconds of CPU: a machine that is busy with something else says nothing about an answer."""
 
 
 def one_answer(data: bytes) -> None:
@@ -31,10 +34,15 @@ def one_answer(data: bytes) -> None:
     status, body = 200, _BEFORE + data + _AFTER
     if data[:1] < b"\x20":
         status, body = _STATUSES[len(data) and data[0] % len(_STATUSES)], data[1:]
+    began = time.process_time()
     try:
         read_through(status, _HEADERS, body)
     except ForwarderError:
         return
+    finally:
+        took = time.process_time() - began
+        if took > _LONGEST:
+            raise AssertionError(f"{took:.1f} s of CPU for {len(data)} bytes")
 
 
 def planted(data: bytes) -> None:

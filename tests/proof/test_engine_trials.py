@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import until
+from tests.proof.auditing import audited
 from tests.proof.books import Digest, lost
 from tests.proof.destinations import HecBook
 from tests.proof.ledger import Ledger
@@ -112,6 +113,7 @@ async def test_two_kills_then_drain_lose_nothing(tmp_path: Path, ledger: Ledger)
         shown = await level_with_api(daemon, {"hec": sink}, 300)
         took = time.monotonic() - began
         assert await daemon.stop() == 0
+        opinion = await audited(daemon)
 
         assert shown.total() >= 250_000
         assert lost(shown, sink.book) == 0
@@ -124,6 +126,7 @@ async def test_two_kills_then_drain_lose_nothing(tmp_path: Path, ledger: Ledger)
             lost=lost(shown, sink.book),
             again=sink.book.again,
             recovery=took,
+            more=opinion,
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import until
+from tests.proof.auditing import audited
 from tests.proof.ledger import Ledger
 from tests.proof.sinks import Five, five
 from tests.proof.site import Site, missing, site
@@ -67,6 +68,7 @@ async def test_a_full_disk_stops_nothing_for_longer_than_it_lasts(
         assert await daemon.stop() == 0
         dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
+        opinion = await audited(daemon)
         code, _ = await daemon.command("check", "--journal")
 
         assert left == dict.fromkeys(sinks.books, 0)
@@ -82,7 +84,7 @@ async def test_a_full_disk_stops_nothing_for_longer_than_it_lasts(
             lost=sum(left.values()),
             again=sinks.again(),
             recovery=max(waits),
-            more=f"{len(dead['bulk'])} dead letters; met by {', '.join(sorted(met))}",
+            more=f"{len(dead['bulk'])} dead letters; met by {', '.join(sorted(met))}; {opinion}",
         )
 
 
@@ -124,6 +126,7 @@ async def test_a_volume_that_somebody_else_fills_up_is_waited_for(
         assert await daemon.stop() == 0
         dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
+        opinion = await audited(daemon)
 
         assert left == dict.fromkeys(sinks.books, 0)
         assert met
@@ -135,7 +138,7 @@ async def test_a_volume_that_somebody_else_fills_up_is_waited_for(
             lost=sum(left.values()),
             again=sinks.again(),
             recovery=max(waits),
-            more=f"met by {', '.join(sorted(met))}",
+            more=f"met by {', '.join(sorted(met))}; {opinion}",
         )
 
 
@@ -159,6 +162,7 @@ async def test_a_volume_that_turns_read_only_is_waited_for(
         shown, recovery = await daemon.settled(sinks.books, 90, sinks.refused)
         assert await daemon.stop() == 0
         left = missing(shown, sinks.books, sinks.refused)
+        opinion = await audited(daemon)
 
         assert left == dict.fromkeys(sinks.books, 0)
         assert refused
@@ -171,6 +175,7 @@ async def test_a_volume_that_turns_read_only_is_waited_for(
             events=shown.total(),
             lost=sum(left.values()),
             recovery=recovery,
+            more=opinion,
         )
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.processes import until
+from tests.proof.auditing import audited
 from tests.proof.destinations import HecBook
 from tests.proof.ledger import Ledger
 from tests.proof.sinks import five, hec
@@ -65,6 +66,7 @@ async def test_a_disk_that_is_full_just_then_costs_nothing(
         assert await daemon.stop() == 0
         dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead.get("bulk", set())})
+        opinion = await audited(daemon)
         code, _ = await daemon.command("check", "--journal")
 
         assert shown.total() >= everything
@@ -78,7 +80,8 @@ async def test_a_disk_that_is_full_just_then_costs_nothing(
             lost=sum(left.values()),
             again=sinks.again(),
             recovery=recovery,
-            more=f"no restart; met by {', '.join(sorted(met)) or 'nobody who could write it down'}",
+            more=f"no restart; met by {', '.join(sorted(met)) or 'nobody who could write it down'}"
+            f"; {opinion}",
         )
 
 

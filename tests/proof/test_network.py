@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.end_to_end.processes import until
+from tests.proof.auditing import audited
 from tests.proof.destinations import HecBook
 from tests.proof.ledger import Ledger
 from tests.proof.sinks import Five, five, hec
@@ -102,6 +103,7 @@ async def test_nothing_is_lost_over_partitions_and_resets(
         assert await daemon.stop() == 0
         dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead["bulk"]})
+        opinion = await audited(daemon)
 
         assert left == dict.fromkeys(sinks.books, 0)
         assert max(max(found) for found in waits.values()) < BOUND
@@ -114,7 +116,7 @@ async def test_nothing_is_lost_over_partitions_and_resets(
             again=sinks.again(),
             recovery=max(max(found) for found in waits.values()),
             more=f"by a proxy on each way; bound: 2 poll intervals + backoff cap = "
-            f"{2 * POLL + CAP:.0f} s",
+            f"{2 * POLL + CAP:.0f} s; {opinion}",
         )
 
 

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import ClientSession
 
 from tests.end_to_end.processes import until
+from tests.proof.auditing import audited
 from tests.proof.ledger import Ledger
 from tests.proof.sinks import five
 from tests.proof.site import missing, site
@@ -92,6 +93,7 @@ async def test_a_volume_that_turns_read_only_is_told_of_and_costs_nothing(
         assert await daemon.stop() == 0
         dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead.get("bulk", set())})
+        opinion = await audited(daemon)
         code, _ = await daemon.command("check", "--journal")
 
         assert left == dict.fromkeys(sinks.books, 0)
@@ -106,5 +108,5 @@ async def test_a_volume_that_turns_read_only_is_told_of_and_costs_nothing(
             lost=sum(left.values()),
             again=sinks.again(),
             recovery=recovery,
-            more="the reason is logged, /livez stays 200",
+            more=f"the reason is logged, /livez stays 200; {opinion}",
         )
