@@ -104,17 +104,17 @@ class Poller:
         return self._group
 
     async def _live_loop(self) -> None:
-        clock, interval = self._around.clock, self._options.poll_interval
-        due = clock.monotonic()
+        around, interval = self._around, self._options.poll_interval
+        due = around.clock.monotonic()
         while True:
-            await self._rounds.pause(max(0.0, due - clock.monotonic()))
-            self._around.beat()
-            late_by = max(0.0, clock.monotonic() - due)
-            self._around.report(
-                RoundStarted(self._around.account, self._around.key.stream, late_by)
-            )
+            await self._rounds.pause(max(0.0, due - around.clock.monotonic()))
+            around.beat()
+            late_by = max(0.0, around.clock.monotonic() - due)
+            around.report(RoundStarted(around.account, around.key.stream, late_by))
             await self._live_round()
-            due = max(due + interval, clock.monotonic())
+            # A round that a person had to end has waited for that: it goes on at once.
+            wait = 0.0 if self._readers[LIVE].window else interval
+            due = max(due + wait, around.clock.monotonic())
 
     async def _live_round(self) -> None:
         """Go on with an interrupted round, or read from covered-until to the server's now."""

@@ -254,6 +254,23 @@ async def test_one_that_is_accepted_ends_the_wait_for_all(rig: Rig) -> None:
     assert "running" == rig.poller.state().phase
 
 
+async def test_a_held_stream_goes_on_at_once_when_it_is_woken(rig: Rig) -> None:
+    """A secret file changed: nobody waits for the next poll, which may be far away."""
+    rig.cloudflare.providers = {"a": True, "b": True}
+    await rig.poll(65)
+    rig.cloudflare.refused = {"a", "b"}
+    rig.add("a")
+    await rig.poll(31)
+    held = rig.poller.state().phase
+    rig.cloudflare.refused = set()
+    rig.poller.wake()
+    await rig.poll(1)
+
+    assert "held" == held
+    assert "running" == rig.poller.state().phase
+    assert ["a"] == rig.delivered()
+
+
 async def test_a_provider_that_comes_ends_the_wait_for_one_that_is_refused(rig: Rig) -> None:
     """The list is read while the stream is held."""
     rig.cloudflare.providers = {"a": True}
