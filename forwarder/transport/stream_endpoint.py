@@ -15,6 +15,7 @@ _NO_COMMON_GROUND = {
     "RECORD_LAYER_FAILURE",
     "PACKET_LENGTH_TOO_LONG",
 }
+_LOOK = "check that it runs, that host and port are right, and what a firewall lets through"
 _CLOSED_AT_ONCE = "if it always closes at once, it may want a client certificate: tls.cert_file"
 
 
@@ -57,8 +58,8 @@ def explain(endpoint: Endpoint, reason: Exception | None) -> TransientError:
                 "speaks TLS",
             )
         case TimeoutError():
-            return TransientError(f"{endpoint} does not answer in time")
+            return TransientError(f"{endpoint} does not answer in time", hint=_LOOK)
         case socket.gaierror():
             return TransientError(f"{endpoint}: the name cannot be resolved", hint="check the name")
     said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return TransientError(f"no connection with {endpoint}: {said}")
+    return TransientError(f"no connection with {endpoint}: {said}", hint=_LOOK)

@@ -54,13 +54,13 @@ def parse_size(value: Any) -> int:
 
 
 def format_duration(seconds: float) -> str:
-    """Return the shortest exact spelling: ``90`` gives ``1m30s``, ``0.25`` gives ``250ms``."""
-    rest, parts = round(seconds * 1000), []
+    """Return the shortest exact spelling: ``90`` gives ``1m30s``, ``-0.25`` gives ``-250ms``."""
+    rest, parts = abs(round(seconds * 1000)), ["-"] if seconds < 0 else []
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, rest = divmod(rest, size)
         if count:
             parts.append(f"{count}{unit}")
-    return "".join(parts) or "0s"
+    return "".join(parts) if parts and parts != ["-"] else "0s"
 
 
 def format_size(size: int) -> str:

@@ -39,9 +39,9 @@ const bytes = (value) => {
 };
 const duration = (seconds) => {
   const steps = [[86400, "d"], [3600, "h"], [60, "min"]];
-  const [size, unit] = steps.find(([size]) => seconds >= 1.5 * size) ?? [1, "s"];
+  const [size, unit] = steps.find(([size]) => Math.abs(seconds) >= 1.5 * size) ?? [1, "s"];
   const value = seconds / size;
-  return `${unit === "s" || value >= 10 ? Math.round(value) : value.toFixed(1)} ${unit}`;
+  return `${unit === "s" || Math.abs(value) >= 10 ? Math.round(value) : value.toFixed(1)} ${unit}`;
 };
 const time = (text) => {
   const at = new Date(text);

@@ -1,0 +1,31 @@
+"""Durations and sizes: what is written comes back, and is read by people."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.transport.units import format_duration, format_size, parse_duration, parse_size
+
+
+@given(st.integers(0, 10**12))
+def test_a_duration_comes_back_as_it_was_written(milliseconds: int) -> None:
+    assert round(parse_duration(format_duration(milliseconds / 1000)) * 1000) == milliseconds
+
+
+@given(st.integers(1, 10**12))
+def test_a_time_that_has_passed_is_the_same_with_a_sign(milliseconds: int) -> None:
+    seconds = milliseconds / 1000
+
+    assert format_duration(-seconds) == f"-{format_duration(seconds)}"
+
+
+@pytest.mark.parametrize("seconds", [0.0, -0.0, 0.0001, -0.0001])
+def test_nothing_is_nothing(seconds: float) -> None:
+    assert format_duration(seconds) == "0s"
+
+
+@given(st.integers(0, 2**50))
+def test_a_size_comes_back_as_it_was_written(size: int) -> None:
+    assert parse_size(format_size(size)) == size
