@@ -25,10 +25,10 @@ class Cursor:
 
 
 def list_cursors(connection: sqlite3.Connection) -> list[Cursor]:
-    """Return every reader of every stream."""
+    """Return every reader of every stream, the younger age first."""
     found = connection.execute(
         "SELECT account_id, stream.name, reader.name, covered_until_us, until_us, rows "
-        "FROM reader JOIN stream ON stream.id = reader.stream ORDER BY 1, 2, 3"
+        "FROM reader JOIN stream ON stream.id = reader.stream ORDER BY 1, 2, length(reader.name), 3"
     )
     return [Cursor(*row) for row in found]
 
