@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from forwarder import __version__
 from forwarder.config import Changes, ForwarderSettings, RootSettings, changes, secrets_of
 from forwarder.core.own_events import Own, own_row
+from forwarder.journal.happenings import with_name
 from forwarder.observe.happenings import SettingsReloaded, SettingsWarning
 from forwarder.runtime.fingerprint import fingerprint
 from forwarder.runtime.parts import Parts, SettingsReader, Telemetry
@@ -44,8 +46,9 @@ class Reloader:
             self._telemetry.output.set_level(new.root.log.level)
             await self._change_sinks(difference, new)
             await self._change_streams(difference, new)
+            accounts = (*self.settings.accounts, *new.accounts)
             self.settings = new
-            await self._tell(difference)
+            await self._tell(difference, {one.account_id: one.label for one in accounts})
             return difference
 
     async def _change_sinks(self, difference: Changes, new: ForwarderSettings) -> None:
@@ -66,8 +69,8 @@ class Reloader:
             account for account in new.accounts if account.account_id in accounts
         )
 
-    async def _tell(self, difference: Changes) -> None:
-        parts, name = self._parts, fingerprint(self.settings)
+    async def _tell(self, difference: Changes, labels: Mapping[str, str]) -> None:
+        parts, name, streams = self._parts, fingerprint(self.settings), difference.streams
         parts.overview.config_hash = name
         parts.overview.expect()
         for warning in self.settings.warnings:
@@ -77,9 +80,10 @@ class Reloader:
                 name,
                 _words(difference.sinks.added, difference.sinks.changed, difference.sinks.removed),
                 _words(
-                    difference.streams.added,
-                    difference.streams.changed,
-                    difference.streams.removed,
+                    *(
+                        [with_name(str(key), labels) for key in keys]
+                        for keys in (streams.added, streams.changed, streams.removed)
+                    )
                 ),
                 difference.needs_restart,
             )
@@ -94,9 +98,7 @@ def _kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:
     return new.root.model_copy(update=kept)
 
 
-def _words(
-    added: tuple[object, ...], changed: tuple[object, ...], removed: tuple[object, ...]
-) -> tuple[str, ...]:
+def _words(added: Sequence[str], changed: Sequence[str], removed: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         f"{what} {name}"
         for what, names in (("added", added), ("changed", changed), ("removed", removed))

@@ -198,9 +198,17 @@ async def test_new_settings_are_taken_by_a_signal_and_bad_ones_refused(
         await until(lambda: told("settings_refused"))
         assert await sinks() == {"console"}
 
-        forwarder.settings.write_text(good.replace("sinks:\n", "sinks:\n  void: { type: null }\n"))
+        changed = good.replace(
+            "access_requests: { poll_interval: 1s", "access_requests: { overlap: 90s"
+        )
+        forwarder.settings.write_text(
+            changed.replace("sinks:\n", "sinks:\n  void: { type: null }\n")
+        )
         forwarder.process.send_signal(signal.SIGHUP)
         await until(lambda: told("settings_reloaded"))
+        (line,) = [line for line in forwarder.log() if line["event"] == "settings_reloaded"]
+        assert line["sinks"] == ["added void"]
+        assert line["streams"] == ["changed acme/access_requests"]
         assert await sinks() == {"console", "void"}
 
         forwarder.settings.write_text(good)
