@@ -75,11 +75,13 @@ def mask_request_bodies(texts: Sequence[str]) -> Sequence[str]:
 
 def mask_rows(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
     """Return ``mask_row`` of each; the very same object where a look at all at once tells."""
-    bodies = [body for row in rows if (body := row.get("request_body")) is not None]
-    raw = [row for row in rows if RAW_BYTES_KEY in row]
-    if raw or {*map(type, bodies)} - {str}:
+    try:
+        bodies: set[Any] = {row.get("request_body") for row in rows} - {None}
+    except TypeError:  # a body that is no text
         return list(map(mask_row, rows))
-    distinct = list(dict.fromkeys(bodies))
+    if {*map(type, bodies)} - {str} or [row for row in rows if RAW_BYTES_KEY in row]:
+        return list(map(mask_row, rows))
+    distinct = list(bodies)
     return rows if mask_request_bodies(distinct) == distinct else list(map(mask_row, rows))
 
 

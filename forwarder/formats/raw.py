@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from forwarder.core.json_text import dumps
+from forwarder.core.json_text import dumps, dumps_each
 from forwarder.core.masking import mask_rows
 from forwarder.core.model import FORWARDER_STREAM, StoredPage
 from forwarder.core.origin import Origin
@@ -83,7 +83,7 @@ class RawFormat:
             masked = mask_rows(rows)
             odd = [row for row in masked if not row or ENVELOPE in row]
             if self._config.envelope and not self._added and not odd:
-                heads = map(_without_last, map(dumps, masked))
+                heads = map(_without_last, dumps_each(masked))
                 return _enveloped(heads, "-".join(ids).encode().split(b"-"), origin)
             shared = _shared(origin)
             return [self._write(row, id, shared) for row, id in zip(masked, ids, strict=True)]  # noqa: A001

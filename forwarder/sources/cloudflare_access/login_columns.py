@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from forwarder.core.email_addresses import are_emails
 from forwarder.core.login import LOGIN_TEXTS
-from forwarder.core.origin import Origin, are_easy
+from forwarder.core.origin import LONGEST_USER, Origin, are_easy, longest
 from forwarder.core.schema import Reading
 from forwarder.sources.cloudflare_access.login_reading import (
     ACTION,
@@ -86,7 +86,7 @@ def _read_usual(
     emails = columns[USER]
     kinds = ["email"] * len(rows) if are_emails(emails) else list(map(user_kind, emails))
     texts = _with_paths(given if whole else [row + _ABSENT for row in given], columns[DOMAIN])
-    if texts is None or "name" in kinds:
+    if texts is None or longest(emails) > LONGEST_USER:
         return None
     sizes, odd = list(map(len, texts)), COMPLETE.odd if whole else DOCUMENTED.odd
     shapes = zip(
