@@ -17,6 +17,8 @@ from forwarder.transport.settings import Settings
 _LONGEST = 60
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _SHOULD = re.compile(r"^\w+ should")
+_KEY = "[key]"
+"""How pydantic says that the key of a mapping is meant, and not its value."""
 _KINDS = {dict: "a mapping", list: "a list", bool: "true or false", str: "a text"}
 
 
@@ -91,11 +93,18 @@ def _names_a_key(detail: ErrorDetails) -> bool:
     return detail["type"] in {"missing", "extra_forbidden"}
 
 
+def _found(detail: ErrorDetails, document: Document, place: Place, keys: Sequence[str]) -> str:
+    """Return what the file says there, unless it is a secret; of a wrong key the key itself."""
+    if detail["loc"] and detail["loc"][-1] == _KEY:
+        return repr(place[-1])
+    is_secret = bool(place) and f"{place[-1]}_file" in keys
+    return "a secret" if is_secret else shown(document.written(place))
+
+
 def _sentence(
     detail: ErrorDetails, document: Document, place: Place, keys: Sequence[str]
 ) -> tuple[str, str]:
-    is_secret = bool(place) and f"{place[-1]}_file" in keys
-    found = "a secret" if is_secret else shown(document.written(place))
+    found = _found(detail, document, place, keys)
     problem, hint = f"found {found}; must be a mapping of keys", ""
     match detail["type"]:
         case "missing":

@@ -261,6 +261,21 @@ def test_a_config_error_keeps_its_faults(tmp_path: Path, plugins: FakePlugins) -
     assert len(caught.value.faults) == 1
 
 
+def test_a_wrong_key_of_a_mapping_is_shown_and_not_its_value(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        f"{_GOOD}sinks: {{ a: {{ type: relp, host: h, severity: {{ succes: info }} }} }}"
+    )
+
+    with pytest.raises(ConfigError) as caught:
+        load(path, {})
+
+    assert str(caught.value) == (
+        f"{path}:4: sinks.a.severity.succes: found 'succes'; allowed: success, failure, unknown"
+        " (did you mean success?)"
+    )
+
+
 _GOOD = """
 version: 1
 accounts: [{ account_id: 023e105f4ecef8ad9ca31a8372d0c353, api_token: t }]
