@@ -74,7 +74,8 @@ class MomentType(click.ParamType[int]):
         try:
             return SystemClock().now_us() - round(parse_duration(value) * 1_000_000)
         except ValueError:
-            self.fail(f"{value!r} is no RFC 3339 time and no duration ago such as 2h", param, ctx)
+            allowed = "write for example 2026-07-01T12:00:00Z, or 2h for two hours ago"
+            self.fail(f"{value!r} is no moment; {allowed}", param, ctx)
 
 
 def window(since_us: int, until_us: int) -> tuple[int, int]:

@@ -106,6 +106,13 @@ def test_what_must_not_be_empty_is_told_in_words(sinks: str, told: str, settings
     assert told in str(fault)
 
 
+def test_a_day_is_no_moment_and_an_example_is_given(settings: str) -> None:
+    result = invoke("backfill", "-c", settings, "--since", "2026-07-01")
+
+    assert result.exit_code == 2
+    assert "'2026-07-01' is no moment; write for example 2026-07-01T12:00:00Z" in result.output
+
+
 def test_a_position_in_the_future(settings: str) -> None:
     where = ("--account", "023e105f4ecef8ad9ca31a8372d0c353", "--stream", "access_requests")
 
