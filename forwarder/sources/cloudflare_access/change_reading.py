@@ -97,18 +97,16 @@ def _body(method: str, asked: Asked, content: str) -> Body:
     resource, activity, members, body, whole = asked
     named: tuple[bool, ...] = ()
     fillings: tuple[str, ...] = ()
-    easy = (whole or not body) and is_text(body)
+    size, is_ascii = len(body), body.isascii()
+    easy = (whole or not body) and (is_ascii or is_text(body))
     if members:
         values, names = zip(*members, strict=True)
         easy = easy and are_easy(members)
         named, fillings = tuple(map(bool, names)), (*values, *names)
-    size = str(_size(body))
-    said = (resource, activity, method, named, fillings, content, size, easy, asked)
+    if not is_ascii:
+        size = len(body.encode("utf-8", "replace"))
+    said = (resource, activity, method, named, fillings, content, str(size), easy, asked)
     return _new_tuple(Body, said)
-
-
-def _size(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
 
 
 def are_easy(members: Sequence[Member]) -> bool:
