@@ -6,56 +6,134 @@ Unkeyed, so that the same row has the same id on a new volume and in another clu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import repeat
-from typing import Any
+from operator import itemgetter
+from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
 VERSION = 1
 SIZE = 16
+_MOST_SHAPES = 256
+
+Row: TypeAlias = Mapping[str, Any]
+Pick: TypeAlias = Callable[[Row], Sequence[Any]]
 
 
-def canonical(row: Any) -> bytes:
-    """Return ``row`` as compact JSON with sorted keys; equal rows give equal bytes."""
-    return orjson.dumps(row, option=orjson.OPT_SORT_KEYS)
+class Identified(NamedTuple):
+    """The identity of each row, its keys (one set a shape), and its length as compact JSON."""
+
+    identities: list[bytes]
+    keys: list[frozenset[str]]
+    lengths: list[int]
 
 
-def canonicals(rows: Iterable[Any]) -> list[bytes]:
-    """Return ``canonical`` of every row."""
-    return list(map(orjson.dumps, rows, repeat(None), repeat(orjson.OPT_SORT_KEYS)))
+class _Shape(NamedTuple):
+    """What rows with the same keys have in common.
+
+    ``pick`` gives the values of a row in the order of its sorted keys, ``begin`` a hash that
+    knows everything else. A row's JSON has ``surplus`` bytes more than that of its values alone.
+    """
+
+    keys: frozenset[str]
+    pick: Pick
+    begin: Callable[[], blake2b]
+    surplus: int
 
 
 class Identifier:
     """Makes the identities of one stream of one account."""
 
     def __init__(self, account_id: str, stream: str) -> None:
-        """Hash the part of the text that all rows share, once for all of them."""
-        self._begun = blake2b(f"{VERSION}\n{stream}\n{account_id}\n".encode(), digest_size=SIZE)
+        """Remember the part of the text that all rows share."""
+        self._name = f"{VERSION}\n{stream}\n{account_id}\n".encode()
+        self._shapes: dict[tuple[str, ...], _Shape] = {}
 
-    def identity(self, canonical_row: bytes, copy: int = 0) -> bytes:
+    def identity(self, row: Row, copy: int = 0) -> bytes:
         """Return 16 bytes for the ``copy``-th (from 0) identical row within one response."""
-        text = self._begun.copy()
-        text.update(canonical_row)
-        text.update(b"\n%d" % copy)
-        return text.digest()
+        (shape,), (values,) = self._shaped([row])
+        return _hashed(shape.begin(), orjson.dumps(values, option=orjson.OPT_SORT_KEYS), copy)
 
-    def identities(self, canonical_rows: Iterable[bytes]) -> list[bytes]:
+    def identities(self, rows: Iterable[Row]) -> list[bytes]:
         """Return one identity a row of one response, counting true twins."""
-        texts, begin, found = list(canonical_rows), self._begun.copy, []
-        for text in texts:
-            row = begin()
-            row.update(text)
-            row.update(b"\n0")
-            found.append(row.digest())
-        return found if len(set(found)) == len(found) else self._told_apart(texts, found)
+        return self.identified(list(rows)).identities
 
-    def _told_apart(self, texts: Sequence[bytes], first: Iterable[bytes]) -> list[bytes]:
-        """Number the copies of equal rows; ``first`` is what each would be as the first copy."""
-        copies: Counter[bytes] = Counter()
-        found = []
-        for text, identity in zip(texts, first, strict=True):
-            found.append(self.identity(text, copies[identity]) if copies[identity] else identity)
-            copies[identity] += 1
-        return found
+    def identified(self, rows: Sequence[Row]) -> Identified:
+        """Return ``identities`` of rows, and what else one learns of them on the way.
+
+        Hashed are the values of a row in the order of its sorted keys, as JSON, so that equal rows
+        are equal in whatever order their keys come. What all rows of a shape share is hashed once.
+        """
+        shapes, values = self._shaped(rows)
+        texts = list(map(orjson.dumps, values, repeat(None), repeat(orjson.OPT_SORT_KEYS)))
+        return Identified(
+            _counted([shape.begin for shape in shapes], texts),
+            [shape.keys for shape in shapes],
+            [len(text) + shape.surplus for text, shape in zip(texts, shapes, strict=True)],
+        )
+
+    def _begun(self, keys: bytes) -> blake2b:
+        """Return a hash of no values yet; stream, account and keys fill no room of its blocks."""
+        name = blake2b(self._name + keys, digest_size=blake2b.PERSON_SIZE).digest()
+        return blake2b(digest_size=SIZE, person=name)
+
+    def _shaped(self, rows: Sequence[Row]) -> tuple[Sequence[_Shape], list[Sequence[Any]]]:
+        """Return the shape of each row, and its values in that order; most pages have one shape."""
+        if rows:
+            first = self._shape_of(tuple(rows[0]))
+            if set(map(len, rows)) == {len(first.keys)}:
+                with suppress(KeyError):  # as many keys, but others
+                    return [first] * len(rows), list(map(first.pick, rows))
+        shapes = [self._shape_of(tuple(row)) for row in rows]
+        return shapes, [shape.pick(row) for shape, row in zip(shapes, rows, strict=True)]
+
+    def _shape_of(self, keys: tuple[str, ...]) -> _Shape:
+        known = self._shapes.get(keys)
+        if known is None:
+            if len(self._shapes) >= _MOST_SHAPES:
+                self._shapes.clear()
+            names = sorted(keys)
+            text = orjson.dumps(names)
+            surplus = len(text) - len("[]") + bool(names)  # quotes, commas, a colon for each key
+            begin = self._begun(text).copy
+            known = _Shape(frozenset(names), _picker(names), begin, surplus)
+            self._shapes[keys] = known
+        return known
+
+
+def _picker(names: Sequence[str]) -> Pick:
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda row: [row[name] for name in names]
+
+
+def _hashed(begun: blake2b, values: bytes, copy: int) -> bytes:
+    made = begun.copy()
+    made.update(b"%b\n%d" % (values, copy) if copy else values)
+    return made.digest()
+
+
+def _counted(begin: Sequence[Callable[[], blake2b]], texts: Sequence[bytes]) -> list[bytes]:
+    """Hash each text behind what was hashed before it, and number the copies of equal ones."""
+    found = []
+    for begun, text in zip(begin, texts, strict=True):
+        made = begun()
+        made.update(text)
+        found.append(made.digest())
+    return found if len(set(found)) == len(found) else _told_apart(begin, texts, found)
+
+
+def _told_apart(
+    begin: Sequence[Callable[[], blake2b]], texts: Sequence[bytes], first: Iterable[bytes]
+) -> list[bytes]:
+    """Number the copies of equal rows; ``first`` is what each would be as the first copy."""
+    copies: Counter[bytes] = Counter()
+    found = []
+    for begun, text, identity in zip(begin, texts, first, strict=True):
+        copy = copies[identity]
+        found.append(_hashed(begun(), text, copy) if copy else identity)
+        copies[identity] += 1
+    return found

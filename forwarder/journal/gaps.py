@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.identity import Identifier, canonical
+from forwarder.core.identity import Identifier
 from forwarder.core.model import FORWARDER_STREAM, Lost, Record, StreamKey
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.records import Records
@@ -170,11 +170,10 @@ def append_own(
     """Store events of the forwarder's own; return the end offset, None for no rows."""
     if not rows:
         return None
-    identify = Identifier(account_id, FORWARDER_STREAM)
-    texts = [canonical(row) for row in rows]
+    identities = Identifier(account_id, FORWARDER_STREAM).identities(rows)
     records = [
         Record(orjson.dumps(row), now_us, identity, frozenset(row))
-        for row, identity in zip(rows, identify.identities(texts), strict=True)
+        for row, identity in zip(rows, identities, strict=True)
     ]
     place = Place(stream_id(connection, account_id, FORWARDER_STREAM), LIVE_LANE, now_us)
     return insert_page(connection, place, Records.of(records))[1]

@@ -11,7 +11,7 @@ import orjson
 
 from forwarder.config import ForwarderSettings
 from forwarder.core.contracts import Rendered
-from forwarder.core.identity import Identifier, canonical
+from forwarder.core.identity import Identifier
 from forwarder.core.model import StoredPage
 from forwarder.core.timestamps import parse_us
 from forwarder.runtime.rendering import Rendering
@@ -100,6 +100,6 @@ def shown(rendered: Rendered) -> bytes | None:
 def _page(account_id: str, stream: str, row: Mapping[str, Any], now_us: int) -> StoredPage:
     times = (parse_us(row.get(key)) for key in _TIME_KEYS)
     time_us = next((t for t in times if t is not None), now_us)
-    identity = Identifier(account_id, stream).identity(canonical(row))
+    identity = Identifier(account_id, stream).identity(row)
     body = orjson.dumps([row])
     return StoredPage(1, account_id, stream, now_us, array("q", [time_us]), identity, body)

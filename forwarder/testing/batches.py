@@ -25,7 +25,7 @@ def make_event(
 
     Its body is ``{"id": ..., "n": offset}`` unless another one is given.
     """
-    identity = Identifier(account, stream).identity(b"%d" % offset).hex()
+    identity = Identifier(account, stream).identity({"n": offset}).hex()
     return BatchEvent(
         offset=offset,
         id=identity,

@@ -217,7 +217,7 @@ def render_plainly(
 
 
 def _page(start: int, end: int, stream: str, seen_us: int | None) -> StoredPage:
-    rows = [orjson.dumps({"n": offset}) for offset in range(start, end)]
+    rows = [{"n": offset} for offset in range(start, end)]
     times = [_FIRST_US + offset * 1000 for offset in range(start, end)]
     return StoredPage(
         first_offset=start,
@@ -226,7 +226,7 @@ def _page(start: int, end: int, stream: str, seen_us: int | None) -> StoredPage:
         seen_us=times[-1] if seen_us is None else seen_us,
         times_us=times,
         ids=b"".join(Identifier("acme", stream).identities(rows)),
-        body=b"[%s]" % b",".join(rows),
+        body=orjson.dumps(rows),
     )
 
 

@@ -243,10 +243,10 @@ async def test_a_replay_renders_the_dead_letter_anew(tmp_path: Path) -> None:
 
 
 def _rows(count: int) -> Addition:
-    texts = [orjson.dumps({"n": n}) for n in range(count)]
-    identities = Identifier("a" * 32, STREAM).identities(texts)
+    rows = [{"n": n} for n in range(count)]
+    identities = Identifier("a" * 32, STREAM).identities(rows)
     found = [
-        Record(text, 1_790_000_000_000_000, identity, frozenset({"n"}))
-        for text, identity in zip(texts, identities, strict=True)
+        Record(orjson.dumps(row), 1_790_000_000_000_000, identity, frozenset(row))
+        for row, identity in zip(rows, identities, strict=True)
     ]
     return Addition(LIVE, ReaderState(1_790_000_000_000_000), 1_790_000_000_000_000, found)

@@ -13,7 +13,6 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 
-from forwarder.core.identity import canonical
 from forwarder.core.masking import MASK, UNREADABLE
 from forwarder.core.timestamps import format_seconds, format_us, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig
@@ -140,7 +139,7 @@ class Cloudflare:
         secret = str(early.get("request_body"))
         if SECRET in secret or MASK in secret or secret == UNREADABLE:
             early["request_body"] = MASK
-        return canonical(early)
+        return orjson.dumps(early, option=orjson.OPT_SORT_KEYS)
 
     def _visible(self) -> list[Row]:
         now_us = self.clock.true_us

@@ -8,7 +8,7 @@ import pytest
 
 from forwarder.core.clock import SystemClock
 from forwarder.core.happenings import Happening
-from forwarder.core.identity import Identifier, canonical
+from forwarder.core.identity import Identifier
 from forwarder.core.log import Addition, ReaderState
 from forwarder.core.model import LIVE, Record, StreamKey
 from forwarder.journal import Journal, Keeping
@@ -32,8 +32,7 @@ class SetClock(SystemClock):
 def records(*times_us: int | None, first: int = 0) -> list[Record]:
     """Return one distinct row a time."""
     rows = [{"n": first + index, "at": time_us} for index, time_us in enumerate(times_us)]
-    texts = [canonical(row) for row in rows]
-    identities = Identifier(KEY.account_id, KEY.stream).identities(texts)
+    identities = Identifier(KEY.account_id, KEY.stream).identities(rows)
     return [
         Record(orjson.dumps(row), time_us, identity, frozenset(row))
         for row, time_us, identity in zip(rows, times_us, identities, strict=True)

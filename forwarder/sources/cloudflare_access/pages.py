@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.identity import Identifier, canonicals
+from forwarder.core.identity import Identifier
 from forwarder.core.model import Lost, Page, Record
 from forwarder.core.records import Records, joined
 from forwarder.core.timestamps import times_us
@@ -31,18 +31,15 @@ class PageMaker:
         time_key: str,
         mask: Callable[[Row], Row] | None = None,
     ) -> None:
-        """Hold nothing of a page but key sets, and how many rows the largest had."""
+        """Hold nothing of a page but how many rows the largest had."""
         self._identifier = Identifier(account_id, stream)
         self._time_key = time_key
         self._mask = mask
-        self._key_sets: dict[tuple[str, ...], frozenset[str]] = {}
         self._most = 0
 
     def records(self, rows: Sequence[Row], text: bytes = b"") -> Records:
         """Return one record a row, in the order of the answer; ``text`` is ``Answer.text``."""
-        texts = canonicals(rows)
-        # keys in another order take the same room
-        lengths = list(map(len, texts))
+        identities, keys, lengths = self._identifier.identified(rows)
         parsed = rows if self._mask is None else list(map(self._mask, rows))
         if self._mask is not None or not text:
             kept = list(map(orjson.dumps, parsed))
@@ -51,8 +48,8 @@ class PageMaker:
             text,
             lengths,
             times_us([row.get(self._time_key) for row in rows]),
-            self._identifier.identities(texts),
-            self._keys(rows),
+            identities,
+            keys,
             parsed,
         )
 
@@ -60,17 +57,6 @@ class PageMaker:
         """Return what the walk looks at; ``per_page`` is what the server says it used."""
         self._most = max(self._most, len(records.times_us))
         return Seen(records.times_us, records.identities, asked, per_page, self._most)
-
-    def _keys(self, rows: Sequence[Row]) -> list[frozenset[str]]:
-        """Return each row's keys; rows of one shape, which most pages have only, share a set."""
-        shapes, key_sets = list(map(tuple, rows)), self._key_sets
-        uniform = len(shapes) > 0 and shapes.count(shapes[0]) == len(shapes)
-        distinct = {shapes[0]} if uniform else set(shapes)
-        for shape in distinct - key_sets.keys():
-            key_sets[shape] = frozenset(shape)
-        if uniform:
-            return [key_sets[shapes[0]]] * len(shapes)
-        return list(map(key_sets.__getitem__, shapes))
 
     def page(
         self,
@@ -101,8 +87,8 @@ class PageMaker:
 
         def project(index: int, keys: frozenset[str]) -> bytes:
             if keys not in known:
-                texts = canonicals({k: row[k] for k in keys if k in row} for row in rows)
-                known[keys] = self._identifier.identities(texts)
+                before = [{key: row[key] for key in keys if key in row} for row in rows]
+                known[keys] = self._identifier.identities(before)
             return known[keys][index]
 
         return project
