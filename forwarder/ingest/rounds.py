@@ -72,14 +72,10 @@ class Rounds(Patience):
             await around.gate.passage(
                 backfill=reading.purpose is Purpose.BACKFILL, beat=around.beat
             )
-            known = self.key_sets
             try:
-                page = await self._fetch(reading, state)
+                stored, unharmed = await self._carry(reading, state, lost, clean=clean)
             except NeedsOperatorError:
                 return state
-            losses = (*lost, *self._expired(reading, state), *page.lost)
-            unharmed = clean and not losses
-            stored = await self._store(reading, state, page, losses, known, clean=unharmed)
             if stored is not None:
                 state, clean, lost = stored, unharmed, ()
         around.report(
@@ -94,6 +90,20 @@ class Rounds(Patience):
             )
         )
         return state
+
+    async def _carry(
+        self, reading: Reading, state: ReaderState, lost: Sequence[Lost], *, clean: bool
+    ) -> tuple[ReaderState | None, bool]:
+        """Carry one page; return the state behind it and whether nothing was lost so far.
+
+        Nothing keeps the page afterwards, so that the next one is read into the same memory.
+        """
+        known = self.key_sets
+        page = await self._fetch(reading, state)
+        losses = (*lost, *self._expired(reading, state), *page.lost)
+        unharmed = clean and not losses
+        stored = await self._store(reading, state, page, losses, known, clean=unharmed)
+        return stored, unharmed
 
     def now_us(self) -> int:
         """Return the server's time; valid once ``learn_time`` has returned."""

@@ -53,10 +53,15 @@ class SeenPages:
                 raise CorruptError(f"the page at offset {first_offset} is in an index only")
             row = PageRow(*found)
             row.verify()
-            known = self._pages[first_offset] = frozenset(split_hashes(row.hashes))
-            if len(self._pages) > _CACHED_PAGES:
-                self._pages.popitem(last=False)
+            known = self.add(first_offset, split_hashes(row.hashes))
         self._pages.move_to_end(first_offset)
+        return known
+
+    def add(self, first_offset: int, identities: Iterable[bytes]) -> frozenset[bytes]:
+        """Remember a page, as one that was just stored: the next answer begins with its rows."""
+        known = self._pages[first_offset] = frozenset(identities)
+        if len(self._pages) > _CACHED_PAGES:
+            self._pages.popitem(last=False)
         return known
 
     def touching(
@@ -92,12 +97,16 @@ def unseen(
     reshaped = 0
     for bucket, indices in buckets(records.times_us, range(len(records))).items():
         bounds = None if bucket is None else _bounds(records.times_us, indices)
-        known: set[bytes] = set().union(*seen.touching(connection, place, bounds))
+        stored = seen.touching(connection, place, bounds)
+        if not aliases:
+            new += _not_in(stored, records.identities, indices)
+            continue
+        known: set[bytes] = set().union(*stored)
         for index in indices:
             identity = records.identities[index]
             if identity in known:
                 continue
-            if aliases and not known.isdisjoint(aliases.get(index, ())):
+            if not known.isdisjoint(aliases.get(index, ())):
                 reshaped += 1
                 continue
             known.add(identity)
@@ -105,17 +114,42 @@ def unseen(
     return sorted(new), reshaped
 
 
-def _bounds(times_us: Sequence[int | None], indices: Iterable[int]) -> tuple[int, int]:
+def _not_in(
+    stored: Iterable[frozenset[bytes]], identities: Sequence[bytes], indices: Sequence[int]
+) -> Sequence[int]:
+    """Return the indices of identities that no stored page has; of equal ones the first."""
+    asked = [identities[index] for index in indices]
+    left = set(asked).difference(*stored)
+    if len(left) == len(asked):
+        return indices
+    fresh = []
+    for index, identity in zip(indices, asked, strict=True):
+        if identity in left:
+            left.remove(identity)
+            fresh.append(index)
+    return fresh
+
+
+def _bounds(times_us: Sequence[int | None], indices: Sequence[int]) -> tuple[int, int]:
     times = [times_us[index] or 0 for index in indices]
     return min(times), max(times)
 
 
 def store(
-    connection: sqlite3.Connection, place: Place, records: Records, new: Sequence[int]
+    connection: sqlite3.Connection,
+    place: Place,
+    records: Records,
+    new: Sequence[int],
+    seen: SeenPages,
 ) -> list[tuple[int, Records]]:
     """Store the records at ``new`` as one page an hour; return each with its first offset."""
-    parts = [records.part(indices) for indices in buckets(records.times_us, new).values()]
-    return [(insert_page(connection, place, part)[0], part) for part in parts]
+    stored = []
+    for indices in buckets(records.times_us, new).values():
+        part = records.part(indices)
+        first, _ = insert_page(connection, place, part)
+        seen.add(first, part.identities)
+        stored.append((first, part))
+    return stored
 
 
 def save_reader(connection: sqlite3.Connection, stream: int, name: str, state: ReaderState) -> None:

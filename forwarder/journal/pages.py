@@ -67,7 +67,7 @@ def buckets(
     So late and future-dated rows never stretch the page of the others.
     """
     times = [times_us[index] for index in indices]
-    timed = [t for t in times if t is not None]
+    timed = [t for t in times if t is not None] if None in times else cast("list[int]", times)
     if not timed:
         return {None: indices} if times else {}
     if len(timed) == len(times) and min(timed) // HOUR_US == max(timed) // HOUR_US:

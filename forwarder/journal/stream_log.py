@@ -5,13 +5,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 
 from forwarder.core.happenings import Happening, Report
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamMemory
-from forwarder.core.model import LIVE, StoredPage, StreamKey, Window
+from forwarder.core.model import LIVE, StreamKey, Window
 from forwarder.core.records import Records
 from forwarder.journal.appending import (
     SeenPages,
@@ -37,7 +38,7 @@ class _Stored(NamedTuple):
     appended: Appended
     end_offset: int
     happenings: list[Happening]
-    pages: Sequence[StoredPage | None] = ()
+    pages: Sequence[tuple[int, Records]] = ()
 
 
 class SqliteStreamLog:
@@ -71,8 +72,9 @@ class SqliteStreamLog:
         """Store what is new, the reader's state and the losses, in one transaction."""
         stored = await self._writer.run(lambda connection: self._append(connection, addition))
         self._key_sets = list(stored.appended.key_sets)
-        for page in filter(None, stored.pages):
-            self._fresh.put(page)
+        for first, rows in stored.pages:
+            page = partial(fresh_page, self._key, addition.seen_us, first, rows)
+            self._fresh.offer(first, page)
         self._tide.rise(addition.lane, stored.end_offset)
         self._tide.rise(LIVE, stored.end_offset)
         for happening in stored.happenings:
@@ -131,10 +133,7 @@ class SqliteStreamLog:
         else:
             new, reshaped = unseen(connection, place, records, addition.aliases, self._seen)
         remember_keys(connection, number, addition.new_keys)
-        pages = [
-            fresh_page(self._key, addition.seen_us, first, part)
-            for first, part in store(connection, place, records, new)
-        ]
+        pages = store(connection, place, records, new, self._seen)
         rows = addition.state.rows + len(new)
         told = addition.tell(rows)
         state = replace(addition.state, rows=0 if told else rows)

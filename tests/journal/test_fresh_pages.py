@@ -1,8 +1,11 @@
 """Sinks close behind get the rows that were just stored, exactly as the file would give them."""
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,25 +75,47 @@ async def test_a_fresh_page_that_the_file_has_not_is_nobodys(
 ) -> None:
     await opened()
     fresh = FreshPages()
-    page = fresh_page(KEY, NOON_US, 1, read_by_source(ROWS[:1]))
-    assert page is not None
-    fresh.put(page)
+    fresh.offer(1, lambda: fresh_page(KEY, NOON_US, 1, read_by_source(ROWS[:1])))
     shelf = Shelf(tmp_path / "state", fresh)
 
     assert [] == await shelf.pages(_LIVE_LANE, 1, 100)
     await shelf.aclose()
 
 
-@given(st.lists(st.integers(0, 40), max_size=20), st.integers(0, 100))
-def test_fresh_pages_take_no_more_room_than_they_may(sizes: list[int], most: int) -> None:
+def page_of(offset: int, size: int) -> StoredPage:
+    return StoredPage(offset, "a", "s", HOUR_US, [], b"", b"x" * size)
+
+
+def offered(sizes: Sequence[int], most: int) -> FreshPages:
     fresh = FreshPages(most)
     for offset, size in enumerate(sizes):
-        fresh.put(StoredPage(offset, "a", "s", HOUR_US, [], b"", b"x" * size))
+        fresh.offer(offset, partial(page_of, offset, size))
+    return fresh
+
+
+@given(st.lists(st.integers(0, 40), min_size=1, max_size=20), st.integers(0, 100))
+def test_pages_are_held_until_there_is_no_room_for_them(sizes: list[int], most: int) -> None:
+    fresh = offered(sizes, most)
 
     held = [page for offset in range(len(sizes)) if (page := fresh.take(offset))]
 
-    assert most >= sum(len(page.body) for page in held)
-    assert [page.first_offset for page in held] == list(range(len(sizes)))[len(sizes) - len(held) :]
+    assert list(range(len(sizes)) if sum(sizes) <= most else []) == [p.first_offset for p in held]
     assert not any(fresh.take(offset) for offset in range(len(sizes)))
-    fresh.put(StoredPage(len(sizes), "a", "s", HOUR_US, [], b"", b"x" * most))
-    assert fresh.take(len(sizes)) is not None
+
+
+def test_once_nobody_came_for_a_page_none_is_made_until_a_sink_looks_for_the_newest() -> None:
+    fresh = offered([40] * 3, most=100)
+
+    assert fresh.take(1) is None
+    fresh.offer(3, lambda: pytest.fail("no sink is close behind"))
+    assert fresh.take(3) is None
+    fresh.offer(4, partial(page_of, 4, 40))
+    assert fresh.take(4) is not None
+
+
+def test_sinks_that_come_in_time_get_every_page() -> None:
+    fresh = FreshPages(100)
+
+    for offset in range(10):
+        fresh.offer(offset, partial(page_of, offset, 80))
+        assert fresh.take(offset) is not None
