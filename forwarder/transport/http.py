@@ -27,6 +27,8 @@ from forwarder.transport.tls import Tls
 
 _LARGEST_ANSWER = 4 * 2**20
 _AT_ONCE = 2**20
+_READ_AHEAD = 2**20
+"""Bytes of an answer that may wait here: with less, one is stopped and resumed at every turn."""
 _IDLE = 25.0
 """Seconds after which an idle connection is dropped, before balancers do so and break a request."""
 
@@ -101,6 +103,7 @@ class HttpClient:
                 proxy=self._settings.proxy or proxy_for(url, self._environ),
                 proxy_headers=proxy_headers if https else None,
                 timeout=self._timeout(limit, silence or limit),
+                read_bufsize=_READ_AHEAD,
             ) as response:
                 text = await _read(response, largest)
                 return Answer(response.status, response.headers, text)
