@@ -56,7 +56,7 @@ class Records(Sequence[Record]):
         start = 1 + sum(self.lengths[:first]) + first
         end = start + sum(lengths) + len(lengths) - 1
         return Records(
-            b"[" + self.text[start:end] + b"]",
+            b"".join((b"[", memoryview(self.text)[start:end], b"]")),
             lengths,
             self.times_us[first:behind],
             self.identities[first:behind],

@@ -42,7 +42,7 @@ def times_us(values: Sequence[Any]) -> list[int | None]:
         known = {value: parse_us(value) for value in set(values)}
     except TypeError:  # a list or an object where a time should be
         return [parse_us(value) for value in values]
-    return [known[value] for value in values]
+    return list(map(known.__getitem__, values))
 
 
 def _unusual_us(value: str) -> int | None:
