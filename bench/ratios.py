@@ -38,7 +38,7 @@ RECORDED = {
     "cim": 5.0,
     "cef": 4.9,
     "leef": 4.9,
-    "journal": 4.3,
+    "journal": 3.5,
 }
 ALARM = 2.0
 """A ratio that is so many times what it was is a fault of the code, not of the machine."""
