@@ -250,3 +250,10 @@ def test_brokers_can_be_given_as_one_text() -> None:
     config = KafkaSink.Config.model_validate({"bootstrap_servers": "a:9092, b:9092"})
 
     assert config.bootstrap_servers == ["a:9092", "b:9092"]
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionRefusedError(111, "Connection refused"), TimeoutError()]
+)
+def test_brokers_that_cannot_be_reached_say_what_to_look_at(error: OSError) -> None:
+    assert "bootstrap_servers" in explain(error).hint

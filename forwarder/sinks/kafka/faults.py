@@ -50,6 +50,7 @@ _REFUSED = (kafka.PolicyViolationError, kafka.UnsupportedForMessageFormatError)
 _SEQUENCE_BROKEN = (kafka.OutOfOrderSequenceNumber, kafka.UnknownProducerId)
 _MOST_TRIES = 20
 """Another write's refused parts can break our sequence as often as they are halved."""
+_AWAY = "check that the brokers run, bootstrap_servers, and what a firewall lets through"
 _UNKNOWN_CODE = "the brokers' log says why; a compacted topic takes no record without a key"
 
 
@@ -103,8 +104,13 @@ def explain(error: BaseException, topic: str | None = None) -> TransientError:
             f"Kafka: no TLS connection with a broker: {error.reason or 'handshake failed'}",
             hint="check that the listener speaks TLS, and tls.cert_file and tls.key_file",
         )
-    hint = _UNKNOWN_CODE if isinstance(error, kafka.UnknownError) else ""
-    return TransientError(f"Kafka: {_name(error)}{where}", hint=hint)
+    return TransientError(f"Kafka: {_name(error)}{where}", hint=_hint(error))
+
+
+def _hint(error: BaseException) -> str:
+    if isinstance(error, kafka.UnknownError):
+        return _UNKNOWN_CODE
+    return _AWAY if isinstance(error, OSError | kafka.KafkaConnectionError) else ""
 
 
 def _name(error: BaseException) -> str:
