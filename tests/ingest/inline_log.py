@@ -16,7 +16,7 @@ from forwarder.journal.appending import SeenPages
 from forwarder.journal.database import connect_writer
 from forwarder.journal.gaps import Gap, list_gaps
 from forwarder.journal.pages import PageRow, to_stored
-from forwarder.journal.retention import Keeping, prune
+from forwarder.journal.retention import Keeping, forgotten_until, prune
 from forwarder.journal.stream_log import SqliteStreamLog
 from forwarder.journal.tide import Tide
 from forwarder.journal.writer import Operation, Writer
@@ -107,6 +107,9 @@ class InlineJournal:
 
     def gaps(self) -> list[Gap]:
         return list_gaps(self._file)
+
+    def forgotten_until(self) -> int | None:
+        return forgotten_until(self._file, self._key)
 
     def readers(self) -> dict[str, Any]:
         return dict(self._file.execute("SELECT name, covered_until_us FROM reader").fetchall())
