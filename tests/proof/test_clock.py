@@ -159,7 +159,7 @@ async def test_a_position_that_follows_the_local_clock_is_found(
         async def far_behind() -> bool:
             return await behind() > 900
 
-        await until(level, 90)
+        await until(level, 200)
         file.write_text("+1d")
         await until(far_behind, 90)
 
