@@ -19,6 +19,17 @@ async def test_a_row_that_was_stored_is_not_stored_again(opened: Opener) -> None
     assert [] == list(again.new)
 
 
+async def test_a_row_that_comes_twice_in_one_answer_is_stored_once(opened: Opener) -> None:
+    log = (await opened()).stream_log(KEY)
+    first, second = records(NOON_US, NOON_US + 5)
+
+    twice = await log.append(addition([first, second, first]))
+    again = await log.append(addition([second, first]))
+
+    assert [0, 1] == list(twice.new)
+    assert [] == list(again.new)
+
+
 async def test_what_was_stored_is_known_after_a_restart(opened: Opener) -> None:
     journal = await opened()
     await journal.stream_log(KEY).append(addition(records(NOON_US)))
