@@ -21,6 +21,8 @@ from forwarder.journal.sink_queue import read_ranges
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
+_AUDITED_US = 26 * _HOUR_US
+"""Identities stay at least so long behind the newest reader: a day can be verified at leisure."""
 _CHUNK = 500
 _RESERVE = 0.05
 
@@ -208,7 +210,8 @@ def _remove_forgotten(connection: sqlite3.Connection, now_us: int, keeping: Keep
     ).fetchall()
     removed = 0
     for stream, slowest_us, newest_us in found:
-        bound = min(slowest_us - 2 * _HOUR_US, now_us - keeping.keep_delivered_us)
+        unread = min(slowest_us - 2 * _HOUR_US, newest_us - _AUDITED_US)
+        bound = min(unread, now_us - keeping.keep_delivered_us)
         times_us = connection.execute(
             "DELETE FROM page WHERE first_offset IN (SELECT first_offset FROM page "
             "WHERE stream = :stream AND size = 0 AND CASE "

@@ -24,6 +24,21 @@ async def test_identities_stay_while_a_reader_may_be_shown_the_rows(
     assert [] == list((await log.append(addition(records(NOON_US)))).new)
 
 
+async def test_a_day_behind_the_newest_reader_can_still_be_verified(
+    opened: Opener, clock: SetClock
+) -> None:
+    journal = await opened()
+    log = journal.stream_log(KEY)
+    await log.append(addition(records(NOON_US)))
+    await log.append(addition([], NOON_US + 25 * HOUR_US))
+    clock.wall_us += 30 * DAY_US
+
+    await journal.maintain()
+    await journal.maintain()
+
+    assert [] == list((await log.append(addition(records(NOON_US)))).new)
+
+
 async def test_a_wrong_local_clock_does_not_forget_identities(opened: Opener) -> None:
     """Rows seen by a machine that believed it was 1970 are known after its clock is set."""
     journal = await opened()
