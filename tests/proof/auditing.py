@@ -24,7 +24,7 @@ async def audited(daemon: Site) -> str:
     found = orjson.loads(out)
     wrong = [one for one in found if one["missing"] or one["forgotten"] or one["skipped"]]
 
-    assert (code, wrong) == (0, [])
+    assert (code, wrong) == (0, []), out
     assert any(one["shown"] for one in found)
     shown = sum(one["shown"] for one in found if one["sink"] == found[0]["sink"])
     return f"`forwarder verify` over {shown:,} rows agrees"
