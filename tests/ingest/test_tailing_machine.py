@@ -7,10 +7,10 @@ from tests.ingest.scim_machine import ScimMachine
 from tests.ingest.tailing_machine import TailingMachine
 
 TestTailing = pytest.mark.timeout(900)(TailingMachine.TestCase)
-TestTailing.settings = settings(max_examples=120, stateful_step_count=15)
+TestTailing.settings = settings(max_examples=200, stateful_step_count=15)
 
 TestScim = pytest.mark.timeout(900)(ScimMachine.TestCase)
-TestScim.settings = settings(max_examples=80, stateful_step_count=15)
+TestScim.settings = settings(max_examples=200, stateful_step_count=15)
 
 
 class LongerDays(TailingMachine):
