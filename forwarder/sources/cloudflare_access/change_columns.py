@@ -80,8 +80,8 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> _Columns | None:
 def _same_keys(rows: Sequence[Mapping[str, Any]]) -> list[Column] | None:
     """Return a column for each text, method and body, if all rows have the same keys."""
     keys = tuple(rows[0])
-    if {*map(len, rows)} != {len(keys)} or len(keys) < _FEWEST or not _are_usual(keys):
-        return None
+    if {*map(len, rows)} != {len(keys)} or len(keys) <= 1 or not _are_usual(keys):
+        return None  # of a single key itemgetter gives no tuple
     try:
         values = zip(*map(itemgetter(*keys), rows), strict=True)
     except KeyError:

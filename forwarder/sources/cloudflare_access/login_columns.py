@@ -20,12 +20,15 @@ from forwarder.sources.cloudflare_access.login_reading import (
     CONNECTION,
     COUNTRY,
     DOCUMENTED,
+    DOCUMENTED_COUNT,
     DOMAIN,
     IP,
     KEY_COUNT,
-    LIVE_ONLY,
+    NOT_DOCUMENTED,
     USER,
+    documented_of,
     read_login,
+    texts_of,
 )
 from forwarder.sources.cloudflare_access.normalise_login_values import (
     COUNTRIES,
@@ -37,11 +40,7 @@ Texts: TypeAlias = tuple[str, ...]
 
 _FEWEST = 4
 """Rows that are worth it."""
-_DOCUMENTED_COUNT = KEY_COUNT - len(LIVE_ONLY)
-_texts_of = itemgetter(*LOGIN_TEXTS)
-_documented_of = itemgetter(*LOGIN_TEXTS[: _DOCUMENTED_COUNT - 1])
 _allowed_of = itemgetter("allowed")
-_ABSENT = ("",) * len(LIVE_ONLY)
 
 
 def read_logins(
@@ -64,11 +63,11 @@ def _read_usual(
     None does not say that anything is wrong with the rows.
     """
     counts = {*map(len, rows)}
-    if counts not in ({KEY_COUNT}, {_DOCUMENTED_COUNT}):
+    if counts not in ({KEY_COUNT}, {DOCUMENTED_COUNT}):
         return None
     whole = counts == {KEY_COUNT}
     try:
-        given: list[Texts] = list(map(_texts_of if whole else _documented_of, rows))
+        given: list[Texts] = list(map(texts_of if whole else documented_of, rows))
         allowed = list(map(_allowed_of, rows))
         together = list(map("".join, given))
     except (KeyError, TypeError):
@@ -85,7 +84,9 @@ def _read_usual(
         return None
     emails = columns[USER]
     kinds = ["email"] * len(rows) if are_emails(emails) else list(map(user_kind, emails))
-    texts = _with_paths(given if whole else [row + _ABSENT for row in given], columns[DOMAIN])
+    texts = _with_paths(
+        given if whole else [row + NOT_DOCUMENTED for row in given], columns[DOMAIN]
+    )
     if texts is None or longest(emails) > LONGEST_USER:
         return None
     sizes, odd = list(map(len, texts)), COMPLETE.odd if whole else DOCUMENTED.odd

@@ -27,9 +27,11 @@ LIVE_ONLY = frozenset({"user_id", "country", "app_name", "app_type"})
 KEY_COUNT, _TEXT_COUNT = len(KNOWN_KEYS), len(LOGIN_TEXTS)
 _WITH_CARE = frozenset({MALFORMED_KEY, RAW_BYTES_KEY, "request_body"})
 """Keys of rows that are more than a login."""
-_DOCUMENTED_TEXTS, _DOCUMENTED_COUNT = 8, 9
-_NOT_DOCUMENTED = ("",) * len(LIVE_ONLY)
-_texts_of, _documented_of = itemgetter(*LOGIN_TEXTS), itemgetter(*LOGIN_TEXTS[:_DOCUMENTED_TEXTS])
+DOCUMENTED_COUNT = KEY_COUNT - len(LIVE_ONLY)
+_DOCUMENTED_TEXTS = DOCUMENTED_COUNT - 1
+NOT_DOCUMENTED = ("",) * len(LIVE_ONLY)
+texts_of, documented_of = itemgetter(*LOGIN_TEXTS), itemgetter(*LOGIN_TEXTS[:_DOCUMENTED_TEXTS])
+"""Take the texts of a row that has all known keys, or all that are documented."""
 TIME, IP, USER, DOMAIN, ACTION, CONNECTION, COUNTRY = map(
     LOGIN_TEXTS.index,
     (
@@ -53,12 +55,12 @@ def read_login(row: Mapping[str, Any], origin: Origin, time_us: int) -> Reading:
     """
     try:
         if len(row) == KEY_COUNT:
-            texts, layout = _texts_of(row), COMPLETE
+            texts, layout = texts_of(row), COMPLETE
             whole = all(texts)
-        elif len(row) == _DOCUMENTED_COUNT:
-            texts, layout = _documented_of(row), DOCUMENTED
+        elif len(row) == DOCUMENTED_COUNT:
+            texts, layout = documented_of(row), DOCUMENTED
             whole = all(texts)
-            texts += _NOT_DOCUMENTED
+            texts += NOT_DOCUMENTED
         else:
             layout = _layout(tuple(row))
             texts = layout.pick([*row.values(), ""])
