@@ -15,10 +15,7 @@ _HEAD = re.compile(rb"(\d{1,9}) ([A-Za-z]{1,32}) (\d{1,9})([ \n])")
 _LONGEST_HEAD = 9 + 1 + 32 + 1 + 9 + 1
 _LONGEST_DATA = 128 * 1024
 _LONGEST_NUMBER = 9
-CONSENT = b"200"
-"""How the data of an answer begins that takes a message."""
-
-_PLAIN = CONSENT + b" OK"
+_PLAIN = b"200 OK"
 _PLAIN_END = b" rsp %d %b\n" % (len(_PLAIN), _PLAIN)
 
 
@@ -36,7 +33,7 @@ class Frame(NamedTuple):
     @property
     def accepted(self) -> bool:
         """Return whether it is an answer that starts with 200."""
-        return self.data.startswith(CONSENT)
+        return self.data.startswith(b"200")
 
     @property
     def text(self) -> str:
@@ -93,7 +90,7 @@ class Reader:
 def _plain(data: bytes) -> tuple[list[Frame], bytes]:
     """Cut off the frames at the front if all but the last, unfinished one are plain consent.
 
-    That is what nearly all answers are, and cutting them by what is alike costs a tenth.
+    That is what nearly all answers are: cutting them by what is alike saves a step for each.
     """
     front, _, rest = data.rpartition(_PLAIN_END)
     numbers = front.split(_PLAIN_END)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.relp.frames import (
-    CONSENT,
     Frame,
     MalformedError,
     Reader,
@@ -131,12 +130,11 @@ class Session:
         """Match answers with their messages, here in one go since there are so many."""
         unanswered = self._unanswered
         for frame in frames:
-            txnr, command, data = frame
-            if command == b"serverclose" or txnr not in unanswered:
+            if frame.command == b"serverclose" or frame.txnr not in unanswered:
                 self._note(frame)
                 continue
-            delivery, index = unanswered.pop(txnr)
-            if not data.startswith(CONSENT):
+            delivery, index = unanswered.pop(frame.txnr)
+            if not frame.accepted:
                 delivery.refused.append((index, frame.text))
             delivery.left -= 1
             if not delivery.left and not delivery.done.done():
