@@ -70,11 +70,11 @@ async def _audit_account(
     source = account.plugin(account.config, SourceContext(clock, shared, USER_AGENT))
     try:
         found: list[Audit] = []
+        known = await shelf.query(_sinks)
         for name, plan in source.streams().items():
             if not streams or name in streams:
                 key = StreamKey(account.account_id, name)
                 verdicts = await _audit_stream(shelf, key, plan, window, sinks)
-                known = await shelf.query(_sinks)
                 found += [
                     Audit(account.label, name, sink, verdict, joined=sink in known)
                     for sink, verdict in verdicts.items()
