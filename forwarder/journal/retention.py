@@ -1,8 +1,8 @@
-"""What is kept and what goes: bodies after delivery, identities after the slowest reader.
+"""What is kept and what goes: bodies after delivery, identities after readers and audits.
 
 A page goes in two steps. Its body is emptied when every sink that counts has passed it and
 ``keep_delivered`` is over, or sooner when space is needed. The page itself, with its identities,
-goes when no reader can be shown its rows again.
+goes when no reader can be shown its rows again and a day's audit is over.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def _empty(connection: sqlite3.Connection, pages: Sequence[int]) -> None:
 
 
 def _remove_forgotten(connection: sqlite3.Connection, now_us: int, keeping: Keeping) -> int:
-    """Remove emptied pages whose rows no reader of their stream can be shown again.
+    """Remove emptied pages whose rows no reader can be shown, nor an audit of a day ask about.
 
     Judged by the rows' own times against the readers' places, both the server's; our clock, which
     may be wrong, decides only where there is no such time: a page without times, and one dated
