@@ -13,9 +13,9 @@ _PARSED_BYTES = 2**20
 class RecentPages:
     """The pages used last, as many as ``most_bytes`` of bodies; one at least.
 
-    Parsed rows take about seven times the bytes of their body, so only the pages used last of all,
-    up to ``parsed_bytes`` of bodies, keep theirs: whoever is further behind parses them again,
-    which costs less than to read the page again. Belongs to the thread that reads for the sinks.
+    Parsed rows take several times the bytes of their body, so only the pages used last of all, up
+    to ``parsed_bytes`` of bodies, keep theirs: whoever is further behind parses them again, which
+    costs less than to read the page again. Belongs to the thread that reads for the sinks.
     """
 
     def __init__(self, most_bytes: int = _MOST_BYTES, parsed_bytes: int = _PARSED_BYTES) -> None:
