@@ -15,7 +15,7 @@ from typing import Protocol
 from aiohttp import web
 
 from bench.rows import ROWS_A_SECOND, rows
-from forwarder.core.timestamps import format_seconds, parse_us
+from forwarder.core.timing import format_seconds, parse_us
 
 _PAGE = 1000
 _BLOCK = 200_000

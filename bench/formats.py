@@ -20,10 +20,10 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.model import StoredPage
-from forwarder.core.origin import origin_of
+from forwarder.core.contracts import StoredPage
+from forwarder.core.login import origin_of
 from forwarder.core.schema import Normaliser
-from forwarder.core.timestamps import format_seconds
+from forwarder.core.timing import format_seconds
 from forwarder.formats.cef import CefConfig, CefFormat
 from forwarder.formats.cim import CimConfig, CimFormat
 from forwarder.formats.ecs import EcsConfig, EcsFormat

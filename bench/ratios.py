@@ -19,9 +19,9 @@ import orjson
 
 from bench import formats
 from bench.cloudflare import History, envelope
-from forwarder.core.clock import SystemClock
+from forwarder.core.contracts import LIVE, StoredPage, StreamKey, Window
 from forwarder.core.log import Addition, ReaderState
-from forwarder.core.model import LIVE, StoredPage, StreamKey, Window
+from forwarder.core.timing import SystemClock
 from forwarder.formats.pipeline import Pipeline
 from forwarder.ingest.stream_log import StreamLog
 from forwarder.journal import Journal, Keeping

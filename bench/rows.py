@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from random import Random
 
-from forwarder.core.timestamps import format_seconds
+from forwarder.core.timing import format_seconds
 
 SEED = 1
 USERS, APPS, NETWORKS = 4000, 120, 6000

@@ -9,10 +9,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from deploy.generate.settings_words import default_words, nested_models, type_words
-from forwarder.config.models import RootSettings
+from forwarder.config.models import RootSettings, SinkOptions
 from forwarder.config.plugins import Kind, Plugins
-from forwarder.config.sink_options import SinkOptions
-from forwarder.sinks.syslog.config import PRESETS
+from forwarder.sinks.syslog.carriers import PRESETS
 from forwarder.transport.settings import TlsSettings
 
 _HEAD = """\

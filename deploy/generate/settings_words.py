@@ -11,9 +11,14 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
-from forwarder.transport.secrets import Secret
-from forwarder.transport.settings import TlsSettings
-from forwarder.transport.units import format_duration, format_size, parse_duration, parse_size
+from forwarder.transport.settings import (
+    Secret,
+    TlsSettings,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 _PLAIN: Mapping[Any, str] = {
     bool: "true or false",

@@ -1,20 +1,92 @@
-"""HTTP for operators and probes: /livez /readyz /metrics /status /history and a page. Read-only."""
+"""The admin server: probes, metrics, status and the page.
+
+What the admin server and the control socket ask of the running daemon.
+
+The page at ``/``: the state at a glance, put together into one self-contained file.
+
+HTTP for operators and probes: /livez /readyz /metrics /status /history and a page. Read-only.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from typing import Any
+from base64 import b64encode
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from hashlib import sha256
+from importlib.resources import files
+from typing import Any, Protocol, TypeAlias
 
 import orjson
 from aiohttp import web
 
-from forwarder.admin.access import CHALLENGES, Access
-from forwarder.admin.contract import Overview, Verdict
-from forwarder.admin.guard import Guard, Handler
-from forwarder.admin.page import PAGE, POLICY
+from forwarder.admin.access import CHALLENGES, Access, Guard, Handler
 from forwarder.core.errors import ConfigError, Fault
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
+
+Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Carries out one command with JSON values in and out; a ``ForwarderError`` is told as such."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A health check's answer: whether all is well, and what is not."""
+
+    well: bool
+    reasons: tuple[str, ...] = ()
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Overview(Protocol):
+    """The daemon as seen from outside; every method is quick and never raises."""
+
+    def live(self) -> Verdict:
+        """Tell whether every loop gives signs of life."""
+        ...
+
+    def ready(self) -> Verdict:
+        """Tell whether events flow, or why not."""
+        ...
+
+    async def status(self) -> Mapping[str, Any]:
+        """Return the whole state as JSON values."""
+        ...
+
+    def history(self) -> Mapping[str, Any]:
+        """Return the last hour as JSON values: one list a measure, one entry a moment."""
+        ...
+
+    async def metrics(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        ...
+
+
+_SOURCES = files("forwarder.admin") / "status_page"
+_SCRIPTS = ("elements.js", "charts.js", "page.js")
+
+
+def _read(name: str) -> str:
+    return (_SOURCES / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
+
+
+_STYLE = _read("style.css")
+_SCRIPT = "\n".join(_read(name) for name in _SCRIPTS)
+
+PAGE = _read("index.html").replace("/*STYLE*/", _STYLE).replace("/*SCRIPT*/", _SCRIPT)
+"""The document; it asks ``status`` and ``history`` for everything that changes."""
+
+POLICY = (
+    f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+"""The page's Content-Security-Policy: its own style and script, and nothing from elsewhere."""
+
 
 _HANDSHAKE = 5.0
 _LONGEST = 20.0

@@ -18,7 +18,7 @@ from forwarder.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from forwarder.cli.progress import Bar
+    from forwarder.cli.verify import Bar
     from forwarder.config import ForwarderSettings
 
 _LOOK = 0.5
@@ -39,7 +39,7 @@ def command(config: Path, *, cancel: str | None, detach: bool, **given: Any) -> 
     position does not move. Rows that were seen before are left out unless --again. It can be
     interrupted: the daemon goes on with it.
     """
-    from forwarder.cli.asking import carry_out  # noqa: PLC0415 - keeps --help fast
+    from forwarder.cli.options import carry_out  # noqa: PLC0415 - keeps --help fast
 
     settings = settings_from(config)
     if cancel is not None:
@@ -61,8 +61,8 @@ def command(config: Path, *, cancel: str | None, detach: bool, **given: Any) -> 
 
 
 def _carry_out(settings: ForwarderSettings, order: Mapping[str, Any], *, detach: bool) -> None:
-    from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
-    from forwarder.cli.progress import Bar  # noqa: PLC0415 - imports rich
+    from forwarder.admin.control import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
+    from forwarder.cli.verify import Bar  # noqa: PLC0415 - imports rich
 
     state_dir = settings.root.state_dir
     try:
@@ -86,8 +86,8 @@ def _carry_out(settings: ForwarderSettings, order: Mapping[str, Any], *, detach:
 
 async def _watch(state_dir: Path, lane: str, bar: Bar) -> None:
     """Draw what the daemon says until the lane is through."""
-    from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
-    from forwarder.cli.progress import is_open  # noqa: PLC0415 - imports rich
+    from forwarder.admin.control import ask  # noqa: PLC0415 - keeps --help fast
+    from forwarder.cli.verify import is_open  # noqa: PLC0415 - imports rich
 
     while is_open(status := await asyncio.to_thread(ask, state_dir, "status"), lane):
         bar.show(status)

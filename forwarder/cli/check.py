@@ -14,7 +14,7 @@ import click
 from forwarder.cli.options import config_option, settings_from
 
 if TYPE_CHECKING:
-    from forwarder.core.model import Finding
+    from forwarder.core.contracts import Finding
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warning", "yellow"), "fault": ("fault", "red")}
 
@@ -51,7 +51,7 @@ def command(config: Path, *, live: bool, journal: bool) -> None:
 
 def _check_journal(state_dir: Path) -> None:
     """Read everything; tell every damage and exit 1 when there is one."""
-    from forwarder.cli.asking import read  # noqa: PLC0415 - keeps --help fast
+    from forwarder.cli.options import read  # noqa: PLC0415 - keeps --help fast
     from forwarder.journal.database import FILE_NAME, REMEDY  # noqa: PLC0415 - as above
     from forwarder.journal.integrity import check_fully  # noqa: PLC0415 - as above
 
@@ -67,7 +67,7 @@ def _check_journal(state_dir: Path) -> None:
 
 def _folder(state_dir: Path) -> Finding:
     """Say whether the journal can be where it shall be; nothing is made."""
-    from forwarder.core.model import Finding  # noqa: PLC0415 - keeps --help fast
+    from forwarder.core.contracts import Finding  # noqa: PLC0415 - keeps --help fast
 
     subject, absolute = f"state_dir {state_dir}", state_dir.absolute()
     nearest = next(path for path in (absolute, *absolute.parents) if path.exists())

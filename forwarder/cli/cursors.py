@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from forwarder.cli.asking import carry_out, read
 from forwarder.cli.options import (
     MomentType,
+    carry_out,
     config_option,
     json_option,
     print_json,
+    read,
     settings_from,
+    show,
+    when,
     yes_option,
 )
-from forwarder.cli.tables import show, when
 
 if TYPE_CHECKING:
     from forwarder.config import ForwarderSettings
@@ -70,7 +72,7 @@ def set_command(config: Path, *, account: str, stream: str, to_us: int, yes: boo
     Forward, the rows between are not read: that is written into the gap ledger. Back, rows are
     read again and delivered only if they were not seen before.
     """
-    from forwarder.core.clock import SystemClock  # noqa: PLC0415 - keeps --help fast
+    from forwarder.core.timing import SystemClock  # noqa: PLC0415 - keeps --help fast
 
     settings = settings_from(config)
     account_id = _account_id(settings, account)

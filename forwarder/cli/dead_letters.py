@@ -8,15 +8,17 @@ from typing import Any
 
 import click
 
-from forwarder.cli.asking import carry_out, read
 from forwarder.cli.options import (
+    carry_out,
     config_option,
     json_option,
     print_json,
+    read,
     settings_from,
+    show,
+    when,
     yes_option,
 )
-from forwarder.cli.tables import show, when
 
 _ids = click.argument("ids", nargs=-1, type=int)
 _sink = click.option("--sink", required=True, help="Name of the sink.")

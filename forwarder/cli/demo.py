@@ -67,7 +67,7 @@ class _Demo:
         self._folder, self._style, self._rate, self._port = folder, style, rate, port
 
     async def run(self, duration: float | None) -> int:
-        from forwarder.core.clock import SystemClock  # noqa: PLC0415 - as above
+        from forwarder.core.timing import SystemClock  # noqa: PLC0415 - as above
         from forwarder.runtime.daemon import Daemon  # noqa: PLC0415 - as above
         from forwarder.runtime.process import telemetry_of  # noqa: PLC0415 - as above
         from forwarder.runtime.signals import Signals  # noqa: PLC0415 - as above

@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from forwarder.cli.asking import read
-from forwarder.cli.options import config_option, json_option, print_json, settings_from
-from forwarder.cli.tables import show, when
+from forwarder.cli.options import (
+    config_option,
+    json_option,
+    print_json,
+    read,
+    settings_from,
+    show,
+    when,
+)
 
 if TYPE_CHECKING:
     from forwarder.journal.gaps import Gap
@@ -26,8 +32,8 @@ def command() -> None:
 @json_option
 def list_command(config: Path, *, as_json: bool) -> None:
     """List every gap, oldest first. Exit status 0, also when there are some."""
+    from forwarder.journal.events import with_name  # noqa: PLC0415 - keeps --help fast
     from forwarder.journal.gaps import list_gaps  # noqa: PLC0415 - keeps --help fast
-    from forwarder.journal.happenings import with_name  # noqa: PLC0415 - keeps --help fast
 
     settings = settings_from(config)
     gaps = read(settings.root.state_dir, list_gaps)

@@ -1,4 +1,4 @@
-"""``forwarder preview``."""
+"""A row and what each sink would receive of it: side by side, one above the other, or as text."""
 
 from __future__ import annotations
 
@@ -7,8 +7,60 @@ from pathlib import Path
 from typing import Any
 
 import click
+import orjson
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
 
 from forwarder.cli.options import config_option, settings_from
+from forwarder.runtime.previewing import Preview
+
+_NARROWEST = 48
+"""Characters a column needs: a key and an id of 36 characters, indented, stay in one line."""
+
+
+def rendered(preview: Preview, width: int) -> RenderableType:
+    """Return the preview for a terminal of ``width`` characters.
+
+    The row and all bodies stand side by side if there is room for that, else in panels.
+    """
+    parts = _parts(preview)
+    if width < _NARROWEST * len(parts):
+        panels = (
+            Panel(Text(text), title=Text(name), title_align="left") for name, text in parts.items()
+        )
+        return Group(*panels)
+    table = Table(show_lines=True)
+    for name in parts:
+        table.add_column(Text(name), overflow="fold", ratio=1)
+    table.add_row(*map(Text, parts.values()))
+    return table
+
+
+def plain(preview: Preview) -> str:
+    """Return the preview for a file or another program: no frames, and no line is broken."""
+    return "\n".join(f"{name}\n{text}\n" for name, text in _parts(preview).items())
+
+
+def _parts(preview: Preview) -> dict[str, str]:
+    """Return what there is to show, by its heading."""
+    received = {f"{preview.stream}: as received": _indented(preview.row)}
+    return received | {name: _readable(body) for name, body in preview.bodies.items()}
+
+
+def _readable(body: bytes | None) -> str:
+    """Return JSON indented and any other text as it is."""
+    if body is None:
+        return "(left out by this sink's filters)"
+    try:
+        return _indented(orjson.loads(body))
+    except orjson.JSONDecodeError:
+        return body.decode(errors="replace")
+
+
+def _indented(value: Mapping[str, Any]) -> str:
+    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
 
 
 @click.command()
@@ -24,8 +76,7 @@ def command(config: Path, *, sinks: tuple[str, ...], rows_file: Path | None) -> 
     """Show rows and what each sink would receive for them. Sends nothing."""
     from rich.console import Console  # noqa: PLC0415 - keeps --help fast
 
-    from forwarder.cli.preview_view import plain, rendered  # noqa: PLC0415 - as above
-    from forwarder.core.clock import SystemClock  # noqa: PLC0415 - as above
+    from forwarder.core.timing import SystemClock  # noqa: PLC0415 - as above
     from forwarder.runtime.previewing import EXAMPLES, previews  # noqa: PLC0415 - as above
 
     settings = settings_from(config)

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from forwarder.cli.asking import carry_out
-from forwarder.cli.options import MomentType, config_option, settings_from
+from forwarder.cli.options import MomentType, carry_out, config_option, settings_from
 
 
 @click.command()

@@ -1,21 +1,20 @@
 """Settings: the YAML file, its variables and secret files, checked before anything starts."""
 
 from forwarder.config.changes import Changes, Difference, changes, streams_of
-from forwarder.config.loading import load
+from forwarder.config.loading import load, secrets_of, watched_files
 from forwarder.config.models import (
     AccountSettings,
     AdminSettings,
+    EventFilter,
     ForwarderSettings,
     JournalSettings,
     LogSettings,
     RootSettings,
+    SinkOptions,
     SinkSettings,
 )
 from forwarder.config.plugins import InstalledPlugins, PluginError, Plugins
-from forwarder.config.schema import json_schema
-from forwarder.config.secret_files import secrets_of, watched_files
-from forwarder.config.showing import as_yaml, effective
-from forwarder.config.sink_options import EventFilter, SinkOptions
+from forwarder.config.showing import as_yaml, effective, json_schema
 
 __all__ = [
     "AccountSettings",

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from forwarder.config.models import AccountSettings, ForwarderSettings
-from forwarder.core.model import StreamKey
+from forwarder.core.contracts import StreamKey
 
 
 @dataclass(frozen=True, slots=True)

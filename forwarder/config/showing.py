@@ -1,15 +1,129 @@
-"""The effective settings, defaults included, secrets and credentials masked."""
+"""The settings as others see them: JSON Schema, and what is in force.
+
+The JSON schema of the settings file, plugins included: for editors and for deployment tools.
+
+The effective settings, defaults included, secrets and credentials masked.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import yaml
 from pydantic import BaseModel
 
-from forwarder.config.models import ForwarderSettings
-from forwarder.transport.secrets import REDACTED, Secret
+from forwarder.config.models import ForwarderSettings, RootSettings, SinkOptions
+from forwarder.config.plugins import Kind, PluginError, Plugins
+from forwarder.transport.settings import REDACTED, Secret
+
+Schema: TypeAlias = dict[str, Any]
+
+_DRAFT = "https://json-schema.org/draft/2020-12/schema"
+_VARIABLE: Schema = {"type": "string", "pattern": r"\$\{"}
+_NOT_TEXT = {"integer", "number", "boolean"}
+_NAMED = {"properties", "$defs"}
+_ABOUT = ("title", "description", "default")
+_REFERENCE = "#/$defs/{model}"
+
+
+def json_schema(plugins: Plugins) -> Schema:
+    """Return the schema of the whole file with every plugin that can be imported."""
+    definitions: Schema = {}
+    root = _object(definitions, RootSettings)
+    accounts = [
+        _typed(_object(definitions, plugin.Config), name, optional=name == "cloudflare_access")
+        for name, plugin in _loaded(plugins, "sources")
+    ]
+    formats = _loaded(plugins, "formats")
+    sinks = [
+        _sink(definitions, name, plugin, formats) for name, plugin in _loaded(plugins, "sinks")
+    ]
+    root["properties"]["accounts"] = {
+        "type": "array",
+        "minItems": 1,
+        "items": accounts[0] if len(accounts) == 1 else {"anyOf": accounts},
+    }
+    root["properties"]["sinks"] = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"oneOf": sinks},
+    }
+    root["required"] = ["version", "accounts", "sinks"]
+    whole = {"$schema": _DRAFT, "title": "Settings of forwarder", **root, "$defs": definitions}
+    described: Schema = _changed(whole, _allow_variable)
+    return described
+
+
+def _loaded(plugins: Plugins, kind: Kind) -> list[tuple[str, Any]]:
+    found = []
+    for name in plugins.names(kind):
+        try:
+            found.append((name, plugins.load(kind, name)))
+        except PluginError:
+            continue  # `forwarder plugins` says why; the schema describes what can be used
+    return found
+
+
+def _sink(definitions: Schema, name: str, plugin: Any, formats: list[tuple[str, Any]]) -> Schema:
+    """Merge what a sink takes itself, what all sinks take, and what the formats take."""
+    merged = _object(definitions, plugin.Config)
+    properties: Schema = {}
+    for _, writer in formats:
+        properties |= _object(definitions, writer.Config)["properties"]
+    merged["properties"] = (
+        properties | merged["properties"] | _object(definitions, SinkOptions)["properties"]
+    )
+    merged["properties"]["format"] = {
+        "enum": [format_name for format_name, _ in formats],
+        "default": plugin.default_format,
+        "description": "how events are written",
+    }
+    return _typed(merged, name, optional=False)
+
+
+def _typed(schema: Schema, name: str, *, optional: bool) -> Schema:
+    schema["properties"] = {"type": {"const": name}, **schema["properties"]}
+    if not optional:
+        schema["required"] = ["type", *schema.get("required", [])]
+    return schema
+
+
+def _object(definitions: Schema, model: type[BaseModel]) -> Schema:
+    """Return a model's own schema; the models inside it go to the shared definitions."""
+    schema = model.model_json_schema(ref_template=_REFERENCE, by_alias=True)
+    definitions |= schema.pop("$defs", {})
+    schema.pop("title", None)
+    return schema
+
+
+def _allow_variable(schema: Schema) -> Schema:
+    """Let a variable stand wherever a number or a truth value is wanted."""
+    if schema.get("type") not in _NOT_TEXT and not _closed(schema):
+        return schema
+    about: Schema = {key: schema.pop(key) for key in _ABOUT if key in schema}
+    return {**about, "anyOf": [schema, _VARIABLE]}
+
+
+def _closed(schema: Schema) -> bool:
+    return "enum" in schema and all(isinstance(word, str) for word in schema["enum"])
+
+
+def _changed(node: Any, change: Callable[[Schema], Schema]) -> Any:
+    """Apply ``change`` to every schema in the tree, inner ones first."""
+    if isinstance(node, list):
+        return [_changed(item, change) for item in node]
+    if not isinstance(node, dict):
+        return node
+    deeper = {
+        key: {name: _changed(inner, change) for name, inner in item.items()}
+        if key in _NAMED
+        else _changed(item, change)
+        for key, item in node.items()
+    }
+    return change(deeper)
+
 
 _SENSITIVE = re.compile(r"(?i)authorization|cookie|token|secret|password|passwd|api[-_]?key")
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")

@@ -1,17 +1,32 @@
-"""From what pydantic found to sentences for people: where, what was found, what is allowed."""
+"""Faults of the settings, each with its path and line.
+
+From what pydantic found to sentences for people: where, what was found, what is allowed.
+
+Streams that a sink's filter names and no source has: a slip that would silence the sink.
+
+Paths in a sink's settings that no event can have: most likely a slip of the pen.
+
+Warnings, not faults: rows may get keys that nobody knows today.
+
+What two sinks cannot share, and what no sink may write: found before anything starts.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from difflib import SequenceMatcher, get_close_matches
+from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from forwarder.config.document import Document, Place
+from forwarder.config.models import AccountSettings, ForwarderSettings, SinkSettings
+from forwarder.core.contracts import FORWARDER_STREAM
 from forwarder.core.errors import Fault
+from forwarder.core.own_events import OWN_EVENTS
 from forwarder.transport.settings import Settings
 
 _LONGEST = 60
@@ -141,3 +156,98 @@ def shown(value: Any) -> str:
         return "nothing"
     text = _CREDENTIALS.sub("//**********@", repr(value))
     return text if len(text) <= _LONGEST else f"{_KINDS.get(type(value), 'a value')} of {len(text)}"
+
+
+def check_streams(
+    accounts: Sequence[AccountSettings], sinks: Sequence[SinkSettings], document: Document
+) -> list[Fault]:
+    """Return a fault for each such name; none when a source does not tell its streams."""
+    known = _streams(accounts)
+    faults: list[Fault] = []
+    for sink in sinks if known else ():
+        chosen = {"only": sink.options.only, "except": sink.options.except_}
+        for key, filter_ in chosen.items():
+            for name in filter_.stream if filter_ else ():
+                if name not in known:
+                    place = ("sinks", sink.name, key, "stream")
+                    faults.append(document.fault(place, *unknown("stream", name, sorted(known))))
+    return faults
+
+
+def _streams(accounts: Sequence[AccountSettings]) -> Collection[str]:
+    told = [getattr(account.plugin, "normalisers", {}) for account in accounts]
+    return {FORWARDER_STREAM}.union(*told) if all(told) else ()
+
+
+def unknown_paths(
+    accounts: Sequence[AccountSettings], sinks: Sequence[SinkSettings]
+) -> Iterator[str]:
+    """Yield a warning for each such path in ``drop_fields``, ``hash_fields`` and ``add_fields``.
+
+    Nothing is said about rows of a source that does not tell its keys, nor about fields added in
+    a format that takes any.
+    """
+    keys = _row_keys(accounts)
+    for sink in sinks:
+        yield from _unknown_keys(sink, keys)
+        nearest_path: Any = getattr(sink.format_plugin, "nearest_path", None)
+        for path in sink.options.add_fields if nearest_path else ():
+            if (nearest := nearest_path(path)) != path:
+                yield (
+                    f"sinks.{sink.name}.add_fields: no event in {sink.format} can have {path!r};"
+                    f" the nearest that is allowed is {nearest!r}"
+                )
+
+
+def _unknown_keys(sink: SinkSettings, keys: Collection[str]) -> Iterator[str]:
+    for setting in ("drop_fields", "hash_fields") if keys else ():
+        for path in getattr(sink.options, setting):
+            if path not in keys:
+                yield (
+                    f"sinks.{sink.name}.{setting}: no row that is known has {path!r}, so nothing is"
+                    f" hidden by it; the nearest key of a row is {nearest_key(path, keys)!r}"
+                )
+
+
+def _row_keys(accounts: Sequence[AccountSettings]) -> frozenset[str]:
+    """Return the keys that rows may have; none if a source does not tell."""
+    known = [
+        normaliser.keys
+        for account in accounts
+        for normaliser in getattr(account.plugin, "normalisers", {}).values()
+    ]
+    return OWN_EVENTS.keys.union(*known) if known and all(known) else frozenset()
+
+
+def nearest_key(path: str, keys: Collection[str]) -> str:
+    """Return the key that has most words of ``path``, and of those the one spelled most alike."""
+    spelled = path.replace(".", "_")
+    words = set(spelled.split("_"))
+
+    def likeness(key: str) -> tuple[int, float]:
+        return len(words & set(key.split("_"))), SequenceMatcher(None, spelled, key).ratio()
+
+    return max(sorted(keys), key=likeness)
+
+
+def check_exclusive(settings: ForwarderSettings, document: Document) -> list[Fault]:
+    """Return a fault for every sink that writes where another or the forwarder itself does.
+
+    Sinks of one type are compared by what ``PluginSettings.exclusive`` says; a path by the file
+    that it leads to, so that a link does not hide it.
+    """
+    faults: list[Fault] = []
+    first: dict[tuple[str, str, Any], str] = {}
+    state = settings.root.state_dir.resolve()
+    for sink in settings.sinks:
+        for key, given in sink.config.exclusive().items():
+            place = ("sinks", sink.name, key)
+            value = given.resolve() if isinstance(given, Path) else given
+            owner = first.setdefault((sink.type, key, value), sink.name)
+            if owner != sink.name:
+                problem = f"the same as sinks.{owner}.{key}, and two sinks cannot share it"
+                faults.append(document.fault(place, problem, "give each its own"))
+            if isinstance(value, Path) and value.is_relative_to(state):
+                problem = f"{given} lies in state_dir, which holds the journal and nothing else"
+                faults.append(document.fault(place, problem, "choose another folder"))
+    return faults

@@ -1,4 +1,8 @@
-"""The contracts between the engine and its plugins.
+"""The contracts of sinks and formats, and the values that pass through them.
+
+The values that pass between rooms. Times are integers: microseconds since 1970, UTC.
+
+The contracts between the engine and its plugins.
 
 A plugin is a class named by an entry point (``forwarder.sources``, ``forwarder.sinks``,
 ``forwarder.formats``); it is imported only when the settings name it. ``Config`` is its settings
@@ -8,20 +12,220 @@ model, a subclass of ``forwarder.transport.settings.PluginSettings``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
-from forwarder.core.clock import Clock
-from forwarder.core.happenings import Report, ignore
-from forwarder.core.model import (
-    Batch,
-    BatchEvent,
-    BatchLimits,
-    Finding,
-    Rejection,
-    StoredPage,
-    WriteResult,
-)
+import orjson
+
+from forwarder.core.telemetry import Report, ignore
+from forwarder.core.timing import Clock
+
+FORWARDER_STREAM = "forwarder"
+"""The stream of the forwarder's own events: start, stop, gap, late rows, coverage."""
+
+LIVE = "live"
+"""The lane that always goes first; the others are ``backfill:ID`` and ``replay:ID``."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamKey:
+    """Names one log of one account; ``account_id`` is Cloudflare's, never the label."""
+
+    account_id: str
+    stream: str
+
+    def __str__(self) -> str:
+        """Return ``account/stream`` for messages."""
+        return f"{self.account_id}/{self.stream}"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A closed range of row times, ``since_us`` to ``until_us``."""
+
+    since_us: int
+    until_us: int
+
+
+class Record(NamedTuple):
+    """One row as a source read it.
+
+    ``row`` is a JSON object as received where possible (secrets in it masked), ``time_us`` its own
+    time or None when it has no usable one, ``identity`` 16 bytes over the unmasked row,
+    ``keys`` the row's keys (one shared frozenset for each distinct set).
+    """
+
+    row: bytes
+    time_us: int | None
+    identity: bytes
+    keys: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Rows that cannot be had: an instant that cannot be read whole, an unreadable body."""
+
+    reason: str
+    since_us: int
+    until_us: int
+    rows: int | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one fetch brought.
+
+    ``position`` is where the next fetch of the same window continues (any JSON value; only the
+    source reads it), None when the window is read to its end. ``server_time_us`` is the other
+    side's clock when it answered, None when it did not say. ``project(index, keys)`` gives the
+    identity that record ``index`` had when rows carried only ``keys``. ``lost`` lists what the
+    source had to pass over. ``reached_us``: everything of the window below it has been read,
+    None when the source cannot say.
+    """
+
+    records: Sequence[Record]
+    position: Any | None
+    server_time_us: int | None
+    project: Callable[[int, frozenset[str]], bytes]
+    lost: tuple[Lost, ...] = ()
+    malformed: int = 0
+    reached_us: int | None = None
+
+
+@dataclass(frozen=True)
+class StoredPage:
+    """Rows out of the journal: one stored page or the tail of one, in offset order.
+
+    ``offsets`` are consecutive from ``first_offset``. ``ids`` holds 16 bytes a row, ``times_us``
+    one time a row (a row without a usable time has the time it was first seen, ``seen_us``),
+    ``body`` a JSON array with the rows.
+    """
+
+    first_offset: int
+    account_id: str
+    stream: str
+    seen_us: int
+    times_us: Sequence[int]
+    ids: bytes
+    body: bytes = field(repr=False)
+
+    @property
+    def count(self) -> int:
+        """Return the number of rows."""
+        return len(self.times_us)
+
+    @property
+    def end_offset(self) -> int:
+        """Return the offset after the last row."""
+        return self.first_offset + len(self.times_us)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """Parse the rows; once for the sinks that share this page soon one after the other."""
+        rows: list[dict[str, Any]] = orjson.loads(self.body)
+        return rows
+
+    def forget_rows(self) -> None:
+        """Let go of the parsed rows; whoever asks for them again parses the body again."""
+        self.__dict__.pop("rows", None)
+
+    @cached_property
+    def hex_ids(self) -> list[str]:
+        """Return the event ids as the destinations see them: 32 hex digits each."""
+        return self.ids.hex("-", -16).split("-") if self.ids else []
+
+
+class BatchEvent(NamedTuple):
+    """One event, rendered for one sink.
+
+    ``offset`` is its place in the journal, ``id`` 32 hex digits and the same at every delivery,
+    ``account`` the account's label, ``time_us`` when it happened, ``seen_us`` when it was first
+    seen here, ``outcome`` ``success``, ``failure`` or ``unknown``, ``user`` whom it is about (or
+    empty), ``body`` the bytes for the destination without a line end.
+    """
+
+    offset: int
+    id: str
+    stream: str
+    account: str
+    time_us: int
+    seen_us: int
+    outcome: str
+    user: str
+    body: bytes
+
+
+@dataclass(slots=True)
+class Batch:
+    """Events for one write, in offset order unless some of them are repeats.
+
+    ``size`` is the sum of the bodies in bytes. A sink that has handed the bytes over and now
+    only waits for the destination's word may ``release()`` the events; should the write fail the
+    engine reads them again from the journal.
+    """
+
+    events: Sequence[BatchEvent]
+    size: int
+
+    def release(self) -> None:
+        """Let go of the events; called by a sink that needs them no longer, at most once."""
+        self.events = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """How a sink wants its batches; data, since the engine does the batching.
+
+    ``max_wait`` and ``write_timeout`` are seconds. ``max_event_bytes`` is the largest body the
+    destination takes; a larger one is rejected with its size, never cut.
+    """
+
+    max_events: int = 1000
+    max_bytes: int = 1_000_000
+    max_wait: float = 0.2
+    max_in_flight: int = 4
+    write_timeout: float = 60.0
+    max_event_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """An event that the destination will never take, with its reason in one short sentence."""
+
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What became of a batch; every event that is not named here was accepted.
+
+    ``deferred`` holds offsets to try again alone; ``retry_after`` (seconds) and ``slow_down``
+    ask the engine to ease off; ``notes`` are warnings worth a log line (no row content), each
+    with a short stable code before a colon.
+    """
+
+    rejected: Sequence[Rejection] = ()
+    deferred: frozenset[int] = frozenset()
+    retry_after: float | None = None
+    slow_down: bool = False
+    notes: Sequence[str] = ()
+
+
+ACCEPTED = WriteResult()
+"""The whole batch was accepted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of ``check --live``: ``level`` is ``ok``, ``warning`` or ``fault``."""
+
+    level: str
+    subject: str
+    text: str
+    hint: str = ""
 
 
 class Sink(Protocol):

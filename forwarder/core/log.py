@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forwarder.core.model import LIVE, Lost, Record, Window
+from forwarder.core.contracts import LIVE, Lost, Record, Window
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,11 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Any
 
-from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN
+from forwarder.core.contracts import StreamKey
+from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN, Origin
 from forwarder.core.masking import mask_row
-from forwarder.core.model import StreamKey
-from forwarder.core.origin import Origin
 from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser, OwnEvent
-from forwarder.core.timestamps import format_us
+from forwarder.core.timing import format_us
 
 
 class Own(StrEnum):

@@ -7,21 +7,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeAlias
 
+from forwarder.core.contracts import WriteResult
 from forwarder.core.errors import (
     BatchRefusedError,
     BatchTooLargeError,
     ForwarderError,
 )
-from forwarder.core.happenings import Happening
-from forwarder.core.model import WriteResult
-from forwarder.delivery.faults import hint_of, kind_of
-from forwarder.delivery.flights import Flight
-from forwarder.delivery.happenings import (
+from forwarder.core.telemetry import Happening
+from forwarder.delivery.events import (
     BatchSettled,
     BatchSplit,
     EventsDeadLettered,
     WriteFailed,
 )
+from forwarder.delivery.faults import hint_of, kind_of
+from forwarder.delivery.flights import Flight
 from forwarder.delivery.parcels import ages, manifest_of
 from forwarder.delivery.settling import Settlement
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from operator import attrgetter
 from typing import TypeAlias
 
+from forwarder.core.contracts import BatchEvent
 from forwarder.core.log import Progress
-from forwarder.core.model import BatchEvent
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 """Half-open ranges of offsets, in order and apart."""

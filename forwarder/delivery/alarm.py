@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from forwarder.core.clock import Clock
+from forwarder.core.timing import Clock
 
 
 class Alarm:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from operator import itemgetter
 
-from forwarder.core.model import BatchEvent, BatchLimits
+from forwarder.core.contracts import BatchEvent, BatchLimits
 
 _BODY = itemgetter(BatchEvent._fields.index("body"))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from forwarder.core.backoff import Backoff
 from forwarder.core.errors import (
     ConfigError,
     ForwarderError,
@@ -13,6 +12,7 @@ from forwarder.core.errors import (
     StateError,
     TransientError,
 )
+from forwarder.core.timing import Backoff
 
 
 class Condition:

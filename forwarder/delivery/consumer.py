@@ -11,16 +11,16 @@ from collections.abc import Callable
 from math import inf
 from random import Random
 
-from forwarder.core.clock import Clock
 from forwarder.core.contracts import Render, Sink
-from forwarder.core.happenings import Report, ignore
+from forwarder.core.telemetry import Report, ignore
+from forwarder.core.timing import Clock
 from forwarder.delivery.acknowledger import Acknowledger
 from forwarder.delivery.acks import Ranges
 from forwarder.delivery.alarm import Alarm
 from forwarder.delivery.calls import Call, answer
 from forwarder.delivery.courier import Courier
 from forwarder.delivery.crew import Crew
-from forwarder.delivery.happenings import SinkDrained
+from forwarder.delivery.events import SinkDrained
 from forwarder.delivery.lane_reader import LaneReader
 from forwarder.delivery.lanes import Lanes
 from forwarder.delivery.last_call import LastCall
@@ -29,7 +29,7 @@ from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.phases import Phase, Phases, phase_of
 from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.read_ahead import ReadAhead
-from forwarder.delivery.sink_state import SinkState, snapshot
+from forwarder.delivery.state import SinkState, snapshot
 from forwarder.delivery.wiring import Wiring
 
 _PULSE = 30.0

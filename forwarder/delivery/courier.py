@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from forwarder.core.contracts import ACCEPTED, Batch, WriteResult
 from forwarder.core.errors import (
     BatchRefusedError,
     BatchTooLargeError,
@@ -10,15 +11,14 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.log import DeadLetter
-from forwarder.core.model import ACCEPTED, Batch, WriteResult
 from forwarder.delivery.accounting import account
 from forwarder.delivery.acknowledger import Acknowledger
 from forwarder.delivery.breaker import Breaker
 from forwarder.delivery.calls import Call, answer
 from forwarder.delivery.condition import Condition
+from forwarder.delivery.events import SinkThrottled
 from forwarder.delivery.faults import foreign
 from forwarder.delivery.flights import Flight
-from forwarder.delivery.happenings import SinkThrottled
 from forwarder.delivery.lane_reader import LaneReader
 from forwarder.delivery.lanes import Lanes
 from forwarder.delivery.parcels import Parcel, batch_of, manifest_of

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forwarder.core.model import Batch
+from forwarder.core.contracts import Batch
 from forwarder.delivery.calls import Call
 from forwarder.delivery.lane_reader import LaneReader
 from forwarder.delivery.parcels import Manifest, Parcel

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from forwarder.core.contracts import Rendered
+from forwarder.core.contracts import BatchEvent, Rendered, StoredPage
 from forwarder.core.log import Lane
-from forwarder.core.model import BatchEvent, StoredPage
 from forwarder.delivery.acks import Acknowledged, Ranges, cut, within
 from forwarder.delivery.batching import Buffer
-from forwarder.delivery.happenings import EventsFiltered
+from forwarder.delivery.events import EventsFiltered
 from forwarder.delivery.parcels import Parcel, size_of
 from forwarder.delivery.unrendered import with_failed
 from forwarder.delivery.wiring import Wiring

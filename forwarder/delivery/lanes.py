@@ -8,7 +8,7 @@ from typing import Any
 
 from forwarder.core.log import Progress
 from forwarder.delivery.acks import Ranges
-from forwarder.delivery.happenings import LaneFinished
+from forwarder.delivery.events import LaneFinished
 from forwarder.delivery.lane_reader import LaneReader
 from forwarder.delivery.parcels import Parcel
 from forwarder.delivery.wiring import Wiring

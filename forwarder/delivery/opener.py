@@ -6,8 +6,8 @@ from forwarder.core.errors import ForwarderError
 from forwarder.delivery.calls import Call, answer
 from forwarder.delivery.condition import Condition
 from forwarder.delivery.crew import Crew
+from forwarder.delivery.events import OpenFailed, SinkOpened
 from forwarder.delivery.faults import hint_of, kind_of
-from forwarder.delivery.happenings import OpenFailed, SinkOpened
 from forwarder.delivery.wiring import Wiring
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from forwarder.core.backoff import Backoff
-from forwarder.core.model import BatchLimits
+from forwarder.core.contracts import BatchLimits
+from forwarder.core.timing import Backoff
 
 T = TypeVar("T")
 

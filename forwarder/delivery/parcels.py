@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from operator import itemgetter
 
-from forwarder.core.model import Batch, BatchEvent
+from forwarder.core.contracts import Batch, BatchEvent
 from forwarder.delivery.acks import Ranges, cut
 
 _STREAM, _TIME, _SEEN, _BODY = (

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from forwarder.core.clock import Clock
-from forwarder.core.happenings import Report
+from forwarder.core.telemetry import Report
+from forwarder.core.timing import Clock
 from forwarder.delivery.condition import Condition, worst
+from forwarder.delivery.events import PhaseChanged, SinkHeld, SinkRecovered, SinkWaiting
 from forwarder.delivery.faults import hint_of
-from forwarder.delivery.happenings import PhaseChanged, SinkHeld, SinkRecovered, SinkWaiting
 
 
 class Phase(StrEnum):

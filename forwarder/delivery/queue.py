@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from forwarder.core.contracts import StoredPage
 from forwarder.core.log import DeadLetter, Lane, Progress
-from forwarder.core.model import StoredPage
 
 __all__ = ["DeadLetter", "Lane", "Progress", "SinkQueue"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from forwarder.core.contracts import Batch, WriteResult
 from forwarder.core.errors import BatchRefusedError, BatchTooLargeError, ForwarderError
 from forwarder.core.log import DeadLetter
-from forwarder.core.model import Batch, WriteResult
 from forwarder.delivery.acks import Ranges, contains, points, without
 from forwarder.delivery.parcels import Manifest, Parcel, halves
 

@@ -6,8 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from operator import attrgetter
 
-from forwarder.core.contracts import Rendered
-from forwarder.core.model import BatchEvent, Rejection, StoredPage, WriteResult
+from forwarder.core.contracts import BatchEvent, Rejection, Rendered, StoredPage, WriteResult
 
 _OFFSET = attrgetter("offset")
 

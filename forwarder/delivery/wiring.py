@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from forwarder.core.clock import Clock
-from forwarder.core.contracts import Render, Sink
+from forwarder.core.contracts import BatchLimits, Render, Sink
 from forwarder.core.errors import ForwarderError
-from forwarder.core.happenings import Report
-from forwarder.core.model import BatchLimits
+from forwarder.core.telemetry import Report
+from forwarder.core.timing import Clock
 from forwarder.delivery.condition import Condition
+from forwarder.delivery.events import QueueFailed
 from forwarder.delivery.faults import hint_of
-from forwarder.delivery.happenings import QueueFailed
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.queue import SinkQueue
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from forwarder.core.login import FAILURE, Login
-from forwarder.core.provisioning import Provisioning
-from forwarder.core.schema import Event, OwnEvent
+from forwarder.core.schema import Event, OwnEvent, Provisioning
 from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,

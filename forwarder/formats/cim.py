@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from forwarder.core.json_text import dumps
+from forwarder.core.identity import dumps
 from forwarder.core.login import FAILURE, SUCCESS, Login
-from forwarder.core.provisioning import Provisioning
-from forwarder.core.schema import Event, OwnEvent
-from forwarder.formats.iso_time import iso_text
-from forwarder.formats.json_objects import Object, add_fields, filled
+from forwarder.core.schema import Event, OwnEvent, Provisioning
+from forwarder.formats.json_objects import Object, add_fields, filled, iso_text
 from forwarder.formats.templates import Templated
 from forwarder.transport.settings import PluginSettings
 

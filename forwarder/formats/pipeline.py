@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from itertools import compress, repeat
 from typing import Any, NamedTuple
 
-from forwarder.core.contracts import Format, Rendered
+from forwarder.core.contracts import BatchEvent, Format, Rejection, Rendered, StoredPage
 from forwarder.core.errors import unforeseen
-from forwarder.core.model import BatchEvent, Rejection, StoredPage
-from forwarder.core.origin import Origin, origin_of
+from forwarder.core.login import Origin, origin_of
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
 from forwarder.formats.filters import EventFilter, wanted

@@ -14,9 +14,8 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.json_text import dumps
-from forwarder.core.provisioning import Provisioning
-from forwarder.core.schema import RAW_BYTES_KEY, Event
+from forwarder.core.identity import dumps
+from forwarder.core.schema import RAW_BYTES_KEY, Event, Provisioning
 
 REMOVED = "[removed]"
 _HASH_DIGITS = 32

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from forwarder.core.json_text import dumps, dumps_each
+from forwarder.core.contracts import FORWARDER_STREAM, StoredPage
+from forwarder.core.identity import dumps, dumps_each
+from forwarder.core.login import Origin
 from forwarder.core.masking import mask_rows
-from forwarder.core.model import FORWARDER_STREAM, StoredPage
-from forwarder.core.origin import Origin
 from forwarder.core.schema import RAW_BYTES_KEY, Event, Normaliser, read_nothing
-from forwarder.core.timestamps import format_us
+from forwarder.core.timing import format_us
 from forwarder.formats.json_objects import add_fields
 from forwarder.formats.privacy import without_body
 from forwarder.transport.settings import PluginSettings

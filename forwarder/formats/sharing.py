@@ -6,8 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from forwarder.core.contracts import Format, Render, Rendered
-from forwarder.core.model import StoredPage
+from forwarder.core.contracts import Format, Render, Rendered, StoredPage
 from forwarder.core.schema import Normaliser
 from forwarder.formats.pipeline import Pipeline, Shape
 

@@ -20,12 +20,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, TypeGuard
 
-from forwarder.core.json_text import members
-from forwarder.core.login import LOGIN_TEXTS, Login
-from forwarder.core.origin import Origin
-from forwarder.core.provisioning import BODY, CHANGE_TEXTS, Member, Provisioning
-from forwarder.core.schema import Event, Normaliser, Reading
-from forwarder.formats.line_writers import EXTRA, ID, SEEN, TIME, WriteLine, line_writer
+from forwarder.core.identity import members
+from forwarder.core.login import LOGIN_TEXTS, Login, Origin
+from forwarder.core.schema import (
+    BODY,
+    CHANGE_TEXTS,
+    Event,
+    Member,
+    Normaliser,
+    Provisioning,
+    Reading,
+)
+from forwarder.formats.lines import EXTRA, ID, SEEN, TIME, WriteLine, line_writer
 from forwarder.formats.privacy import without_body
 
 _MARKS = 0xE000

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from forwarder.core.contracts import StreamKey, Window
 from forwarder.core.log import ReaderState
-from forwarder.core.model import StreamKey, Window
 from forwarder.core.own_events import Own, own_row
 
 COVERAGE_EVERY_US = 300_000_000

@@ -1,23 +1,31 @@
-"""Tails one stream of one account: the live reader, new parts, and the trailing readers."""
+"""The loop of one stream: rounds, trailing readers, new parts.
+
+How a stream is, for status and health.
+
+Tails one stream of one account: the live reader, new parts, and the trailing readers.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
+from forwarder.core.contracts import LIVE, Window
 from forwarder.core.log import Addition, ReaderState
-from forwarder.core.model import LIVE, Window
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest import own_rows
-from forwarder.ingest.happenings import PartJoined, PartsChanged, RetentionNear, RoundStarted
-from forwarder.ingest.parts import Group, joining_parts, reader_of, regroup
-from forwarder.ingest.rounds import PARTS, Reading, Rounds, Surroundings
-from forwarder.ingest.status import StreamStatus, phase
+from forwarder.ingest.events import PartJoined, PartsChanged, RetentionNear, RoundStarted
+from forwarder.ingest.rounds import PARTS, Reading, Rounds, Surroundings, Trouble
 from forwarder.ingest.windows import (
+    Group,
     PollOptions,
     expired_past,
+    joining_parts,
     plan_live,
+    reader_of,
+    regroup,
     retention_left,
     safe_place,
     settled_back,
@@ -25,6 +33,40 @@ from forwarder.ingest.windows import (
     trailing,
     us,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    """A stream as status and health show it.
+
+    ``covered_until`` maps readers to microseconds; ``retention_left_s`` is None before the first
+    round. ``success_age_s`` is None until a page was stored. ``phase`` is one of ``starting``,
+    ``running``, ``waiting`` (trouble, will pass), ``held`` (a person must act), ``gated``,
+    ``idle`` (no parts to read).
+    """
+
+    account: str
+    stream: str
+    phase: str
+    covered_until: Mapping[str, int]
+    retention_left_s: float | None
+    success_age_s: float | None
+    trouble: Trouble | None
+    parts: tuple[str, ...] | None
+
+
+def phase(
+    trouble: Trouble | None, *, started: bool, gated: bool, parts: tuple[str, ...] | None
+) -> str:
+    """Return the phase of a stream (see ``StreamStatus``)."""
+    if trouble is not None:
+        return "held" if trouble.held else "waiting"
+    if not started:
+        return "starting"
+    if gated:
+        return "gated"
+    return "idle" if parts == () else "running"
+
 
 _HALF = 0.5
 

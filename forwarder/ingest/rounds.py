@@ -1,4 +1,14 @@
-"""Reads one window to its end: page by page, each stored with the position behind it."""
+"""Reads one window to its end, page by page.
+
+The other side's clock, carried on by our monotonic one: wall-clock jumps do not matter.
+
+Rows that came to have more keys, and the identities they were stored under before.
+
+When Cloudflare adds a field to all rows, a row that is read again looks new. It is recognised
+by its identity under the key set that rows had before.
+
+Reads one window to its end: page by page, each stored with the position behind it.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +16,100 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from forwarder.core.contracts import LIVE, Lost, Page
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState
-from forwarder.core.model import LIVE, Lost, Page
-from forwarder.core.records import Records
-from forwarder.core.source_contract import Parts, Purpose
-from forwarder.ingest.happenings import PageStored, RoundEnded
-from forwarder.ingest.patience import OwnRows, Patience, Surroundings, Trouble
-from forwarder.ingest.server_clock import ServerClock
-from forwarder.ingest.shapes import aliases, unknown_keys
+from forwarder.core.source_contract import Parts, Purpose, Records
+from forwarder.ingest.events import PageStored, RoundEnded
+from forwarder.ingest.retrying import OwnRows, Patience, Surroundings, Trouble
 from forwarder.ingest.windows import SECOND_US, beyond_retention, retention_left
+
+_PLAUSIBLE_US = 60_000_000
+
+
+class ServerClock:
+    """Knows what time it is at the API, from the ``Date`` of its answers.
+
+    One answer that is far from what the ones before it said is not believed until the next one
+    says the same: a single machine with a wrong clock must not move positions.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing until the first answer."""
+        self._server_us: int | None = None
+        self._at = 0.0
+        self._doubted: tuple[int, float] | None = None
+
+    @property
+    def known(self) -> bool:
+        """Return whether an answer has told the time yet."""
+        return self._server_us is not None
+
+    def tell(self, server_us: int | None, monotonic: float) -> None:
+        """Take the time of an answer that arrived at ``monotonic`` seconds, if it had one."""
+        if server_us is None:
+            return
+        expected = None if self._server_us is None else (self._server_us, self._at)
+        agreeing = [one for one in (expected, self._doubted) if one is not None]
+        if expected is None or any(_agree(one, server_us, monotonic) for one in agreeing):
+            self._server_us, self._at, self._doubted = server_us, monotonic, None
+        else:
+            self._doubted = (server_us, monotonic)
+
+    def now_us(self, monotonic: float) -> int:
+        """Return the server's time in microseconds, cut to its whole second.
+
+        Raises ``LookupError`` before the first answer.
+        """
+        if self._server_us is None:
+            raise LookupError("no answer has told the time yet")
+        return _carried_on((self._server_us, self._at), monotonic) // 1_000_000 * 1_000_000
+
+
+def _carried_on(told: tuple[int, float], monotonic: float) -> int:
+    return told[0] + int(max(0.0, monotonic - told[1]) * 1_000_000)
+
+
+def _agree(told: tuple[int, float], server_us: int, monotonic: float) -> bool:
+    return abs(_carried_on(told, monotonic) - server_us) <= _PLAUSIBLE_US
+
+
+def unknown_keys(page: Page, known: Sequence[KeySet]) -> list[frozenset[str]]:
+    """Return the key sets of the page's rows that are not remembered yet."""
+    remembered = {key_set.keys for key_set in known}
+    return sorted(set(Records.of(page.records).keys) - remembered, key=sorted)
+
+
+def aliases(page: Page, known: Sequence[KeySet]) -> dict[int, list[bytes]]:
+    """Return, by record index, identities that the row may have been stored under.
+
+    Only rows can be meant that are no newer than the stream was when their own key set first
+    appeared, and only under key sets that are smaller and appeared earlier. In steady state that
+    is no row at all.
+    """
+    earlier = {keys: _earlier(keys, known) for keys in set(Records.of(page.records).keys)}
+    if not any(earlier.values()):
+        return {}
+    horizon = {key_set.keys: key_set.horizon_us for key_set in known}
+    found: dict[int, list[bytes]] = {}
+    for index, record in enumerate(page.records):
+        smaller = earlier[record.keys]
+        if smaller and _may_be_old(record.time_us, horizon.get(record.keys)):
+            found[index] = [page.project(index, keys) for keys in smaller]
+    return found
+
+
+def _earlier(keys: frozenset[str], known: Sequence[KeySet]) -> list[frozenset[str]]:
+    """Return the smaller key sets that were known before ``keys`` appeared."""
+    own = next((key_set.offset for key_set in known if key_set.keys == keys), None)
+    return [
+        other.keys for other in known if other.keys < keys and (own is None or other.offset < own)
+    ]
+
+
+def _may_be_old(time_us: int | None, horizon_us: int | None) -> bool:
+    return horizon_us is None or time_us is None or time_us <= horizon_us
+
 
 __all__ = ["Reading", "Rounds", "Surroundings", "Trouble"]
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import orjson
 
 from forwarder.core.log import Addition, KeySet, ReaderState
-from forwarder.core.records import Records
+from forwarder.core.source_contract import Records
 from forwarder.journal.database import CorruptError
 from forwarder.journal.pages import HOUR_US, PageRow, Place, buckets, insert_page, split_hashes
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from forwarder.core.contracts import Record, StreamKey
 from forwarder.core.log import Progress
-from forwarder.core.model import Record, StreamKey
 from forwarder.journal.pages import HOUR_US, buckets, split_hashes
 from forwarder.journal.passed_over import WITH_INTENT, Passed, passed_by
 from forwarder.journal.retention import forgotten_until

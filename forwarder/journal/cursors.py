@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 from dataclasses import dataclass
 
+from forwarder.core.contracts import LIVE, Lost, StreamKey
 from forwarder.core.errors import StateError
-from forwarder.core.model import LIVE, Lost, StreamKey
 from forwarder.journal.gaps import Scope, close_gaps, note_loss
 
 MOVED = "cursor_moved"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import orjson
 
+from forwarder.core.contracts import Record
 from forwarder.core.identity import SIZE
 from forwarder.core.log import DeadLetter
-from forwarder.core.model import Record
-from forwarder.core.records import Records
+from forwarder.core.source_contract import Records
 from forwarder.journal.database import CorruptError
 from forwarder.journal.pages import PageRow, Place, buckets, insert_page, to_stored
 from forwarder.journal.passed_over import DISCARDED, Reason, note_letters

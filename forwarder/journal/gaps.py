@@ -9,11 +9,11 @@ from typing import Any
 
 import orjson
 
+from forwarder.core.contracts import FORWARDER_STREAM, Lost, Record, StreamKey
 from forwarder.core.identity import Identifier
-from forwarder.core.model import FORWARDER_STREAM, Lost, Record, StreamKey
 from forwarder.core.own_events import Own, own_row
-from forwarder.core.records import Records
-from forwarder.journal.happenings import GapClosed, GapOpened
+from forwarder.core.source_contract import Records
+from forwarder.journal.events import GapClosed, GapOpened
 from forwarder.journal.pages import Place, insert_page
 from forwarder.journal.streams import stream_id
 

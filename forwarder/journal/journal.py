@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from forwarder.core.clock import Clock
+from forwarder.core.contracts import LIVE, Lost, StreamKey
 from forwarder.core.errors import StateError, TransientError
-from forwarder.core.happenings import Report
-from forwarder.core.model import LIVE, Lost, StreamKey
+from forwarder.core.telemetry import Report
+from forwarder.core.timing import Clock
 from forwarder.journal import lanes, registry
 from forwarder.journal.appending import SeenPages
-from forwarder.journal.database import FILE_NAME, connect_writer
-from forwarder.journal.fresh import FreshPages
+from forwarder.journal.database import FILE_NAME, StateLock, connect_writer
 from forwarder.journal.gaps import Scope, append_own, note_loss
 from forwarder.journal.integrity import check_quickly
-from forwarder.journal.lock import StateLock
 from forwarder.journal.memory import keep, recall
+from forwarder.journal.reader import FreshPages, Shelf
 from forwarder.journal.retention import (
     Keeping,
     Member,
@@ -29,7 +28,6 @@ from forwarder.journal.retention import (
     stored_rows,
     undelivered_bytes,
 )
-from forwarder.journal.shelf import Shelf
 from forwarder.journal.sink_queue import SqliteSinkQueue
 from forwarder.journal.stream_log import SqliteStreamLog
 from forwarder.journal.streams import next_offset

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.model import LIVE
+from forwarder.core.contracts import LIVE
 from forwarder.journal.streams import lane_id, next_offset
 
 OPEN, DONE, CANCELLED = "open", "done", "cancelled"

@@ -10,9 +10,9 @@ from array import array
 from collections.abc import Sequence
 from typing import NamedTuple, cast
 
+from forwarder.core.contracts import StoredPage, StreamKey
 from forwarder.core.identity import SIZE
-from forwarder.core.model import StoredPage, StreamKey
-from forwarder.core.records import Records
+from forwarder.core.source_contract import Records
 from forwarder.journal.database import CorruptError
 
 try:

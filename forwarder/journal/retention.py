@@ -11,10 +11,10 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from forwarder.core.happenings import Happening
-from forwarder.core.model import Lost, StreamKey
+from forwarder.core.contracts import Lost, StreamKey
+from forwarder.core.telemetry import Happening
+from forwarder.journal.events import JournalPruned, RowsDropped
 from forwarder.journal.gaps import Scope, close_gaps, note_loss
-from forwarder.journal.happenings import JournalPruned, RowsDropped
 from forwarder.journal.memory import keep, recall
 from forwarder.journal.passed_over import Passed, forget_passed, note_passed
 from forwarder.journal.sink_queue import read_ranges

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import orjson
 
-from forwarder.core.clock import Clock
+from forwarder.core.contracts import StoredPage
 from forwarder.core.log import DeadLetter, Lane, Progress
-from forwarder.core.model import StoredPage
+from forwarder.core.timing import Clock
 from forwarder.journal.dead_letters import bury, room
-from forwarder.journal.shelf import Shelf
+from forwarder.journal.reader import Shelf
 from forwarder.journal.streams import lane_id
 from forwarder.journal.tide import Tide
 from forwarder.journal.writer import Writer

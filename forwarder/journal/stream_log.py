@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from forwarder.core.happenings import Happening, Report
+from forwarder.core.contracts import LIVE, StreamKey, Window
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamMemory
-from forwarder.core.model import LIVE, StreamKey, Window
-from forwarder.core.records import Records
+from forwarder.core.source_contract import Records
+from forwarder.core.telemetry import Happening, Report
 from forwarder.journal.appending import (
     SeenPages,
     is_overtaken,
@@ -23,10 +23,10 @@ from forwarder.journal.appending import (
     store,
     unseen,
 )
-from forwarder.journal.fresh import FreshPages
 from forwarder.journal.gaps import Scope, append_own, close_gaps, note_loss
 from forwarder.journal.memory import keep, recall
 from forwarder.journal.pages import Place, fresh_page
+from forwarder.journal.reader import FreshPages
 from forwarder.journal.streams import lane_id, next_offset, stream_id
 from forwarder.journal.tide import Tide
 from forwarder.journal.writer import Writer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import product
 
-from forwarder.core.model import FORWARDER_STREAM
+from forwarder.core.contracts import FORWARDER_STREAM
 from forwarder.observe.metrics import Metrics
 
 GAP_REASONS = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from forwarder.core.happenings import Report
+from forwarder.core.telemetry import Report
 from forwarder.observe.happenings import LibraryWarned
 
 _ECHOES = ("aiokafka",)

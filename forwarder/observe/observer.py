@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 
-from forwarder.core.clock import Clock
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import Clock
 from forwarder.observe import of_cloudflare, of_daemon, of_delivery, of_ingest, of_journal
 from forwarder.observe.lines import Level, Line, LogEvent
 from forwarder.observe.metrics import Metrics

@@ -7,7 +7,7 @@ from typing import Any
 from forwarder.observe.lines import Level, Line, LogEvent
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.table import Table
-from forwarder.sources.cloudflare_access.happenings import (
+from forwarder.sources.cloudflare_access.events import (
     BodyRepaired,
     ProvidersChanged,
     ProvidersNotListed,

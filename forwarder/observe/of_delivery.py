@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwarder.delivery.happenings import (
+from forwarder.delivery.events import (
     BatchSettled,
     BatchSplit,
     EventsDeadLettered,

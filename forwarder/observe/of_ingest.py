@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwarder.core.timestamps import format_us
-from forwarder.ingest.happenings import (
+from forwarder.core.timing import format_us
+from forwarder.ingest.events import (
     BackfillMoved,
     FetchFailed,
     FetchRecovered,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwarder.core.timestamps import format_us
-from forwarder.journal.happenings import GapClosed, GapOpened, JournalPruned, RowsDropped
+from forwarder.core.timing import format_us
+from forwarder.journal.events import GapClosed, GapOpened, JournalPruned, RowsDropped
 from forwarder.observe.lines import Level, Line, LogEvent
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.table import Table

@@ -9,7 +9,7 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 from forwarder.observe.lines import Level, Line, LogEvent
 from forwarder.observe.metrics import Metrics
 

@@ -8,8 +8,7 @@ from typing import Any, Literal, TextIO
 
 import orjson
 
-from forwarder.core.clock import SystemClock
-from forwarder.core.timestamps import format_us
+from forwarder.core.timing import SystemClock, format_us
 from forwarder.observe.lines import Level
 from forwarder.observe.redaction import Redactor
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from forwarder.core.errors import NeedsOperatorError
-from forwarder.transport.secrets import REDACTED, Secret
+from forwarder.transport.settings import REDACTED, Secret
 
 _SENSITIVE_KEY = re.compile(r"(?i)authorization|cookie|password|passwd|secret$|token$|api_?key$")
 _PATTERNS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 from forwarder.observe.lines import Line
 from forwarder.observe.metrics import Metrics
 

@@ -18,14 +18,14 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from forwarder import __version__
-from forwarder.core.clock import Clock
-from forwarder.core.happenings import Happening
-from forwarder.delivery.happenings import BatchSettled, WriteFailed
-from forwarder.ingest.happenings import PageStored
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import Clock
+from forwarder.delivery.events import BatchSettled, WriteFailed
+from forwarder.ingest.events import PageStored
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import Observer
 from forwarder.observe.output import LogOutput
-from forwarder.sources.cloudflare_access.happenings import RequestMade
+from forwarder.sources.cloudflare_access.events import RequestMade
 
 _PATIENCE = 3.0
 _Attributes: TypeAlias = Mapping[str, str | int | float]

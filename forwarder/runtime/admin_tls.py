@@ -6,7 +6,7 @@ import ssl
 
 from forwarder.config.models import AdminSettings
 from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
-from forwarder.core.happenings import Report
+from forwarder.core.telemetry import Report
 from forwarder.observe.happenings import AdminTlsUnusable
 from forwarder.transport.tls import ServerTls
 

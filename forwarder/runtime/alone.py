@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from forwarder.config import ForwarderSettings
-from forwarder.core.clock import SystemClock
+from forwarder.core.timing import SystemClock
 from forwarder.journal import Journal
 from forwarder.journal.lanes import OPEN, list_lanes
 from forwarder.runtime.parts import Parts, keeping

@@ -8,11 +8,11 @@ from functools import partial
 from typing import Any
 
 from forwarder.config import AccountSettings, ForwarderSettings
-from forwarder.core.clock import SystemClock
+from forwarder.core.contracts import StreamKey, Window
 from forwarder.core.log import KeySet
-from forwarder.core.model import StreamKey, Window
 from forwarder.core.source_contract import SourceContext, StreamPlan
-from forwarder.ingest.verifying import verify
+from forwarder.core.timing import SystemClock
+from forwarder.ingest.backfill import verify
 from forwarder.journal import Shelf
 from forwarder.journal.appending import load_key_sets
 from forwarder.journal.auditing import Verdict, judge

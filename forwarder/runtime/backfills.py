@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from forwarder.core.clock import Clock
+from forwarder.core.contracts import StreamKey, Window
 from forwarder.core.errors import StateError
-from forwarder.core.model import StreamKey, Window
-from forwarder.core.timestamps import format_us
+from forwarder.core.timing import Clock, format_us
 from forwarder.ingest.backfill import Backfiller, BackfillOrder
 from forwarder.journal import Journal
 from forwarder.journal.lanes import OPEN, cancel_lane, close_lane, list_lanes

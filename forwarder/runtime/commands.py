@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forwarder.admin.contract import Command
+from forwarder.admin.server import Command
 from forwarder.runtime.parts import Parts
 from forwarder.runtime.reloading import Reloader
 

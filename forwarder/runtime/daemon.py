@@ -13,13 +13,13 @@ from forwarder import __version__
 from forwarder.admin.control import ControlSocket
 from forwarder.admin.server import AdminServer
 from forwarder.config import ForwarderSettings, watched_files
-from forwarder.core.clock import Clock
 from forwarder.core.errors import ConfigError, ForwarderError
-from forwarder.core.happenings import Happening
 from forwarder.core.own_events import Own, own_row
-from forwarder.delivery.happenings import SinkDrained
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import Clock
+from forwarder.delivery.events import SinkDrained
 from forwarder.journal import Journal
-from forwarder.journal.happenings import GapClosed, GapOpened, with_name
+from forwarder.journal.events import GapClosed, GapOpened, with_name
 from forwarder.observe.happenings import (
     AdminListening,
     JournalTroubled,

@@ -8,11 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
-from forwarder.core.clock import SystemClock
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import Finding, SinkContext
 from forwarder.core.errors import ForwarderError
-from forwarder.core.model import Finding
 from forwarder.core.source_contract import SourceContext
+from forwarder.core.timing import SystemClock
 from forwarder.runtime.streams import USER_AGENT
 
 _LONGEST = 60.0

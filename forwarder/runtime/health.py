@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from forwarder.admin.contract import Verdict
+from forwarder.admin.server import Verdict
 from forwarder.core.errors import TransientError
-from forwarder.delivery.sink_state import SinkState
-from forwarder.ingest.status import StreamStatus
+from forwarder.delivery.state import SinkState
+from forwarder.ingest.poller import StreamStatus
 from forwarder.runtime.supervisor import TaskState
 
 _NOT_READY = frozenset({"starting", "held"})

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from forwarder.core.model import LIVE
+from forwarder.core.contracts import LIVE
 from forwarder.observe import Metrics, summed
 from forwarder.runtime.snapshot import Snapshot, backlog, oldest_age
 

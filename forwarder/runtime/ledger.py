@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from forwarder.core.timestamps import format_us
+from forwarder.core.timing import format_us
 from forwarder.journal.dead_letters import LetterGroup
+from forwarder.journal.events import with_name
 from forwarder.journal.gaps import Gap, GapCount
-from forwarder.journal.happenings import with_name
 
 
 def gaps_json(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from forwarder.config.models import TracingSettings
-from forwarder.core.clock import Clock
 from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.timing import Clock
 from forwarder.observe import LogOutput, Metrics, Observer
 
 

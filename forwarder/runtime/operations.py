@@ -8,11 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from forwarder.admin.contract import Command
-from forwarder.core.clock import Clock
+from forwarder.admin.server import Command
+from forwarder.core.contracts import StreamKey
 from forwarder.core.errors import StateError
-from forwarder.core.model import StreamKey
-from forwarder.core.timestamps import format_seconds
+from forwarder.core.timing import Clock, format_seconds
 from forwarder.journal import Journal
 from forwarder.journal.cursors import move_cursor
 from forwarder.journal.dead_letters import drop_letters

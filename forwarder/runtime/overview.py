@@ -10,11 +10,10 @@ from typing import Any
 from prometheus_client import generate_latest
 
 from forwarder import __version__
-from forwarder.admin.contract import Verdict
-from forwarder.core.clock import Clock
+from forwarder.admin.server import Verdict
 from forwarder.core.errors import ForwarderError
-from forwarder.core.timestamps import format_seconds
-from forwarder.ingest.gate import Gate
+from forwarder.core.timing import Clock, format_seconds
+from forwarder.ingest.retrying import Gate
 from forwarder.journal import Journal
 from forwarder.journal.dead_letters import MOST_EVENTS, summarise_letters
 from forwarder.journal.gaps import count_gaps, latest_gaps

@@ -8,9 +8,9 @@ from random import SystemRandom
 from typing import Self
 
 from forwarder.config import ForwarderSettings
-from forwarder.core.clock import Clock
-from forwarder.core.happenings import Report
-from forwarder.ingest.gate import Gate
+from forwarder.core.telemetry import Report
+from forwarder.core.timing import Clock
+from forwarder.ingest.retrying import Gate
 from forwarder.journal import Journal, Keeping
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.runtime.backfills import Backfills

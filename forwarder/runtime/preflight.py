@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from forwarder.config import ForwarderSettings
-from forwarder.core.clock import SystemClock
 from forwarder.core.contracts import SinkContext
 from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.timing import SystemClock
 from forwarder.runtime.rendering import Rendering
 
 

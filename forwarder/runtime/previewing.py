@@ -10,10 +10,9 @@ from typing import Any
 import orjson
 
 from forwarder.config import ForwarderSettings
-from forwarder.core.contracts import Rendered
+from forwarder.core.contracts import Rendered, StoredPage
 from forwarder.core.identity import Identifier
-from forwarder.core.model import StoredPage
-from forwarder.core.timestamps import parse_us
+from forwarder.core.timing import parse_us
 from forwarder.runtime.rendering import Rendering
 
 _TIME_KEYS = ("created_at", "logged_at", "time")

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 from prometheus_client import disable_created_metrics
 
 from forwarder.config import ForwarderSettings, secrets_of
-from forwarder.core.clock import SystemClock
+from forwarder.core.timing import SystemClock
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.observe.happenings import Stopped
 from forwarder.observe.libraries import LibraryHandler

@@ -9,7 +9,7 @@ from dataclasses import replace
 from forwarder import __version__
 from forwarder.config import Changes, ForwarderSettings, RootSettings, changes, secrets_of
 from forwarder.core.own_events import Own, own_row
-from forwarder.journal.happenings import with_name
+from forwarder.journal.events import with_name
 from forwarder.observe.happenings import SettingsReloaded, SettingsWarning
 from forwarder.runtime.fingerprint import fingerprint
 from forwarder.runtime.parts import Parts, SettingsReader, Telemetry

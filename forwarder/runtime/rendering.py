@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from forwarder.config import EventFilter as FilterSettings
 from forwarder.config import ForwarderSettings, SinkSettings
-from forwarder.core.contracts import Render
-from forwarder.core.model import FORWARDER_STREAM
+from forwarder.core.contracts import FORWARDER_STREAM, Render
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
 from forwarder.formats.filters import EventFilter

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
-from forwarder.core.clock import Clock
+from forwarder.core.timing import Clock
 
 Stamp: TypeAlias = tuple[int, int, int] | None
 

@@ -9,14 +9,13 @@ from functools import partial
 from random import SystemRandom
 
 from forwarder.config import SinkSettings
-from forwarder.core.backoff import Backoff
-from forwarder.core.clock import Clock
 from forwarder.core.contracts import Render, SinkContext
-from forwarder.core.happenings import Report
+from forwarder.core.telemetry import Report
+from forwarder.core.timing import Backoff, Clock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.queue import SinkQueue
-from forwarder.delivery.sink_state import SinkState
+from forwarder.delivery.state import SinkState
 from forwarder.journal import Journal
 from forwarder.runtime.rendering import Rendering
 from forwarder.runtime.streams import USER_AGENT

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from forwarder.core.model import LIVE
-from forwarder.core.timestamps import format_us
-from forwarder.delivery.sink_state import SinkState
-from forwarder.ingest.status import StreamStatus
+from forwarder.core.contracts import LIVE
+from forwarder.core.timing import format_us
+from forwarder.delivery.state import SinkState
+from forwarder.ingest.poller import StreamStatus
 from forwarder.journal import SinkPlace, Usage
 from forwarder.observe import JournalLevels, Levels, SinkLevels, StreamLevels
 

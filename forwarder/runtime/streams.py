@@ -9,14 +9,13 @@ from typing import Any, TypeVar
 
 from forwarder import __version__
 from forwarder.config import AccountSettings
-from forwarder.core.clock import Clock
-from forwarder.core.happenings import Report
-from forwarder.core.model import StreamKey
+from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import SourceContext, StreamPlan
-from forwarder.ingest.gate import Gate
-from forwarder.ingest.poller import Poller
+from forwarder.core.telemetry import Report
+from forwarder.core.timing import Clock
+from forwarder.ingest.poller import Poller, StreamStatus
+from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
-from forwarder.ingest.status import StreamStatus
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal
 from forwarder.runtime.supervisor import Beat, Supervisor

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from forwarder.core.backoff import Backoff
-from forwarder.core.clock import Clock
-from forwarder.core.happenings import Report
+from forwarder.core.telemetry import Report
+from forwarder.core.timing import Backoff, Clock
 from forwarder.observe.happenings import TaskCrashed
 
 Beat: TypeAlias = Callable[[], None]

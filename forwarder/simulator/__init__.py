@@ -6,9 +6,9 @@ It shares no code with what it tests. Start reading at `simulator` (what a test 
 
 from __future__ import annotations
 
-from forwarder.simulator.clock import Clock, ManualClock, SystemClock
 from forwarder.simulator.company import IdentityProvider
 from forwarder.simulator.faults import Fault, FaultScript
+from forwarder.simulator.feed import Clock, ManualClock, SystemClock, unreadable_row
 from forwarder.simulator.limits import RatePolicy
 from forwarder.simulator.names import (
     ACCESS_REQUESTS,
@@ -24,7 +24,6 @@ from forwarder.simulator.settings import (
     Token,
 )
 from forwarder.simulator.simulator import Simulator
-from forwarder.simulator.unreadable import unreadable_row
 
 __all__ = [
     "ACCESS_REQUESTS",

@@ -14,10 +14,9 @@ from typing import Any
 
 import orjson
 
-from forwarder.simulator.feed import Feed, Page
+from forwarder.simulator.feed import Feed, Page, read_row
 from forwarder.simulator.names import SCIM_UPDATES
 from forwarder.simulator.query import Query
-from forwarder.simulator.unreadable import read_row
 
 
 @dataclass(frozen=True, slots=True)

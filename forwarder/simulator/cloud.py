@@ -6,12 +6,11 @@ import asyncio
 from functools import partial
 from typing import Any
 
-from forwarder.simulator.clock import Clock, SystemClock
 from forwarder.simulator.company import found_company
 from forwarder.simulator.directory import Directory
 from forwarder.simulator.doorkeeper import Doorkeeper
 from forwarder.simulator.faults import FaultScript
-from forwarder.simulator.feed import Feed, Traffic
+from forwarder.simulator.feed import Clock, Feed, SystemClock, Traffic
 from forwarder.simulator.limits import RateLimiter
 from forwarder.simulator.logins import TimedRow, login_rows
 from forwarder.simulator.names import ACCESS_REQUESTS, SCIM_UPDATES

@@ -25,8 +25,7 @@ from aiohttp import web
 from forwarder.simulator.cloud import Cloud
 from forwarder.simulator.company import IdentityProvider
 from forwarder.simulator.faults import Fault
-from forwarder.simulator.feed import Feed
-from forwarder.simulator.oracle import Sighting
+from forwarder.simulator.feed import Feed, Sighting
 from forwarder.simulator.settings import Token
 
 MALFORMED = (LookupError, TypeError, ValueError)

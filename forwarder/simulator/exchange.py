@@ -27,17 +27,18 @@ from forwarder.simulator.faults import (
     Target,
 )
 from forwarder.simulator.feed import Feed, Page
-from forwarder.simulator.filters import access_filters, scim_filters
 from forwarder.simulator.names import ACCESS_REQUESTS, IDENTITY_PROVIDERS, STREAMS, VERIFY
 from forwarder.simulator.query import (
     BadParameterError,
     Params,
     Query,
+    access_filters,
     bend,
     choice,
     page_size,
     parse_window,
     positive,
+    scim_filters,
 )
 from forwarder.simulator.settings import Token
 

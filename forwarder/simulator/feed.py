@@ -1,11 +1,32 @@
-"""One stream of one account: its rows, the traffic that keeps arriving, what was shown of it."""
+"""A simulated log: what it holds, when rows show, and the oracle of all that was shown.
+
+Where the simulator gets its time from.
+
+Everything that depends on time (live rows, visibility, retention, the rate policy, the `Date`
+header) asks one clock, so a test can move all of it at once and the simulated server's clock may
+differ from the clock of the machine.
+
+What a stream has shown: the truth that a client's output is compared with.
+
+Rows that a strict JSON reader refuses, although they were put into an answer.
+
+The variants are those that orjson refuses: an escaped lone surrogate, bytes that are no UTF-8,
+a number beyond a double, nesting deeper than 1024.
+
+One stream of one account: its rows, the traffic that keeps arriving, what was shown of it.
+"""
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Mapping
+import time
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
 import orjson
 
@@ -13,9 +34,155 @@ from forwarder.simulator.faults import ARRIVING, Fault, FaultScript, Target
 from forwarder.simulator.logins import TimedRow
 from forwarder.simulator.moments import format_moment, microseconds, parse_moment
 from forwarder.simulator.names import DISTINCT_KEY, TIME_KEY
-from forwarder.simulator.oracle import Oracle
 from forwarder.simulator.rows import Positions, RowStore
-from forwarder.simulator.unreadable import read_row, unreadable_row
+
+
+class Clock(Protocol):
+    """Tells the simulated server's time."""
+
+    def now(self) -> float:
+        """Return seconds since the Unix epoch."""
+
+
+class SystemClock:
+    """The machine's clock, shifted by `offset` seconds."""
+
+    def __init__(self, offset: float = 0.0) -> None:
+        self._offset = offset
+
+    def now(self) -> float:
+        """Return the machine's time and the offset."""
+        return time.time() + self._offset
+
+
+class ManualClock:
+    """A clock that stands still until it is moved; for tests."""
+
+    def __init__(self, now: float) -> None:
+        self._now = now
+
+    def now(self) -> float:
+        """Return the time it was set or moved to."""
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock by `seconds`, which may be negative."""
+        self._now += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One row instance that was put into an answer which was sent."""
+
+    number: int
+    body: bytes
+    """As it was when first shown."""
+    first_shown: float
+    """Epoch seconds."""
+
+
+class Oracle:
+    """Remembers of every instance whether, when and with which keys it was first shown."""
+
+    def __init__(self, store: RowStore) -> None:
+        self._store = store
+        self._generations = bytearray()  # 0: not shown; n: first shown with n - 1 keys gained
+        self._first_shown = array("d")
+        self._most_alike: dict[bytes, int] = {}
+        self.shown = 0
+        """How many instances were shown."""
+
+    def note(self, numbers: Sequence[int], now: float) -> None:
+        """Note that one answer with these instances was sent at `now` (epoch seconds)."""
+        self._grow()
+        mark = min(self._store.generation, 254) + 1
+        for number in numbers:
+            if not self._generations[number]:
+                self._generations[number] = mark
+                self._first_shown[number] = now
+                self.shown += 1
+        self._note_twins(numbers)
+
+    def sightings(self) -> Iterator[Sighting]:
+        """Yield every instance that was shown, in the order of adding."""
+        for number, mark in enumerate(self._generations):
+            if mark:
+                body = self._store.body(number, mark - 1)
+                yield Sighting(number, body, self._first_shown[number])
+
+    def expected(self) -> Iterator[Sighting]:
+        """Yield what a client must hold that tells identical rows apart only within one answer.
+
+        Of instances that are alike as many as the fullest answer held, the earliest shown first.
+        """
+        left = Counter[bytes]()
+        for sighting in sorted(self.sightings(), key=lambda seen: (seen.first_shown, seen.number)):
+            original = self._store.bodies[sighting.number]
+            if left[original] < self._most_alike.get(original, 1):
+                left[original] += 1
+                yield sighting
+
+    def last_shown(self, count: int) -> list[int]:
+        """Return the numbers of the `count` youngest instances that were shown and still are."""
+        numbers = range(len(self._generations) - 1, -1, -1)
+        shown = (n for n in numbers if self._generations[n] and not self._store.is_hidden(n))
+        return list(islice(shown, count))
+
+    def _note_twins(self, numbers: Sequence[int]) -> None:
+        bodies = [self._store.bodies[number] for number in numbers]
+        if len(set(bodies)) == len(bodies):
+            return
+        for body, count in Counter(bodies).items():
+            if count > 1:
+                self._most_alike[body] = max(count, self._most_alike.get(body, 1))
+
+    def _grow(self) -> None:
+        missing = len(self._store) - len(self._generations)
+        self._generations.extend(bytes(missing))
+        self._first_shown.extend([0.0] * missing)
+
+
+DEPTH = 1500
+VARIANTS: dict[str, bytes] = {
+    "lone_surrogate": b'"\\ud800lone"',
+    "bad_utf8": b'"caf\xe9"',
+    "huge_number": b"1e400",
+    "deep": b"[" * DEPTH + b"]" * DEPTH,
+}
+
+
+def unreadable_row(variant: str, row: dict[str, Any]) -> bytes:
+    """Return `row` with one more key whose value cannot be read.
+
+    Raises:
+        ValueError: there is no such variant.
+
+    """
+    if variant not in VARIANTS:
+        known = ", ".join(VARIANTS)
+        raise ValueError(f"no unreadable value is called {variant!r}; there are {known}")
+    return orjson.dumps(row)[:-1] + b',"purpose":' + VARIANTS[variant] + b"}"
+
+
+def read_row(body: bytes) -> dict[str, Any]:
+    """Return a row's keys as well as they can be read.
+
+    What only a lenient reader accepts (a lone surrogate, infinity) is kept; a row that nobody can
+    read is `{"unreadable": its text, bytes that are no UTF-8 escaped}`.
+    """
+    try:
+        row = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        row = _read_leniently(body)
+    return row if isinstance(row, dict) else {"unreadable": body.decode(errors="backslashreplace")}
+
+
+def _read_leniently(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
 
 Traffic = Callable[[int], list[TimedRow]]
 """The generated rows of one whole epoch second."""

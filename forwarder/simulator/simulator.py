@@ -9,13 +9,11 @@ from typing import Any, Self
 from aiohttp import web
 
 from forwarder.simulator.app import build_app
-from forwarder.simulator.clock import Clock
 from forwarder.simulator.cloud import Cloud
 from forwarder.simulator.directory import Directory
 from forwarder.simulator.faults import FaultScript
-from forwarder.simulator.feed import Feed
+from forwarder.simulator.feed import Clock, Feed, read_row
 from forwarder.simulator.settings import SimulatorSettings, Token
-from forwarder.simulator.unreadable import read_row
 from forwarder.simulator.visits import VisitLog
 
 SHUTDOWN_SECONDS = 1.0

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forwarder.core.contracts import SinkContext
-from forwarder.core.model import ACCEPTED, Batch, BatchLimits, WriteResult
+from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, SinkContext, WriteResult
 from forwarder.transport.settings import PluginSettings
 
 

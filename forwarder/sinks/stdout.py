@@ -14,9 +14,8 @@ import stat
 import threading
 from typing import ClassVar
 
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, SinkContext, WriteResult
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import ACCEPTED, Batch, BatchLimits, WriteResult
 from forwarder.transport.settings import PluginSettings
 
 _POLL_MS = 50

@@ -1,11 +1,20 @@
-"""What a sink's test brings for the contract: the other side, and the ways it can fail."""
+"""Where a sink under test delivers, and what was written there.
+
+What a sink's test brings for the contract: the other side, and the ways it can fail.
+
+The engine's steps with a sink, one at a time and watched, for tests.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from forwarder.core.contracts import Sink
+import pytest
+
+from forwarder.core.contracts import Batch, Sink, WriteResult
+from forwarder.core.errors import ForwarderError, TransientError
 
 
 class Destination(Protocol):
@@ -48,3 +57,82 @@ class LockingDestination(FaultyDestination, Protocol):
     async def lock_out(self) -> None:
         """Refuse us as somebody without permission."""
         ...
+
+
+PATIENCE = 30.0
+"""Seconds after which a step counts as hanging."""
+_OUTAGE = 120.0
+
+
+async def opened(destination: Destination) -> Sink:
+    """Return a new sink that is open."""
+    sink = destination.sink()
+    await asyncio.wait_for(sink.open(), PATIENCE)
+    return sink
+
+
+async def reopened(sink: Sink) -> None:
+    """Open again after a failed write, as the engine does, until the destination is back."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            try:
+                return await sink.open()
+            except TransientError:
+                await asyncio.sleep(0.02)
+
+
+async def deliver(sink: Sink, batch: Batch) -> WriteResult:
+    """Write ``batch``, see that the result speaks of this batch only and accepts all of it."""
+    offsets = {event.offset for event in batch.events}
+    result = await asyncio.wait_for(sink.write(batch), PATIENCE)
+
+    assert {rejection.offset for rejection in result.rejected} <= offsets
+    assert result.deferred <= offsets
+    assert not result.rejected
+    assert not result.deferred
+    return result
+
+
+async def deliver_at_last(sink: Sink, batch: Batch) -> None:
+    """Write ``batch`` again and again, as the engine does, until the destination takes it."""
+    async with asyncio.timeout(_OUTAGE):
+        while True:
+            try:
+                await sink.write(batch)
+            except TransientError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def failure_of(sink: Sink, batch: Batch) -> TransientError:
+    """Write ``batch`` and return the error that must come."""
+    with pytest.raises(TransientError) as caught:
+        await asyncio.wait_for(sink.write(batch), PATIENCE)
+    return caught.value
+
+
+def assert_clean(
+    destination: FaultyDestination, sink: Sink, error: ForwarderError, batch: Batch
+) -> None:
+    """See that no secret and no row is in what people and logs get to see."""
+    shown = [repr(sink), getattr(error, "hint", "")]
+    link: BaseException | None = error
+    while link is not None:
+        shown += [str(link), repr(link)]
+        link = link.__cause__
+    forbidden = [*destination.secrets, *(event.id for event in batch.events)]
+    for text in shown:
+        assert not [secret for secret in forbidden if secret in text]
+
+
+async def cancelled_after(turns: int, sink: Sink, batch: Batch) -> None:
+    """Start a write, let the loop turn so many times, and cancel."""
+    writing = asyncio.create_task(sink.write(batch))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    writing.cancel()
+    done, _ = await asyncio.wait([writing], timeout=PATIENCE)
+    assert done, "a write must end when it is cancelled"
+    if not writing.cancelled() and writing.exception() is not None:
+        raise AssertionError("a cancelled write failed otherwise") from writing.exception()

@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 
-from forwarder.core.contracts import Format
-from forwarder.core.model import StoredPage
-from forwarder.core.origin import Origin
+from forwarder.core.contracts import Format, StoredPage
+from forwarder.core.login import Origin
 from forwarder.core.schema import Event
 from forwarder.formats.pipeline import Pipeline, Shape
 from forwarder.testing.sample_events import (

@@ -9,10 +9,9 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from forwarder.core.contracts import Rendered
+from forwarder.core.contracts import LIVE, BatchEvent, Rendered, StoredPage
 from forwarder.core.identity import Identifier
 from forwarder.core.log import DeadLetter, Lane, Progress
-from forwarder.core.model import LIVE, BatchEvent, StoredPage
 
 _FIRST_US = 1_767_225_600_000_000
 _ROOM = (10_000, 64 * 2**20)

@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.model import StoredPage
-from forwarder.core.origin import Origin
+from forwarder.core.contracts import StoredPage
+from forwarder.core.login import Origin
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Event, Normaliser
-from forwarder.core.timestamps import parse_us
+from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access.normalise_login import LOGINS
 from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES
 from forwarder.testing.sample_rows import ACCOUNT, ACCOUNT_ID, ROWS

@@ -18,10 +18,11 @@ import time
 import pytest
 
 from forwarder.core.errors import NeedsOperatorError
-from forwarder.testing.batches import make_batch
-from forwarder.testing.destinations import Destination, FaultyDestination, LockingDestination
-from forwarder.testing.writing import (
+from forwarder.testing.destinations import (
     PATIENCE,
+    Destination,
+    FaultyDestination,
+    LockingDestination,
     assert_clean,
     cancelled_after,
     deliver,
@@ -29,6 +30,7 @@ from forwarder.testing.writing import (
     opened,
     reopened,
 )
+from forwarder.testing.fake_sinks import make_batch
 
 _CANCEL_TURNS = 24
 

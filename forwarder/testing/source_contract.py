@@ -18,9 +18,9 @@ from typing import Any, Protocol
 import orjson
 import pytest
 
+from forwarder.core.contracts import Page, Window
 from forwarder.core.errors import TransientError
 from forwarder.core.identity import SIZE
-from forwarder.core.model import Page, Window
 from forwarder.core.source_contract import Source
 
 _MOST_PAGES = 1000

@@ -1,4 +1,17 @@
-"""One HTTP client for plugins: no retries, no redirects, every wait bounded, no secret in an error.
+"""The one HTTP client: TLS, proxy, time-outs, gzip, and statuses as our errors.
+
+The ``Retry-After`` header in both its forms.
+
+What an HTTP status means for whoever sent the request: one table, our errors.
+
+What went wrong below HTTP, in our words: names, connections, certificates, proxies, time.
+
+Which proxy the environment asks for: ``http(s)_proxy``, ``all_proxy``, ``no_proxy``.
+
+The HTTP client's own reading of the environment also takes passwords from ``~/.netrc`` and puts
+them in place of the authorisation that the settings gave; so it is not used.
+
+One HTTP client for plugins: no retries, no redirects, every wait bounded, no secret in an error.
 
     client = HttpClient(settings, user_agent="forwarder/1.0")
     answer = await client.request("POST", url, headers={...}, body=body)
@@ -11,19 +24,187 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import ssl
 from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
 
 import aiohttp
 from multidict import CIMultiDictProxy
 
-from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.transport.http_faults import connection_error
-from forwarder.transport.http_settings import HttpSettings, origin
-from forwarder.transport.proxy import proxy_for
-from forwarder.transport.retry_after import parse_retry_after
+from forwarder.core.errors import (
+    BatchRefusedError,
+    BatchTooLargeError,
+    ForwarderError,
+    NeedsOperatorError,
+    TransientError,
+)
+from forwarder.transport.settings import HttpSettings, origin
 from forwarder.transport.tls import Tls
+
+_SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
+_LONGEST = 3600.0
+
+
+def parse_retry_after(value: str | None, now_us: int) -> float | None:
+    """Return how many seconds to wait, between 0 and an hour, or None for what says nothing.
+
+    ``value`` is a number of seconds or an HTTP date; ``now_us`` is the wall clock in microseconds.
+    An hour at most: a clock gone wrong on the other side must not silence us for years.
+    """
+    text = (value or "").strip()
+    if _SECONDS.fullmatch(text):
+        return min(float(text), _LONGEST)
+    try:
+        moment = parsedate_to_datetime(text)
+        wait = moment.timestamp() - now_us / 1_000_000
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return min(max(wait, 0.0), _LONGEST)
+
+
+_OPERATOR = {
+    401: ("unauthorised", "check the token, user and password; a changed secret file is re-read"),
+    402: ("payment required", "check the subscription of the account there"),
+    403: ("forbidden", "check that this token or user may write there"),
+    404: ("not found", "check the path of the URL"),
+    405: ("method not allowed", "check the path of the URL"),
+    406: ("not acceptable", "check the URL and the format"),
+    407: ("proxy authentication required", "set proxy_username and proxy_password"),
+    410: ("gone", "check the URL"),
+    411: ("length required", "a proxy on the way removes the length of requests"),
+    415: ("unsupported media type", "set gzip: false, or check the content type"),
+    421: ("misdirected request", "check the host name and tls.server_name"),
+    426: ("upgrade required", "use https"),
+    431: ("header fields too large", "check the headers in the settings"),
+    495: ("certificate refused", "check tls.cert_file"),
+    496: ("certificate required", "set tls.cert_file and tls.key_file"),
+    511: ("network authentication required", "a gateway on the way asks for a log-in"),
+}
+_TRANSIENT = frozenset({408, 409, 423, 425, 429, 499})
+_TOO_LARGE = 413
+
+
+def status_error(
+    status: int, where: str, *, retry_after: float | None = None
+) -> ForwarderError | None:
+    """Return the error that ``status`` stands for, or None for a success (2xx).
+
+    ``where`` names the destination for people, without path and secrets. What is unknown is taken
+    by its class: 5xx may pass, another 4xx is a refusal of just this request.
+    """
+    said = f"{where} answered {status}"
+    if 200 <= status < 300:  # noqa: PLR2004 - the success class
+        return None
+    if status in _OPERATOR:
+        what, hint = _OPERATOR[status]
+        return NeedsOperatorError(f"{said} ({what})", retry_after=retry_after, hint=hint)
+    if status == _TOO_LARGE:
+        return BatchTooLargeError(said)
+    if 300 <= status < 400:  # noqa: PLR2004 - redirects, which would carry the token to another host
+        return NeedsOperatorError(
+            f"{said}: a redirect, which is never followed",
+            retry_after=retry_after,
+            hint="give the final URL; a log-in page or a change from http to https redirects too",
+        )
+    if status >= 500 or status in _TRANSIENT:  # noqa: PLR2004 - the server's own faults
+        return TransientError(said, retry_after=retry_after)
+    return BatchRefusedError(said)
+
+
+_MISTAKES = ("CERTIFICATE", "WRONG_VERSION", "UNKNOWN_CA", "ACCESS_DENIED", "HTTP_REQUEST")
+"""Parts of OpenSSL's reasons that waiting does not mend."""
+
+
+def connection_error(error: Exception, where: str, seconds: float) -> TransientError:
+    """Return our error for what the HTTP client raised while talking to ``where``.
+
+    ``seconds`` is the time that the request was given. The client's own words are left out where
+    they could hold a header.
+    """
+    if isinstance(error, TimeoutError):
+        return TransientError(
+            f"{where} did not answer within {seconds:g} s",
+            hint="check the host, port and firewall; a hanging proxy looks like this too",
+        )
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return _proxy_error(error, where)
+    tls = _tls_error(error)
+    if tls is not None:
+        return _handshake_error(tls, where)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return TransientError(f"the name of {where} cannot be resolved", hint="check the host name")
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return TransientError(
+            f"no connection to {where}: {_reason(error.os_error)}",
+            hint="check that it runs and that host and port are right",
+        )
+    return TransientError(f"the connection to {where} broke: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Return the system's word for ``error``; asyncio's own names the address once more."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else type(error).__name__
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """Return the TLS error inside ``error``, wherever the client put it.
+
+    The client's own certificate error calls itself a TLS error too, but has no reason in it.
+    """
+    while error is not None:
+        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+        if isinstance(error, ssl.SSLError) and not isinstance(inner, BaseException):
+            return error
+        error = inner if isinstance(inner, BaseException) else error.__cause__
+    return None
+
+
+def _handshake_error(error: ssl.SSLError, where: str) -> TransientError:
+    reason = getattr(error, "verify_message", "") or error.reason or "handshake failed"
+    said = f"TLS with {where} failed: {reason}"
+    if any(mistake in (error.reason or "") for mistake in _MISTAKES):
+        return NeedsOperatorError(
+            said, hint="check https or http, the host name, tls.ca_file and tls.cert_file"
+        )
+    return TransientError(said)
+
+
+def _proxy_error(error: aiohttp.ClientHttpProxyError, where: str) -> TransientError:
+    found = status_error(error.status, f"the proxy to {where}")
+    if isinstance(found, TransientError):
+        return found
+    return TransientError(f"the proxy to {where} answered {error.status}")
+
+
+def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
+    """Return the proxy's URL for a request to ``url``, or None to connect directly."""
+    parts = urlsplit(url)
+    chosen = _named(f"{parts.scheme}_proxy", environ) or _named("all_proxy", environ)
+    if not chosen or _bypassed(parts.hostname or "", parts.port, _named("no_proxy", environ)):
+        return None
+    return chosen if "://" in chosen else f"http://{chosen}"
+
+
+def _named(name: str, environ: Mapping[str, str]) -> str:
+    """Return a variable that may be spelled small or in capitals; small goes first."""
+    return environ.get(name) or environ.get(name.upper()) or ""
+
+
+def _bypassed(host: str, port: int | None, no_proxy: str) -> bool:
+    """Say whether ``no_proxy`` names the host, a domain it is in, host:port, or everything."""
+    for entry in no_proxy.split(","):
+        name = entry.strip().lower().removeprefix("*.").lstrip(".")
+        if entry.strip() == "*" or (port and name == f"{host}:{port}"):
+            return True
+        if name and (host == name or host.endswith(f".{name}")):
+            return True
+    return False
+
 
 _LARGEST_ANSWER = 4 * 2**20
 _AT_ONCE = 2**20

@@ -1,23 +1,219 @@
-"""The base of every plugin's settings: frozen, strict about unknown keys, secrets also as files."""
+"""Types that the settings of plugins share: secrets, units, TLS, HTTP.
+
+Secrets that never show themselves, and that follow the file they come from.
+
+Durations and sizes as people write them: ``10s``, ``5m``, ``24h``, ``7d``, ``64MiB``.
+
+The base of every plugin's settings: frozen, strict about unknown keys, secrets also as files.
+
+How a destination is reached over HTTP: the settings that all HTTP sinks share.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
-from forwarder.transport.secrets import Secret
+from forwarder.core.errors import NeedsOperatorError
+
+REDACTED = "**********"
+
+
+class Secret:
+    """A secret text, given as such or as the file that holds it.
+
+    A file is read again whenever it has changed, so a rotated token heals without a restart.
+    ``str``, ``repr``, logging and serialising give asterisks.
+    """
+
+    __slots__ = ("_path", "_stamp", "_value")
+
+    def __init__(self, value: str | None = None, *, path: Path | None = None) -> None:
+        """Take exactly one of a value or a path; a path is read at the first ``reveal``."""
+        self._value = value
+        self._path = path
+        self._stamp: tuple[int, int, int] | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """Return the file it comes from, or None."""
+        return self._path
+
+    def reveal(self) -> str:
+        """Return the secret itself, without the white space around it.
+
+        Raises ``NeedsOperatorError`` when its file cannot be read or is empty and no earlier
+        content is known. Called for every connection or request, never kept by the caller.
+        """
+        if self._path is not None:
+            self._follow(self._path)
+        if not self._value:
+            raise NeedsOperatorError(
+                f"the secret file {self._path} is empty" if self._path else "a secret is empty",
+                hint="put the secret into the file, or set the key in the settings",
+            )
+        return self._value
+
+    def _follow(self, path: Path) -> None:
+        try:
+            found = path.stat()
+            stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+            if stamp != self._stamp:
+                self._value = path.read_text(encoding="utf-8").strip() or self._value
+                self._stamp = stamp
+        except (OSError, UnicodeDecodeError) as error:
+            if self._value is None:
+                reason = getattr(error, "strerror", None) or "not UTF-8 text"
+                raise NeedsOperatorError(
+                    f"the secret file {path} cannot be read: {reason}",
+                    hint="check that the file exists and that this user may read it",
+                ) from error
+
+    def __repr__(self) -> str:
+        """Return asterisks, and the file if there is one."""
+        return f"Secret({self._path or REDACTED})"
+
+    __str__ = __repr__
+
+    def __eq__(self, other: object) -> bool:
+        """Compare by what was configured; used to see what a reload changed."""
+        if not isinstance(other, Secret):
+            return NotImplemented
+        if self._path is not None or other._path is not None:
+            return self._path == other._path
+        return self._value == other._value
+
+    def __hash__(self) -> int:
+        """Hash by the file, never by the secret."""
+        return hash(self._path)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Accept a text or a ``Secret``; serialise to asterisks."""
+        text = core_schema.no_info_after_validator_function(
+            cls, core_schema.str_schema(min_length=1)
+        )
+        return core_schema.json_or_python_schema(
+            json_schema=text,
+            python_schema=core_schema.union_schema([core_schema.is_instance_schema(cls), text]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda secret: str(secret.path or REDACTED)
+            ),
+        )
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
+_BYTES = {
+    "B": 1,
+    "kB": 10**3,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "TB": 10**12,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+    "TiB": 2**40,
+}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)?")
+
+
+def parse_duration(value: Any) -> float:
+    """Return seconds for ``1h30m``, ``500ms``, ``0`` or a number of seconds.
+
+    Raises ``ValueError`` with what is allowed.
+    """
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
+        return float(value)
+    text = value.strip() if isinstance(value, str) else ""
+    if text == "0":
+        return 0.0
+    parts = _DURATION.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise ValueError(f"{value!r} is no duration; write for example 500ms, 10s, 5m, 24h, 7d")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def parse_size(value: Any) -> int:
+    """Return bytes for ``64MiB``, ``1GB`` or a number of bytes.
+
+    Raises ``ValueError`` with what is allowed.
+    """
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if not match or (match[2] or "B") not in _BYTES:
+        raise ValueError(f"{value!r} is no size; write for example 512KiB, 64MiB, 2GiB, 10MB")
+    return int(float(match[1]) * _BYTES[match[2] or "B"])
+
+
+def format_duration(seconds: float) -> str:
+    """Return the shortest exact spelling: ``90`` gives ``1m30s``, ``-0.25`` gives ``-250ms``."""
+    rest, parts = abs(round(seconds * 1000)), ["-"] if seconds < 0 else []
+    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) if parts and parts != ["-"] else "0s"
+
+
+def format_size(size: int) -> str:
+    """Return the shortest exact spelling: ``67108864`` gives ``64MiB``, ``1500`` gives ``1500``."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size and size % _BYTES[unit] == 0:
+            return f"{size // _BYTES[unit]}{unit}"
+    return str(size)
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$|^0$"},
+                {"type": "number", "minimum": 0},
+            ]
+        }
+    ),
+]
+"""Seconds, written as a duration."""
+
+Size = Annotated[
+    int,
+    BeforeValidator(parse_size),
+    PlainSerializer(format_size, return_type=str, when_used="json"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKMGT]i?)?B?$"},
+                {"type": "integer", "minimum": 0},
+            ]
+        }
+    ),
+]
+"""Bytes, written as a size."""
+
 
 _FILE = "_file"
 
@@ -133,3 +329,78 @@ class PluginSettings(Settings):
         refused inside of ``state_dir``, too.
         """
         return {}
+
+
+class HttpSettings(PluginSettings):
+    """One or several URLs, and how to get there."""
+
+    url: str | None = Field(None, description="address of the destination")
+    urls: tuple[str, ...] = Field((), description="several addresses, instead of url")
+    balance: Literal["failover", "round_robin"] = Field(
+        "failover",
+        description="failover uses the first address that works; round_robin uses all in turn",
+    )
+    tls: TlsSettings = Field(TlsSettings(), description="how https connections are protected")
+    proxy: str | None = Field(
+        None, description="http or https proxy; otherwise https_proxy and no_proxy of the process"
+    )
+    proxy_username: str | None = Field(None, description="user for the proxy")
+    proxy_password: Secret | None = Field(None, description="password for the proxy")
+    connect_timeout: Duration = Field(
+        10.0, description="longest time for resolving, connecting and the TLS handshake", gt=0
+    )
+    response_timeout: Duration = Field(
+        30.0, description="longest time from the start of a request to the end of its answer", gt=0
+    )
+    gzip: bool = Field(True, description="compress request bodies")
+
+    @field_validator("url", "proxy")
+    @classmethod
+    def _check_one(cls, value: str | None) -> str | None:
+        return None if value is None else clean_url(value)
+
+    @field_validator("urls")
+    @classmethod
+    def _check_all(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(clean_url(value) for value in values)
+
+    @model_validator(mode="after")
+    def _one_of_url_and_urls(self) -> HttpSettings:
+        if self._needs_url() and bool(self.url) == bool(self.urls):
+            raise ValueError("give either url or urls")
+        return self
+
+    def _needs_url(self) -> bool:
+        """Say whether an address must be given; a sink may know another way to name it."""
+        return True
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return the addresses in order of preference, without a slash at the end."""
+        return self.urls or ((self.url,) if self.url else ())
+
+
+def clean_url(value: str) -> str:
+    """Return an http or https URL without a slash at its end.
+
+    Raises ``ValueError`` for another scheme, a missing host, and for a user or password in it,
+    which would show in logs.
+    """
+    try:
+        parts = urlsplit(value.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError("is no URL; write for example https://host:8088") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError("is no http or https URL; write for example https://host:8088")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must hold no user and no password; there are keys of their own for them")
+    if parts.fragment:
+        raise ValueError("must have no part after #")
+    return value.strip().rstrip("/")
+
+
+def origin(url: str) -> str:
+    """Return scheme, host and port: what may be shown of a URL, whose path may be a secret."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

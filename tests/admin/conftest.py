@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession
 
-from forwarder.admin.contract import Verdict
-from forwarder.admin.server import AdminServer
+from forwarder.admin.server import AdminServer, Verdict
 
 
 @dataclass

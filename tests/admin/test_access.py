@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forwarder.admin.access import Access
 from forwarder.admin.server import AdminServer
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 from tests.admin.conftest import FakeDaemon
 
 GUARDED = ("/", "/status", "/history", "/metrics", "/nowhere", "/livez/", "/LIVEZ", "//livez")

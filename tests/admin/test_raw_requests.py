@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.admin.guard import Guard
+from forwarder.admin.access import Guard
 from forwarder.admin.server import AdminServer
 from tests.admin.conftest import FakeDaemon
 

@@ -8,11 +8,10 @@ import re
 import pytest
 from aiohttp import ClientSession
 
-from forwarder.admin.contract import Verdict
-from forwarder.admin.guard import MOST_CONNECTIONS, Guard
-from forwarder.admin.server import AdminServer
+from forwarder.admin.access import MOST_CONNECTIONS, Guard
+from forwarder.admin.server import AdminServer, Verdict
 from forwarder.core.errors import ConfigError
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 from tests.admin.conftest import FakeDaemon
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from bench.cloudflare import History, Trickle, envelope
 from bench.rows import ROWS_A_SECOND
-from forwarder.core.timestamps import parse_us
+from forwarder.core.timing import parse_us
 
 NOW = 1_790_000_000
 COUNT = 5000

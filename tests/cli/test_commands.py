@@ -19,12 +19,15 @@ from forwarder.cli.program import program
 from forwarder.config.models import (
     AdminSettings,
     AdminTlsSettings,
+    BatchOptions,
+    EventFilter,
     JournalSettings,
     LogSettings,
+    RetryOptions,
     RootSettings,
+    SinkOptions,
     TracingSettings,
 )
-from forwarder.config.sink_options import BatchOptions, EventFilter, RetryOptions, SinkOptions
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,
     AccountConfig,

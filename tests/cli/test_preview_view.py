@@ -7,7 +7,7 @@ import io
 import orjson
 from rich.console import Console
 
-from forwarder.cli.preview_view import plain, rendered
+from forwarder.cli.preview import plain, rendered
 from forwarder.runtime.previewing import Preview
 
 _ROW = {"app_uid": "df7e2a5f-02b7-4d9d-af26-8d1988fca630", "user_email": "[red]ann@example.com"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from forwarder.cli.status_table import rendered
+from forwarder.cli.status import rendered
 
 STATE: dict[str, Any] = {
     "version": "1.2.3",

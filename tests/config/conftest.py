@@ -14,9 +14,7 @@ from forwarder.config.loading import build
 from forwarder.config.models import ForwarderSettings
 from forwarder.config.plugins import Kind, PluginError
 from forwarder.core.errors import ConfigError
-from forwarder.transport.secrets import Secret
-from forwarder.transport.settings import PluginSettings, Settings, TlsSettings
-from forwarder.transport.units import Duration
+from forwarder.transport.settings import Duration, PluginSettings, Secret, Settings, TlsSettings
 
 
 class Stream(Settings):

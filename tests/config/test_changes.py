@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from forwarder.config.changes import Changes, Difference, changes
 from forwarder.config.models import ForwarderSettings
-from forwarder.core.model import StreamKey
+from forwarder.core.contracts import StreamKey
 from tests.config.conftest import GOOD
 
 Build = Callable[..., ForwarderSettings]

@@ -6,8 +6,8 @@ import pytest
 
 from forwarder.config import InstalledPlugins
 from forwarder.config.document import parse_document
-from forwarder.config.field_names import nearest_key
 from forwarder.config.loading import build
+from forwarder.config.validation import nearest_key
 from forwarder.core.schema import Normaliser
 from forwarder.sources.cloudflare_access.normalise_login import LOGINS
 from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from forwarder.config.schema import json_schema
+from forwarder.config.showing import json_schema
 from tests.config.conftest import GOOD, FakePlugins
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.config.document import Document, parse_document
-from forwarder.config.variables import resolve
+from forwarder.config.document import Document, parse_document, resolve
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.backoff import Backoff
+from forwarder.core.timing import Backoff
 
 randoms = st.integers(0, 2**32).map(Random)
 

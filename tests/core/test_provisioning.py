@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.provisioning import escaped, escaped_each
+from forwarder.core.schema import escaped, escaped_each
 
 _texts = st.one_of(
     st.text(max_size=8),

@@ -4,8 +4,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.model import Record
-from forwarder.core.records import Records
+from forwarder.core.contracts import Record
+from forwarder.core.source_contract import Records
 
 values = st.none() | st.integers(0, 9) | st.text(max_size=4) | st.lists(st.just("},{"), max_size=2)
 a_record = st.builds(

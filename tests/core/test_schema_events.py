@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.json_text import TOO_DEEP, dumps, members
-from forwarder.core.model import StoredPage, StreamKey
-from forwarder.core.origin import Origin, is_plain, origin_of
+from forwarder.core.contracts import StoredPage, StreamKey
+from forwarder.core.identity import TOO_DEEP, dumps, members
+from forwarder.core.login import Origin, is_plain, origin_of
 from forwarder.core.own_events import Own, normalise_own, own_row
 
 _ORIGIN = Origin("", "", "forwarder", 1_000_000)

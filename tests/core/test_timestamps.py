@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.timestamps import format_seconds, format_us, parse_us, times_us
+from forwarder.core.timing import format_seconds, format_us, parse_us, times_us
 
 NEW_YEAR_US = 1_767_225_600_000_000
 moments = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))  # noqa: DTZ001

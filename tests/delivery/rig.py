@@ -9,14 +9,13 @@ from functools import partial
 from random import Random
 from typing import TypeVar
 
-from forwarder.core.contracts import Render, Rendered
-from forwarder.core.happenings import Happening
-from forwarder.core.model import BatchLimits, Rejection, StoredPage
+from forwarder.core.contracts import BatchLimits, Rejection, Render, Rendered, StoredPage
+from forwarder.core.telemetry import Happening
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.testing.clock import FakeClock
+from forwarder.testing.fake_sinks import ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue, render_plainly
-from forwarder.testing.scripted_sink import ScriptedSink
 
 H = TypeVar("H", bound=Happening)
 

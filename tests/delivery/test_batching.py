@@ -5,9 +5,9 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.model import BatchEvent
+from forwarder.core.contracts import BatchEvent
 from forwarder.delivery.batching import Buffer
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 from tests.delivery.rig import limits
 
 PAGES = st.lists(st.lists(st.integers(0, 60), max_size=8), max_size=8)

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from forwarder.core.backoff import Backoff
 from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.timing import Backoff
 from forwarder.delivery.condition import Condition, worst
 
 AWAY = TransientError("away")

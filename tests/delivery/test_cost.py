@@ -7,15 +7,22 @@ from array import array
 from collections.abc import Awaitable, Callable, Sequence
 from random import Random
 
-from forwarder.core.contracts import Rendered
+from forwarder.core.contracts import (
+    ACCEPTED,
+    LIVE,
+    Batch,
+    BatchLimits,
+    Rendered,
+    StoredPage,
+    WriteResult,
+)
 from forwarder.core.errors import TransientError
 from forwarder.core.log import DeadLetter, Lane, Progress
-from forwarder.core.model import ACCEPTED, LIVE, Batch, BatchLimits, StoredPage, WriteResult
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.testing.clock import FakeClock
+from forwarder.testing.fake_sinks import hang
 from forwarder.testing.memory_queue import MemoryQueue, render_plainly
-from forwarder.testing.scripted_sink import hang
 
 ROWS = 1_000_000
 PAGE = 1000

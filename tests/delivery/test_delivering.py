@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from forwarder.core.contracts import ACCEPTED, Batch, WriteResult
 from forwarder.core.errors import TransientError
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.core.model import ACCEPTED, Batch, WriteResult
-from forwarder.delivery.happenings import (
+from forwarder.delivery.events import (
     BatchSettled,
     EventsFiltered,
     LaneFinished,
@@ -16,7 +16,7 @@ from forwarder.delivery.happenings import (
 )
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.testing.clock import FakeClock
-from forwarder.testing.scripted_sink import ScriptedSink
+from forwarder.testing.fake_sinks import ScriptedSink
 from tests.delivery.rig import PATIENCE, Rig, limits
 
 

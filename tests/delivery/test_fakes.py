@@ -5,14 +5,12 @@ from random import Random
 
 import pytest
 
+from forwarder.core.contracts import ACCEPTED, LIVE, Rejection, WriteResult
 from forwarder.core.errors import TransientError
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.core.model import ACCEPTED, LIVE, Rejection, WriteResult
-from forwarder.testing.batches import make_batch
 from forwarder.testing.clock import FakeClock
+from forwarder.testing.fake_sinks import WEIGHTS, RandomFaults, ScriptedSink, hang, make_batch
 from forwarder.testing.memory_queue import MemoryQueue
-from forwarder.testing.random_faults import WEIGHTS, RandomFaults
-from forwarder.testing.scripted_sink import ScriptedSink, hang
 
 
 async def test_hours_pass_at_once_when_everybody_sleeps() -> None:

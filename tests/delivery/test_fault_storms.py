@@ -10,17 +10,15 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.core.backoff import Backoff
-from forwarder.core.clock import SystemClock
-from forwarder.core.happenings import Happening
+from forwarder.core.contracts import BatchLimits, StoredPage
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.core.model import BatchLimits, StoredPage
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import Backoff, SystemClock
 from forwarder.delivery.consumer import Consumer
-from forwarder.delivery.happenings import BatchSettled, EventsDeadLettered
+from forwarder.delivery.events import BatchSettled, EventsDeadLettered
 from forwarder.delivery.options import DeliveryOptions
+from forwarder.testing.fake_sinks import WEIGHTS, RandomFaults, ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue, render_plainly
-from forwarder.testing.random_faults import WEIGHTS, RandomFaults
-from forwarder.testing.scripted_sink import ScriptedSink
 from tests.delivery.rig import PATIENCE, Rig, limits, unable
 
 

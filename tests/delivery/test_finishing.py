@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 
+from forwarder.core.contracts import ACCEPTED, StoredPage
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import Progress
-from forwarder.core.model import ACCEPTED, StoredPage
 from forwarder.delivery.options import DeliveryOptions
-from forwarder.testing.scripted_sink import ScriptedSink, hang
+from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import PATIENCE, Rig, limits
 
 

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
+from forwarder.core.contracts import ACCEPTED, Batch, WriteResult
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import ACCEPTED, Batch, WriteResult
-from forwarder.delivery.happenings import (
+from forwarder.delivery.events import (
     OpenFailed,
     QueueFailed,
     SinkHeld,
@@ -15,8 +15,8 @@ from forwarder.delivery.happenings import (
     SinkWaiting,
     WriteFailed,
 )
-from forwarder.delivery.sink_state import Phase
-from forwarder.testing.scripted_sink import ScriptedSink, hang
+from forwarder.delivery.state import Phase
+from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import PATIENCE, Rig, limits
 
 AWAY = TransientError("connection refused", hint="is it up?")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.delivery.parcels import AGE_BOUNDS, ages, manifest_of
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 
 NOW_US = 10**12
 

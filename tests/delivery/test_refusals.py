@@ -5,13 +5,13 @@ import math
 
 import pytest
 
+from forwarder.core.contracts import ACCEPTED, Batch, Rejection, WriteResult
 from forwarder.core.errors import BatchRefusedError, BatchTooLargeError
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.core.model import ACCEPTED, Batch, Rejection, WriteResult
-from forwarder.delivery.happenings import BatchSettled, BatchSplit, EventsDeadLettered
-from forwarder.delivery.sink_state import Phase
+from forwarder.delivery.events import BatchSettled, BatchSplit, EventsDeadLettered
+from forwarder.delivery.state import Phase
+from forwarder.testing.fake_sinks import Answer, ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue
-from forwarder.testing.scripted_sink import Answer, ScriptedSink
 from tests.delivery.rig import PATIENCE, Rig, limits
 
 

@@ -4,10 +4,9 @@ import asyncio
 import gc
 import weakref
 
-from forwarder.core.contracts import Rendered
-from forwarder.core.model import ACCEPTED, Batch, StoredPage, WriteResult
+from forwarder.core.contracts import ACCEPTED, Batch, Rendered, StoredPage, WriteResult
+from forwarder.testing.fake_sinks import ScriptedSink
 from forwarder.testing.memory_queue import render_plainly
-from forwarder.testing.scripted_sink import ScriptedSink
 from tests.delivery.rig import Rig
 
 

@@ -6,6 +6,7 @@ from typing import TypeAlias
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import ACCEPTED, Batch, Rejection, WriteResult
 from forwarder.core.errors import (
     BatchRefusedError,
     BatchTooLargeError,
@@ -13,11 +14,10 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.log import DeadLetter
-from forwarder.core.model import ACCEPTED, Batch, Rejection, WriteResult
 from forwarder.delivery.acks import Ranges
 from forwarder.delivery.parcels import Parcel, batch_of, manifest_of
 from forwarder.delivery.settling import Settlement, settle
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 
 Outcome: TypeAlias = WriteResult | ForwarderError
 SIZES = st.integers(1, 30)

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from forwarder.testing.scripted_sink import ScriptedSink, hang
+from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import Rig
 
 

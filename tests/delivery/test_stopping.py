@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 
+from forwarder.core.contracts import ACCEPTED, Batch, WriteResult
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.core.model import ACCEPTED, Batch, WriteResult
-from forwarder.delivery.happenings import PhaseChanged, SinkDrained
+from forwarder.delivery.events import PhaseChanged, SinkDrained
 from forwarder.delivery.options import DeliveryOptions
-from forwarder.delivery.sink_state import Phase
-from forwarder.testing.scripted_sink import ScriptedSink, hang
+from forwarder.delivery.state import Phase
+from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import PATIENCE, Rig, limits
 
 

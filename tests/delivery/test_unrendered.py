@@ -10,22 +10,22 @@ from typing import Any
 import orjson
 import pytest
 
-from forwarder.core.clock import SystemClock
+from forwarder.core.contracts import ACCEPTED, LIVE, Batch, Record, StreamKey, WriteResult
 from forwarder.core.errors import BatchRefusedError, BatchTooLargeError, TransientError
-from forwarder.core.happenings import Happening, ignore
 from forwarder.core.identity import Identifier
 from forwarder.core.log import Addition, Progress, ReaderState
-from forwarder.core.model import ACCEPTED, LIVE, Batch, Record, StreamKey, WriteResult
+from forwarder.core.telemetry import Happening, ignore
+from forwarder.core.timing import SystemClock
 from forwarder.delivery.consumer import Consumer
-from forwarder.delivery.happenings import BatchSettled, EventsDeadLettered, SinkThrottled
+from forwarder.delivery.events import BatchSettled, EventsDeadLettered, SinkThrottled
 from forwarder.delivery.options import DeliveryOptions
-from forwarder.delivery.sink_state import Phase
+from forwarder.delivery.state import Phase
 from forwarder.formats.pipeline import Pipeline
 from forwarder.journal import Journal, Keeping
 from forwarder.journal.dead_letters import list_letters
 from forwarder.journal.replaying import replay_letters
+from forwarder.testing.fake_sinks import Answer, ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue
-from forwarder.testing.scripted_sink import Answer, ScriptedSink
 from tests.delivery.rig import PATIENCE, Rig, limits, unable
 
 STREAM = "access_requests"

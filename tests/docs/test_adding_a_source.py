@@ -12,10 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
-from forwarder.core.clock import SystemClock
+from forwarder.core.contracts import Page, Window
 from forwarder.core.errors import NeedsOperatorError
-from forwarder.core.model import Page, Window
 from forwarder.core.source_contract import SourceContext
+from forwarder.core.timing import SystemClock
 from tests.docs.example import imported
 from tests.docs.shell import ROOT
 

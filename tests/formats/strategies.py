@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from forwarder.core.timestamps import format_us
+from forwarder.core.timing import format_us
 from forwarder.testing.sample_rows import LOGIN, LOGINS, SCIM, SCIM_UPDATES
 
 HOSTILE = (

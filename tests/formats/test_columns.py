@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.origin import Origin, is_plain
+from forwarder.core.login import Origin, is_plain
 from forwarder.core.schema import NOT_READ, Reading
 from forwarder.testing.sample_events import NORMALISERS, SEEN_US
 from forwarder.testing.sample_rows import ACCOUNT_ID, LOGIN, SCIM, SCIM_UPDATES

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.timestamps import format_us, parse_us
+from forwarder.core.timing import format_us, parse_us
 from forwarder.formats.ecs import EcsConfig, EcsFormat
 from forwarder.testing.sample_events import event_of, sample_events
 from forwarder.testing.sample_rows import LOGIN

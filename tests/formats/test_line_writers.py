@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.formats.line_writers import EXTRA, ID, SEEN, TIME, line_writer
+from forwarder.formats.lines import EXTRA, ID, SEEN, TIME, line_writer
 
 _constants = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
     ["{0}", "{fillings}", "}}", "'", '"""', "\\", "\n", "%s", "__import__('os')", "\0"]

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.protocols import Validator
 from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
-from forwarder.core.json_text import dumps
+from forwarder.core.identity import dumps
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.testing.sample_events import event_of, sample_events
 from forwarder.testing.sample_rows import LOGIN, SCIM_UPDATES

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.model import StoredPage
-from forwarder.core.origin import Origin
+from forwarder.core.contracts import StoredPage
+from forwarder.core.login import Origin
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Event, Normaliser
 from forwarder.formats.filters import EventFilter

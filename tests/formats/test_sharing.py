@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwarder.core.model import StoredPage
+from forwarder.core.contracts import StoredPage
 from forwarder.core.schema import Normaliser
 from forwarder.formats.ecs import EcsConfig, EcsFormat
 from forwarder.formats.pipeline import Shape

@@ -8,11 +8,10 @@ import orjson
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.core.json_text import members
-from forwarder.core.login import Login
-from forwarder.core.origin import Origin, is_plain
-from forwarder.core.provisioning import Provisioning
-from forwarder.core.timestamps import parse_us
+from forwarder.core.identity import members
+from forwarder.core.login import Login, Origin, is_plain
+from forwarder.core.schema import Provisioning
+from forwarder.core.timing import parse_us
 from forwarder.formats.pipeline import Pipeline, Shape
 from forwarder.formats.privacy import without_body
 from forwarder.formats.raw import RawConfig, RawFormat

@@ -9,9 +9,9 @@ import sqlite3
 from pathlib import Path
 from typing import Any, TypeVar
 
+from forwarder.core.contracts import StoredPage, StreamKey
 from forwarder.core.errors import TransientError
-from forwarder.core.happenings import ignore
-from forwarder.core.model import StoredPage, StreamKey
+from forwarder.core.telemetry import ignore
 from forwarder.journal.appending import SeenPages
 from forwarder.journal.database import connect_writer
 from forwarder.journal.gaps import Gap, list_gaps

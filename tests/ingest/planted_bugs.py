@@ -8,16 +8,15 @@ from typing import Any
 
 import orjson
 
+from forwarder.core.contracts import Page, Window
 from forwarder.core.log import Addition, Appended, StreamMemory
-from forwarder.core.model import Page, Window
 from forwarder.core.source_contract import Parts, Purpose
-from forwarder.core.timestamps import format_seconds, format_us
+from forwarder.core.timing import format_seconds, format_us
 from forwarder.ingest.stream_log import StreamLog
 from forwarder.journal.appending import SeenPages
 from forwarder.journal.pages import Place
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
-from forwarder.sources.cloudflare_access.steps import SECOND_US, Seen, Step
-from forwarder.sources.cloudflare_access.walk import Move
+from forwarder.sources.cloudflare_access.walk import SECOND_US, Move, Seen, Step
 from tests.ingest.scripted_cloudflare import TOTAL_COUNT
 
 

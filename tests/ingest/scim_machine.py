@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from forwarder.core.model import StreamKey
+from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import Source
 from forwarder.journal.gaps import Gap
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig

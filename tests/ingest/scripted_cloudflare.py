@@ -14,12 +14,12 @@ from urllib.parse import parse_qsl, urlsplit
 import orjson
 
 from forwarder.core.masking import MASK, UNREADABLE
-from forwarder.core.timestamps import format_seconds, format_us, parse_us
+from forwarder.core.timing import format_seconds, format_us, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.budget import Budget, Turn
 from forwarder.sources.cloudflare_access.envelope import Response
 from forwarder.sources.cloudflare_access.faults import Endpoint
+from forwarder.sources.cloudflare_access.rate_limit import Budget, Turn
 from tests.ingest.virtual_time import VirtualClock
 
 SECOND_US = 1_000_000

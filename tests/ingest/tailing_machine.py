@@ -17,12 +17,12 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from forwarder.core.backoff import Backoff
-from forwarder.core.happenings import ignore
-from forwarder.core.model import StreamKey
+from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import Source
-from forwarder.ingest.gate import Gate
+from forwarder.core.telemetry import ignore
+from forwarder.core.timing import Backoff
 from forwarder.ingest.poller import Poller
+from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.stream_log import StreamLog
 from forwarder.ingest.windows import CURSOR_IN_FUTURE, PollOptions
@@ -31,7 +31,7 @@ from forwarder.journal.gaps import Gap
 from forwarder.sources.cloudflare_access.access_requests import AccessRequests
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.walk import Advance, advance
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 from tests.ingest.inline_log import InlineJournal
 from tests.ingest.scripted_cloudflare import (
     DAY_US,

@@ -5,9 +5,9 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.happenings import Happening
-from forwarder.ingest.gate import Gate, moved
-from forwarder.ingest.happenings import GateMoved
+from forwarder.core.telemetry import Happening
+from forwarder.ingest.events import GateMoved
+from forwarder.ingest.retrying import Gate, moved
 from tests.ingest.virtual_time import VirtualClock
 
 LIMIT = 1000

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import StreamKey, Window
 from forwarder.core.log import ReaderState
-from forwarder.core.model import StreamKey, Window
 from forwarder.ingest.own_rows import COVERAGE_EVERY_US, coverage, late_rows
 
 KEY = StreamKey("a" * 32, "access_requests")

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.ingest.parts import Group, regroup
+from forwarder.ingest.windows import Group, regroup
 
 names = st.lists(st.sampled_from("abcdef"), unique=True)
 

@@ -4,12 +4,12 @@ import asyncio
 from random import Random
 from typing import Any, cast
 
+from forwarder.core.contracts import StreamKey
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.happenings import Happening
-from forwarder.core.model import StreamKey
-from forwarder.ingest.happenings import FetchFailed, FetchRecovered
-from forwarder.ingest.patience import Patience, Surroundings
-from forwarder.ingest.status import phase
+from forwarder.core.telemetry import Happening
+from forwarder.ingest.events import FetchFailed, FetchRecovered
+from forwarder.ingest.poller import phase
+from forwarder.ingest.retrying import Patience, Surroundings
 from tests.ingest.virtual_time import VirtualClock
 
 NOBODY = cast("Any", None)

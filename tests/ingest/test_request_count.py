@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from forwarder.core.happenings import Happening
-from forwarder.core.model import StreamKey
+from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import Source
-from forwarder.ingest.gate import Gate
-from forwarder.ingest.happenings import PageStored, RoundEnded, RoundStarted
+from forwarder.core.telemetry import Happening
+from forwarder.ingest.events import PageStored, RoundEnded, RoundStarted
 from forwarder.ingest.poller import Poller
+from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.access_requests import AccessRequests
@@ -24,7 +24,7 @@ from forwarder.sources.cloudflare_access.account import (
     ScimUpdatesConfig,
 )
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 from tests.ingest.inline_log import InlineJournal
 from tests.ingest.scripted_cloudflare import SECOND_US, Cloudflare, ScriptedApi, created_at
 from tests.ingest.virtual_time import VirtualClock

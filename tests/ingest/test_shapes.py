@@ -6,9 +6,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import Page
 from forwarder.core.log import KeySet
-from forwarder.core.model import Page
-from forwarder.ingest.shapes import aliases, unknown_keys
+from forwarder.ingest.rounds import aliases, unknown_keys
 from forwarder.sources.cloudflare_access.envelope import Answer
 from forwarder.sources.cloudflare_access.pages import PageMaker
 

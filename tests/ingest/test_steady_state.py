@@ -7,13 +7,13 @@ from random import Random
 
 import pytest
 
-from forwarder.core.clock import SystemClock
-from forwarder.core.happenings import Happening, ignore
-from forwarder.core.model import StreamKey
+from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import SourceContext
-from forwarder.ingest.gate import Gate
-from forwarder.ingest.happenings import RoundEnded
+from forwarder.core.telemetry import Happening, ignore
+from forwarder.core.timing import SystemClock
+from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
+from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal, Keeping
@@ -28,7 +28,7 @@ from forwarder.simulator import (
 )
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 
 _ROUNDS = 3
 

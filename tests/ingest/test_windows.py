@@ -3,9 +3,9 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import Window
 from forwarder.core.log import ReaderState
-from forwarder.core.model import Window
-from forwarder.ingest.server_clock import ServerClock
+from forwarder.ingest.rounds import ServerClock
 from forwarder.ingest.windows import (
     CURSOR_IN_FUTURE,
     RETENTION,

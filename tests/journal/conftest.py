@@ -6,11 +6,11 @@ from pathlib import Path
 import orjson
 import pytest
 
-from forwarder.core.clock import SystemClock
-from forwarder.core.happenings import Happening
+from forwarder.core.contracts import LIVE, Record, StreamKey
 from forwarder.core.identity import Identifier
 from forwarder.core.log import Addition, ReaderState
-from forwarder.core.model import LIVE, Record, StreamKey
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import SystemClock
 from forwarder.journal import Journal, Keeping
 
 KEY = StreamKey("a" * 32, "access_requests")

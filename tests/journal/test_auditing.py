@@ -9,8 +9,8 @@ from importlib.resources import files
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import LIVE, Record
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.core.model import LIVE, Record
 from forwarder.journal import Journal
 from forwarder.journal.auditing import COUNTS, Verdict, judge
 from forwarder.journal.dead_letters import drop_letters

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from forwarder.core.contracts import LIVE
 from forwarder.core.errors import DamagedError, LockedError
-from forwarder.core.model import LIVE
 from tests.journal.conftest import KEY, NOON_US, Opener, addition, records
 
 

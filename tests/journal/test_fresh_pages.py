@@ -9,11 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.model import LIVE, StoredPage
-from forwarder.core.records import Records
-from forwarder.journal.fresh import FreshPages
+from forwarder.core.contracts import LIVE, StoredPage
+from forwarder.core.source_contract import Records
 from forwarder.journal.pages import fresh_page
-from forwarder.journal.shelf import Shelf
+from forwarder.journal.reader import FreshPages, Shelf
 from forwarder.sources.cloudflare_access.pages import PageMaker
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition
 

@@ -6,8 +6,8 @@ from itertools import accumulate
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.model import StoredPage
-from forwarder.journal.recent import RecentPages
+from forwarder.core.contracts import StoredPage
+from forwarder.journal.reader import RecentPages
 
 _LEAST = len(b'[{"row":""}]')
 

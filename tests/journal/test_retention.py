@@ -1,7 +1,7 @@
 """What need not be kept goes; what somebody may still need stays."""
 
+from forwarder.core.contracts import LIVE
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.core.model import LIVE
 from forwarder.journal.dead_letters import list_letters
 from forwarder.journal.gaps import list_gaps
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, SetClock, addition, records

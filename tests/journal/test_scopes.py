@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forwarder.journal.happenings import with_name
+from forwarder.journal.events import with_name
 
 
 @pytest.mark.parametrize(

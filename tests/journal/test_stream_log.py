@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from forwarder.core.contracts import LIVE, Lost, Window
 from forwarder.core.log import ReaderState
-from forwarder.core.model import LIVE, Lost, Window
 from forwarder.journal.gaps import list_gaps
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition, records
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 from forwarder.observe.happenings import LibraryWarned
 from forwarder.observe.libraries import LibraryHandler
 

@@ -15,15 +15,15 @@ import pytest
 from prometheus_client import generate_latest
 
 import forwarder
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 from forwarder.delivery.parcels import AGE_BOUNDS, Ages
-from forwarder.journal.happenings import GapOpened, RowsDropped
+from forwarder.journal.events import GapOpened, RowsDropped
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.observe.happenings import SettingsRefused, Started, TaskCrashed
 from forwarder.observe.libraries import LibraryHandler
 from forwarder.observe.lines import LogEvent
 from forwarder.observe.observer import HANDLERS
-from forwarder.transport.secrets import REDACTED
+from forwarder.transport.settings import REDACTED
 
 PLUGIN_ROOMS = ("forwarder.sinks.", "forwarder.formats.", "forwarder.sources.")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forwarder.observe import LogOutput, Redactor
 from forwarder.observe.lines import Level
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 
 SECRET = "hunter2-hunter2"
 

@@ -14,12 +14,12 @@ from aiohttp import web
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from forwarder.core.clock import SystemClock
-from forwarder.delivery.happenings import SinkOpened, WriteFailed
-from forwarder.ingest.happenings import PageStored
+from forwarder.core.timing import SystemClock
+from forwarder.delivery.events import SinkOpened, WriteFailed
+from forwarder.ingest.events import PageStored
 from forwarder.observe import LogOutput, Metrics, Redactor
 from forwarder.observe.tracing import TracedObserver, Tracing
-from forwarder.sources.cloudflare_access.happenings import RequestMade
+from forwarder.sources.cloudflare_access.events import RequestMade
 
 REQUEST = RequestMade("acme", "access_requests", "2xx", 0.25, 1.5, None)
 STORED = PageStored("acme", "access_requests", "live", 10, 7, 0, 0, 0, (), 0.004)

@@ -20,7 +20,7 @@ from email.utils import formatdate
 import uvloop
 from aiohttp import ClientConnectionResetError, web
 
-from forwarder.core.timestamps import format_seconds, parse_us
+from forwarder.core.timing import format_seconds, parse_us
 
 ROWS_A_SECOND = 50
 _PAGE = 1000

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from forwarder.cli.options import settings_from
-from forwarder.core.clock import SystemClock
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import SystemClock
 from forwarder.journal import journal
 from forwarder.observe import Observer
 from forwarder.runtime.daemon import Daemon

@@ -13,9 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import ACCEPTED, Batch, Page, SinkContext, Window, WriteResult
 from forwarder.core.errors import TransientError
-from forwarder.core.model import ACCEPTED, Batch, Page, Window, WriteResult
 from forwarder.core.source_contract import Parts, Purpose, Source, StreamPlan
 from forwarder.journal.writer import Writer, _Job  # the plant's point of attack
 from forwarder.sinks.null import NullConfig, NullSink

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 import orjson
 
 from forwarder.config.plugins import InstalledPlugins
-from forwarder.core.contracts import Format
-from forwarder.core.model import Record, StoredPage
-from forwarder.core.origin import origin_of
+from forwarder.core.contracts import Format, Record, StoredPage
+from forwarder.core.login import origin_of
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.privacy import without_body
 from forwarder.sources.cloudflare_access import CloudflareAccess

@@ -17,13 +17,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import orjson
 
-from forwarder.core.happenings import Happening, ignore
-from forwarder.core.model import StreamKey
+from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import Source
-from forwarder.core.timestamps import format_seconds, parse_us
-from forwarder.ingest.gate import Gate
-from forwarder.ingest.happenings import RoundEnded, RoundStarted
+from forwarder.core.telemetry import Happening, ignore
+from forwarder.core.timing import format_seconds, parse_us
+from forwarder.ingest.events import RoundEnded, RoundStarted
 from forwarder.ingest.poller import Poller
+from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.access_requests import AccessRequests
@@ -34,12 +34,12 @@ from forwarder.sources.cloudflare_access.account import (
     ScimUpdatesConfig,
 )
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.budget import Budget, Turn
 from forwarder.sources.cloudflare_access.envelope import Response
 from forwarder.sources.cloudflare_access.faults import Endpoint
+from forwarder.sources.cloudflare_access.rate_limit import Budget, Turn
+from forwarder.sources.cloudflare_access.scim_position import chunked
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
-from forwarder.sources.cloudflare_access.scim_updates_place import chunked
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 from tests.end_to_end.processes import ACCOUNT
 from tests.ingest.inline_log import InlineJournal
 from tests.ingest.virtual_time import VirtualClock

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from forwarder.core.clock import SystemClock
+from forwarder.core.contracts import LIVE
 from forwarder.core.errors import DamagedError, StateError
-from forwarder.core.happenings import ignore
-from forwarder.core.model import LIVE
+from forwarder.core.telemetry import ignore
+from forwarder.core.timing import SystemClock
 from forwarder.journal import Journal
 from forwarder.journal.database import connect_reader
 from forwarder.journal.integrity import check_fully

@@ -12,21 +12,21 @@ from random import Random
 import psutil
 import pytest
 
-from forwarder.core.clock import SystemClock
-from forwarder.core.contracts import Rendered
-from forwarder.core.happenings import ignore
-from forwarder.core.log import Addition, ReaderState
-from forwarder.core.model import (
+from forwarder.core.contracts import (
     ACCEPTED,
     LIVE,
     Batch,
     BatchEvent,
     BatchLimits,
     Record,
+    Rendered,
     StoredPage,
     StreamKey,
     WriteResult,
 )
+from forwarder.core.log import Addition, ReaderState
+from forwarder.core.telemetry import ignore
+from forwarder.core.timing import SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.journal import Journal, Keeping

@@ -19,10 +19,10 @@ from random import Random
 import orjson
 import pytest
 
-from forwarder.core.clock import SystemClock
-from forwarder.core.happenings import ignore
+from forwarder.core.contracts import LIVE, Record, StreamKey
 from forwarder.core.log import Addition, Progress, ReaderState
-from forwarder.core.model import LIVE, Record, StreamKey
+from forwarder.core.telemetry import ignore
+from forwarder.core.timing import SystemClock
 from forwarder.journal import Journal, Keeping
 from tests.proof.ledger import Ledger
 

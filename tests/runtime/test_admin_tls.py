@@ -13,11 +13,10 @@ import pytest
 import trustme
 from aiohttp import ClientError, ClientSession
 
-from forwarder.admin.contract import Verdict
-from forwarder.admin.server import AdminServer
+from forwarder.admin.server import AdminServer, Verdict
 from forwarder.config.models import AdminSettings, AdminTlsSettings
 from forwarder.core.errors import ConfigError
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 from forwarder.observe.happenings import AdminTlsUnusable
 from forwarder.runtime.admin_tls import admin_tls
 from tests.admin.conftest import FakeDaemon

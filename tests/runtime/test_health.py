@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from forwarder.core.errors import TransientError
-from forwarder.delivery.sink_state import Phase, SinkState
+from forwarder.delivery.state import Phase, SinkState
+from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Trouble
-from forwarder.ingest.status import StreamStatus
 from forwarder.runtime.health import liveness, readiness
 from forwarder.runtime.supervisor import TaskState
 

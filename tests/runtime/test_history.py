@@ -5,10 +5,10 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import LIVE
 from forwarder.core.log import Progress
-from forwarder.core.model import LIVE
-from forwarder.delivery.sink_state import Phase, SinkState
-from forwarder.ingest.status import StreamStatus
+from forwarder.delivery.state import Phase, SinkState
+from forwarder.ingest.poller import StreamStatus
 from forwarder.journal import SinkPlace
 from forwarder.observe import Metrics
 from forwarder.runtime.history import History, Point, point_of

@@ -9,7 +9,7 @@ import sys
 from pydantic import AnyHttpUrl
 
 from forwarder.config.models import TracingSettings
-from forwarder.core.clock import SystemClock
+from forwarder.core.timing import SystemClock
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.observe.tracing import TracedObserver
 from forwarder.runtime.observers import observer_of

@@ -2,8 +2,7 @@
 
 import pytest
 
-from forwarder.core.contracts import Rendered
-from forwarder.core.model import BatchEvent, Rejection
+from forwarder.core.contracts import BatchEvent, Rejection, Rendered
 from forwarder.runtime.previewing import shown
 
 _EVENT = BatchEvent(1, "", "access_requests", "", 0, 0, "success", "", b"{}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from forwarder.core.log import Progress
-from forwarder.delivery.sink_state import Phase, SinkState
+from forwarder.delivery.state import Phase, SinkState
+from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Trouble
-from forwarder.ingest.status import StreamStatus
 from forwarder.journal import SinkPlace, Usage
 from forwarder.runtime.snapshot import (
     Snapshot,

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 from forwarder.observe.happenings import TaskCrashed
 from forwarder.runtime.supervisor import Supervisor
 

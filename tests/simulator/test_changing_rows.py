@@ -15,7 +15,7 @@ from forwarder.simulator import (
     Simulator,
     SimulatorSettings,
 )
-from forwarder.simulator.unreadable import VARIANTS, read_row
+from forwarder.simulator.feed import VARIANTS, read_row
 from tests.simulator.conftest import NOON, numbers, second
 from tests.simulator.reader import Reader
 

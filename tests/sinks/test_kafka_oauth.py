@@ -8,7 +8,7 @@ from aiohttp import web
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka.config import SaslSettings
-from forwarder.sinks.kafka.oauth import ClientCredentials, read_token
+from forwarder.sinks.kafka.producers import ClientCredentials, read_token
 
 
 class Hands:

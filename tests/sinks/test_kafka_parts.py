@@ -10,12 +10,12 @@ from aiokafka.partitioner import DefaultPartitioner
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import BatchEvent, Rejection
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import BatchEvent, Rejection
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.sinks.kafka.faults import SendAgain, explain, judge
 from forwarder.sinks.kafka.parts import Layout, Part, Records, Stamp
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 
 NOW_US = 1_767_225_700_000_000
 events = st.lists(

@@ -7,13 +7,18 @@ from typing import Any
 import pytest
 
 from forwarder.core.contracts import Sink
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 from forwarder.sinks.syslog import SyslogSink
-from forwarder.sinks.syslog.happenings import WindowResent
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
-from forwarder.testing.destinations import FaultyDestination
+from forwarder.sinks.syslog.carriers import WindowResent
+from forwarder.testing.destinations import (
+    FaultyDestination,
+    deliver,
+    deliver_at_last,
+    failure_of,
+    opened,
+)
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.sink_contract import OutageContract
-from forwarder.testing.writing import deliver, deliver_at_last, failure_of, opened
 from tests.sinks.fakes_stream.syslog_receiver import SyslogReceiver
 
 

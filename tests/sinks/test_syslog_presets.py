@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from forwarder.core.errors import TransientError
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
 from forwarder.sinks.syslog import SyslogSink
-from forwarder.sinks.syslog.happenings import SentUnconfirmed
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
+from forwarder.sinks.syslog.carriers import SentUnconfirmed
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.ports import free_port
 
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.login import LOGIN_TEXTS, Login
-from forwarder.core.origin import Origin
-from forwarder.core.timestamps import parse_us
+from forwarder.core.login import LOGIN_TEXTS, Login, Origin
+from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access.normalise_login import LOGINS
 from forwarder.sources.cloudflare_access.normalise_login_values import ip_version
 from forwarder.testing.sample_events import event_of

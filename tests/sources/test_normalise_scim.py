@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from forwarder.core.provisioning import Member, Provisioning
+from forwarder.core.schema import Member, Provisioning
 from forwarder.testing.sample_events import event_of
 from forwarder.testing.sample_rows import SCIM, SCIM_UPDATES
 from tests.formats.strategies import scim_rows

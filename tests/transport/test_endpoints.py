@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.clock import SystemClock
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.transport.endpoints import REST, Endpoints, choose
+from forwarder.core.timing import SystemClock
+from forwarder.transport.http_destination import REST, Endpoints, choose
 
 A, B, C = "http://a", "http://b", "http://c"
 

@@ -10,8 +10,7 @@ from aiohttp import web
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.http import Answer, HttpClient
-from forwarder.transport.http_settings import HttpSettings, clean_url, origin
-from forwarder.transport.settings import TlsSettings
+from forwarder.transport.settings import HttpSettings, TlsSettings, clean_url, origin
 from forwarder.transport.tls import ServerTls
 from tests.transport.conftest import Papers, serving
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from forwarder.transport.proxy import proxy_for
+from forwarder.transport.http import proxy_for
 
 BOTH = {"https_proxy": "http://proxy:3128", "http_proxy": "plain:3128"}
 

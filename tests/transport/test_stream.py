@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.transport.stream import Stream, connect
-from forwarder.transport.stream_endpoint import Endpoint, explain
+from forwarder.transport.stream import Endpoint, Stream, connect, explain
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syslog_rfc5424_parser import SyslogMessage
 
-from forwarder.core.model import BatchEvent
-from forwarder.testing.batches import make_event
-from forwarder.transport.syslog_lines import (
+from forwarder.core.contracts import BatchEvent
+from forwarder.testing.fake_sinks import make_event
+from forwarder.transport.syslog import (
     FACILITIES,
     SEVERITIES,
     Header,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.transport.units import format_duration, format_size, parse_duration, parse_size
+from forwarder.transport.settings import format_duration, format_size, parse_duration, parse_size
 
 
 @given(st.integers(0, 10**12))

@@ -8,14 +8,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from forwarder.core.json_text import dumps
+from forwarder.core.identity import dumps
 from forwarder.core.login import Login
-from forwarder.core.provisioning import Provisioning
-from forwarder.core.schema import Event
+from forwarder.core.schema import Event, Provisioning
 from forwarder.formats.json_objects import Object, add_fields
-from forwarder.formats.ocsf.classes import ADDABLE
+from forwarder.formats.ocsf.classes import ADDABLE, map_own
 from forwarder.formats.ocsf.login import map_login
-from forwarder.formats.ocsf.own import map_own
 from forwarder.formats.ocsf.provisioning import map_provisioning
 from forwarder.formats.templates import Templated
 from forwarder.transport.settings import PluginSettings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forwarder.core.login import FAILURE
-from forwarder.core.provisioning import Member, Provisioning
+from forwarder.core.schema import Member, Provisioning
 from forwarder.formats.json_objects import Object, filled
 from forwarder.formats.ocsf.classes import (
     ACCOUNT_CHANGE,

@@ -9,11 +9,10 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import BatchEvent, Rejection, SinkContext, WriteResult
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import BatchEvent, Rejection, WriteResult
-from forwarder.core.timestamps import format_us
-from forwarder.sinks.elasticsearch.targets import target
+from forwarder.core.timing import format_us
+from forwarder.sinks.elasticsearch.config import target
 
 FILTER = (
     "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Sequence
 from typing import Any, Protocol
 
+from forwarder.core.contracts import Finding
 from forwarder.core.errors import TransientError
-from forwarder.core.model import Finding
-from forwarder.sinks.elasticsearch.targets import as_object, makes_data_stream, section
-from forwarder.transport.http import Answer
-from forwarder.transport.http_settings import origin
-from forwarder.transport.http_status import status_error
+from forwarder.sinks.elasticsearch.config import as_object, makes_data_stream, section
+from forwarder.transport.http import Answer, status_error
+from forwarder.transport.settings import origin
 
 _WANTED = ("create_doc", "auto_configure")
 

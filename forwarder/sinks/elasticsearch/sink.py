@@ -7,22 +7,20 @@ from typing import Any, ClassVar
 
 import orjson
 
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import Batch, BatchLimits, Finding, SinkContext, WriteResult
 from forwarder.core.errors import ForwarderError, NeedsOperatorError, TransientError
-from forwarder.core.model import Batch, BatchLimits, Finding, WriteResult
 from forwarder.sinks.elasticsearch.bulk import FILTER, Bulk, judge
-from forwarder.sinks.elasticsearch.config import ElasticsearchConfig
-from forwarder.sinks.elasticsearch.diagnosis import findings
-from forwarder.sinks.elasticsearch.targets import (
+from forwarder.sinks.elasticsearch.config import (
+    ElasticsearchConfig,
     known_targets,
     makes_data_stream,
     target_template,
 )
+from forwarder.sinks.elasticsearch.diagnosis import findings
 from forwarder.transport.compression import gzipped
-from forwarder.transport.endpoints import Endpoints
-from forwarder.transport.http import Answer, HttpClient
-from forwarder.transport.http_settings import origin
-from forwarder.transport.http_status import status_error
+from forwarder.transport.http import Answer, HttpClient, status_error
+from forwarder.transport.http_destination import Endpoints
+from forwarder.transport.settings import origin
 
 _LARGEST_ANSWER = 32 * 2**20
 

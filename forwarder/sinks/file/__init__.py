@@ -1,6 +1,5 @@
 """Files on a disk of this machine, one event a line."""
 
-from forwarder.sinks.file.config import FileConfig
-from forwarder.sinks.file.sink import FileSink
+from forwarder.sinks.file.sink import FileConfig, FileSink
 
 __all__ = ["FileConfig", "FileSink"]

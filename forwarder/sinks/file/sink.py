@@ -1,19 +1,90 @@
-"""The file sink: batches that come together share one fsync."""
+"""Appends lines to a file.
+
+The settings of the file sink.
+
+``check --live`` for a file: can this user write it, and does somebody else already.
+
+The file sink: batches that come together share one fsync.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Sequence
-from typing import ClassVar, TypeAlias
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
 
-from forwarder.core.contracts import SinkContext
+from pydantic import Field
+
+from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, Finding, SinkContext, WriteResult
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import ACCEPTED, Batch, BatchLimits, Finding, WriteResult
-from forwarder.sinks.file.appender import Calls
-from forwarder.sinks.file.config import FileConfig
-from forwarder.sinks.file.diagnosis import diagnose
-from forwarder.sinks.file.rotation import RotatingFile
+from forwarder.sinks.file.rotation import Calls, RotatingFile
+from forwarder.transport.settings import Duration, NamedPath, PluginSettings, Size
+
+
+class FileConfig(PluginSettings):
+    """Which file, and when it gives way to a new one."""
+
+    path: NamedPath = Field(description="the file that is written; its folder must exist")
+    max_size: Size = Field(
+        100 * 2**20, description="size from which a new file is begun; 0 never", ge=0
+    )
+    max_age: Duration = Field(
+        86_400.0, description="age from which a new file is begun; 0 never", ge=0
+    )
+    compress: bool = Field(True, description="gzip files that are no longer written")
+    keep: int | None = Field(
+        None, description="how many older files to keep; all of them if unset", ge=1
+    )
+
+    def exclusive(self) -> Mapping[str, Any]:
+        """Return the file: of two that write it one would be held."""
+        return {"path": self.path}
+
+
+_GIVE = "give it to the user that runs the forwarder"
+
+
+def diagnose(path: Path) -> Finding:
+    """Look at the file, or at its folder while there is no file; nothing is made or changed."""
+    subject = str(path)
+    try:
+        for text, hint in _wrong(path):
+            return Finding("fault", subject, text, hint)
+        if not path.exists():
+            return Finding("ok", subject, "is not there yet and can be made")
+        taken = "is being written by a process, most likely the forwarder"
+        return Finding("ok", subject, taken if _is_locked(path) else "can be written")
+    except OSError as error:
+        return Finding("fault", subject, error.strerror or type(error).__name__, "check the path")
+
+
+def _wrong(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong, the cause first, each with what to do."""
+    folder = path.parent
+    if path.is_dir():
+        yield "is a folder", "path must name a file"
+    if not folder.is_dir():
+        yield f"there is no folder {folder}", "make the folder"
+    if not os.access(folder, os.W_OK | os.X_OK):
+        yield f"this user may not write to {folder}", _GIVE
+    if path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        yield "this user may not read and write it", _GIVE
+    if path.exists() and not path.is_file():
+        yield "is no regular file", "choose another path"
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
 
 _CLOSING = 2.0
 _LARGEST_WRITE = 8 * 2**20

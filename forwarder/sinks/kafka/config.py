@@ -8,9 +8,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from forwarder.transport.secrets import Secret
-from forwarder.transport.settings import PluginSettings, Settings, TlsSettings
-from forwarder.transport.units import Duration, Size
+from forwarder.transport.settings import (
+    Duration,
+    PluginSettings,
+    Secret,
+    Settings,
+    Size,
+    TlsSettings,
+)
 
 _TOPIC_FIELDS = {"stream", "account"}
 

@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from aiokafka import errors as kafka
 
+from forwarder.core.contracts import Rejection
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import Rejection
 from forwarder.sinks.kafka.parts import Part
 
 _ALLOW_TOPIC = "allow this principal Write and Describe on the topic (kafka-acls.sh)"

@@ -18,8 +18,8 @@ from typing import Literal, TypeAlias
 
 from aiokafka.partitioner import murmur2
 
-from forwarder.core.model import BatchEvent, Rejection
-from forwarder.core.timestamps import format_us
+from forwarder.core.contracts import BatchEvent, Rejection
+from forwarder.core.timing import format_us
 
 Headers: TypeAlias = list[tuple[str, bytes]]
 Key: TypeAlias = Literal["user", "event_id", "account", "none"]

@@ -1,4 +1,13 @@
-"""One working producer at a time, and an end for every one that no longer works.
+"""Producers of aiokafka: made, authenticated, ended.
+
+How an aiokafka producer ends: by itself, or taken apart.
+
+An idempotent producer whose brokers are away ends neither a send nor its own ``stop``. Taking it
+apart touches parts of aiokafka that are not public, which is why its version is pinned.
+
+Tokens for SASL OAUTHBEARER, by the OAuth 2.0 client credentials grant (RFC 6749, 4.4).
+
+One working producer at a time, and an end for every one that no longer works.
 
 aiokafka's idempotent producer tries for ever while brokers are away, so every wait has a time-out
 here, and a producer that ran into one is taken apart and made anew.
@@ -8,21 +17,159 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import ssl
+import traceback
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from typing import Any
 
+import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
+from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import create_conn
 
-from forwarder.core.clock import Clock
-from forwarder.core.errors import TransientError
-from forwarder.sinks.kafka.config import KafkaConfig
-from forwarder.sinks.kafka.ending import TAKE_APART, stop, take_apart
+from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.timing import Clock
+from forwarder.sinks.kafka.config import KafkaConfig, SaslSettings
 from forwarder.sinks.kafka.faults import explain
-from forwarder.sinks.kafka.oauth import ClientCredentials
 from forwarder.transport.tls import Tls
+
+TAKE_APART = 1.0
+"""Seconds that each step of taking apart may take."""
+
+
+async def stop(producer: Any, grace: float) -> None:
+    """Let ``producer`` deliver what it has for ``grace`` seconds, and take it apart after that."""
+    try:
+        async with asyncio.timeout(grace):
+            await producer.stop()
+    except (TimeoutError, kafka.KafkaError, OSError):
+        await take_apart(producer)
+
+
+async def take_apart(producer: Any, error: BaseException | None = None) -> None:
+    """Fail its batches, cancel its tasks, close its connections; never waits for a broker.
+
+    ``error`` is what interrupted its start, if that is why it ends.
+    """
+    producer._closed = True  # noqa: SLF001 - see above
+    for connection in _stranded(error):
+        connection.close()
+    client, accumulator, sender = producer.client, producer._message_accumulator, producer._sender  # noqa: SLF001
+    _fail_batches(accumulator)
+    own = {id(part) for part in (client, accumulator, sender, producer)}
+    tasks = [task for task in asyncio.all_tasks() if id(_owner(task)) in own]
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(TimeoutError, OSError, kafka.KafkaError):
+        async with asyncio.timeout(TAKE_APART):
+            await client.close()
+    waiting = client._md_update_fut  # noqa: SLF001
+    if waiting is not None:
+        waiting.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=TAKE_APART)
+
+
+def _stranded(error: BaseException | None) -> Iterator[Any]:
+    """Yield connections that an interrupted start held in a local variable and nowhere else."""
+    while error is not None:
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            connection = frame.f_locals.get("bootstrap_conn")
+            if connection is not None:
+                yield connection
+        error = error.__cause__ or error.__context__
+
+
+def _fail_batches(accumulator: Any) -> None:
+    """Make every write that waits for this producer fail."""
+    accumulator._closed = True  # noqa: SLF001
+    queued = [batch for batches in accumulator._batches.values() for batch in batches]  # noqa: SLF001
+    for batch in [*queued, *accumulator._pending_batches]:  # noqa: SLF001
+        batch.failure(kafka.ProducerClosed())
+        for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
+            if future.done() and not future.cancelled():
+                future.exception()
+
+
+def _owner(task: asyncio.Task[Any]) -> Any:
+    """Return the object whose method a task runs; aiokafka keeps no list of its tasks."""
+    frame = getattr(task.get_coro(), "cr_frame", None)
+    return frame.f_locals.get("self") if frame is not None else None
+
+
+_TIMEOUT = aiohttp.ClientTimeout(total=20)
+_EARLY = 0.8
+"""A token is renewed after this share of its life."""
+_DEFAULT_LIFE = 300.0
+_CLIENT_FAULT, _SERVER_FAULT = 400, 500
+_TOO_MANY = 429
+
+
+class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # aiokafka ships no types
+    """Fetches a token and keeps it until shortly before it expires."""
+
+    def __init__(self, sasl: SaslSettings, clock: Clock) -> None:
+        """Ask for nothing yet."""
+        self._sasl = sasl
+        self._clock = clock
+        self._token: str | None = None
+        self._renew_at = 0.0
+        self._asking = asyncio.Lock()
+
+    async def token(self) -> str:
+        """Return a token; aiokafka calls this for every connection to a broker.
+
+        Raises ``NeedsOperatorError`` when the token server refuses us.
+        """
+        async with self._asking:
+            if self._token is None or self._clock.monotonic() >= self._renew_at:
+                self._token, life = await self._ask()
+                self._renew_at = self._clock.monotonic() + _EARLY * life
+            return self._token
+
+    async def _ask(self) -> tuple[str, float]:
+        sasl = self._sasl
+        form = {"grant_type": "client_credentials"} | ({"scope": sasl.scope} if sasl.scope else {})
+        secret = sasl.client_secret.reveal() if sasl.client_secret else ""
+        login = aiohttp.encode_basic_auth(sasl.client_id or "", secret)
+        context = ssl.create_default_context(cafile=sasl.ca_file)
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+                session.post(
+                    sasl.token_url or "",
+                    data=form,
+                    headers={"Authorization": login},
+                    ssl=context,
+                    allow_redirects=False,
+                ) as response,
+            ):
+                return read_token(response.status, await response.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise TransientError(f"Kafka: no answer from the token server: {error}") from error
+
+
+def read_token(status: int, body: bytes) -> tuple[str, float]:
+    """Return token and life in seconds out of a token server's answer."""
+    if status >= _SERVER_FAULT or status == _TOO_MANY:
+        raise TransientError(f"Kafka: the token server answers {status}")
+    if status >= _CLIENT_FAULT:
+        raise NeedsOperatorError(
+            f"Kafka: the token server answers {status}",
+            hint="check sasl.token_url, sasl.client_id, sasl.client_secret and sasl.scope",
+        )
+    try:
+        answer = json.loads(body)
+        return str(answer["access_token"]), float(answer.get("expires_in", _DEFAULT_LIFE))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NeedsOperatorError(
+            f"Kafka: the token server's answer ({status}) holds no token",
+            hint="check that sasl.token_url is the token endpoint",
+        ) from error
+
 
 _TOPIC_APPEARS = 5.0
 _LOOK_AGAIN = 0.1

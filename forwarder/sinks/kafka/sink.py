@@ -17,17 +17,17 @@ from typing import Any, ClassVar, cast
 
 from aiokafka import errors as kafka
 
-from forwarder.core.contracts import SinkContext
-from forwarder.core.errors import BatchTooLargeError, NeedsOperatorError, TransientError
-from forwarder.core.model import (
+from forwarder.core.contracts import (
     ACCEPTED,
     Batch,
     BatchEvent,
     BatchLimits,
     Finding,
     Rejection,
+    SinkContext,
     WriteResult,
 )
+from forwarder.core.errors import BatchTooLargeError, NeedsOperatorError, TransientError
 from forwarder.sinks.kafka.config import KafkaConfig
 from forwarder.sinks.kafka.faults import TOO_LARGE, explain, judge
 from forwarder.sinks.kafka.parts import Layout, Part, Records

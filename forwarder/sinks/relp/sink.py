@@ -12,13 +12,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, Finding, SinkContext, WriteResult
 from forwarder.core.errors import TransientError
-from forwarder.core.model import ACCEPTED, Batch, BatchLimits, Finding, WriteResult
 from forwarder.sinks.relp.session import Session
 from forwarder.transport.settings import TlsSettings
-from forwarder.transport.syslog_lines import SyslogLines, within
-from forwarder.transport.syslog_settings import Route, SyslogSettings
+from forwarder.transport.syslog import Route, SyslogLines, SyslogSettings, within
 
 _DEFAULT_PORT = 2514
 _CLOSING = 2.0

@@ -1,4 +1,12 @@
-"""Waiting for indexer acknowledgements: many batches wait, one task asks for all of them.
+"""Indexer acknowledgement: channels and ids.
+
+HEC's channels: under which name batches are sent, and which ids are still unacknowledged.
+
+Ids count from 0 for each channel in the memory of one Splunk node. After a restart of that node,
+or behind a balancer that moved us to another one, the same ids are given out again for other
+batches. So a channel is given up whenever the connection was in doubt, and when an id comes twice.
+
+Waiting for indexer acknowledgements: many batches wait, one task asks for all of them.
 
 HEC says ``true`` for an id once and forgets it. An id that was never given, was given by another
 node or was already answered is ``false`` for ever; only the time-out tells those from a slow one.
@@ -7,13 +15,74 @@ node or was already answered is ``false`` for ever; only the time-out tells thos
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
+from uuid import uuid4
 
-from forwarder.core.clock import Clock
 from forwarder.core.errors import TransientError
+from forwarder.core.timing import Clock
 from forwarder.sinks.splunk_hec.answers import AcksDisabledError
-from forwarder.sinks.splunk_hec.channels import Channel, Channels, Waiting
+
+_REMEMBERED = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A batch that waits for its acknowledgement until ``deadline`` (monotonic seconds).
+
+    ``verdict`` becomes True when it is acknowledged and False when nobody acknowledges here.
+    """
+
+    verdict: asyncio.Future[bool]
+    deadline: float
+
+
+@dataclass(eq=False, slots=True)
+class Channel:
+    """One name for one node, and what waits under it."""
+
+    url: str
+    id: str
+    waiting: dict[int, Waiting] = field(default_factory=dict)
+    misses: int = 0
+    _recent: deque[int] = field(default_factory=lambda: deque(maxlen=_REMEMBERED))
+
+    def is_news(self, ack_id: int) -> bool:
+        """Remember ``ack_id``; False when it cannot be new, so that the node is another one."""
+        fresh = ack_id not in self._recent and ack_id > max(self._recent, default=0) - _REMEMBERED
+        self._recent.append(ack_id)
+        return fresh
+
+    def fail(self, error: Exception) -> None:
+        """Let everything that waits here fail with ``error``."""
+        for waiting in self.waiting.values():
+            if not waiting.verdict.done():
+                waiting.verdict.set_exception(error)
+        self.waiting.clear()
+
+
+class Channels:
+    """One channel an address, new at every start and after every doubt."""
+
+    def __init__(self, new_id: Callable[[], str] = lambda: str(uuid4())) -> None:
+        """Take what makes the GUIDs."""
+        self._new_id = new_id
+        self._current: dict[str, Channel] = {}
+
+    def current(self, url: str) -> Channel:
+        """Return the channel for the next batch to ``url``."""
+        channel = self._current.get(url)
+        if channel is None:
+            channel = self._current[url] = Channel(url, self._new_id())
+        return channel
+
+    def give_up(self, channel: Channel) -> None:
+        """Send nothing more under ``channel``; what waits there may still be acknowledged."""
+        if self._current.get(channel.url) is channel:
+            del self._current[channel.url]
+
 
 Ask: TypeAlias = Callable[[Channel, Sequence[int]], Awaitable[Mapping[int, bool]]]
 

@@ -7,10 +7,16 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import (
+    Batch,
+    BatchLimits,
+    Finding,
+    Rejection,
+    SinkContext,
+    WriteResult,
+)
 from forwarder.core.errors import ForwarderError, TransientError
-from forwarder.core.model import Batch, BatchLimits, Finding, Rejection, WriteResult
-from forwarder.sinks.splunk_hec.acks import Acks
+from forwarder.sinks.splunk_hec.acks import Acks, Channel, Channels
 from forwarder.sinks.splunk_hec.answers import (
     AcksDisabledError,
     ChannelRefusedError,
@@ -20,13 +26,11 @@ from forwarder.sinks.splunk_hec.answers import (
     judge_acks,
     judge_health,
 )
-from forwarder.sinks.splunk_hec.channels import Channel, Channels
-from forwarder.sinks.splunk_hec.config import SplunkHecConfig
-from forwarder.sinks.splunk_hec.envelope import Envelopes, Lines, raw_query
+from forwarder.sinks.splunk_hec.envelope import Envelopes, Lines, SplunkHecConfig, raw_query
 from forwarder.transport.compression import gzipped
-from forwarder.transport.endpoints import Endpoints
 from forwarder.transport.http import Answer, HttpClient
-from forwarder.transport.http_settings import origin
+from forwarder.transport.http_destination import Endpoints
+from forwarder.transport.settings import origin
 
 _WAITING = 256
 """Batches that may wait for acknowledgements: 5,000 events/s at 10 s each need fifty full ones."""

@@ -1,21 +1,166 @@
-"""How messages travel: over a connection that is mended, or as datagrams."""
+"""Settings and connections of the syslog sink.
+
+What the syslog sink reports.
+
+The settings of the syslog sink, and presets for the receivers that people have.
+
+The messages that were acknowledged last, kept in case nobody has read them.
+
+How messages travel: over a connection that is mended, or as datagrams.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from random import SystemRandom
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
-from forwarder.core.backoff import Backoff
+from pydantic import Field, model_validator
+
 from forwarder.core.contracts import SinkContext
 from forwarder.core.errors import TransientError
-from forwarder.sinks.syslog.config import SyslogConfig
-from forwarder.sinks.syslog.happenings import SentUnconfirmed, WindowResent
-from forwarder.sinks.syslog.window import ResendWindow
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import Backoff
+from forwarder.transport.settings import Duration, Size, TlsSettings
 from forwarder.transport.stream import Stream
-from forwarder.transport.syslog_settings import Route
+from forwarder.transport.syslog import Route, SyslogSettings
+
+
+@dataclass(frozen=True, slots=True)
+class SentUnconfirmed(Happening):
+    """``events`` left as UDP datagrams; nobody will ever say whether they arrived."""
+
+    sink: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResent(Happening):
+    """A connection broke, and ``events`` that might not have been read were sent again."""
+
+    sink: str
+    receiver: str
+    events: int
+
+
+_CEF_LINE = {"rfc": "3164", "app_name": "", "framing": "lf"}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    # IBM: LEEF after a header of RFC 3164, TLS listener on 6514; lines, since that is what its
+    # plain listeners read.
+    "qradar": {"transport": "tls", "port": 6514, "format": "leef", **_CEF_LINE},
+    # CEF standard: "MMM dd HH:mm:ss host CEF:..." with nothing between host and CEF.
+    "arcsight": {"transport": "tcp", "port": 514, "format": "cef", **_CEF_LINE},
+    # SC4S listens with octet counting on 601 and tells CEF by its own columns.
+    "sc4s": {"transport": "tcp", "port": 601, "framing": "octet_counting", "format": "cef"},
+    # The agent's rsyslog or syslog-ng listens on 514 and passes what holds "CEF:" on as CEF.
+    "sentinel": {"transport": "tcp", "port": 514, "format": "cef", **_CEF_LINE},
+    # imtcp detects octet counting by itself and cuts at maxMessageSize, 8096 bytes of text.
+    "rsyslog": {"transport": "tcp", "port": 514, "framing": "octet_counting", "format": "ocsf"},
+    # syslog() reads octet counting on 601; log-msg-size is 65536, beyond it the connection ends.
+    "syslog_ng": {
+        "transport": "tcp",
+        "port": 601,
+        "framing": "octet_counting",
+        "max_message_bytes": 65_536,
+        "format": "ocsf",
+    },
+}
+_DEFAULT_PORTS = {"udp": 514, "tcp": 514, "tls": 6514}
+_UDP_BYTES = 2048
+
+
+class SyslogConfig(SyslogSettings):
+    """Where to send messages, how they are framed, and what is kept in case they are lost."""
+
+    preset: Literal["qradar", "arcsight", "sc4s", "sentinel", "rsyslog", "syslog_ng"] | None = (
+        Field(None, description="defaults that fit a receiver; every key can still be set")
+    )
+    transport: Literal["udp", "tcp", "tls"] = Field("tls", description="how messages travel")
+    framing: Literal["octet_counting", "lf"] = Field(
+        "octet_counting", description="how messages are told apart on tcp and tls"
+    )
+    tls: TlsSettings = Field(TlsSettings(), description="used when transport is tls")
+    resend_window: Size = Field(
+        4 * 2**20,
+        description="bytes kept and sent again when a connection breaks, since the receiver's "
+        "program may not have read them; 0: none",
+    )
+    resend_age: Duration = Field(60.0, description="older messages are not sent again")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, given: Any) -> Any:
+        """Put the preset's values, and what UDP needs, below what is given."""
+        if not isinstance(given, dict):
+            return given
+        preset = dict(PRESETS.get(str(given.get("preset")), {}))
+        preset.pop("format", None)
+        values = preset | given
+        if values.get("transport") == "udp":
+            values.setdefault("max_message_bytes", _UDP_BYTES)
+        return values
+
+    @property
+    def default_port(self) -> int:
+        """Return the registered or customary port of the transport."""
+        return _DEFAULT_PORTS[self.transport]
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    frames: Sequence[bytes]
+    size: int
+    at: float
+
+
+class ResendWindow:
+    """The youngest messages up to ``most`` bytes and ``age`` seconds; pure, time is given.
+
+    A receiver's kernel acknowledges what its program may never read: when that program dies, what
+    was in its socket buffer is gone. So the window is at least as large as such a buffer should
+    be. It is taken when a connection breaks and goes out first on the next one.
+    """
+
+    def __init__(self, most: int, age: float) -> None:
+        """Keep nothing yet; with ``most`` 0 never anything."""
+        self._most = most
+        self._age = age
+        self._sent: deque[_Sent] = deque()
+        self._size = 0
+
+    def add(self, frames: Sequence[bytes], now: float) -> None:
+        """Remember framed messages that arrived at the monotonic second ``now``."""
+        if not self._most or not frames:
+            return
+        kept, size = _tail(frames, self._most)
+        self._sent.append(_Sent(kept, size, now))
+        self._size += size
+        while self._size - self._sent[0].size >= self._most:
+            self._size -= self._sent.popleft().size
+
+    def take(self, now: float) -> list[bytes]:
+        """Remove and return what is young enough, in the order it was sent."""
+        youngest = [sent for sent in self._sent if now - sent.at <= self._age]
+        self._sent.clear()
+        self._size = 0
+        return [frame for sent in youngest for frame in sent.frames]
+
+
+def _tail(frames: Sequence[bytes], most: int) -> tuple[Sequence[bytes], int]:
+    """Return the last frames that together have at least ``most`` bytes, or all, and their size."""
+    whole, size = sum(map(len, frames)), 0
+    if whole <= most:
+        return frames, whole
+    for index in range(len(frames) - 1, -1, -1):
+        size += len(frames[index])
+        if size >= most:
+            return frames[index:], size
+    return frames, size
+
 
 _CLOSING = 2.0
 

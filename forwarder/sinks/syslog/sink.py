@@ -11,12 +11,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, Finding, SinkContext, WriteResult
 from forwarder.core.errors import TransientError
-from forwarder.core.model import ACCEPTED, Batch, BatchLimits, Finding, WriteResult
-from forwarder.sinks.syslog.carriers import Carrier, DatagramCarrier, StreamCarrier
-from forwarder.sinks.syslog.config import PRESETS, SyslogConfig
-from forwarder.transport.syslog_lines import SyslogLines, lf_terminated, octet_counted, within
+from forwarder.sinks.syslog.carriers import (
+    PRESETS,
+    Carrier,
+    DatagramCarrier,
+    StreamCarrier,
+    SyslogConfig,
+)
+from forwarder.transport.syslog import SyslogLines, lf_terminated, octet_counted, within
 
 _LARGEST_DATAGRAM = 65_507
 _DATAGRAMS_AT_ONCE = 100

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from forwarder.core.model import Page, Window
+from forwarder.core.contracts import Page, Window
 from forwarder.core.source_contract import Parts, Purpose
-from forwarder.core.timestamps import format_seconds, format_us
+from forwarder.core.timing import format_seconds, format_us
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.faults import ACCESS_REQUESTS
 from forwarder.sources.cloudflare_access.filters import parameters
-from forwarder.sources.cloudflare_access.ledger import Priority
 from forwarder.sources.cloudflare_access.pages import PageMaker
-from forwarder.sources.cloudflare_access.steps import SECOND_US, Step
-from forwarder.sources.cloudflare_access.walk import Advance, advance, first_step
+from forwarder.sources.cloudflare_access.rate_limit import Priority
+from forwarder.sources.cloudflare_access.walk import SECOND_US, Advance, Step, advance, first_step
 
 STREAM = "access_requests"
 

@@ -7,10 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from forwarder.sources.cloudflare_access import filters
-from forwarder.transport.http_settings import clean_url
-from forwarder.transport.secrets import Secret
-from forwarder.transport.settings import PluginSettings, Settings, TlsSettings
-from forwarder.transport.units import Duration
+from forwarder.transport.settings import (
+    Duration,
+    PluginSettings,
+    Secret,
+    Settings,
+    TlsSettings,
+    clean_url,
+)
 
 API_URL = "https://api.cloudflare.com/client/v4"
 _MINUTE, _HOUR = 60.0, 3600.0

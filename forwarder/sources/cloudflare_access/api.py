@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
-from forwarder.core.clock import Clock
 from forwarder.core.errors import ConfigError, NeedsOperatorError
-from forwarder.core.happenings import Report, ignore
+from forwarder.core.telemetry import Report, ignore
+from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access.account import AccountConfig
-from forwarder.sources.cloudflare_access.budget import Budget, Priority, Turn
 from forwarder.sources.cloudflare_access.envelope import (
     Answer,
     Response,
@@ -24,6 +23,7 @@ from forwarder.sources.cloudflare_access.envelope import (
     read_rows,
     read_time_us,
 )
+from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
 from forwarder.sources.cloudflare_access.faults import (
     VERIFY_ACCOUNT_TOKEN,
     VERIFY_USER_TOKEN,
@@ -31,10 +31,9 @@ from forwarder.sources.cloudflare_access.faults import (
     RequestRefusedError,
     ThrottledError,
 )
-from forwarder.sources.cloudflare_access.happenings import BodyRepaired, RequestMade, TokenBlocked
+from forwarder.sources.cloudflare_access.rate_limit import Budget, Priority, Turn
 from forwarder.transport.http import AnswerTooLargeError, HttpClient
-from forwarder.transport.http_settings import HttpSettings
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import HttpSettings, Secret
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _CONNECT_SECONDS, _SILENCE_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0

@@ -11,9 +11,15 @@ from operator import add, eq, itemgetter
 from types import NoneType
 from typing import Any, NamedTuple, TypeAlias
 
-from forwarder.core.email_addresses import are_emails, is_email
-from forwarder.core.login import Oddities
-from forwarder.core.origin import LONGEST_USER, Origin, are_easy, longest
+from forwarder.core.login import (
+    LONGEST_USER,
+    Oddities,
+    Origin,
+    are_easy,
+    are_emails,
+    is_email,
+    longest,
+)
 from forwarder.core.schema import Reading
 from forwarder.sources.cloudflare_access.change_reading import (
     EMAIL,

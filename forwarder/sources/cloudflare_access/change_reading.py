@@ -7,12 +7,18 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from forwarder.core.email_addresses import is_email
-from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN, Oddities, oddities
+from forwarder.core.login import (
+    FAILURE,
+    SUCCESS,
+    UNKNOWN,
+    Oddities,
+    Origin,
+    is_easy,
+    is_email,
+    oddities,
+)
 from forwarder.core.masking import mask_request_bodies
-from forwarder.core.origin import Origin, is_easy
-from forwarder.core.provisioning import Member, escaped, escaped_each
-from forwarder.core.schema import NOT_READ, Reading
+from forwarder.core.schema import NOT_READ, Member, Reading, escaped, escaped_each
 from forwarder.sources.cloudflare_access.normalise_scim_body import Asked, read_asked, read_masked
 
 TEXTS = (

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from forwarder.core.contracts import Finding
 from forwarder.core.errors import TransientError
-from forwarder.core.model import Finding
 from forwarder.sources.cloudflare_access import filters, probes
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.identity_providers import list_providers
+from forwarder.sources.cloudflare_access.providers import list_providers
 
 _ABSENT = (
     "logins that were refused before an identity was known, and service-token calls that were "

@@ -23,8 +23,8 @@ from forwarder.sources.cloudflare_access.faults import (
     described,
     error_for,
 )
-from forwarder.sources.cloudflare_access.salvage import Salvaged, rewritten, salvage
-from forwarder.transport.retry_after import parse_retry_after
+from forwarder.sources.cloudflare_access.repair import Salvaged, rewritten, salvage
+from forwarder.transport.http import parse_retry_after
 
 _SUCCEEDED = range(200, 300)
 _RAY = re.compile(r"[0-9A-Za-z-]{1,40}")

@@ -10,9 +10,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Any, TypeAlias
 
-from forwarder.core.email_addresses import are_emails
-from forwarder.core.login import LOGIN_TEXTS
-from forwarder.core.origin import LONGEST_USER, Origin, are_easy, longest
+from forwarder.core.login import LOGIN_TEXTS, LONGEST_USER, Origin, are_easy, are_emails, longest
 from forwarder.core.schema import Reading
 from forwarder.sources.cloudflare_access.login_reading import (
     ACTION,

@@ -7,10 +7,17 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from forwarder.core.email_addresses import is_email
-from forwarder.core.json_text import members
-from forwarder.core.login import LOGIN_TEXTS, Oddities, oddities
-from forwarder.core.origin import LONGEST_USER, SHORT, Origin, is_easy
+from forwarder.core.identity import members
+from forwarder.core.login import (
+    LOGIN_TEXTS,
+    LONGEST_USER,
+    SHORT,
+    Oddities,
+    Origin,
+    is_easy,
+    is_email,
+    oddities,
+)
 from forwarder.core.schema import MALFORMED_KEY, NOT_READ, RAW_BYTES_KEY, Reading
 from forwarder.sources.cloudflare_access.normalise_login_values import (
     COUNTRIES,

@@ -10,16 +10,19 @@ from typing import Any
 from forwarder.core.login import (
     FAILURE,
     LOGIN_TEXTS,
+    LONGEST_USER,
+    SHORT,
     SUCCESS,
     UNKNOWN,
     Login,
     LoginShape,
+    Origin,
+    is_easy,
     oddities,
 )
 from forwarder.core.masking import mask_row
-from forwarder.core.origin import LONGEST_USER, SHORT, Origin, is_easy
 from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser
-from forwarder.core.timestamps import parse_us
+from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access.login_columns import read_logins
 from forwarder.sources.cloudflare_access.login_reading import KNOWN_KEYS, LIVE_ONLY, read_login
 from forwarder.sources.cloudflare_access.normalise_login_values import (

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from itertools import product
 from string import ascii_uppercase, digits
 
-from forwarder.core.email_addresses import is_email
+from forwarder.core.login import is_email
 
 COUNTRIES = frozenset(map("".join, product(ascii_uppercase + digits, repeat=2)))
 """Country codes: ISO 3166, and Cloudflare's own (T1 is Tor, XX is unknown)."""

@@ -6,13 +6,10 @@ from collections.abc import Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
-from forwarder.core.email_addresses import is_email
-from forwarder.core.login import Oddities, oddities
+from forwarder.core.login import Oddities, Origin, is_easy, is_email, oddities
 from forwarder.core.masking import mask_row
-from forwarder.core.origin import Origin, is_easy
-from forwarder.core.provisioning import CHANGE_TEXTS, Provisioning
-from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser
-from forwarder.core.timestamps import parse_us
+from forwarder.core.schema import CHANGE_TEXTS, MALFORMED_KEY, Glimpse, Normaliser, Provisioning
+from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access.change_columns import read_changes
 from forwarder.sources.cloudflare_access.change_reading import (
     ALWAYS,

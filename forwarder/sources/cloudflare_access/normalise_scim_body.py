@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import orjson
 
 from forwarder.core.masking import mask_request_body
-from forwarder.core.provisioning import Member
+from forwarder.core.schema import Member
 
 _MEMBER_FILTER = re.compile(r'members\[\s*value\s+eq\s+"([^"]*)"\s*\]', re.IGNORECASE)
 _new_tuple = tuple.__new__  # a named tuple's own takes three times as long

@@ -7,12 +7,12 @@ from typing import Any
 
 import orjson
 
+from forwarder.core.contracts import Lost, Page, Record
 from forwarder.core.identity import Identifier
-from forwarder.core.model import Lost, Page, Record
-from forwarder.core.records import Records, joined
-from forwarder.core.timestamps import times_us
+from forwarder.core.source_contract import Records, joined
+from forwarder.core.timing import times_us
 from forwarder.sources.cloudflare_access.envelope import Answer
-from forwarder.sources.cloudflare_access.steps import Seen
+from forwarder.sources.cloudflare_access.walk import Seen
 
 Row = Mapping[str, Any]
 

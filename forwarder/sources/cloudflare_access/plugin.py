@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from forwarder.core.clock import Clock
-from forwarder.core.model import Finding
+from forwarder.core.contracts import Finding
 from forwarder.core.schema import Normaliser
 from forwarder.core.source_contract import SourceContext, StreamPlan
+from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access import access_requests, scim_updates
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.budgets import Budgets
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
 from forwarder.sources.cloudflare_access.normalise_login import LOGINS
 from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES
+from forwarder.sources.cloudflare_access.rate_limit import Budgets
 
 
 class CloudflareAccess:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+from forwarder.core.contracts import Finding
 from forwarder.core.errors import TransientError
-from forwarder.core.model import Finding
-from forwarder.core.timestamps import format_seconds, parse_us
+from forwarder.core.timing import format_seconds, parse_us
 from forwarder.sources.cloudflare_access.api import Api, Params
 from forwarder.sources.cloudflare_access.envelope import Answer
 from forwarder.sources.cloudflare_access.faults import ACCESS_REQUESTS, SCIM_UPDATES, Endpoint
-from forwarder.transport.units import format_duration
+from forwarder.transport.settings import format_duration
 
 SECOND_US = 1_000_000
 _HOUR_US = 3600 * SECOND_US

@@ -15,24 +15,22 @@ from typing import Any
 
 import orjson
 
-from forwarder.core.clock import Clock
-from forwarder.core.happenings import Report, ignore
+from forwarder.core.contracts import Lost, Page, Window
 from forwarder.core.masking import mask_request_body
-from forwarder.core.model import Lost, Page, Window
 from forwarder.core.schema import RAW_BYTES_KEY
 from forwarder.core.source_contract import Parts, Purpose
+from forwarder.core.telemetry import Report, ignore
+from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access.access_requests import request_parameters, urgency
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.envelope import Answer
 from forwarder.sources.cloudflare_access.faults import SCIM_UPDATES, RequestRefusedError
 from forwarder.sources.cloudflare_access.filters import parameters
-from forwarder.sources.cloudflare_access.identity_providers import current_roster
-from forwarder.sources.cloudflare_access.ledger import Priority
 from forwarder.sources.cloudflare_access.pages import PageMaker
-from forwarder.sources.cloudflare_access.refusals import Refusals
-from forwarder.sources.cloudflare_access.roster import Roster
-from forwarder.sources.cloudflare_access.scim_updates_place import Place, halved, moved
+from forwarder.sources.cloudflare_access.providers import Roster, current_roster
+from forwarder.sources.cloudflare_access.rate_limit import Priority
+from forwarder.sources.cloudflare_access.scim_position import Place, Refusals, halved, moved
 from forwarder.sources.cloudflare_access.walk import Advance, advance, first_step
 
 STREAM = "scim_updates"

@@ -7,13 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.contracts import SinkContext
+from forwarder.core.contracts import BatchEvent, Rejection, SinkContext, WriteResult
 from forwarder.core.errors import ForwarderError, NeedsOperatorError, TransientError
-from forwarder.core.model import BatchEvent, Rejection, WriteResult
 from forwarder.sinks.elasticsearch.bulk import Bulk, judge
-from forwarder.sinks.elasticsearch.config import ElasticsearchConfig
-from forwarder.sinks.elasticsearch.targets import known_targets, makes_data_stream, target_template
-from forwarder.testing.batches import make_event, sink_context
+from forwarder.sinks.elasticsearch.config import (
+    ElasticsearchConfig,
+    known_targets,
+    makes_data_stream,
+    target_template,
+)
+from forwarder.testing.fake_sinks import make_event, sink_context
 
 WHERE = "https://es:9200"
 

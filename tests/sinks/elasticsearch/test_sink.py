@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from forwarder.core.contracts import WriteResult
 from forwarder.core.errors import (
     BatchRefusedError,
     BatchTooLargeError,
     NeedsOperatorError,
     TransientError,
 )
-from forwarder.core.model import WriteResult
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.sinks.fakes.elastic import FakeElastic
 from tests.sinks.fakes.server import html, saying
 

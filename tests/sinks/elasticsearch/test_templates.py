@@ -8,7 +8,7 @@ import pytest
 
 from forwarder.core.errors import TransientError
 from forwarder.sinks.elasticsearch import ElasticsearchConfig
-from forwarder.sinks.elasticsearch.targets import known_targets, makes_data_stream
+from forwarder.sinks.elasticsearch.config import known_targets, makes_data_stream
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "elastic"
 

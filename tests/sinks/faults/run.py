@@ -7,13 +7,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from random import Random
 
-from forwarder.core.backoff import Backoff
-from forwarder.core.clock import SystemClock
-from forwarder.core.contracts import Rendered, Sink
-from forwarder.core.model import StoredPage
+from forwarder.core.contracts import Rendered, Sink, StoredPage
+from forwarder.core.timing import Backoff, SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 from forwarder.testing.memory_queue import MemoryQueue
 
 _PATIENCE = 110.0

@@ -15,8 +15,8 @@ import pytest
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
 from forwarder.sinks.http import HttpSink, HttpSinkConfig
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
-from forwarder.testing.batches import sink_context
-from forwarder.transport.secrets import Secret
+from forwarder.testing.fake_sinks import sink_context
+from forwarder.transport.settings import Secret
 from tests.sinks.fakes.chaos import bad_hour, die_three_times
 from tests.sinks.fakes.elastic import FakeElastic
 from tests.sinks.fakes.hec import FakeHec

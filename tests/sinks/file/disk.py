@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from forwarder.sinks.file import FileConfig, FileSink
-from forwarder.sinks.file.appender import Calls
-from forwarder.testing.batches import sink_context
+from forwarder.sinks.file.rotation import Calls
+from forwarder.testing.fake_sinks import sink_context
 
 
 class Disk:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from forwarder.sinks.file.diagnosis import diagnose
-from forwarder.testing.batches import make_batch
+from forwarder.sinks.file.sink import diagnose
+from forwarder.testing.fake_sinks import make_batch
 from tests.sinks.file.disk import Disk
 
 

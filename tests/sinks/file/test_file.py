@@ -9,14 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from forwarder.core.clock import SystemClock
+from forwarder.core.contracts import BatchEvent
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.model import BatchEvent
+from forwarder.core.timing import SystemClock
 from forwarder.sinks.file import FileConfig
-from forwarder.sinks.file.appender import Calls
-from forwarder.sinks.file.names import older_files, older_name, to_remove
-from forwarder.sinks.file.rotation import RotatingFile
-from forwarder.testing.batches import make_batch, make_event
+from forwarder.sinks.file.rotation import Calls, RotatingFile, older_files, older_name, to_remove
+from forwarder.testing.fake_sinks import make_batch, make_event
 from forwarder.testing.sink_contract import OutageContract
 from tests.sinks.file.disk import Disk
 

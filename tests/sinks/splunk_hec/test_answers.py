@@ -13,6 +13,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.splunk_hec.answers import (
+    CODES,
     AcksDisabledError,
     ChannelRefusedError,
     Sent,
@@ -21,7 +22,6 @@ from forwarder.sinks.splunk_hec.answers import (
     judge_acks,
     judge_health,
 )
-from forwarder.sinks.splunk_hec.codes import CODES
 
 SENT = Sent(count=10, size=5000, where="https://splunk:8088")
 

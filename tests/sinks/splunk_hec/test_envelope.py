@@ -9,10 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from forwarder.core.model import BatchEvent
-from forwarder.sinks.splunk_hec.config import SplunkHecConfig
-from forwarder.sinks.splunk_hec.envelope import Envelopes, Lines, raw_query, seconds
-from forwarder.testing.batches import make_event
+from forwarder.core.contracts import BatchEvent
+from forwarder.sinks.splunk_hec.envelope import (
+    Envelopes,
+    Lines,
+    SplunkHecConfig,
+    raw_query,
+    seconds,
+)
+from forwarder.testing.fake_sinks import make_event
 
 KEYS = {"time", "host", "source", "sourcetype", "index", "event", "fields"}
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
+from forwarder.core.contracts import Rejection, WriteResult
 from forwarder.core.errors import (
     BatchRefusedError,
     BatchTooLargeError,
     NeedsOperatorError,
     TransientError,
 )
-from forwarder.core.model import Rejection, WriteResult
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.sinks.fakes.hec import FakeHec, say
 from tests.sinks.fakes.server import html, saying
 

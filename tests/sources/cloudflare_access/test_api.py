@@ -11,11 +11,10 @@ import pytest
 import trustme
 from aiohttp import web
 
-from forwarder.core.clock import SystemClock
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.happenings import Happening
 from forwarder.core.schema import MALFORMED_KEY
-from forwarder.core.timestamps import format_us
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import SystemClock, format_us
 from forwarder.simulator import (
     DEFAULT_ACCOUNT,
     DEFAULT_TOKEN,
@@ -30,7 +29,7 @@ from forwarder.simulator import (
 from forwarder.sources.cloudflare_access import filters
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api, TokenStatus
-from forwarder.sources.cloudflare_access.budget import Budget
+from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
 from forwarder.sources.cloudflare_access.faults import (
     ACCESS_REQUESTS,
     IDENTITY_PROVIDERS,
@@ -38,7 +37,7 @@ from forwarder.sources.cloudflare_access.faults import (
     RequestRefusedError,
     ThrottledError,
 )
-from forwarder.sources.cloudflare_access.happenings import BodyRepaired, RequestMade, TokenBlocked
+from forwarder.sources.cloudflare_access.rate_limit import Budget
 from forwarder.transport.http import AnswerTooLargeError
 
 PAGE = (("limit", "5"), ("per_page", "5"))

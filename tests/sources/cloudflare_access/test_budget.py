@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from forwarder.core.clock import SystemClock
+from forwarder.core.timing import SystemClock
 from forwarder.simulator import (
     ACCESS_REQUESTS,
     DEFAULT_TOKEN,
@@ -17,8 +17,7 @@ from forwarder.simulator import (
 from forwarder.sources.cloudflare_access import faults
 from forwarder.sources.cloudflare_access.account import AccountConfig, RateLimit
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.budget import Budget, Priority
-from forwarder.sources.cloudflare_access.budgets import Budgets
+from forwarder.sources.cloudflare_access.rate_limit import Budget, Budgets, Priority
 from forwarder.testing.clock import FakeClock
 
 TEN_A_MINUTE = RateLimit(requests=10, per=60, share=1.0)

@@ -6,10 +6,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from forwarder.core.clock import SystemClock
-from forwarder.core.model import Window
+from forwarder.core.contracts import Window
 from forwarder.core.source_contract import Source, SourceContext
-from forwarder.core.timestamps import format_us
+from forwarder.core.timing import SystemClock, format_us
 from forwarder.simulator import (
     ACCESS_REQUESTS,
     DEFAULT_ACCOUNT,
@@ -23,7 +22,7 @@ from forwarder.simulator import (
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.testing.source_contract import SourceContract
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 
 
 class Cloudflare:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from forwarder.core.clock import SystemClock
-from forwarder.core.model import Finding
+from forwarder.core.contracts import Finding
 from forwarder.core.source_contract import SourceContext
+from forwarder.core.timing import SystemClock
 from forwarder.simulator import (
     DEFAULT_ACCOUNT,
     DEFAULT_TOKEN,

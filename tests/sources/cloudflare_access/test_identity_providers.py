@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.clock import SystemClock
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.happenings import Happening
+from forwarder.core.telemetry import Happening
+from forwarder.core.timing import SystemClock
 from forwarder.simulator import (
     ACCESS_REQUESTS,
     DEFAULT_ACCOUNT,
@@ -24,10 +24,15 @@ from forwarder.simulator import (
 )
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.budget import Budget
-from forwarder.sources.cloudflare_access.happenings import ProvidersChanged, ProvidersNotListed
-from forwarder.sources.cloudflare_access.identity_providers import current_roster, list_providers
-from forwarder.sources.cloudflare_access.roster import FAREWELL_US, Provider, Roster
+from forwarder.sources.cloudflare_access.events import ProvidersChanged, ProvidersNotListed
+from forwarder.sources.cloudflare_access.providers import (
+    FAREWELL_US,
+    Provider,
+    Roster,
+    current_roster,
+    list_providers,
+)
+from forwarder.sources.cloudflare_access.rate_limit import Budget
 
 NOW = 1_790_000_000_000_000
 MINUTE = 60_000_000

@@ -8,8 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.sources.cloudflare_access.ledger import LONGEST_BLOCK, Ledger, Priority
-from forwarder.sources.cloudflare_access.quota import Limit, Standing
+from forwarder.sources.cloudflare_access.rate_limit import (
+    LONGEST_BLOCK,
+    Ledger,
+    Limit,
+    Priority,
+    Standing,
+)
 
 LIVE, BACKFILL = Priority.LIVE, Priority.BACKFILL
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from forwarder.core.clock import SystemClock
 from forwarder.core.source_contract import SourceContext
+from forwarder.core.timing import SystemClock
 from forwarder.simulator import DEFAULT_ACCOUNT, DEFAULT_TOKEN, Simulator, SimulatorSettings
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.access_requests import AccessRequests

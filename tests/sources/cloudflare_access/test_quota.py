@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.sources.cloudflare_access.quota import Limit, Standing, policies, standing
+from forwarder.sources.cloudflare_access.rate_limit import Limit, Standing, policies, standing
 
 
 def test_the_documented_headers_are_read() -> None:

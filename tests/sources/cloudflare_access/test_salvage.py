@@ -14,7 +14,7 @@ from forwarder.core.errors import TransientError
 from forwarder.core.identity import Identifier
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.simulator import unreadable_row
-from forwarder.sources.cloudflare_access.salvage import Salvaged, read_row, rewritten, salvage
+from forwarder.sources.cloudflare_access.repair import Salvaged, read_row, rewritten, salvage
 
 IDENTIFY = Identifier("a" * 32, "access_requests")
 GOOD = {"ray_id": "8a1c5e2f00000003", "created_at": "2026-07-02T15:03:00Z", "n": 1, "x": [{}, "é"]}

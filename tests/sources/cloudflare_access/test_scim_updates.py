@@ -9,18 +9,18 @@ from random import Random
 import orjson
 import pytest
 
-from forwarder.core.happenings import ignore
+from forwarder.core.contracts import Page, StreamKey, Window
 from forwarder.core.masking import MASK
-from forwarder.core.model import Page, StreamKey, Window
-from forwarder.ingest.gate import Gate
+from forwarder.core.telemetry import ignore
 from forwarder.ingest.poller import Poller
+from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.faults import RequestRefusedError
+from forwarder.sources.cloudflare_access.scim_position import chunked
 from forwarder.sources.cloudflare_access.scim_updates import REFUSED, ScimUpdates
-from forwarder.sources.cloudflare_access.scim_updates_place import chunked
-from forwarder.transport.secrets import Secret
+from forwarder.transport.settings import Secret
 from tests.ingest.inline_log import InlineJournal
 from tests.ingest.scripted_cloudflare import SECOND_US, Cloudflare, ScriptedApi, created_at
 from tests.ingest.virtual_time import VirtualClock

@@ -7,9 +7,15 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from forwarder.core.model import Lost, Window
-from forwarder.sources.cloudflare_access.steps import SECOND_US, Seen, Step
-from forwarder.sources.cloudflare_access.walk import UNREADABLE, advance, first_step
+from forwarder.core.contracts import Lost, Window
+from forwarder.sources.cloudflare_access.walk import (
+    SECOND_US,
+    UNREADABLE,
+    Seen,
+    Step,
+    advance,
+    first_step,
+)
 
 WINDOW = Window(1000 * SECOND_US, 1060 * SECOND_US)
 _MOST_REQUESTS = 2000

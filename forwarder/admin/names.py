@@ -1,4 +1,0 @@
-"""Names that the daemon and its commands agree on."""
-
-SOCKET_NAME = "control.sock"
-"""The control socket's name inside the state folder."""

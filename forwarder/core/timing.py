@@ -1,0 +1,138 @@
+"""Clocks, waiting times and timestamps.
+
+Time as an argument: the real clock here, a fake one in ``forwarder.testing``.
+
+How long to wait before trying again: exponential, full jitter, the other side's wish first.
+
+RFC 3339 to microseconds since 1970 and back. Never guesses: what is not a time is None.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Protocol
+
+
+class Clock(Protocol):
+    """Wall time, elapsed time and waiting."""
+
+    def now_us(self) -> int:
+        """Return the wall clock in microseconds since 1970, UTC. It may jump."""
+        ...
+
+    def monotonic(self) -> float:
+        """Return seconds that only ever grow; their origin means nothing."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait; cancellation is passed on."""
+        ...
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now_us(self) -> int:
+        """Return the wall clock in microseconds since 1970, UTC."""
+        return time.time_ns() // 1000
+
+    def monotonic(self) -> float:
+        """Return the machine's monotonic clock in seconds."""
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the running event loop."""
+        await asyncio.sleep(seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Bounds of the waiting time in seconds.
+
+    ``slow_initial`` and ``slow_max`` serve faults that a person must mend: hammering a wrong token
+    helps nobody, yet it must heal within minutes of being mended.
+    """
+
+    initial: float = 1.0
+    max: float = 30.0
+    slow_initial: float = 15.0
+    slow_max: float = 60.0
+
+    def delay(
+        self, attempt: int, rng: Random, *, retry_after: float | None = None, slow: bool = False
+    ) -> float:
+        """Return seconds to wait after failed attempt number ``attempt`` (1 is the first).
+
+        Full jitter: uniform between zero and the growing ceiling, for slow faults between half
+        the ceiling and the ceiling. What the other side asked for is a lower bound.
+        """
+        first, most = (self.slow_initial, self.slow_max) if slow else (self.initial, self.max)
+        ceiling = min(most, first * 2.0 ** min(attempt - 1, 30))
+        wait = rng.uniform(ceiling / 2 if slow else 0.0, ceiling)
+        return wait if retry_after is None else retry_after + rng.uniform(0.0, min(1.0, ceiling))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECONDS_A_DAY = 86_400
+_SHORTEST = len("2026-01-01T00:00:00Z")
+_EARLIEST_US = -62_135_596_800_000_000
+_LATEST_US = 253_402_300_799_999_999
+
+
+def parse_us(value: Any) -> int | None:
+    """Return microseconds for an RFC 3339 text with a zone and any precision, else None.
+
+    Digits beyond the sixth are cut. A leap second counts as the second after it. Times outside
+    the years 1 to 9999 UTC are no times.
+    """
+    if not isinstance(value, str) or len(value) < _SHORTEST or value[10] not in "Tt ":
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        return _unusual_us(value)
+    if moment.tzinfo is None:
+        return None
+    since = moment - _EPOCH
+    time_us = (since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
+    return _in_range(time_us)
+
+
+def _in_range(time_us: int) -> int | None:
+    return time_us if _EARLIEST_US <= time_us <= _LATEST_US else None
+
+
+def times_us(values: Sequence[Any]) -> list[int | None]:
+    """Return ``parse_us`` of every value; a text that stands in many rows is read once."""
+    try:
+        known = {value: parse_us(value) for value in set(values)}
+    except TypeError:  # a list or an object where a time should be
+        return [parse_us(value) for value in values]
+    return list(map(known.__getitem__, values))
+
+
+def _unusual_us(value: str) -> int | None:
+    """Read what RFC 3339 allows and ``fromisoformat`` does not: small letters, second 60."""
+    if value.upper() != value:
+        return parse_us(value.upper())
+    if value[17:19] != "60":
+        return None
+    before = parse_us(f"{value[:17]}59{value[19:]}")
+    return None if before is None else _in_range(before + 1_000_000)
+
+
+def format_us(time_us: int) -> str:
+    """Return ``2026-01-01T00:00:00.000000Z`` for microseconds since 1970."""
+    moment = _EPOCH + timedelta(microseconds=time_us)
+    return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def format_seconds(time_us: int) -> str:
+    """Return ``2026-01-01T00:00:00Z``: whole seconds, cut downwards."""
+    moment = _EPOCH + timedelta(seconds=time_us // 1_000_000)
+    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,256 @@
+"""Elastic Common Schema.
+
+A login as an ECS ``authentication`` event, the forwarder's own events as ``process``.
+
+A SCIM change as an ECS ``iam`` event.
+
+The format ``ecs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from forwarder.core.identity import dumps
+from forwarder.core.login import Login
+from forwarder.core.own_events import Own
+from forwarder.core.schema import Event, OwnEvent, Provisioning
+from forwarder.formats.json_objects import Object, add_fields, filled, iso_text
+from forwarder.formats.templates import Templated
+from forwarder.transport.settings import PluginSettings
+
+ECS_VERSION = "9.4.0"
+_LOGIN_TYPES = {"login": "start", "logout": "end"}
+_OWN_TYPES = {Own.START.value: "start", Own.STOP.value: "end"}
+_MODULE = "cloudflare_access"
+
+
+def describe(event: Event, dataset: str, namespace: str, **more: Any) -> Object:
+    """Return what all events share; ``more`` goes into ``event``."""
+    dataset = f"{_MODULE}.{dataset}"
+    origin = event.origin
+    return {
+        "@timestamp": iso_text(event.time_us),
+        "ecs": {"version": ECS_VERSION},
+        "data_stream": {"type": "logs", "dataset": dataset, "namespace": namespace},
+        "event": filled(
+            {
+                "kind": "event",
+                "module": _MODULE,
+                "dataset": dataset,
+                "id": event.id,
+                "created": iso_text(origin.seen_us),
+                "outcome": event.outcome,
+                **more,
+            }
+        ),
+        "observer": {"vendor": "Cloudflare", "product": "Access"},
+        "cloud": {
+            "provider": "cloudflare",
+            "account": filled({"id": origin.account_id, "name": origin.account}),
+        },
+        "tags": [f"quality_{name}" for name in event.quality],
+    }
+
+
+def map_login(login: Login, namespace: str) -> Object:
+    """Return the ECS event of ``login``."""
+    email = login.user_email
+    return filled(
+        {
+            **describe(
+                login,
+                "audit",
+                namespace,
+                category=["authentication"],
+                type=[_LOGIN_TYPES.get(login.action, "info")],
+                action=login.action,
+            ),
+            "user": filled(
+                {
+                    "id": login.user_id,
+                    "name": email,
+                    "email": email if login.user_kind == "email" else "",
+                }
+            ),
+            "source": filled(
+                {"ip": login.ip_address, "geo": filled({"country_iso_code": login.country})}
+            ),
+            "url": filled({"domain": login.host, "path": login.path}),
+            "service": filled({"id": login.app_uid, "name": login.app_name}),
+            "http": {"request": {"id": login.ray_id}} if login.ray_id else {},
+            "related": filled(
+                {
+                    "ip": list(filter(None, [login.ip_address])),
+                    "user": list(filter(None, [email, login.user_id])),
+                    "hosts": list(filter(None, [login.host])),
+                }
+            ),
+            "cloudflare": filled({"access": _access(login), "unmapped": login.extra}),
+        }
+    )
+
+
+def _access(login: Login) -> Object:
+    return filled(
+        {
+            "allowed": login.allowed,
+            "app": filled({"type": login.app_type}),
+            "connection": login.connection,
+        }
+    )
+
+
+def map_own(event: OwnEvent, namespace: str) -> Object:
+    """Return the ECS event of something the forwarder says about itself."""
+    particular = {
+        "stream": event.about_stream,
+        "sink": event.about_sink,
+        "from": event.since,
+        "to": event.until,
+        "rows": event.rows,
+    }
+    return filled(
+        {
+            **describe(
+                event,
+                "forwarder",
+                namespace,
+                category=["process"],
+                type=[_OWN_TYPES.get(event.action, "info")],
+                action=event.action,
+                reason=event.reason,
+            ),
+            "message": event.detail,
+            "agent": filled({"name": "forwarder", "type": "forwarder", "version": event.version}),
+            "cloudflare": filled({"forwarder": filled(particular), "unmapped": event.extra}),
+        }
+    )
+
+
+_TYPES = {"create": "creation", "delete": "deletion"}
+
+
+def map_provisioning(change: Provisioning, namespace: str) -> Object:
+    """Return the ECS event of ``change``: whom it is about is in ``user`` and ``user.target``."""
+    resource = change.resource
+    user, group = _user(change), _group(change)
+    kind = _TYPES.get(change.activity, "change") if change.activity else "info"
+    error = change.error_description
+    return filled(
+        {
+            **describe(
+                change,
+                "scim",
+                namespace,
+                category=["iam"],
+                type=[*filter(None, [resource]), kind],
+                action=f"scim-{resource or 'unknown'}-{change.action or 'unknown'}",
+                reason=error,
+            ),
+            "user": filled({**user, "target": user}),
+            "group": group,
+            "http": filled({"request": _request(change)}),
+            "error": filled({"message": error}),
+            "related": filled({"user": _related(change)}),
+            "cloudflare": filled({"scim": _scim(change), "unmapped": change.extra}),
+        }
+    )
+
+
+def _user(change: Provisioning) -> Object:
+    if change.resource == "group":
+        return {}
+    email = change.user_email
+    identity = change.cf_resource_id if change.resource == "user" else ""
+    return filled({"id": identity, "name": email, "email": email if change.has_address else ""})
+
+
+def _group(change: Provisioning) -> Object:
+    identity = change.cf_resource_id if change.resource == "group" else ""
+    return filled({"id": identity, "name": change.group_name})
+
+
+def _request(change: Provisioning) -> Object:
+    body = {"content": change.request_body, "bytes": change.body_bytes}
+    body = body if change.request_body else {}
+    return filled({"method": change.method, "body": body})
+
+
+def _related(change: Provisioning) -> list[str]:
+    """Return each name and id of a user once, in order."""
+    found = [change.user_email]
+    if change.resource == "user":
+        found.append(change.cf_resource_id)
+    found += [text for member in change.members for text in member]
+    return list(dict.fromkeys(filter(None, found)))
+
+
+def _scim(change: Provisioning) -> Object:
+    known = change.resource in {"user", "group"}
+    return filled(
+        {
+            "idp_id": change.idp_id,
+            "idp_resource_id": change.idp_resource_id,
+            "resource_type": change.resource_type,
+            "resource_id": "" if known else change.cf_resource_id,
+            "resource_user_email": change.user_email if change.resource == "group" else "",
+            "status": change.status,
+            "members": [filled(member._asdict()) for member in change.members],
+        }
+    )
+
+
+class EcsConfig(PluginSettings):
+    """What a sink with ``format: ecs`` takes."""
+
+    data_stream_namespace: str = Field(
+        "default",
+        pattern=r"^[^A-Z\-\\/*?\"<>| ,#:]{1,100}$",
+        description="last part of the data stream's name, as in logs-cloudflare_access.audit-NAME",
+    )
+    event_original: bool = Field(
+        default=False, description="also send the row as received, as the text event.original"
+    )
+
+
+class EcsFormat(Templated):
+    """Events of ECS 9: ``authentication`` and ``iam``, our own fields below ``cloudflare``."""
+
+    Config: ClassVar[type[EcsConfig]] = EcsConfig
+    summary: ClassVar[str] = "Elastic Common Schema 9, for data streams"
+    media_type = "application/json"
+    request_bodies = True
+
+    def __init__(self, config: EcsConfig, added: Mapping[str, str] | None = None) -> None:
+        """Take the settings and the fields to add (dotted paths)."""
+        super().__init__(templates=not config.event_original)
+        self._config = config
+        self._added = added or {}
+
+    def adding(self, fields: Mapping[str, str]) -> EcsFormat:
+        """Return this format with ``fields`` (dotted path to text) in every event."""
+        return EcsFormat(self._config, fields)
+
+    def write(self, event: Event) -> bytes:
+        """Map ``event`` and write it as JSON."""
+        target = self._map(event)
+        if self._config.event_original:
+            target["event"]["original"] = dumps(event.row).decode()
+        return dumps(add_fields(target, self._added))
+
+    def _map(self, event: Event) -> Object:
+        namespace = self._config.data_stream_namespace
+        if isinstance(event, Login):
+            return map_login(event, namespace)
+        if isinstance(event, Provisioning):
+            return map_provisioning(event, namespace)
+        return map_own(event, namespace)
+
+    @staticmethod
+    def time_text(time_us: int) -> str:
+        """Return RFC 3339 with microseconds, UTC."""
+        return iso_text(time_us)

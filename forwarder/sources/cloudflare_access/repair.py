@@ -1,0 +1,292 @@
+"""Reads answers that orjson refuses.
+
+Reads a JSON text that is not quite one, and notes everything it had to change.
+
+The slow path: an answer that orjson refuses, or that it would change, read row by row.
+
+A row that reads well alone is as the fast path would have given it. Any other row carries
+``_forwarder_malformed`` (why) and ``_forwarder_raw_base64`` (its bytes as received) beside what
+could be read of it. The same bytes always give the same row, since its identity depends on it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from forwarder.core.errors import TransientError
+from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
+
+_DEEPEST = 100
+_LEAST, _MOST, _MOST_DIGITS = -(2**63), 2**64 - 1, 20
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LENIENT_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
+_LONG_INTEGER = re.compile(rb"(?<![^\[,:\s])-?[0-9]{19,}(?![^\],}\s])")
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_RUN = b"0" * (_MOST_DIGITS - 1)
+
+
+def may_hold_long_integer(text: bytes) -> bool:
+    """Say whether an integer may be too long for orjson, which would round it to a float.
+
+    Cheap where there is none: one translation and one search of the whole text. A long integer
+    inside a string is taken for one too; that costs time and changes nothing.
+    """
+    if _RUN not in text.translate(_DIGITS_TO_ZERO):
+        return False
+    return any(not _is_64_bit(found[0]) for found in _LONG_INTEGER.finditer(text))
+
+
+class Reader:
+    """Reads values for one row; ``notes`` says what was changed, empty when nothing was."""
+
+    def __init__(self) -> None:
+        self.notes: set[str] = set()
+
+    def note(self, what: str) -> None:
+        """Remember that something is not as it was received."""
+        self.notes.add(what)
+
+    def read(self, raw: bytes) -> Any:
+        """Return the value, or its text where it cannot be read. Never raises.
+
+        The result holds nothing that orjson cannot write.
+        """
+        text = self._text(raw)
+        if _depth(raw) > _DEEPEST:
+            self.note("nested too deeply, kept as text")
+            return text
+        try:
+            return self._scrubbed(self._parsed(text, strict=True))
+        except ValueError:
+            return self._read_loosely(text)
+
+    def _read_loosely(self, text: str) -> Any:
+        try:
+            value = self._parsed(text, strict=False)
+        except ValueError:
+            self.note("not JSON, kept as text")
+            return self._scrubbed(text)
+        self.note("unescaped control characters")
+        return self._scrubbed(value)
+
+    def _parsed(self, text: str, *, strict: bool) -> Any:
+        return json.loads(
+            text,
+            strict=strict,
+            parse_int=self._integer,
+            parse_float=self._number,
+            parse_constant=self._constant,
+        )
+
+    def _text(self, raw: bytes) -> str:
+        try:
+            return raw.decode()
+        except UnicodeDecodeError:
+            self.note("bytes that are no UTF-8, replaced")
+            return raw.decode(errors="replace")
+
+    def _integer(self, digits: str) -> int | str:
+        if _is_64_bit(digits):
+            return int(digits)
+        self.note("an integer beyond 64 bits, kept as text")
+        return digits
+
+    def _number(self, digits: str) -> float | str:
+        number = float(digits)
+        if number in (float("inf"), float("-inf")):
+            self.note("a number beyond a double, kept as text")
+            return digits
+        return number
+
+    def _constant(self, name: str) -> str:
+        self.note("NaN or Infinity, kept as text")
+        return name
+
+    def _scrubbed(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if _SURROGATE.search(value) is None:
+                return value
+            self.note("half a surrogate pair, replaced")
+            return _SURROGATE.sub("\ufffd", value)
+        if isinstance(value, list):
+            return [self._scrubbed(one) for one in value]
+        if isinstance(value, dict):
+            return {self._scrubbed(name): self._scrubbed(one) for name, one in value.items()}
+        return value
+
+
+def _is_64_bit(digits: str | bytes) -> bool:
+    return len(digits) <= _MOST_DIGITS and _LEAST <= int(digits) <= _MOST
+
+
+def _depth(raw: bytes) -> int:
+    deepest = depth = 0
+    for token in _LENIENT_TOKEN.finditer(raw):
+        kind = raw[token.start()]
+        if kind in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif kind in b"]}":
+            depth -= 1
+    return deepest
+
+
+_SPACE = b" \t\n\r"
+_BOM = b"\xef\xbb\xbf"
+_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
+_NAME = re.compile(rb'[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\n\r]*+:', re.DOTALL)
+_RESULT = b'"result":'
+_CLOSERS = {ord("["): ord("]"), ord("{"): ord("}")}
+_WRAPPINGS = 50
+"""Levels that formats and envelopes may later put around a row; orjson writes 254 in all."""
+
+
+class Salvaged(NamedTuple):
+    """``envelope`` is everything but the rows; ``rows`` None when ``result`` is no list."""
+
+    envelope: Mapping[str, Any]
+    rows: list[dict[str, Any]] | None
+    malformed: int
+
+
+class _TornError(Exception):
+    """Brackets or quotes do not match."""
+
+
+def rewritten(value: Any, body: bytes) -> bytes | None:
+    """Return ``value``, which orjson read from ``body``, as it writes it.
+
+    None when it is not exactly what was received, or cannot be written inside of other things.
+    An answer that comes just as orjson would have written it has lost nothing; only another one
+    is searched for integers that orjson rounds.
+    """
+    text = _written(value)
+    if text is None or _follows_result(text, body) or not may_hold_long_integer(body):
+        return text
+    return None
+
+
+def salvage(body: bytes) -> Salvaged:
+    """Read an answer row by row.
+
+    Raises ``TransientError`` when the rows cannot even be told apart, which is what a body that
+    was cut short looks like.
+    """
+    text = body.removeprefix(_BOM).strip(_SPACE)
+    try:
+        return _salvaged(text)
+    except _TornError:
+        raise TransientError("the answer is cut short or is no JSON") from None
+
+
+def read_row(raw: bytes) -> tuple[dict[str, Any], bool]:
+    """Return one element of ``result`` as a row, and whether it is clean. Never raises."""
+    reader = Reader()
+    try:
+        value = orjson.loads(raw)
+        if isinstance(value, dict) and rewritten(value, raw) is not None:
+            return value, True
+    except orjson.JSONDecodeError:
+        reader.note("not strictly JSON")
+    row = _readable(raw, reader)
+    if reader.notes:
+        row[MALFORMED_KEY] = "; ".join(sorted(reader.notes))
+        row[RAW_BYTES_KEY] = b64encode(raw).decode()
+    return row, not reader.notes
+
+
+def _salvaged(text: bytes) -> Salvaged:
+    where = _find_result(text)
+    if where is None:
+        return Salvaged(_read_envelope(text), None, 0)
+    start, end = where
+    envelope = _read_envelope(text[:start] + b"null" + text[end:])
+    if text[start:end][:1] != b"[":
+        return Salvaged(envelope, None, 0)
+    read = [read_row(text[begin:stop]) for begin, stop in _parts(text, start, end)]
+    return Salvaged(envelope, [row for row, _ in read], sum(not clean for _, clean in read))
+
+
+def _find_result(text: bytes) -> tuple[int, int] | None:
+    """Return where the value of the last ``result`` lies."""
+    found = None
+    for begin, stop in _parts(text, 0, len(text)):
+        name = _NAME.match(text, begin, stop)
+        if name and name[1] == b'"result"':
+            value = text[name.end() : stop].lstrip(_SPACE)
+            found = (stop - len(value), stop - len(value) + len(value.rstrip(_SPACE)))
+    return found
+
+
+def _read_envelope(text: bytes) -> Mapping[str, Any]:
+    value = Reader().read(text)
+    return value if isinstance(value, dict) else {}
+
+
+def _readable(raw: bytes, reader: Reader) -> dict[str, Any]:
+    """Return what can be read of a row."""
+    row = {}
+    try:
+        for name, value in _members(raw.strip(_SPACE)):
+            row[str(reader.read(name))] = reader.read(value)
+    except _TornError:
+        reader.note("not a JSON object")
+        return {}
+    return row
+
+
+def _members(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Give the names and values of an object, as bytes."""
+    if not raw.startswith(b"{"):
+        raise _TornError
+    for begin, stop in _parts(raw, 0, len(raw)):
+        name = _NAME.match(raw, begin, stop)
+        if name is None:
+            raise _TornError
+        yield name[1], raw[name.end() : stop].strip(_SPACE)
+
+
+def _parts(text: bytes, start: int, end: int) -> list[tuple[int, int]]:
+    """Return what lies between the commas of the list or object that fills ``text[start:end]``."""
+    if start >= end or text[start] not in _CLOSERS:
+        raise _TornError
+    open_ends = bytearray((_CLOSERS[text[start]],))
+    spans, begin = [], start + 1
+    for token in _TOKEN.finditer(text, start + 1, end):
+        place, kind = token.start(), text[token.start()]
+        if kind in _CLOSERS:
+            open_ends.append(_CLOSERS[kind])
+        elif kind == ord('"'):
+            if token.end() - place == 1:
+                raise _TornError
+        elif kind != ord(","):
+            if open_ends.pop() != kind or (not open_ends and token.end() != end):
+                raise _TornError
+            if not open_ends:
+                spans.append((begin, place))
+                return [span for span in spans if text[slice(*span)].strip(_SPACE)]
+        elif len(open_ends) == 1:
+            spans.append((begin, place))
+            begin = token.end()
+    raise _TornError
+
+
+def _written(value: Any) -> bytes | None:
+    """Return JSON, None when orjson could not write it with more wrapped around it."""
+    for _ in range(_WRAPPINGS):
+        value = [value]
+    try:
+        return orjson.dumps(value)[_WRAPPINGS:-_WRAPPINGS]
+    except TypeError:
+        return None
+
+
+def _follows_result(text: bytes, body: bytes) -> bool:
+    found = body.find(_RESULT)
+    return found >= 0 and body.startswith(text, found + len(_RESULT))
