@@ -103,7 +103,7 @@ async def _storing(pages: int) -> float:
     source = AccessRequests(api, config, AccessRequestsConfig())  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         keeping, clock = Keeping(2**30, 0), SystemClock()
-        journal = await Journal.open(Path(folder), keeping, clock=clock, report=print)
+        journal = await Journal.open(Path(folder), keeping, clock=clock, emit=print)
         try:
             log = journal.stream_log(StreamKey(_ACCOUNT, STREAM))
             await log.load()

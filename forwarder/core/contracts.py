@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import orjson
 
-from forwarder.core.telemetry import Report, ignore
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 
 FORWARDER_STREAM = "forwarder"
@@ -283,7 +283,7 @@ class SinkContext:
     media_type: str
     clock: Clock
     user_agent: str = "forwarder"
-    report: Report = ignore
+    emit: Emit = ignore
 
 
 class SinkPlugin(Protocol):

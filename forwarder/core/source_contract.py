@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Protocol, overload
 
 from forwarder.core.contracts import Page, Record, Window
 from forwarder.core.schema import Normaliser
-from forwarder.core.telemetry import Report, ignore
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 
 
@@ -173,7 +173,7 @@ class SourceContext:
     clock: Clock
     shared: Any
     user_agent: str = "forwarder"
-    report: Report = ignore
+    emit: Emit = ignore
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,13 +13,13 @@ from typing import TypeAlias
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
+class TelemetryEvent:
     """Something that happened once, at the moment it is reported."""
 
 
-Report: TypeAlias = Callable[[Happening], None]
+Emit: TypeAlias = Callable[[TelemetryEvent], None]
 """What the logic is given to report with; it returns at once and never raises."""
 
 
-def ignore(_: Happening) -> None:
+def ignore(_: TelemetryEvent) -> None:
     """Report to nobody; for code that runs outside the daemon."""

@@ -13,7 +13,7 @@ from forwarder.core.errors import (
     BatchTooLargeError,
     ForwarderError,
 )
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.delivery.events import (
     BatchSettled,
     BatchSplit,
@@ -30,7 +30,7 @@ Outcome: TypeAlias = WriteResult | ForwarderError
 
 def account(
     sink: str, flight: Flight, settlement: Settlement, outcome: Outcome, *, held: bool
-) -> Iterator[Happening]:
+) -> Iterator[TelemetryEvent]:
     """Yield what happened to one batch; ``held`` says that no dead letter was written."""
     if isinstance(outcome, WriteResult) or settlement.rejected:
         yield _settled(sink, flight, settlement, outcome, held=held)

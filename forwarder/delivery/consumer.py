@@ -12,7 +12,7 @@ from math import inf
 from random import Random
 
 from forwarder.core.contracts import Render, Sink
-from forwarder.core.telemetry import Report, ignore
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 from forwarder.delivery.acknowledger import Acknowledger
 from forwarder.delivery.acks import Ranges
@@ -54,11 +54,11 @@ class Consumer:
         options: DeliveryOptions,
         clock: Clock,
         rng: Random,
-        report: Report = ignore,
+        emit: Emit = ignore,
     ) -> None:
         """Wire up; nothing is opened, read or started."""
         limits = options.limits(sink.limits)
-        wiring = Wiring(name, sink, queue, render, limits, options, clock, rng, report)
+        wiring = Wiring(name, sink, queue, render, limits, options, clock, rng, emit)
         self._wiring = wiring
         self._alarm = Alarm(clock)
         self._crew = Crew(self._alarm.ring)
@@ -72,7 +72,7 @@ class Consumer:
         self._courier = Courier(wiring, self._condition, self._acks, self._lanes)
         self._conditions = (self._condition, self._acks.condition, self._read_ahead.condition)
         self._last_call = LastCall(self._courier, self._acks, self._lanes, self._conditions)
-        self._phases = Phases(name, clock, report)
+        self._phases = Phases(name, clock, emit)
         self._paused = options.paused
         self._stop_by: float | None = None
         self._running = False
@@ -228,7 +228,7 @@ class Consumer:
             flight.call.abandon()
         await self._alarm.until(lambda: self._acks.idle, deadline)
         seconds = self._wiring.clock.monotonic() - started
-        self._wiring.report(SinkDrained(self._wiring.name, len(abandoned), seconds))
+        self._wiring.emit(SinkDrained(self._wiring.name, len(abandoned), seconds))
 
     async def _leave(self) -> None:
         """Cancel what is left and close the sink; takes seconds at most, whatever hangs."""

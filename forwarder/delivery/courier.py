@@ -120,10 +120,10 @@ class Courier:
         flight.seconds = self._wiring.clock.monotonic() - flight.call.started
         if settlement.accepted:
             self.last_success_us = flight.ended_us
-        for happening in account(
+        for event in account(
             self._wiring.name, flight, settlement, outcome, held=fault is not None
         ):
-            self._wiring.report(happening)
+            self._wiring.emit(event)
         self._learn(flight, settlement, outcome, fault)
 
     async def _forbids(self, flight: Flight, settlement: Settlement) -> ForwarderError | None:
@@ -228,7 +228,7 @@ class Courier:
     def _throttled(self, retry_after: float | None) -> None:
         if self.window.throttled():
             name, size = self._wiring.name, self.window.size
-            self._wiring.report(SinkThrottled(name, window=size, retry_after=retry_after))
+            self._wiring.emit(SinkThrottled(name, window=size, retry_after=retry_after))
 
     def _bounded(self, asked: float | None) -> float | None:
         return None if asked is None else min(max(0.0, asked), self._wiring.options.longest_wait)

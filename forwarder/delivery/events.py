@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.delivery.parcels import Ages
 
 
 @dataclass(frozen=True, slots=True)
-class SinkHappening(Happening):
+class SinkEvent(TelemetryEvent):
     """Something about one sink, by its name in the settings."""
 
     sink: str
 
 
 @dataclass(frozen=True, slots=True)
-class BatchSettled(SinkHappening):
+class BatchSettled(SinkEvent):
     """The destination answered a write: what it took, refused and put off, by stream.
 
     ``events`` and ``bytes`` are of the whole batch, ``seconds`` is how long the write took.
@@ -42,7 +42,7 @@ class BatchSettled(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class EventsDeadLettered(SinkHappening):
+class EventsDeadLettered(SinkEvent):
     """Events were given up: ``reasons`` counts them by stream and reason."""
 
     lane: str
@@ -50,7 +50,7 @@ class EventsDeadLettered(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class BatchSplit(SinkHappening):
+class BatchSplit(SinkEvent):
     """A batch was refused whole (``why`` is ``refused``) or was ``too_large``, and is halved."""
 
     lane: str
@@ -61,7 +61,7 @@ class BatchSplit(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class WriteFailed(SinkHappening):
+class WriteFailed(SinkEvent):
     """A write ended without an answer: its ``events`` are sent again.
 
     ``kind`` is ``outage``, ``timeout``, ``throttled`` or ``operator``.
@@ -77,14 +77,14 @@ class WriteFailed(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class SinkOpened(SinkHappening):
+class SinkOpened(SinkEvent):
     """The sink said that writing can work."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class OpenFailed(SinkHappening):
+class OpenFailed(SinkEvent):
     """The sink could not be opened; the next attempt is in ``wait`` seconds."""
 
     kind: str
@@ -95,7 +95,7 @@ class OpenFailed(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class SinkHeld(SinkHappening):
+class SinkHeld(SinkEvent):
     """Only a person can mend this sink; it keeps everything and tries again slowly."""
 
     error: str
@@ -103,7 +103,7 @@ class SinkHeld(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class SinkWaiting(SinkHappening):
+class SinkWaiting(SinkEvent):
     """The sink is out; its events wait."""
 
     error: str
@@ -111,14 +111,14 @@ class SinkWaiting(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class SinkRecovered(SinkHappening):
+class SinkRecovered(SinkEvent):
     """The sink works again, ``seconds`` after the trouble began."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class SinkThrottled(SinkHappening):
+class SinkThrottled(SinkEvent):
     """The destination asked for less; ``window`` writes at once are allowed from now on."""
 
     window: int
@@ -126,7 +126,7 @@ class SinkThrottled(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseChanged(SinkHappening):
+class PhaseChanged(SinkEvent):
     """The sink's phase, as ``SinkState.phase`` has it, is another one."""
 
     before: str
@@ -134,7 +134,7 @@ class PhaseChanged(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class QueueFailed(SinkHappening):
+class QueueFailed(SinkEvent):
     """The journal could not be used (``doing`` is ``read`` or ``acknowledge``); tried again."""
 
     doing: str
@@ -144,7 +144,7 @@ class QueueFailed(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class EventsFiltered(SinkHappening):
+class EventsFiltered(SinkEvent):
     """The sink's filters left out ``count`` rows of a stream; they count as done."""
 
     lane: str
@@ -153,14 +153,14 @@ class EventsFiltered(SinkHappening):
 
 
 @dataclass(frozen=True, slots=True)
-class LaneFinished(SinkHappening):
+class LaneFinished(SinkEvent):
     """Every event of a lane with an end is delivered or dead, and that is stored."""
 
     lane: str
 
 
 @dataclass(frozen=True, slots=True)
-class SinkDrained(SinkHappening):
+class SinkDrained(SinkEvent):
     """The sink was stopped: ``abandoned`` writes were cancelled and stay unacknowledged."""
 
     abandoned: int

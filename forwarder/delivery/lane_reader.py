@@ -181,7 +181,7 @@ class LaneReader:
             end = self.end_offset
         if rendered.filtered:
             name, count = self._wiring.name, rendered.filtered
-            self._wiring.report(EventsFiltered(name, self.name, page.stream, count))
+            self._wiring.emit(EventsFiltered(name, self.name, page.stream, count))
         self._failed |= _reasons(rendered)
         self._row_bytes = max(1, len(page.body) // max(1, page.count))
         self._last_seen_us = page.seen_us

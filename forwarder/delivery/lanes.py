@@ -148,7 +148,7 @@ class Lanes:
                 continue
             if progress.prefix >= reader.done.prefix:
                 self._ended.add(reader.name)
-                self._wiring.report(LaneFinished(self._wiring.name, reader.name))
+                self._wiring.emit(LaneFinished(self._wiring.name, reader.name))
                 self.stale = True
 
     @property

@@ -37,10 +37,10 @@ class Opener:
         now = clock.monotonic()
         if not isinstance(outcome, ForwarderError):
             self._condition.opened()
-            self._wiring.report(SinkOpened(name, now - call.started))
+            self._wiring.emit(SinkOpened(name, now - call.started))
             return
         self._condition.failed(outcome, now, writing=False)
-        self._wiring.report(
+        self._wiring.emit(
             OpenFailed(
                 name,
                 kind=kind_of(outcome, overdue=call.overdue),

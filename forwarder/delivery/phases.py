@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from forwarder.core.telemetry import Report
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.delivery.condition import Condition, worst
 from forwarder.delivery.events import PhaseChanged, SinkHeld, SinkRecovered, SinkWaiting
@@ -31,11 +31,11 @@ _TROUBLED = frozenset({Phase.HELD, Phase.WAITING})
 class Phases:
     """Remembers the phase, when it began, and when the present trouble began."""
 
-    def __init__(self, sink: str, clock: Clock, report: Report) -> None:
+    def __init__(self, sink: str, clock: Clock, emit: Emit) -> None:
         """Begin with opening."""
         self._sink = sink
         self._clock = clock
-        self._report = report
+        self._emit = emit
         self._troubled_since = 0.0
         self.now = Phase.OPENING
         self.since_us = clock.now_us()
@@ -45,16 +45,16 @@ class Phases:
         if phase is self.now:
             return
         before, self.now, self.since_us = self.now, phase, self._clock.now_us()
-        self._report(PhaseChanged(self._sink, before, phase))
+        self._emit(PhaseChanged(self._sink, before, phase))
         moment = self._clock.monotonic()
         if phase in _TROUBLED:
             if before not in _TROUBLED:
                 self._troubled_since = moment
             error = worst(conditions)
-            happening = SinkHeld if phase is Phase.HELD else SinkWaiting
-            self._report(happening(self._sink, str(error), hint_of(error)))
+            event = SinkHeld if phase is Phase.HELD else SinkWaiting
+            self._emit(event(self._sink, str(error), hint_of(error)))
         elif before in _TROUBLED and phase is Phase.RUNNING:
-            self._report(SinkRecovered(self._sink, moment - self._troubled_since))
+            self._emit(SinkRecovered(self._sink, moment - self._troubled_since))
 
 
 def phase_of(conditions: Sequence[Condition], *, usable: bool) -> Phase:

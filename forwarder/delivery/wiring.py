@@ -7,7 +7,7 @@ from random import Random
 
 from forwarder.core.contracts import BatchLimits, Render, Sink
 from forwarder.core.errors import ForwarderError
-from forwarder.core.telemetry import Report
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.delivery.condition import Condition
 from forwarder.delivery.events import QueueFailed
@@ -28,7 +28,7 @@ class Wiring:
     options: DeliveryOptions
     clock: Clock
     rng: Random
-    report: Report
+    emit: Emit
 
     def condition(self, *, usable: bool = True) -> Condition:
         """Return the condition of one more thing that can fail."""
@@ -41,4 +41,4 @@ class Wiring:
 
     def queue_failed(self, doing: str, error: ForwarderError, wait: float) -> None:
         """Report that the journal could not be used."""
-        self.report(QueueFailed(self.name, doing, str(error), hint_of(error), wait))
+        self.emit(QueueFailed(self.name, doing, str(error), hint_of(error), wait))

@@ -93,7 +93,7 @@ class Backfiller:
     def _tell(self, order: BackfillOrder, state: ReaderState) -> None:
         self.rows, self.covered_us = state.rows, state.covered_until_us
         ended = state.covered_until_us >= order.window.until_us
-        self._around.report(
+        self._around.emit(
             BackfillMoved(
                 self._around.account,
                 self._around.key.stream,

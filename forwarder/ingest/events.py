@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 
 
 @dataclass(frozen=True, slots=True)
-class OfStream(Happening):
+class StreamEvent(TelemetryEvent):
     """Belongs to one stream of one account; ``account`` is the label."""
 
     account: str
@@ -16,7 +16,7 @@ class OfStream(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class PageStored(OfStream):
+class PageStored(StreamEvent):
     """A page is in the journal with the position behind it.
 
     ``late_s`` has one entry a late row: seconds between the row's time and the server's clock
@@ -34,7 +34,7 @@ class PageStored(OfStream):
 
 
 @dataclass(frozen=True, slots=True)
-class RoundEnded(OfStream):
+class RoundEnded(StreamEvent):
     """A window was read to its end; ``covered_until_us`` is the reader's new place."""
 
     reader: str
@@ -45,14 +45,14 @@ class RoundEnded(OfStream):
 
 
 @dataclass(frozen=True, slots=True)
-class RoundStarted(OfStream):
+class RoundStarted(StreamEvent):
     """A live poll begins; ``late_by_s`` says how much later than planned."""
 
     late_by_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class FetchFailed(OfStream):
+class FetchFailed(StreamEvent):
     """A page could not be read or stored; it is tried again after ``wait_s`` seconds."""
 
     reader: str
@@ -64,7 +64,7 @@ class FetchFailed(OfStream):
 
 
 @dataclass(frozen=True, slots=True)
-class FetchRecovered(OfStream):
+class FetchRecovered(StreamEvent):
     """After failures a page was read again."""
 
     reader: str
@@ -73,21 +73,21 @@ class FetchRecovered(OfStream):
 
 
 @dataclass(frozen=True, slots=True)
-class RetentionNear(OfStream):
+class RetentionNear(StreamEvent):
     """Half of the retention or more lies between covered-until and now."""
 
     retention_left_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class PartJoined(OfStream):
+class PartJoined(StreamEvent):
     """A new part of a stream (identity provider) is level and goes with the others now."""
 
     part: str
 
 
 @dataclass(frozen=True, slots=True)
-class PartsChanged(OfStream):
+class PartsChanged(StreamEvent):
     """Parts appeared or left."""
 
     added: tuple[str, ...]
@@ -95,7 +95,7 @@ class PartsChanged(OfStream):
 
 
 @dataclass(frozen=True, slots=True)
-class GateMoved(Happening):
+class GateMoved(TelemetryEvent):
     """The journal is full and polling stops, or there is room again."""
 
     closed: bool
@@ -104,7 +104,7 @@ class GateMoved(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class BackfillMoved(OfStream):
+class BackfillMoved(StreamEvent):
     """A backfill came further, or ended."""
 
     lane: str

@@ -152,7 +152,7 @@ class Poller:
             await self._rounds.pause(max(0.0, due - around.clock.monotonic()))
             around.beat()
             late_by = max(0.0, around.clock.monotonic() - due)
-            around.report(RoundStarted(around.account, around.key.stream, late_by))
+            around.emit(RoundStarted(around.account, around.key.stream, late_by))
             await self._live_round()
             # A round that a person had to end has waited for that: it goes on at once.
             wait = 0.0 if self._readers[LIVE].window else interval
@@ -175,7 +175,7 @@ class Poller:
         behind, covered_us = plan.left < options.retention * _HALF, plan.state.covered_until_us
         first_round = self._began_us is not None
         if behind and not first_round:
-            around.report(RetentionNear(around.account, around.key.stream, plan.left))
+            around.emit(RetentionNear(around.account, around.key.stream, plan.left))
         reading = Reading(
             LIVE,
             Purpose.RESCUE if behind else Purpose.LIVE,
@@ -229,9 +229,9 @@ class Poller:
     ) -> None:
         account, stream = self._around.account, self._around.key.stream
         if added or removed:
-            self._around.report(PartsChanged(account, stream, added, removed))
+            self._around.emit(PartsChanged(account, stream, added, removed))
         for part in joined:
-            self._around.report(PartJoined(account, stream, part))
+            self._around.emit(PartJoined(account, stream, part))
 
     async def _keep_group(self, group: Group) -> None:
         await self._rounds.persist(PARTS, lambda: self._around.log.keep("group", group.to_json()))

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 from forwarder.core.contracts import StreamKey
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.source_contract import Source
-from forwarder.core.telemetry import Report
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Backoff, Clock
 from forwarder.ingest.events import FetchFailed, FetchRecovered, GateMoved
 from forwarder.ingest.stream_log import StreamLog
@@ -37,13 +37,13 @@ class Gate:
     """Stands before every fetch; shared by all streams of the process."""
 
     def __init__(
-        self, limit: int, measure: Callable[[], Awaitable[int]], clock: Clock, report: Report
+        self, limit: int, measure: Callable[[], Awaitable[int]], clock: Clock, emit: Emit
     ) -> None:
         """Take ``journal.max_size`` in bytes and how to measure what is undelivered."""
         self._limit = limit
         self._measure = measure
         self._clock = clock
-        self._report = report
+        self._emit = emit
         self.closed = False
         self._undelivered = 0
         self._measured = float("-inf")
@@ -68,7 +68,7 @@ class Gate:
         closed = moved(self._undelivered, self._limit, closed=self.closed)
         if closed != self.closed:
             self.closed = closed
-            self._report(GateMoved(closed, self._undelivered, self._limit))
+            self._emit(GateMoved(closed, self._undelivered, self._limit))
 
 
 T = TypeVar("T")
@@ -97,7 +97,7 @@ class Surroundings:
     gate: Gate
     clock: Clock
     rng: Random
-    report: Report
+    emit: Emit
     beat: Callable[[], None]
     retention: float
     backoff: Backoff = field(default_factory=Backoff)
@@ -144,7 +144,7 @@ class Patience:
         since = known.since if known else around.clock.monotonic()
         self.troubles[reader] = Trouble(str(error), error.hint, held, since, attempts)
         wait = around.backoff.delay(attempts, around.rng, retry_after=error.retry_after, slow=held)
-        around.report(
+        around.emit(
             FetchFailed(
                 around.account,
                 around.key.stream,
@@ -163,7 +163,7 @@ class Patience:
         if trouble is not None:
             around = self._around
             seconds = around.clock.monotonic() - trouble.since
-            around.report(
+            around.emit(
                 FetchRecovered(around.account, around.key.stream, reader, trouble.attempts, seconds)
             )
 

@@ -172,7 +172,7 @@ class Rounds(Patience):
                 return state
             if stored is not None:
                 state, clean, lost = stored, unharmed, ()
-        around.report(
+        around.emit(
             RoundEnded(
                 around.account,
                 around.key.stream,
@@ -284,7 +284,7 @@ class Rounds(Patience):
         times_us = Records.of(page.records).times_us
         times = [times_us[index] for index in appended.new]
         late = [(now_us - t) / SECOND_US for t in times if limit and t is not None and t < limit]
-        around.report(
+        around.emit(
             PageStored(
                 around.account,
                 around.key.stream,

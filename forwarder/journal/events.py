@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 
 
 def with_name(scope: str, labels: Mapping[str, str]) -> str:
@@ -15,7 +15,7 @@ def with_name(scope: str, labels: Mapping[str, str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class GapOpened(Happening):
+class GapOpened(TelemetryEvent):
     """Rows were, or may have been, lost; ``scope`` is ``account/stream`` or ``sink:NAME``."""
 
     scope: str
@@ -27,7 +27,7 @@ class GapOpened(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class GapClosed(Happening):
+class GapClosed(TelemetryEvent):
     """Nothing more is being lost for this reason."""
 
     scope: str
@@ -36,7 +36,7 @@ class GapClosed(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class RowsDropped(Happening):
+class RowsDropped(TelemetryEvent):
     """A best-effort sink's oldest rows made room (``when_full: drop_oldest``)."""
 
     sink: str
@@ -44,7 +44,7 @@ class RowsDropped(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class JournalPruned(Happening):
+class JournalPruned(TelemetryEvent):
     """Pages whose bodies were emptied and pages that were removed, with their bytes."""
 
     emptied: int

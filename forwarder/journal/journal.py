@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 
 from forwarder.core.contracts import LIVE, Lost, StreamKey
 from forwarder.core.errors import StateError, TransientError
-from forwarder.core.telemetry import Report
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.journal import lanes, registry
 from forwarder.journal.appending import SeenPages
@@ -58,14 +58,14 @@ class Journal:
         state_dir: Path,
         keeping: Keeping,
         clock: Clock,
-        report: Report,
+        emit: Emit,
         held: tuple[StateLock, sqlite3.Connection],
     ) -> None:
         """Use ``Journal.open``."""
         self.path = state_dir / FILE_NAME
         self._keeping = keeping
         self._clock = clock
-        self._report = report
+        self._emit = emit
         self._lock, connection = held
         self._seen = SeenPages()
         self._tide = Tide()
@@ -76,7 +76,7 @@ class Journal:
         self._shelf = Shelf(state_dir, self._fresh)
 
     @classmethod
-    async def open(cls, state_dir: Path, keeping: Keeping, *, clock: Clock, report: Report) -> Self:
+    async def open(cls, state_dir: Path, keeping: Keeping, *, clock: Clock, emit: Emit) -> Self:
         """Take the lock, open or create the file, look whether it is whole.
 
         Raises ``ConfigError``, ``LockedError``, ``DamagedError``, ``StateError`` or
@@ -88,7 +88,7 @@ class Journal:
         except BaseException:
             lock.release()
             raise
-        return cls(state_dir, keeping, clock, report, (lock, connection))
+        return cls(state_dir, keeping, clock, emit, (lock, connection))
 
     async def aclose(self) -> None:
         """Finish writing, close the file, give the folder back; idempotent.
@@ -118,7 +118,7 @@ class Journal:
 
     def stream_log(self, key: StreamKey) -> SqliteStreamLog:
         """Return the log of one stream."""
-        return SqliteStreamLog(key, self._writer, self._seen, self._tide, self._report, self._fresh)
+        return SqliteStreamLog(key, self._writer, self._seen, self._tide, self._emit, self._fresh)
 
     async def sink_queue(
         self, name: str, *, start_at: registry.StartAt = "now", blocking: bool = True
@@ -141,7 +141,7 @@ class Journal:
         number, opened = await self._writer.run(join)
         if opened is not None:
             self._tide.rise(LIVE, await self.ask(next_offset))
-            self._report(opened)
+            self._emit(opened)
         self._members[name] = Member(number, name, blocking)
         return SqliteSinkQueue(number, name, self._writer, self._shelf, self._tide, self._clock)
 
@@ -152,12 +152,12 @@ class Journal:
     async def maintain(self) -> None:
         """Prune one portion; the runtime calls it every few seconds."""
         members, now_us = list(self._members.values()), self._clock.now_us()
-        happenings = await self._writer.run(
+        events = await self._writer.run(
             lambda connection: prune(connection, members, self._keeping, now_us), patient=True
         )
         self._tide.rise(LIVE, await self.ask(next_offset))
-        for happening in happenings:
-            self._report(happening)
+        for event in events:
+            self._emit(event)
 
     async def undelivered_bytes(self) -> int:
         """Return what the gate measures."""

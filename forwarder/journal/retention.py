@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from forwarder.core.contracts import Lost, StreamKey
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.journal.events import JournalPruned, RowsDropped
 from forwarder.journal.gaps import Scope, close_gaps, note_loss
 from forwarder.journal.memory import keep, recall
@@ -90,7 +90,7 @@ def stored_rows(connection: sqlite3.Connection) -> int:
 
 def prune(
     connection: sqlite3.Connection, members: Sequence[Member], keeping: Keeping, now_us: int
-) -> list[Happening]:
+) -> list[TelemetryEvent]:
     """Empty, drop and remove one portion of what need not be kept; called every few seconds.
 
     Runs inside a writer's transaction. Returns what to report once it is committed.
@@ -99,7 +99,7 @@ def prune(
     emptied, freed = _empty_delivered(connection, members, excess, now_us, keeping)
     dropped = _drop_oldest(connection, members, excess - freed, now_us)
     removed = _remove_forgotten(connection, now_us, keeping)
-    happenings: list[Happening] = list(dropped)
+    happenings: list[TelemetryEvent] = list(dropped)
     if emptied or removed:
         happenings.append(JournalPruned(emptied, removed, freed))
     return happenings
@@ -142,7 +142,7 @@ def _empty_delivered(
 
 def _drop_oldest(
     connection: sqlite3.Connection, members: Sequence[Member], excess: int, now_us: int
-) -> list[Happening]:
+) -> list[TelemetryEvent]:
     """Make room at the cost of best-effort sinks, never of what a blocking sink holds."""
     best_effort = [member for member in members if not member.blocking]
     if not best_effort:
@@ -154,7 +154,7 @@ def _drop_oldest(
             break
         chosen.append(first)
         excess -= size
-    happenings: list[Happening] = []
+    happenings: list[TelemetryEvent] = []
     for member in best_effort:
         happenings += _pass_over(connection, member, chosen, now_us)
     _empty(connection, chosen)
@@ -163,7 +163,7 @@ def _drop_oldest(
 
 def _pass_over(
     connection: sqlite3.Connection, member: Member, pages: Sequence[int], now_us: int
-) -> list[Happening]:
+) -> list[TelemetryEvent]:
     """Move a best-effort sink past dropped pages and write down what it did not get."""
     scope = Scope(sink=member.name)
     rows, since_us, until_us = 0, now_us, 0

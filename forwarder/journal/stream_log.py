@@ -13,7 +13,7 @@ import orjson
 from forwarder.core.contracts import LIVE, StreamKey, Window
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamMemory
 from forwarder.core.source_contract import Records
-from forwarder.core.telemetry import Happening, Report
+from forwarder.core.telemetry import Emit, TelemetryEvent
 from forwarder.journal.appending import (
     SeenPages,
     is_overtaken,
@@ -37,7 +37,7 @@ class _Stored(NamedTuple):
 
     appended: Appended
     end_offset: int
-    happenings: list[Happening]
+    events: list[TelemetryEvent]
     pages: Sequence[tuple[int, Records]] = ()
 
 
@@ -50,7 +50,7 @@ class SqliteStreamLog:
         writer: Writer,
         seen: SeenPages,
         tide: Tide,
-        report: Report,
+        emit: Emit,
         fresh: FreshPages | None = None,
     ) -> None:
         """Made by ``Journal.stream_log``; ``seen`` belongs to the writer's thread."""
@@ -60,7 +60,7 @@ class SqliteStreamLog:
         self._writer = writer
         self._seen = seen
         self._tide = tide
-        self._report = report
+        self._emit = emit
         self._key_sets: list[KeySet] = []
 
     async def load(self) -> StreamMemory:
@@ -77,8 +77,8 @@ class SqliteStreamLog:
             self._fresh.offer(first, page)
         self._tide.rise(addition.lane, stored.end_offset)
         self._tide.rise(LIVE, stored.end_offset)
-        for happening in stored.happenings:
-            self._report(happening)
+        for event in stored.events:
+            self._emit(event)
         return stored.appended
 
     async def forget(self, reader: str) -> None:
@@ -138,19 +138,19 @@ class SqliteStreamLog:
         told = addition.tell(rows)
         state = replace(addition.state, rows=0 if told else rows)
         save_reader(connection, number, addition.reader, state)
-        happenings = self._account(connection, addition)
+        events = self._account(connection, addition)
         append_own(connection, self._key.account_id, told, addition.seen_us)
         sets = load_key_sets(connection, number) if addition.new_keys else self._key_sets
         return _Stored(
-            Appended(new, reshaped, state.rows, sets), next_offset(connection), happenings, pages
+            Appended(new, reshaped, state.rows, sets), next_offset(connection), events, pages
         )
 
-    def _account(self, connection: sqlite3.Connection, addition: Addition) -> list[Happening]:
+    def _account(self, connection: sqlite3.Connection, addition: Addition) -> list[TelemetryEvent]:
         """Write losses into the ledger; close its records when a round ended without one."""
         opened = [
             note_loss(connection, self._scope, lost, addition.seen_us) for lost in addition.lost
         ]
-        happenings: list[Happening] = [gap for gap in opened if gap is not None]
+        events: list[TelemetryEvent] = [gap for gap in opened if gap is not None]
         if addition.settled and not addition.lost:
-            happenings += close_gaps(connection, self._scope, addition.seen_us)
-        return happenings
+            events += close_gaps(connection, self._scope, addition.seen_us)
+        return events

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from forwarder.core.telemetry import Report
-from forwarder.observe.happenings import LibraryWarned
+from forwarder.core.telemetry import Emit
+from forwarder.observe.events import LibraryWarned
 
 _ECHOES = ("aiokafka",)
 """Libraries that log what they also raise, each in several places: the sink's own line says it."""
@@ -14,15 +14,15 @@ _ECHOES = ("aiokafka",)
 class LibraryHandler(logging.Handler):
     """Passes warnings and errors of libraries on; what they chat below that is dropped."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Emit) -> None:
         """Tell ``report``."""
         super().__init__(logging.WARNING)
-        self._report = report
+        self._emit = report
 
     def emit(self, record: logging.LogRecord) -> None:
         """Report one record; called by ``logging`` in any thread."""
         echoes = record.name.partition(".")[0] in _ECHOES
-        self._report(
+        self._emit(
             LibraryWarned(
                 library=record.name,
                 message=record.getMessage(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import Clock
 from forwarder.observe import of_cloudflare, of_daemon, of_delivery, of_ingest, of_journal
 from forwarder.observe.lines import Level, Line, LogEvent
@@ -17,7 +17,7 @@ from forwarder.observe.table import Handler
 
 _ROOMS = (of_cloudflare, of_daemon, of_delivery, of_ingest, of_journal)
 
-HANDLERS: Mapping[type[Happening], Handler] = {
+HANDLERS: Mapping[type[TelemetryEvent], Handler] = {
     kind: handler for room in _ROOMS for kind, handler in room.TABLE
 }
 
@@ -32,7 +32,7 @@ class Observer:
         self._clock = clock
         self._repeats = Repeats()
 
-    def report(self, happening: Happening) -> None:
+    def emit(self, happening: TelemetryEvent) -> None:
         """Take one happening; returns at once and never raises."""
         handler = HANDLERS.get(type(happening), observe_plugin)
         try:
@@ -60,7 +60,7 @@ class Observer:
         self._output.write(line.level, line.event, fields, line.error)
 
 
-def _fault_of(happening: Happening, error: Exception) -> Line:
+def _fault_of(happening: TelemetryEvent, error: Exception) -> Line:
     last = traceback.extract_tb(error.__traceback__)[-1]
     fields = {
         "code": "telemetry_fault",

@@ -19,51 +19,51 @@ TABLE = Table()
 
 
 @TABLE.on(RequestMade)
-def _request(happening: RequestMade, metrics: Metrics) -> None:
-    account = happening.account
-    metrics.api_requests.labels(account, happening.endpoint, happening.outcome).inc()
-    metrics.api_duration.labels(happening.endpoint).observe(happening.seconds)
-    metrics.api_throttled.labels(account).inc(happening.waited)
-    if happening.budget_left is not None:
-        metrics.api_budget.labels(account).set(happening.budget_left)
+def _request(event: RequestMade, metrics: Metrics) -> None:
+    account = event.account
+    metrics.api_requests.labels(account, event.endpoint, event.outcome).inc()
+    metrics.api_duration.labels(event.endpoint).observe(event.seconds)
+    metrics.api_throttled.labels(account).inc(event.waited)
+    if event.budget_left is not None:
+        metrics.api_budget.labels(account).set(event.budget_left)
 
 
 @TABLE.on(TokenBlocked)
-def _blocked(happening: TokenBlocked, _: Metrics) -> Line:
+def _blocked(event: TokenBlocked, _: Metrics) -> Line:
     fields = {
-        **_of(happening),
-        "seconds": round(happening.seconds),
+        **_of(event),
+        "seconds": round(event.seconds),
         "hint": "something else uses this token; lower rate_limit.share or give it its own",
     }
     return Line(Level.WARNING, LogEvent.TOKEN_BLOCKED, fields, limited=True)
 
 
 @TABLE.on(BodyRepaired)
-def _repaired(happening: BodyRepaired, _: Metrics) -> Line:
-    fields = {**_of(happening), "rows": happening.rows, "malformed": happening.malformed}
+def _repaired(event: BodyRepaired, _: Metrics) -> Line:
+    fields = {**_of(event), "rows": event.rows, "malformed": event.malformed}
     return Line(Level.WARNING, LogEvent.BODY_REPAIRED, fields, limited=True)
 
 
 @TABLE.on(ProvidersChanged)
-def _providers(happening: ProvidersChanged, _: Metrics) -> Line:
+def _providers(event: ProvidersChanged, _: Metrics) -> Line:
     fields = {
-        "account": happening.account,
-        "appeared": happening.appeared,
-        "vanished": happening.vanished,
+        "account": event.account,
+        "appeared": event.appeared,
+        "vanished": event.vanished,
     }
     return Line(Level.INFO, LogEvent.PROVIDERS_CHANGED, fields)
 
 
 @TABLE.on(ProvidersNotListed)
-def _not_listed(happening: ProvidersNotListed, _: Metrics) -> Line:
+def _not_listed(event: ProvidersNotListed, _: Metrics) -> Line:
     fields = {
-        "account": happening.account,
-        "known": happening.known,
-        "error": happening.problem,
-        "hint": happening.hint,
+        "account": event.account,
+        "known": event.known,
+        "error": event.problem,
+        "hint": event.hint,
     }
     return Line(Level.WARNING, LogEvent.PROVIDERS_NOT_LISTED, fields, limited=True)
 
 
-def _of(happening: TokenBlocked | BodyRepaired) -> dict[str, Any]:
-    return {"account": happening.account, "endpoint": happening.endpoint}
+def _of(event: TokenBlocked | BodyRepaired) -> dict[str, Any]:
+    return {"account": event.account, "endpoint": event.endpoint}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forwarder.observe.happenings import (
+from forwarder.observe.events import (
     AdminListening,
     AdminTlsUnusable,
     JournalTroubled,
@@ -25,106 +25,106 @@ TABLE = Table()
 
 
 @TABLE.on(Started)
-def _started(happening: Started, metrics: Metrics) -> Line:
-    metrics.build.info({"version": happening.version})
-    metrics.config.info({"hash": happening.config_hash})
+def _started(event: Started, metrics: Metrics) -> Line:
+    metrics.build.info({"version": event.version})
+    metrics.config.info({"hash": event.config_hash})
     return Line(
         Level.INFO,
         LogEvent.STARTED,
         {
-            "version": happening.version,
-            "config": happening.config_hash,
-            "streams": happening.streams,
-            "sinks": happening.sinks,
+            "version": event.version,
+            "config": event.config_hash,
+            "streams": event.streams,
+            "sinks": event.sinks,
         },
     )
 
 
 @TABLE.on(AdminListening)
-def _listening(happening: AdminListening, _: Metrics) -> Line:
-    return Line(Level.INFO, LogEvent.ADMIN_LISTENING, {"url": happening.url})
+def _listening(event: AdminListening, _: Metrics) -> Line:
+    return Line(Level.INFO, LogEvent.ADMIN_LISTENING, {"url": event.url})
 
 
 @TABLE.on(AdminTlsUnusable)
-def _tls_unusable(happening: AdminTlsUnusable, _: Metrics) -> Line:
-    fields = {"error": happening.error, "hint": happening.hint}
+def _tls_unusable(event: AdminTlsUnusable, _: Metrics) -> Line:
+    fields = {"error": event.error, "hint": event.hint}
     return Line(Level.ERROR, LogEvent.ADMIN_TLS_UNUSABLE, fields, limited=True)
 
 
 @TABLE.on(Stopping)
-def _stopping(happening: Stopping, _: Metrics) -> Line:
-    fields = {"reason": happening.reason, "grace_seconds": happening.grace}
+def _stopping(event: Stopping, _: Metrics) -> Line:
+    fields = {"reason": event.reason, "grace_seconds": event.grace}
     return Line(Level.INFO, LogEvent.STOPPING, fields)
 
 
 @TABLE.on(Stopped)
-def _stopped(happening: Stopped, _: Metrics) -> Line:
-    level = Level.INFO if happening.settled else Level.WARNING
-    fields = {"settled": happening.settled, "backlog_events": happening.backlog}
+def _stopped(event: Stopped, _: Metrics) -> Line:
+    level = Level.INFO if event.settled else Level.WARNING
+    fields = {"settled": event.settled, "backlog_events": event.backlog}
     return Line(level, LogEvent.STOPPED, fields)
 
 
 @TABLE.on(TaskCrashed)
-def _crashed(happening: TaskCrashed, metrics: Metrics) -> Line:
-    metrics.task_crashes.labels(happening.task.partition(":")[0]).inc()
+def _crashed(event: TaskCrashed, metrics: Metrics) -> Line:
+    metrics.task_crashes.labels(event.task.partition(":")[0]).inc()
     fields = {
-        "task": happening.task,
-        "restart_in_seconds": round(happening.delay, 1),
+        "task": event.task,
+        "restart_in_seconds": round(event.delay, 1),
         "hint": "this is a fault of the program; please report it with this line",
     }
-    return Line(Level.ERROR, LogEvent.TASK_CRASHED, fields, happening.error, limited=True)
+    return Line(Level.ERROR, LogEvent.TASK_CRASHED, fields, event.error, limited=True)
 
 
 @TABLE.on(TaskStuck)
-def _stuck(happening: TaskStuck, _: Metrics) -> Line:
-    fields = {"task": happening.task, "silent_seconds": round(happening.seconds)}
+def _stuck(event: TaskStuck, _: Metrics) -> Line:
+    fields = {"task": event.task, "silent_seconds": round(event.seconds)}
     return Line(Level.ERROR, LogEvent.TASK_STUCK, fields, limited=True)
 
 
 @TABLE.on(SettingsWarning)
-def _warning(happening: SettingsWarning, _: Metrics) -> Line:
-    return Line(Level.WARNING, LogEvent.SETTINGS_WARNING, {"message": happening.warning})
+def _warning(event: SettingsWarning, _: Metrics) -> Line:
+    return Line(Level.WARNING, LogEvent.SETTINGS_WARNING, {"message": event.warning})
 
 
 @TABLE.on(SettingsReloaded)
-def _reloaded(happening: SettingsReloaded, metrics: Metrics) -> Line:
+def _reloaded(event: SettingsReloaded, metrics: Metrics) -> Line:
     metrics.reloads.labels("applied").inc()
-    metrics.config.info({"hash": happening.config_hash})
+    metrics.config.info({"hash": event.config_hash})
     fields = {
-        "config": happening.config_hash,
-        "sinks": happening.sinks,
-        "streams": happening.streams,
-        "needs_restart": happening.needs_restart,
+        "config": event.config_hash,
+        "sinks": event.sinks,
+        "streams": event.streams,
+        "needs_restart": event.needs_restart,
     }
-    level = Level.WARNING if happening.needs_restart else Level.INFO
+    level = Level.WARNING if event.needs_restart else Level.INFO
     return Line(level, LogEvent.SETTINGS_RELOADED, fields)
 
 
 @TABLE.on(SettingsRefused)
-def _refused(happening: SettingsRefused, metrics: Metrics) -> Line:
+def _refused(event: SettingsRefused, metrics: Metrics) -> Line:
     metrics.reloads.labels("refused").inc()
-    fields = {"faults": happening.faults, "hint": "the old settings stay in force"}
+    fields = {"faults": event.faults, "hint": "the old settings stay in force"}
     return Line(Level.ERROR, LogEvent.SETTINGS_REFUSED, fields)
 
 
 @TABLE.on(SecretChanged)
-def _secret(happening: SecretChanged, _: Metrics) -> Line:
-    return Line(Level.INFO, LogEvent.SECRET_CHANGED, {"file": happening.file})
+def _secret(event: SecretChanged, _: Metrics) -> Line:
+    return Line(Level.INFO, LogEvent.SECRET_CHANGED, {"file": event.file})
 
 
 @TABLE.on(JournalTroubled)
-def _troubled(happening: JournalTroubled, _: Metrics) -> Line:
-    fields = {"error": happening.error}
+def _troubled(event: JournalTroubled, _: Metrics) -> Line:
+    fields = {"error": event.error}
     return Line(Level.ERROR, LogEvent.JOURNAL_TROUBLED, fields, limited=True)
 
 
 @TABLE.on(LibraryWarned)
-def _library(happening: LibraryWarned, metrics: Metrics) -> Line:
+def _library(event: LibraryWarned, metrics: Metrics) -> Line:
     metrics.library_warnings.inc()
-    level = Level.ERROR if happening.severe else Level.WARNING
+    level = Level.ERROR if event.severe else Level.WARNING
     fields = {
-        "library": happening.library,
-        "message": happening.message,
-        "where": happening.where,
+        "library": event.library,
+        "message": event.message,
+        "where": event.where,
     }
-    return Line(level, LogEvent.LIBRARY, fields, happening.error, limited=True)
+    return Line(level, LogEvent.LIBRARY, fields, event.error, limited=True)

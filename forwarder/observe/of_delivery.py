@@ -30,153 +30,153 @@ _SHOW = "forwarder dead-letters list"
 
 
 @TABLE.on(BatchSettled)
-def _settled(happening: BatchSettled, metrics: Metrics) -> Line:
-    sink = happening.sink
+def _settled(event: BatchSettled, metrics: Metrics) -> Line:
+    sink = event.sink
     for counter, counts in (
-        (metrics.delivered, happening.delivered),
-        (metrics.deferred, happening.deferred),
+        (metrics.delivered, event.delivered),
+        (metrics.deferred, event.deferred),
     ):
         for stream, count in counts.items():
             counter.labels(sink, stream).inc(count)
-    metrics.retried.labels(sink).inc(happening.retried)
-    metrics.batch_events.labels(sink).observe(happening.events)
-    metrics.sent_bytes.labels(sink).inc(happening.bytes)
-    metrics.write_duration.labels(sink).observe(happening.seconds)
-    for since, ages in (("event", happening.ages), ("seen", happening.seen_ages)):
+    metrics.retried.labels(sink).inc(event.retried)
+    metrics.batch_events.labels(sink).observe(event.events)
+    metrics.sent_bytes.labels(sink).inc(event.bytes)
+    metrics.write_duration.labels(sink).observe(event.seconds)
+    for since, ages in (("event", event.ages), ("seen", event.seen_ages)):
         metrics.latency.add((sink, since), ages.counts, ages.total)
     fields: dict[str, Any] = {
         "sink": sink,
-        "lane": happening.lane,
-        "events": happening.events,
-        "bytes": happening.bytes,
-        "seconds": round(happening.seconds, 3),
+        "lane": event.lane,
+        "events": event.events,
+        "bytes": event.bytes,
+        "seconds": round(event.seconds, 3),
     }
-    if happening.notes:
-        fields |= {"notes": list(happening.notes), "code": happening.notes[0].partition(":")[0]}
+    if event.notes:
+        fields |= {"notes": list(event.notes), "code": event.notes[0].partition(":")[0]}
         return Line(Level.WARNING, LogEvent.SINK_NOTE, fields, limited=True)
     return Line(Level.DEBUG, LogEvent.BATCH_SETTLED, fields)
 
 
 @TABLE.on(EventsDeadLettered)
-def _dead(happening: EventsDeadLettered, metrics: Metrics) -> Line:
-    for (stream, _), count in happening.reasons.items():
-        metrics.rejected.labels(happening.sink, stream).inc(count)
-    worst = max(happening.reasons, key=lambda key: happening.reasons[key])
+def _dead(event: EventsDeadLettered, metrics: Metrics) -> Line:
+    for (stream, _), count in event.reasons.items():
+        metrics.rejected.labels(event.sink, stream).inc(count)
+    worst = max(event.reasons, key=lambda key: event.reasons[key])
     fields = {
-        "sink": happening.sink,
-        "lane": happening.lane,
-        "events": sum(happening.reasons.values()),
+        "sink": event.sink,
+        "lane": event.lane,
+        "events": sum(event.reasons.values()),
         "reason": worst[1],
-        "hint": f"{_SHOW} --sink {happening.sink}",
+        "hint": f"{_SHOW} --sink {event.sink}",
     }
     return Line(Level.WARNING, LogEvent.EVENTS_DEAD_LETTERED, fields, limited=True)
 
 
 @TABLE.on(EventsFiltered)
-def _filtered(happening: EventsFiltered, metrics: Metrics) -> None:
-    metrics.filtered.labels(happening.sink, happening.stream).inc(happening.count)
+def _filtered(event: EventsFiltered, metrics: Metrics) -> None:
+    metrics.filtered.labels(event.sink, event.stream).inc(event.count)
 
 
 @TABLE.on(BatchSplit)
-def _split(happening: BatchSplit, _: Metrics) -> Line:
+def _split(event: BatchSplit, _: Metrics) -> Line:
     fields = {
-        "sink": happening.sink,
-        "reason": happening.why,
-        "events": happening.events,
-        "bytes": happening.bytes,
-        "error": happening.error,
+        "sink": event.sink,
+        "reason": event.why,
+        "events": event.events,
+        "bytes": event.bytes,
+        "error": event.error,
     }
     return Line(Level.WARNING, LogEvent.BATCH_SPLIT, fields, limited=True)
 
 
 @TABLE.on(WriteFailed)
-def _write_failed(happening: WriteFailed, metrics: Metrics) -> Line:
-    metrics.failed_writes.labels(happening.sink, happening.kind).inc()
+def _write_failed(event: WriteFailed, metrics: Metrics) -> Line:
+    metrics.failed_writes.labels(event.sink, event.kind).inc()
     fields = {
-        "sink": happening.sink,
-        "reason": happening.kind,
-        "events": happening.events,
-        "error": happening.error,
-        "hint": happening.hint,
+        "sink": event.sink,
+        "reason": event.kind,
+        "events": event.events,
+        "error": event.error,
+        "hint": event.hint,
     }
     return Line(Level.WARNING, LogEvent.SINK_WRITE_FAILED, fields, limited=True)
 
 
 @TABLE.on(OpenFailed)
-def _open_failed(happening: OpenFailed, metrics: Metrics) -> Line:
-    metrics.failed_opens.labels(happening.sink, happening.kind).inc()
+def _open_failed(event: OpenFailed, metrics: Metrics) -> Line:
+    metrics.failed_opens.labels(event.sink, event.kind).inc()
     fields = {
-        "sink": happening.sink,
-        "reason": happening.kind,
-        "error": happening.error,
-        "hint": happening.hint,
-        "attempts": happening.attempts,
-        "retry_in_seconds": round(happening.wait, 1),
+        "sink": event.sink,
+        "reason": event.kind,
+        "error": event.error,
+        "hint": event.hint,
+        "attempts": event.attempts,
+        "retry_in_seconds": round(event.wait, 1),
     }
     return Line(Level.WARNING, LogEvent.SINK_OPEN_FAILED, fields, limited=True)
 
 
 @TABLE.on(SinkOpened)
-def _opened(happening: SinkOpened, _: Metrics) -> Line:
-    fields = {"sink": happening.sink, "seconds": round(happening.seconds, 3)}
+def _opened(event: SinkOpened, _: Metrics) -> Line:
+    fields = {"sink": event.sink, "seconds": round(event.seconds, 3)}
     return Line(Level.INFO, LogEvent.SINK_OPENED, fields, limited=True)
 
 
 @TABLE.on(SinkHeld)
-def _held(happening: SinkHeld, _: Metrics) -> Line:
-    return Line(Level.ERROR, LogEvent.SINK_HELD, _trouble(happening))
+def _held(event: SinkHeld, _: Metrics) -> Line:
+    return Line(Level.ERROR, LogEvent.SINK_HELD, _trouble(event))
 
 
 @TABLE.on(SinkWaiting)
-def _waiting(happening: SinkWaiting, _: Metrics) -> Line:
-    return Line(Level.WARNING, LogEvent.SINK_WAITING, _trouble(happening))
+def _waiting(event: SinkWaiting, _: Metrics) -> Line:
+    return Line(Level.WARNING, LogEvent.SINK_WAITING, _trouble(event))
 
 
 @TABLE.on(SinkRecovered)
-def _recovered(happening: SinkRecovered, _: Metrics) -> Line:
-    fields = {"sink": happening.sink, "after_seconds": round(happening.seconds, 1)}
+def _recovered(event: SinkRecovered, _: Metrics) -> Line:
+    fields = {"sink": event.sink, "after_seconds": round(event.seconds, 1)}
     return Line(Level.INFO, LogEvent.SINK_RECOVERED, fields)
 
 
 @TABLE.on(SinkThrottled)
-def _throttled(happening: SinkThrottled, metrics: Metrics) -> Line:
-    metrics.throttled.labels(happening.sink).inc()
+def _throttled(event: SinkThrottled, metrics: Metrics) -> Line:
+    metrics.throttled.labels(event.sink).inc()
     fields = {
-        "sink": happening.sink,
-        "window": happening.window,
-        "retry_after_seconds": happening.retry_after,
+        "sink": event.sink,
+        "window": event.window,
+        "retry_after_seconds": event.retry_after,
     }
     return Line(Level.INFO, LogEvent.SINK_THROTTLED, fields, limited=True)
 
 
 @TABLE.on(PhaseChanged)
-def _phase(happening: PhaseChanged, _: Metrics) -> Line:
-    fields = {"sink": happening.sink, "before": happening.before, "after": happening.after}
+def _phase(event: PhaseChanged, _: Metrics) -> Line:
+    fields = {"sink": event.sink, "before": event.before, "after": event.after}
     return Line(Level.DEBUG, LogEvent.SINK_PHASE, fields)
 
 
 @TABLE.on(QueueFailed)
-def _queue_failed(happening: QueueFailed, _: Metrics) -> Line:
-    fields = {**_trouble(happening), "reason": happening.doing}
+def _queue_failed(event: QueueFailed, _: Metrics) -> Line:
+    fields = {**_trouble(event), "reason": event.doing}
     return Line(Level.ERROR, LogEvent.JOURNAL_TROUBLED, fields, limited=True)
 
 
 @TABLE.on(LaneFinished)
-def _lane_finished(happening: LaneFinished, _: Metrics) -> Line:
-    fields = {"sink": happening.sink, "lane": happening.lane}
+def _lane_finished(event: LaneFinished, _: Metrics) -> Line:
+    fields = {"sink": event.sink, "lane": event.lane}
     return Line(Level.INFO, LogEvent.LANE_FINISHED, fields)
 
 
 @TABLE.on(SinkDrained)
-def _drained(happening: SinkDrained, _: Metrics) -> Line:
-    level = Level.WARNING if happening.abandoned else Level.INFO
+def _drained(event: SinkDrained, _: Metrics) -> Line:
+    level = Level.WARNING if event.abandoned else Level.INFO
     fields = {
-        "sink": happening.sink,
-        "abandoned_batches": happening.abandoned,
-        "seconds": round(happening.seconds, 1),
+        "sink": event.sink,
+        "abandoned_batches": event.abandoned,
+        "seconds": round(event.seconds, 1),
     }
     return Line(level, LogEvent.SINK_DRAINED, fields)
 
 
-def _trouble(happening: SinkHeld | SinkWaiting | QueueFailed) -> dict[str, Any]:
-    return {"sink": happening.sink, "error": happening.error, "hint": happening.hint}
+def _trouble(event: SinkHeld | SinkWaiting | QueueFailed) -> dict[str, Any]:
+    return {"sink": event.sink, "error": event.error, "hint": event.hint}

@@ -10,13 +10,13 @@ from forwarder.ingest.events import (
     FetchFailed,
     FetchRecovered,
     GateMoved,
-    OfStream,
     PageStored,
     PartJoined,
     PartsChanged,
     RetentionNear,
     RoundEnded,
     RoundStarted,
+    StreamEvent,
 )
 from forwarder.observe.lines import Level, Line, LogEvent
 from forwarder.observe.metrics import Metrics
@@ -26,120 +26,120 @@ TABLE = Table()
 
 
 @TABLE.on(PageStored)
-def _stored(happening: PageStored, metrics: Metrics) -> Line:
-    labels = (happening.stream, happening.account)
-    metrics.rows_seen.labels(*labels).inc(happening.rows)
-    metrics.rows_new.labels(*labels).inc(happening.new)
-    metrics.rows_duplicate.labels(*labels).inc(happening.rows - happening.new)
-    metrics.rows_reshaped.labels(*labels).inc(happening.reshaped)
-    metrics.rows_malformed.labels(*labels).inc(happening.malformed)
-    metrics.rows_timeless.labels(*labels).inc(happening.timeless)
-    metrics.rows_late.labels(*labels).inc(len(happening.late_s))
-    for late in happening.late_s:
-        metrics.lateness.labels(happening.stream).observe(late)
-    metrics.store_duration.observe(happening.stored_s)
+def _stored(event: PageStored, metrics: Metrics) -> Line:
+    labels = (event.stream, event.account)
+    metrics.rows_seen.labels(*labels).inc(event.rows)
+    metrics.rows_new.labels(*labels).inc(event.new)
+    metrics.rows_duplicate.labels(*labels).inc(event.rows - event.new)
+    metrics.rows_reshaped.labels(*labels).inc(event.reshaped)
+    metrics.rows_malformed.labels(*labels).inc(event.malformed)
+    metrics.rows_timeless.labels(*labels).inc(event.timeless)
+    metrics.rows_late.labels(*labels).inc(len(event.late_s))
+    for late in event.late_s:
+        metrics.lateness.labels(event.stream).observe(late)
+    metrics.store_duration.observe(event.stored_s)
     fields = {
-        **_of(happening),
-        "reader": happening.reader,
-        "rows": happening.rows,
-        "new": happening.new,
+        **_of(event),
+        "reader": event.reader,
+        "rows": event.rows,
+        "new": event.new,
     }
     return Line(Level.DEBUG, LogEvent.PAGE_STORED, fields)
 
 
 @TABLE.on(RoundStarted)
-def _round_started(happening: RoundStarted, metrics: Metrics) -> None:
-    metrics.poll_delay.labels(happening.stream).observe(max(0.0, happening.late_by_s))
+def _round_started(event: RoundStarted, metrics: Metrics) -> None:
+    metrics.poll_delay.labels(event.stream).observe(max(0.0, event.late_by_s))
 
 
 @TABLE.on(RoundEnded)
-def _round_ended(happening: RoundEnded, metrics: Metrics) -> Line:
-    metrics.rounds.labels(happening.stream, happening.account).inc()
+def _round_ended(event: RoundEnded, metrics: Metrics) -> Line:
+    metrics.rounds.labels(event.stream, event.account).inc()
     fields = {
-        **_of(happening),
-        "reader": happening.reader,
-        "covered_until": format_us(happening.covered_until_us),
-        "rows": happening.rows,
-        "seconds": round(happening.seconds, 3),
+        **_of(event),
+        "reader": event.reader,
+        "covered_until": format_us(event.covered_until_us),
+        "rows": event.rows,
+        "seconds": round(event.seconds, 3),
     }
     return Line(Level.DEBUG, LogEvent.ROUND_ENDED, fields)
 
 
 @TABLE.on(FetchFailed)
-def _failed(happening: FetchFailed, metrics: Metrics) -> Line:
-    kind = "operator" if happening.held else "outage"
-    metrics.poll_failures.labels(happening.stream, happening.account, kind).inc()
+def _failed(event: FetchFailed, metrics: Metrics) -> Line:
+    kind = "operator" if event.held else "outage"
+    metrics.poll_failures.labels(event.stream, event.account, kind).inc()
     fields = {
-        **_of(happening),
-        "reader": happening.reader,
+        **_of(event),
+        "reader": event.reader,
         "reason": kind,
-        "error": happening.error,
-        "hint": happening.hint,
-        "attempt": happening.attempt,
-        "retry_in_seconds": round(happening.wait_s, 1),
+        "error": event.error,
+        "hint": event.hint,
+        "attempt": event.attempt,
+        "retry_in_seconds": round(event.wait_s, 1),
     }
-    level = Level.ERROR if happening.held else Level.WARNING
-    event = LogEvent.STREAM_HELD if happening.held else LogEvent.POLL_FAILED
-    return Line(level, event, fields, limited=True)
+    level = Level.ERROR if event.held else Level.WARNING
+    name = LogEvent.STREAM_HELD if event.held else LogEvent.POLL_FAILED
+    return Line(level, name, fields, limited=True)
 
 
 @TABLE.on(FetchRecovered)
-def _recovered(happening: FetchRecovered, _: Metrics) -> Line:
+def _recovered(event: FetchRecovered, _: Metrics) -> Line:
     fields = {
-        **_of(happening),
-        "reader": happening.reader,
-        "attempts": happening.attempts,
-        "after_seconds": round(happening.seconds, 1),
+        **_of(event),
+        "reader": event.reader,
+        "attempts": event.attempts,
+        "after_seconds": round(event.seconds, 1),
     }
     return Line(Level.INFO, LogEvent.POLL_RECOVERED, fields)
 
 
 @TABLE.on(RetentionNear)
-def _retention(happening: RetentionNear, _: Metrics) -> Line:
+def _retention(event: RetentionNear, _: Metrics) -> Line:
     fields = {
-        **_of(happening),
-        "seconds_left": round(happening.retention_left_s),
+        **_of(event),
+        "seconds_left": round(event.retention_left_s),
         "hint": "rows that are not read by then are lost; see forwarder status",
     }
     return Line(Level.WARNING, LogEvent.RETENTION_NEAR, fields, limited=True)
 
 
 @TABLE.on(PartJoined)
-def _joined(happening: PartJoined, _: Metrics) -> Line:
-    return Line(Level.INFO, LogEvent.PART_JOINED, {**_of(happening), "part": happening.part})
+def _joined(event: PartJoined, _: Metrics) -> Line:
+    return Line(Level.INFO, LogEvent.PART_JOINED, {**_of(event), "part": event.part})
 
 
 @TABLE.on(PartsChanged)
-def _parts(happening: PartsChanged, _: Metrics) -> Line:
-    fields = {**_of(happening), "added": happening.added, "removed": happening.removed}
+def _parts(event: PartsChanged, _: Metrics) -> Line:
+    fields = {**_of(event), "added": event.added, "removed": event.removed}
     return Line(Level.INFO, LogEvent.PARTS_CHANGED, fields)
 
 
 @TABLE.on(GateMoved)
-def _gate(happening: GateMoved, _: Metrics) -> Line:
+def _gate(event: GateMoved, _: Metrics) -> Line:
     fields = {
-        "undelivered_bytes": happening.undelivered_bytes,
-        "limit_bytes": happening.limit_bytes,
+        "undelivered_bytes": event.undelivered_bytes,
+        "limit_bytes": event.limit_bytes,
     }
-    if not happening.closed:
+    if not event.closed:
         return Line(Level.INFO, LogEvent.GATE_OPENED, fields)
     hint = "a sink is behind: see forwarder status; or raise journal.max_size"
     return Line(Level.ERROR, LogEvent.GATE_CLOSED, {**fields, "hint": hint})
 
 
 @TABLE.on(BackfillMoved)
-def _backfill(happening: BackfillMoved, _: Metrics) -> Line:
+def _backfill(event: BackfillMoved, _: Metrics) -> Line:
     fields = {
-        **_of(happening),
-        "lane": happening.lane,
-        "done_until": format_us(happening.done_until_us),
-        "until": format_us(happening.until_us),
-        "rows": happening.rows,
+        **_of(event),
+        "lane": event.lane,
+        "done_until": format_us(event.done_until_us),
+        "until": format_us(event.until_us),
+        "rows": event.rows,
     }
-    level = Level.INFO if happening.ended else Level.DEBUG
-    event = LogEvent.BACKFILL_ENDED if happening.ended else LogEvent.BACKFILL_MOVED
-    return Line(level, event, fields)
+    level = Level.INFO if event.ended else Level.DEBUG
+    name = LogEvent.BACKFILL_ENDED if event.ended else LogEvent.BACKFILL_MOVED
+    return Line(level, name, fields)
 
 
-def _of(happening: OfStream) -> dict[str, Any]:
-    return {"account": happening.account, "stream": happening.stream}
+def _of(event: StreamEvent) -> dict[str, Any]:
+    return {"account": event.account, "stream": event.stream}

@@ -14,44 +14,44 @@ TABLE = Table()
 
 
 @TABLE.on(GapOpened)
-def _opened(happening: GapOpened, metrics: Metrics) -> Line:
-    metrics.gaps.labels(happening.reason).inc()
+def _opened(event: GapOpened, metrics: Metrics) -> Line:
+    metrics.gaps.labels(event.reason).inc()
     fields = {
-        **scope_fields(happening.scope),
-        "reason": happening.reason,
-        "from": format_us(happening.since_us),
-        "to": format_us(happening.until_us),
-        "rows": happening.rows,
-        "detail": happening.detail,
+        **scope_fields(event.scope),
+        "reason": event.reason,
+        "from": format_us(event.since_us),
+        "to": format_us(event.until_us),
+        "rows": event.rows,
+        "detail": event.detail,
         "hint": "forwarder gaps list",
     }
     return Line(Level.ERROR, LogEvent.GAP_OPENED, fields)
 
 
 @TABLE.on(GapClosed)
-def _closed(happening: GapClosed, _: Metrics) -> Line:
+def _closed(event: GapClosed, _: Metrics) -> Line:
     fields = {
-        **scope_fields(happening.scope),
-        "reason": happening.reason,
-        "rows": happening.rows,
+        **scope_fields(event.scope),
+        "reason": event.reason,
+        "rows": event.rows,
     }
     return Line(Level.INFO, LogEvent.GAP_CLOSED, fields)
 
 
 @TABLE.on(RowsDropped)
-def _dropped(happening: RowsDropped, metrics: Metrics) -> Line:
-    metrics.dropped.labels(happening.sink, "all").inc(happening.rows)
-    fields = {"sink": happening.sink, "rows": happening.rows, "reason": "when_full: drop_oldest"}
+def _dropped(event: RowsDropped, metrics: Metrics) -> Line:
+    metrics.dropped.labels(event.sink, "all").inc(event.rows)
+    fields = {"sink": event.sink, "rows": event.rows, "reason": "when_full: drop_oldest"}
     return Line(Level.WARNING, LogEvent.ROWS_DROPPED, fields, limited=True)
 
 
 @TABLE.on(JournalPruned)
-def _pruned(happening: JournalPruned, metrics: Metrics) -> Line:
-    metrics.journal_pruned_bytes.inc(happening.bytes)
+def _pruned(event: JournalPruned, metrics: Metrics) -> Line:
+    metrics.journal_pruned_bytes.inc(event.bytes)
     fields = {
-        "emptied": happening.emptied,
-        "removed": happening.removed,
-        "bytes": happening.bytes,
+        "emptied": event.emptied,
+        "removed": event.removed,
+        "bytes": event.bytes,
     }
     return Line(Level.DEBUG, LogEvent.JOURNAL_PRUNED, fields)
 

@@ -9,18 +9,18 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.observe.lines import Level, Line, LogEvent
 from forwarder.observe.metrics import Metrics
 
 _WORD = re.compile(r"(?<!^)(?=[A-Z])")
 
 
-def observe_plugin(happening: Happening, metrics: Metrics) -> Line:
+def observe_plugin(event: TelemetryEvent, metrics: Metrics) -> Line:
     """Count a happening under its class' name and log it with its fields."""
-    notice = notice_of(type(happening))
+    notice = notice_of(type(event))
     metrics.notices.labels(notice).inc()
-    told: dict[str, Any] = {one.name: getattr(happening, one.name) for one in fields(happening)}
+    told: dict[str, Any] = {one.name: getattr(event, one.name) for one in fields(event)}
     unconfirmed = notice == "sent_unconfirmed"
     if unconfirmed:
         metrics.unconfirmed.labels(told["sink"]).inc(told["events"])
@@ -28,6 +28,6 @@ def observe_plugin(happening: Happening, metrics: Metrics) -> Line:
     return Line(level, LogEvent.PLUGIN, {"code": notice, **told}, limited=True)
 
 
-def notice_of(kind: type[Happening]) -> str:
+def notice_of(kind: type[TelemetryEvent]) -> str:
     """Return ``window_resent`` for ``WindowResent``."""
     return _WORD.sub("_", kind.__name__).lower()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias, TypeVar
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.observe.lines import Line
 from forwarder.observe.metrics import Metrics
 
-_H = TypeVar("_H", bound=Happening)
+_H = TypeVar("_H", bound=TelemetryEvent)
 Handler: TypeAlias = Callable[[Any, Metrics], Line | None]
 
 
@@ -18,7 +18,7 @@ class Table:
 
     def __init__(self) -> None:
         """Begin empty."""
-        self._handlers: dict[type[Happening], Handler] = {}
+        self._handlers: dict[type[TelemetryEvent], Handler] = {}
 
     def on(
         self, kind: type[_H]
@@ -33,5 +33,5 @@ class Table:
 
         return register
 
-    def __iter__(self) -> Iterator[tuple[type[Happening], Handler]]:
+    def __iter__(self) -> Iterator[tuple[type[TelemetryEvent], Handler]]:
         return iter(self._handlers.items())

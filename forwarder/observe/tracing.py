@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import TraceIdRatioBased
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from forwarder import __version__
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import Clock
 from forwarder.delivery.events import BatchSettled, WriteFailed
 from forwarder.ingest.events import PageStored
@@ -47,12 +47,12 @@ class Tracing:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("forwarder", __version__)
 
-    def report(self, happening: Happening) -> None:
+    def emit(self, event: TelemetryEvent) -> None:
         """Make a span of a happening that took time; returns at once."""
-        tell = _SPANS.get(type(happening))
+        tell = _SPANS.get(type(event))
         if tell is None:
             return
-        name, seconds, kind, attributes, error = tell(happening)
+        name, seconds, kind, attributes, error = tell(event)
         end = self._clock.now_us() * 1000
         start = end - round(seconds * 1e9)
         span = self._tracer.start_span(name, kind=kind, attributes=attributes, start_time=start)
@@ -73,10 +73,10 @@ class TracedObserver(Observer):
         super().__init__(metrics, output, clock)
         self._tracing = tracing
 
-    def report(self, happening: Happening) -> None:
+    def emit(self, event: TelemetryEvent) -> None:
         """Take one happening; returns at once and never raises."""
-        super().report(happening)
-        self._tracing.report(happening)
+        super().emit(event)
+        self._tracing.emit(event)
 
     def close(self) -> None:
         """Send what waits."""
@@ -116,7 +116,7 @@ def _delivered(one: BatchSettled | WriteFailed) -> _Told:
     return "deliver", one.seconds, SpanKind.CLIENT, attributes, error
 
 
-_SPANS: Mapping[type[Happening], Callable[..., _Told]] = {
+_SPANS: Mapping[type[TelemetryEvent], Callable[..., _Told]] = {
     RequestMade: _polled,
     PageStored: _appended,
     BatchSettled: _delivered,

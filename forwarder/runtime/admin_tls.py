@@ -6,12 +6,12 @@ import ssl
 
 from forwarder.config.models import AdminSettings
 from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
-from forwarder.core.telemetry import Report
-from forwarder.observe.happenings import AdminTlsUnusable
+from forwarder.core.telemetry import Emit
+from forwarder.observe.events import AdminTlsUnusable
 from forwarder.transport.tls import ServerTls
 
 
-def admin_tls(settings: AdminSettings, report: Report) -> ssl.SSLContext | None:
+def admin_tls(settings: AdminSettings, emit: Emit) -> ssl.SSLContext | None:
     """Return what the admin server listens with, None for plain HTTP.
 
     Raises ``ConfigError`` when the files cannot be used now; later that is reported.
@@ -20,7 +20,7 @@ def admin_tls(settings: AdminSettings, report: Report) -> ssl.SSLContext | None:
         return None
 
     def on_trouble(error: NeedsOperatorError) -> None:
-        report(AdminTlsUnusable(str(error), error.hint))
+        emit(AdminTlsUnusable(str(error), error.hint))
 
     try:
         return ServerTls(settings.server_tls).listening(on_trouble)

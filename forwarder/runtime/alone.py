@@ -67,12 +67,12 @@ async def _open(parts: Parts, lane: str) -> bool:
 async def _parts(settings: ForwarderSettings) -> AsyncIterator[Parts]:
     """Open the journal and wire everything up around it; nothing runs yet."""
     telemetry, clock = telemetry_of(settings), SystemClock()
-    report = telemetry.observer.report
+    emit = telemetry.observer.emit
     with libraries_logged(telemetry.observer):
         journal = await Journal.open(
-            settings.root.state_dir, keeping(settings), clock=clock, report=report
+            settings.root.state_dir, keeping(settings), clock=clock, emit=emit
         )
-        parts = Parts.around(journal, settings, telemetry, clock, report)
+        parts = Parts.around(journal, settings, telemetry, clock, emit)
         try:
             yield parts
         finally:

@@ -15,12 +15,12 @@ from forwarder.admin.server import AdminServer
 from forwarder.config import ForwarderSettings, watched_files
 from forwarder.core.errors import ConfigError, ForwarderError
 from forwarder.core.own_events import Own, own_row
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import Clock
 from forwarder.delivery.events import SinkDrained
 from forwarder.journal import Journal
 from forwarder.journal.events import GapClosed, GapOpened, with_name
-from forwarder.observe.happenings import (
+from forwarder.observe.events import (
     AdminListening,
     JournalTroubled,
     SecretChanged,
@@ -82,12 +82,10 @@ class Daemon:
         async with AsyncExitStack() as stack:
             root = self._settings.root
             journal = await Journal.open(
-                root.state_dir, keeping(self._settings), clock=self._clock, report=self._report
+                root.state_dir, keeping(self._settings), clock=self._clock, emit=self._emit
             )
             stack.push_async_callback(journal.aclose)
-            parts = Parts.around(
-                journal, self._settings, self._telemetry, self._clock, self._report
-            )
+            parts = Parts.around(journal, self._settings, self._telemetry, self._clock, self._emit)
             reloader = Reloader(parts, self._settings, self._read_settings, self._telemetry)
             stack.push_async_callback(parts.streams.stop)
             stack.push_async_callback(parts.supervisor.stop_all)
@@ -101,11 +99,11 @@ class Daemon:
         """Open the admin server and the control socket first: a slow start can be watched."""
         root = self._settings.root
         if root.admin.address is not None:
-            tls = admin_tls(root.admin, self._report)
+            tls = admin_tls(root.admin, self._emit)
             server = AdminServer(parts.overview, token=root.admin.token, tls=tls)
             self.admin_url = await server.start(*root.admin.address)
             stack.push_async_callback(server.aclose)
-            self._report(AdminListening(self.admin_url))
+            self._emit(AdminListening(self.admin_url))
         control = ControlSocket(root.state_dir, commands_of(parts, reloader))
         await control.start()
         stack.push_async_callback(control.aclose)
@@ -113,7 +111,7 @@ class Daemon:
     async def _start(self, parts: Parts, reloader: Reloader) -> None:
         settings, supervisor = self._settings, parts.supervisor
         for warning in settings.warnings:
-            self._report(SettingsWarning(warning))
+            self._emit(SettingsWarning(warning))
         await parts.sinks.join(settings.sinks)
         await self._note(parts, Own.START)
         parts.sinks.start(sink.name for sink in settings.sinks)
@@ -130,7 +128,7 @@ class Daemon:
         supervisor.start("upkeep", lambda beat: self._upkeep(parts, beat))
         config_hash = fingerprint(settings)
         parts.overview.started, parts.overview.config_hash = True, config_hash
-        self._report(Started(__version__, config_hash, parts.streams.count, len(settings.sinks)))
+        self._emit(Started(__version__, config_hash, parts.streams.count, len(settings.sinks)))
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GARBAGE)
@@ -147,11 +145,11 @@ class Daemon:
                     await reloader.reload()
                 except ConfigError as error:
                     faults = tuple(str(fault) for fault in error.faults)
-                    self._report(SettingsRefused(faults))
+                    self._emit(SettingsRefused(faults))
 
     async def _wind_down(self, parts: Parts) -> None:
         """Read no more, let writes end, acknowledge; what was not delivered stays stored."""
-        self._report(Stopping(self._signals.reason, GRACE))
+        self._emit(Stopping(self._signals.reason, GRACE))
         began = self._clock.monotonic()
         parts.overview.started = False
         await parts.streams.stop()
@@ -164,7 +162,7 @@ class Daemon:
         backlog = sum(place.backlog for place in places if place.running)
         self._telemetry.observer.flush()
         await asyncio.to_thread(self._telemetry.observer.close)
-        self._report(Stopped(not self._abandoned, backlog))
+        self._emit(Stopped(not self._abandoned, backlog))
 
     async def _bid_farewell(self, parts: Parts) -> None:
         """Let sinks that are up to date deliver the last event too: nobody else will soon."""
@@ -183,10 +181,10 @@ class Daemon:
                 await parts.journal.maintain()
                 await parts.streams.remember()
             except ForwarderError as error:
-                self._report(JournalTroubled(str(error)))
+                self._emit(JournalTroubled(str(error)))
             for task in parts.supervisor.states():
                 if task.stuck:
-                    self._report(TaskStuck(task.name, task.silent))
+                    self._emit(TaskStuck(task.name, task.silent))
             self._telemetry.observer.flush()
 
     async def _note(self, parts: Parts, event: Own) -> None:
@@ -195,17 +193,17 @@ class Daemon:
             row = own_row(event, self._clock.now_us(), version=__version__)
             await parts.journal.append_own("", [row])
         except ForwarderError as error:
-            self._report(JournalTroubled(str(error)))
+            self._emit(JournalTroubled(str(error)))
 
     def _heal(self, parts: Parts, file: Path) -> None:
-        self._report(SecretChanged(str(file)))
+        self._emit(SecretChanged(str(file)))
         parts.streams.wake()
         parts.sinks.wake()
 
-    def _report(self, happening: Happening) -> None:
+    def _emit(self, happening: TelemetryEvent) -> None:
         if isinstance(happening, SinkDrained):
             self._abandoned += happening.abandoned
         elif isinstance(happening, GapOpened | GapClosed):
             labels = {one.account_id: one.label for one in self._settings.accounts}
             happening = replace(happening, scope=with_name(happening.scope, labels))
-        self._telemetry.observer.report(happening)
+        self._telemetry.observer.emit(happening)

@@ -8,7 +8,7 @@ from random import SystemRandom
 from typing import Self
 
 from forwarder.config import ForwarderSettings
-from forwarder.core.telemetry import Report
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.ingest.retrying import Gate
 from forwarder.journal import Journal, Keeping
@@ -48,7 +48,7 @@ class Parts:
     operations: Operations
     backfills: Backfills
     clock: Clock
-    report: Report
+    emit: Emit
 
     @classmethod
     def around(
@@ -57,15 +57,15 @@ class Parts:
         settings: ForwarderSettings,
         telemetry: Telemetry,
         clock: Clock,
-        report: Report,
+        emit: Emit,
     ) -> Self:
         """Wire everything up; nothing runs yet."""
         limit = settings.root.journal.max_size
-        supervisor = Supervisor(clock, SystemRandom(), report)
-        gate = Gate(limit, journal.undelivered_bytes, clock, report)
-        streams = Streams(journal, gate, supervisor, clock, report)
+        supervisor = Supervisor(clock, SystemRandom(), emit)
+        gate = Gate(limit, journal.undelivered_bytes, clock, emit)
+        streams = Streams(journal, gate, supervisor, clock, emit)
         rendering = Rendering(settings)
-        sinks = Sinks(journal, rendering, supervisor, clock, report)
+        sinks = Sinks(journal, rendering, supervisor, clock, emit)
         operations = Operations(journal, clock)
         backfills = Backfills(journal, streams, supervisor, clock)
         overview = DaemonOverview(
@@ -89,7 +89,7 @@ class Parts:
             operations=operations,
             backfills=backfills,
             clock=clock,
-            report=report,
+            emit=emit,
         )
 
 

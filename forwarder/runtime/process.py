@@ -14,7 +14,7 @@ from prometheus_client import disable_created_metrics
 from forwarder.config import ForwarderSettings, secrets_of
 from forwarder.core.timing import SystemClock
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
-from forwarder.observe.happenings import Stopped
+from forwarder.observe.events import Stopped
 from forwarder.observe.libraries import LibraryHandler
 from forwarder.runtime.daemon import GRACE, Daemon
 from forwarder.runtime.observers import observer_of
@@ -53,7 +53,7 @@ async def _main(
         insisted = asyncio.create_task(_patience(signals), name="patience")
         await asyncio.wait({running, insisted}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
-            telemetry.observer.report(Stopped(settled=False, backlog=0))
+            telemetry.observer.emit(Stopped(settled=False, backlog=0))
             abort(FAILED)
         insisted.cancel()
         return DONE if running.result() else FAILED
@@ -82,7 +82,7 @@ def telemetry_of(settings: ForwarderSettings) -> Telemetry:
 @contextmanager
 def libraries_logged(observer: Observer) -> Iterator[None]:
     """Pass the warnings of libraries on to our log while the block runs."""
-    root, handler = logging.getLogger(), LibraryHandler(observer.report)
+    root, handler = logging.getLogger(), LibraryHandler(observer.emit)
     root.addHandler(handler)
     try:
         yield

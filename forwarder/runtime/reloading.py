@@ -10,7 +10,7 @@ from forwarder import __version__
 from forwarder.config import Changes, ForwarderSettings, RootSettings, changes, secrets_of
 from forwarder.core.own_events import Own, own_row
 from forwarder.journal.events import with_name
-from forwarder.observe.happenings import SettingsReloaded, SettingsWarning
+from forwarder.observe.events import SettingsReloaded, SettingsWarning
 from forwarder.runtime.fingerprint import fingerprint
 from forwarder.runtime.parts import Parts, SettingsReader, Telemetry
 from forwarder.runtime.preflight import preflight
@@ -74,8 +74,8 @@ class Reloader:
         parts.overview.config_hash = name
         parts.overview.expect()
         for warning in self.settings.warnings:
-            parts.report(SettingsWarning(warning))
-        parts.report(
+            parts.emit(SettingsWarning(warning))
+        parts.emit(
             SettingsReloaded(
                 name,
                 _words(difference.sinks.added, difference.sinks.changed, difference.sinks.removed),

@@ -10,7 +10,7 @@ from random import SystemRandom
 
 from forwarder.config import SinkSettings
 from forwarder.core.contracts import Render, SinkContext
-from forwarder.core.telemetry import Report
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Backoff, Clock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
@@ -38,13 +38,13 @@ class Sinks:
         rendering: Rendering,
         supervisor: Supervisor,
         clock: Clock,
-        report: Report,
+        emit: Emit,
     ) -> None:
         """Deliver nothing yet."""
         self._journal = journal
         self._supervisor = supervisor
         self._clock = clock
-        self._report = report
+        self._emit = emit
         self._members: dict[str, _Member] = {}
         self._rendering = rendering
 
@@ -127,7 +127,7 @@ class Sinks:
             media_type=writer.media_type,
             clock=self._clock,
             user_agent=USER_AGENT,
-            report=self._report,
+            emit=self._emit,
         )
         return Consumer(
             name=sink.name,
@@ -137,7 +137,7 @@ class Sinks:
             options=delivery_options(sink),
             clock=self._clock,
             rng=SystemRandom(),
-            report=self._report,
+            emit=self._emit,
         )
 
 

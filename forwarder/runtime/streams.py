@@ -11,7 +11,7 @@ from forwarder import __version__
 from forwarder.config import AccountSettings
 from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import SourceContext, StreamPlan
-from forwarder.core.telemetry import Report
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.ingest.poller import Poller, StreamStatus
 from forwarder.ingest.retrying import Gate
@@ -44,14 +44,14 @@ class Streams:
         gate: Gate,
         supervisor: Supervisor,
         clock: Clock,
-        report: Report,
+        emit: Emit,
     ) -> None:
         """Read nothing yet."""
         self._journal = journal
         self._gate = gate
         self._supervisor = supervisor
         self._clock = clock
-        self._report = report
+        self._emit = emit
         self._shared: dict[str, Any] = {}
         self._accounts: dict[str, _Account] = {}
 
@@ -63,7 +63,7 @@ class Streams:
                 clock=self._clock,
                 shared=self._shared[settings.type],
                 user_agent=USER_AGENT,
-                report=self._report,
+                emit=self._emit,
             )
             source = settings.plugin(settings.config, context)
             account = _Account(settings, source, source.streams())
@@ -165,7 +165,7 @@ class Streams:
             gate=self._gate,
             clock=self._clock,
             rng=SystemRandom(),
-            report=self._report,
+            emit=self._emit,
             beat=beat,
             retention=account.settings.config.retention,
         )

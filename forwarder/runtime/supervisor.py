@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from forwarder.core.telemetry import Report
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Backoff, Clock
-from forwarder.observe.happenings import TaskCrashed
+from forwarder.observe.events import TaskCrashed
 
 Beat: TypeAlias = Callable[[], None]
 Work: TypeAlias = Callable[[Beat], Awaitable[None]]
@@ -45,11 +45,11 @@ class _Task:
 class Supervisor:
     """Owns the background tasks of the process."""
 
-    def __init__(self, clock: Clock, rng: Random, report: Report) -> None:
+    def __init__(self, clock: Clock, rng: Random, emit: Emit) -> None:
         """Own nothing yet."""
         self._clock = clock
         self._rng = rng
-        self._report = report
+        self._emit = emit
         self._backoff = Backoff()
         self._tasks: dict[str, _Task] = {}
 
@@ -98,7 +98,7 @@ class Supervisor:
                 attempt = 1 if self._clock.monotonic() - began > _CALM else attempt + 1
                 delay = self._backoff.delay(attempt, self._rng)
                 self._tasks[name].crashes += 1
-                self._report(TaskCrashed(name, _inner(error), delay))
+                self._emit(TaskCrashed(name, _inner(error), delay))
                 self._beat(name)
                 await self._clock.sleep(delay)
             else:

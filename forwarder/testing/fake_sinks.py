@@ -32,7 +32,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.identity import Identifier
-from forwarder.core.telemetry import Report, ignore
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock, SystemClock
 
 _FIRST_US = 1_767_225_600_123_456
@@ -80,11 +80,11 @@ def sink_context(
     name: str = "test",
     media_type: str = "application/json",
     clock: Clock | None = None,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> SinkContext:
     """Return what the runtime would give a sink."""
     text = "raw" if media_type == "application/json" else "cef"
-    return SinkContext(name, text, media_type, clock or SystemClock(), "forwarder/test", report)
+    return SinkContext(name, text, media_type, clock or SystemClock(), "forwarder/test", emit)
 
 
 Answer: TypeAlias = WriteResult | Exception | Callable[[Batch], Awaitable[WriteResult]]

@@ -10,14 +10,14 @@ from random import Random
 from typing import TypeVar
 
 from forwarder.core.contracts import BatchLimits, Rejection, Render, Rendered, StoredPage
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.testing.clock import FakeClock
 from forwarder.testing.fake_sinks import ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue, render_plainly
 
-H = TypeVar("H", bound=Happening)
+H = TypeVar("H", bound=TelemetryEvent)
 
 PATIENCE = 30.0
 """Real seconds after which a test that waits has failed."""
@@ -44,7 +44,7 @@ class Rig:
     render: Render | None = None
     queue: MemoryQueue = field(default_factory=MemoryQueue)
     clock: CountingClock = field(default_factory=CountingClock)
-    happenings: list[Happening] = field(default_factory=list)
+    happenings: list[TelemetryEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         if self.rows:
@@ -60,7 +60,7 @@ class Rig:
             options=self.options,
             clock=self.clock,
             rng=Random(4),
-            report=self.happenings.append,
+            emit=self.happenings.append,
         )
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import BatchLimits, StoredPage
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import Backoff, SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.events import BatchSettled, EventsDeadLettered
@@ -162,7 +162,7 @@ def test_what_is_reported_adds_up(seed: int) -> None:
 
 async def test_twenty_thousand_events_through_real_trouble_in_real_time() -> None:
     """The same with the machine's own clock: no fake can hide a race."""
-    rows, happenings = 20_000, list[Happening]()
+    rows, happenings = 20_000, list[TelemetryEvent]()
     queue = MemoryQueue()
     queue.append(rows)
     clock = SystemClock()
@@ -180,7 +180,7 @@ async def test_twenty_thousand_events_through_real_trouble_in_real_time() -> Non
         options=DeliveryOptions(backoff=backoff),
         clock=clock,
         rng=Random(7),
-        report=happenings.append,
+        emit=happenings.append,
     )
     run = asyncio.create_task(consumer.run())
     async with asyncio.timeout(60.0):

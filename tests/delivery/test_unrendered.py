@@ -14,7 +14,7 @@ from forwarder.core.contracts import ACCEPTED, LIVE, Batch, Record, StreamKey, W
 from forwarder.core.errors import BatchRefusedError, BatchTooLargeError, TransientError
 from forwarder.core.identity import Identifier
 from forwarder.core.log import Addition, Progress, ReaderState
-from forwarder.core.telemetry import Happening, ignore
+from forwarder.core.telemetry import TelemetryEvent, ignore
 from forwarder.core.timing import SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.events import BatchSettled, EventsDeadLettered, SinkThrottled
@@ -193,7 +193,7 @@ async def test_backfills_and_replays_are_treated_alike() -> None:
 
 async def test_a_replay_renders_the_dead_letter_anew(tmp_path: Path) -> None:
     journal = await Journal.open(
-        tmp_path / "state", Keeping(2**30, 10**9), clock=SystemClock(), report=ignore
+        tmp_path / "state", Keeping(2**30, 10**9), clock=SystemClock(), emit=ignore
     )
     queue = await journal.sink_queue("siem", start_at="beginning")
     await journal.stream_log(StreamKey("a" * 32, STREAM)).append(_rows(1000))
@@ -203,7 +203,7 @@ async def test_a_replay_renders_the_dead_letter_anew(tmp_path: Path) -> None:
         """Run until so many events are delivered or dead."""
         left, done = events, asyncio.Event()
 
-        def look(happening: Happening) -> None:
+        def look(happening: TelemetryEvent) -> None:
             nonlocal left
             if isinstance(happening, BatchSettled):
                 left -= happening.events
@@ -218,7 +218,7 @@ async def test_a_replay_renders_the_dead_letter_anew(tmp_path: Path) -> None:
             options=DeliveryOptions(),
             clock=SystemClock(),
             rng=Random(1),
-            report=look,
+            emit=look,
         )
         task = asyncio.create_task(consumer.run())
         async with asyncio.timeout(PATIENCE):

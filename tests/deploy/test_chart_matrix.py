@@ -46,10 +46,10 @@ def test_the_matrix_is_as_large_as_promised() -> None:
 
 @each_set
 def test_helm_lint_has_nothing_to_say(path: Path) -> None:
-    report = helm.lint(CHART, values_of(path), strict=True)
+    emit = helm.lint(CHART, values_of(path), strict=True)
 
-    faults = [message for message in report["messages"] if message["severity"] > 1]
-    assert (report["errors"], faults) == ([], [])
+    faults = [message for message in emit["messages"] if message["severity"] > 1]
+    assert (emit["errors"], faults) == ([], [])
 
 
 @each_set

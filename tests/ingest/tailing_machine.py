@@ -300,7 +300,7 @@ class TailingMachine(RuleBasedStateMachine):
             gate=Gate(2**40, _nothing_undelivered, clock, ignore),
             clock=clock,
             rng=Random(1),
-            report=ignore,
+            emit=ignore,
             beat=_nothing,
             retention=86_400.0,
             backoff=Backoff(1.0, 4.0, 2.0, 4.0),

@@ -5,7 +5,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.ingest.events import GateMoved
 from forwarder.ingest.retrying import Gate, moved
 from tests.ingest.virtual_time import VirtualClock
@@ -20,7 +20,7 @@ class Fill:
         self.undelivered = undelivered
         self.looks = 0
         self.beats = 0
-        self.reported: list[Happening] = []
+        self.reported: list[TelemetryEvent] = []
         self.clock = VirtualClock(0)
         self.gate = Gate(LIMIT, self._measure, self.clock, self.reported.append)
 

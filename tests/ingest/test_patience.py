@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from forwarder.core.contracts import StreamKey
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.ingest.events import FetchFailed, FetchRecovered
 from forwarder.ingest.poller import phase
 from forwarder.ingest.retrying import Patience, Surroundings
@@ -21,7 +21,7 @@ class Rig:
     def __init__(self, *failures: TransientError) -> None:
         self.failures = list(failures)
         self.clock = VirtualClock(0)
-        self.reported: list[Happening] = []
+        self.reported: list[TelemetryEvent] = []
         self.beats = 0
         self.patience = Patience(
             Surroundings(
@@ -32,7 +32,7 @@ class Rig:
                 gate=NOBODY,
                 clock=self.clock,
                 rng=Random(1),
-                report=self.reported.append,
+                emit=self.reported.append,
                 beat=self._beat,
                 retention=86_400.0,
             )

@@ -11,7 +11,7 @@ import pytest
 
 from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import Source
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.ingest.events import PageStored, RoundEnded, RoundStarted
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
@@ -61,7 +61,7 @@ class Tenant:
                 gate=Gate(2**40, _nothing, self.clock, self._note),
                 clock=self.clock,
                 rng=Random(1),
-                report=self._note,
+                emit=self._note,
                 beat=lambda: None,
                 retention=config.retention,
             ),
@@ -99,8 +99,8 @@ class Tenant:
             await asyncio.gather(self._task, return_exceptions=True)
         self.journal.close()
 
-    def _note(self, happening: Happening) -> None:
-        match happening:
+    def _note(self, event: TelemetryEvent) -> None:
+        match event:
             case RoundStarted():
                 self.counts["polls"] += 1
             case RoundEnded(reader=reader) if reader.startswith("reconcile:"):

@@ -9,7 +9,7 @@ import pytest
 
 from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import SourceContext
-from forwarder.core.telemetry import Happening, ignore
+from forwarder.core.telemetry import TelemetryEvent, ignore
 from forwarder.core.timing import SystemClock
 from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
@@ -62,8 +62,8 @@ async def polled(folder: Path, simulator: Simulator, stream: str) -> list[int]:
     clock, enough = SystemClock(), asyncio.Event()
     totals: list[int] = []
 
-    def report(happening: Happening) -> None:
-        if isinstance(happening, RoundEnded):
+    def emit(event: TelemetryEvent) -> None:
+        if isinstance(event, RoundEnded):
             totals.append(simulator.requests.counts[stream])
             if len(totals) > _ROUNDS:
                 enough.set()
@@ -72,7 +72,7 @@ async def polled(folder: Path, simulator: Simulator, stream: str) -> list[int]:
         account_id=DEFAULT_ACCOUNT, api_token=Secret(DEFAULT_TOKEN), api_url=simulator.url
     )
     plugin = CloudflareAccess(config, SourceContext(clock, CloudflareAccess.share(clock, None)))
-    journal = await Journal.open(folder, Keeping(2**30, 0), clock=clock, report=ignore)
+    journal = await Journal.open(folder, Keeping(2**30, 0), clock=clock, emit=ignore)
     key = StreamKey(DEFAULT_ACCOUNT, stream)
     around = Surroundings(
         key=key,
@@ -82,7 +82,7 @@ async def polled(folder: Path, simulator: Simulator, stream: str) -> list[int]:
         gate=Gate(2**40, _nothing_undelivered, clock, ignore),
         clock=clock,
         rng=Random(1),
-        report=report,
+        emit=emit,
         beat=lambda: None,
         retention=86_400.0,
     )

@@ -122,7 +122,7 @@ async def _all_there(api: Cloudflare, arrived: Callable[[], list[dict[str, Any]]
     await until(none_missing, 300)
 
 
-def report(name: str, found: Counter[bytes], proxy: ToxicProxy) -> None:
+def emit(name: str, found: Counter[bytes], proxy: ToxicProxy) -> None:
     again, links = found.total() - len(found), proxy.connections
     print(f"{name}: {len(found)} rows, none missing, {again} again, {links} connections")  # noqa: T201
     assert len(found) >= _EVENTS
@@ -149,7 +149,7 @@ async def test_kafka(
         )
         arrived = partial(_records, server)
 
-        report("Kafka", await fault_run(tmp_path, sink, proxy, arrived), proxy)
+        emit("Kafka", await fault_run(tmp_path, sink, proxy, arrived), proxy)
 
 
 async def test_relp(
@@ -161,7 +161,7 @@ async def test_relp(
         sink = f"console: {{ type: relp, {_SLOWLY}, host: 127.0.0.1, port: {proxy.port} }}"
         arrived = partial(_messages, server)
 
-        report("RELP", await fault_run(tmp_path, sink, proxy, arrived), proxy)
+        emit("RELP", await fault_run(tmp_path, sink, proxy, arrived), proxy)
 
 
 async def test_syslog_over_tls(
@@ -177,7 +177,7 @@ async def test_syslog_over_tls(
         )
         arrived = partial(_messages, server)
 
-        report("syslog over TLS", await fault_run(tmp_path, sink, proxy, arrived), proxy)
+        emit("syslog over TLS", await fault_run(tmp_path, sink, proxy, arrived), proxy)
 
 
 @pytest.mark.parametrize("kind", ["refuse", "hold", "swallow"])

@@ -9,7 +9,7 @@ import pytest
 from forwarder.core.contracts import LIVE, Record, StreamKey
 from forwarder.core.identity import Identifier
 from forwarder.core.log import Addition, ReaderState
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.journal import Journal, Keeping
 
@@ -49,21 +49,19 @@ def clock() -> SetClock:
 
 
 @pytest.fixture
-def happenings() -> list[Happening]:
+def events() -> list[TelemetryEvent]:
     return []
 
 
 @pytest.fixture
 async def opened(
-    tmp_path: Path, clock: SetClock, happenings: list[Happening]
+    tmp_path: Path, clock: SetClock, events: list[TelemetryEvent]
 ) -> AsyncIterator[Opener]:
     journals: list[Journal] = []
 
     async def open_(max_size: int = 2**30, keep_us: int = HOUR_US) -> Journal:
         keeping = Keeping(max_size, keep_us)
-        journal = await Journal.open(
-            tmp_path / "state", keeping, clock=clock, report=happenings.append
-        )
+        journal = await Journal.open(tmp_path / "state", keeping, clock=clock, emit=events.append)
         journals.append(journal)
         return journal
 

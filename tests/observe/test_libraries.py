@@ -7,18 +7,18 @@ from collections.abc import Callable
 
 import pytest
 
-from forwarder.core.telemetry import Happening
-from forwarder.observe.happenings import LibraryWarned
+from forwarder.core.telemetry import TelemetryEvent
+from forwarder.observe.events import LibraryWarned
 from forwarder.observe.libraries import LibraryHandler
 
 
 @pytest.fixture
-def heard() -> list[Happening]:
+def heard() -> list[TelemetryEvent]:
     return []
 
 
 @pytest.fixture
-def log(heard: list[Happening]) -> Callable[[str, int, int], None]:
+def log(heard: list[TelemetryEvent]) -> Callable[[str, int, int], None]:
     handler = LibraryHandler(heard.append)
 
     def emit(name: str, level: int, line: int) -> None:
@@ -29,7 +29,7 @@ def log(heard: list[Happening]) -> Callable[[str, int, int], None]:
 
 
 def test_places_of_an_echoing_library_are_one_and_never_an_error(
-    log: Callable[[str, int, int], None], heard: list[Happening]
+    log: Callable[[str, int, int], None], heard: list[TelemetryEvent]
 ) -> None:
     log("aiokafka", logging.ERROR, 216)
     log("aiokafka.conn", logging.WARNING, 222)
@@ -41,7 +41,7 @@ def test_places_of_an_echoing_library_are_one_and_never_an_error(
 
 
 def test_an_error_of_any_other_library_keeps_its_place_and_weight(
-    log: Callable[[str, int, int], None], heard: list[Happening]
+    log: Callable[[str, int, int], None], heard: list[TelemetryEvent]
 ) -> None:
     log("asyncio", logging.ERROR, 1)
 

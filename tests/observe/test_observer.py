@@ -15,11 +15,11 @@ import pytest
 from prometheus_client import generate_latest
 
 import forwarder
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.delivery.parcels import AGE_BOUNDS, Ages
 from forwarder.journal.events import GapOpened, RowsDropped
 from forwarder.observe import LogOutput, Metrics, Observer, Redactor
-from forwarder.observe.happenings import SettingsRefused, Started, TaskCrashed
+from forwarder.observe.events import SettingsRefused, Started, TaskCrashed
 from forwarder.observe.libraries import LibraryHandler
 from forwarder.observe.lines import LogEvent
 from forwarder.observe.observer import HANDLERS
@@ -60,11 +60,11 @@ def desk() -> Desk:
     return Desk()
 
 
-def engine_happenings() -> Iterator[type[Happening]]:
+def engine_events() -> Iterator[type[TelemetryEvent]]:
     for module in pkgutil.walk_packages(forwarder.__path__, "forwarder."):
         if module.name.endswith(".happenings") and not module.name.startswith(PLUGIN_ROOMS):
             for value in vars(importlib.import_module(module.name)).values():
-                is_one = isinstance(value, type) and issubclass(value, Happening)
+                is_one = isinstance(value, type) and issubclass(value, TelemetryEvent)
                 if is_one and not value.__subclasses__():
                     yield value
 
@@ -88,19 +88,19 @@ EXAMPLES: dict[str, Any] = {
 
 
 def test_every_happening_of_the_engine_has_a_handler() -> None:
-    assert set(engine_happenings()) - HANDLERS.keys() == set()
+    assert set(engine_events()) - HANDLERS.keys() == set()
 
 
 @pytest.mark.parametrize("kind", sorted(HANDLERS, key=str))
-def test_every_handler_takes_its_happening(kind: type[Happening]) -> None:
+def test_every_handler_takes_its_happening(kind: type[TelemetryEvent]) -> None:
     desk = Desk("debug")
-    desk.observer.report(kind(**{one.name: EXAMPLES[str(one.type)] for one in fields(kind)}))
+    desk.observer.emit(kind(**{one.name: EXAMPLES[str(one.type)] for one in fields(kind)}))
 
     assert [line for line in desk.lines if line.get("code") == "telemetry_fault"] == []
 
 
 def test_a_happening_is_counted_and_logged(desk: Desk) -> None:
-    desk.observer.report(GapOpened("a1/access_requests", "expired", 0, 60_000_000, 7, "down"))
+    desk.observer.emit(GapOpened("a1/access_requests", "expired", 0, 60_000_000, 7, "down"))
 
     assert desk.value("forwarder_gaps_total", reason="expired") == 1
     (line,) = desk.lines
@@ -120,7 +120,7 @@ def test_a_happening_is_counted_and_logged(desk: Desk) -> None:
 
 
 def test_the_build_and_the_settings_in_force_are_metrics(desk: Desk) -> None:
-    desk.observer.report(Started("1.2.3", "abc", 2, 1))
+    desk.observer.emit(Started("1.2.3", "abc", 2, 1))
 
     assert desk.value("forwarder_build_info", version="1.2.3") == 1
     assert desk.value("forwarder_config_info", hash="abc") == 1
@@ -128,18 +128,18 @@ def test_the_build_and_the_settings_in_force_are_metrics(desk: Desk) -> None:
 
 def test_a_repeated_line_is_written_once_a_minute_with_its_number(desk: Desk) -> None:
     for _ in range(50):
-        desk.observer.report(RowsDropped("s", 10))
+        desk.observer.emit(RowsDropped("s", 10))
         desk.now += 1
     desk.now += 11
-    desk.observer.report(RowsDropped("s", 10))
+    desk.observer.emit(RowsDropped("s", 10))
 
     assert desk.value("forwarder_sink_dropped_events_total", sink="s", stream="all") == 510
     assert [line.get("repeated") for line in desk.lines] == [None, "49 more times"]
 
 
 def test_what_was_kept_back_is_written_when_it_stops(desk: Desk) -> None:
-    desk.observer.report(RowsDropped("s", 10))
-    desk.observer.report(RowsDropped("s", 20))
+    desk.observer.emit(RowsDropped("s", 10))
+    desk.observer.emit(RowsDropped("s", 20))
     desk.observer.flush()
     assert len(desk.lines) == 1
     desk.now += 60
@@ -150,16 +150,16 @@ def test_what_was_kept_back_is_written_when_it_stops(desk: Desk) -> None:
 
 
 def test_another_sink_is_another_subject(desk: Desk) -> None:
-    desk.observer.report(RowsDropped("s", 10))
-    desk.observer.report(RowsDropped("t", 10))
+    desk.observer.emit(RowsDropped("s", 10))
+    desk.observer.emit(RowsDropped("t", 10))
 
     assert [line["sink"] for line in desk.lines] == ["s", "t"]
 
 
 def test_kept_back_subjects_are_bounded(desk: Desk) -> None:
     for number in range(3000):
-        desk.observer.report(RowsDropped(f"s{number}", 1))
-        desk.observer.report(RowsDropped(f"s{number}", 1))
+        desk.observer.emit(RowsDropped(f"s{number}", 1))
+        desk.observer.emit(RowsDropped(f"s{number}", 1))
     desk.now += 60
     written = len(desk.lines)
     desk.observer.flush()
@@ -171,7 +171,7 @@ def test_a_crash_is_logged_with_its_traceback_and_counted_by_kind(desk: Desk) ->
     try:
         raise RuntimeError("boom")  # noqa: TRY301 - the traceback is what is looked at
     except RuntimeError as error:
-        desk.observer.report(TaskCrashed("sink:console", error, 1.0))
+        desk.observer.emit(TaskCrashed("sink:console", error, 1.0))
 
     assert desk.value("forwarder_task_crashes_total", kind="sink") == 1
     assert "RuntimeError: boom" in desk.lines[0]["exception"]
@@ -179,11 +179,11 @@ def test_a_crash_is_logged_with_its_traceback_and_counted_by_kind(desk: Desk) ->
 
 def test_what_a_plugin_reports_needs_no_handler(desk: Desk) -> None:
     @dataclass(frozen=True, slots=True)
-    class TokenAlmostOver(Happening):
+    class TokenAlmostOver(TelemetryEvent):
         sink: str
         days: int
 
-    desk.observer.report(TokenAlmostOver("s", 3))
+    desk.observer.emit(TokenAlmostOver("s", 3))
 
     assert desk.value("forwarder_plugin_notices_total", notice="token_almost_over") == 1
     assert desk.lines[0]["event"] == "plugin"
@@ -191,15 +191,15 @@ def test_what_a_plugin_reports_needs_no_handler(desk: Desk) -> None:
 
 
 def test_a_fault_in_a_handler_is_logged_and_not_raised(desk: Desk) -> None:
-    desk.observer.report(RowsDropped("s", -1))
+    desk.observer.emit(RowsDropped("s", -1))
 
     assert desk.lines[0]["code"] == "telemetry_fault"
 
 
 def test_lines_below_the_level_are_not_written_but_counted() -> None:
     desk = Desk("error")
-    desk.observer.report(RowsDropped("s", 1))
-    desk.observer.report(SettingsRefused(("x: wrong",)))
+    desk.observer.emit(RowsDropped("s", 1))
+    desk.observer.emit(SettingsRefused(("x: wrong",)))
 
     assert [line["event"] for line in desk.lines] == ["settings_refused"]
     assert desk.value("forwarder_sink_dropped_events_total", sink="s", stream="all") == 1
@@ -209,7 +209,7 @@ def test_a_closed_stderr_stops_nothing() -> None:
     desk = Desk()
     desk.stream.close()
 
-    desk.observer.report(RowsDropped("s", 1))
+    desk.observer.emit(RowsDropped("s", 1))
 
 
 def test_names_of_lines_are_the_enumeration_in_small_letters() -> None:
@@ -243,7 +243,7 @@ def test_account_and_sink_never_meet_on_one_metric(desk: Desk) -> None:
 
 def test_what_libraries_warn_of_is_counted_and_does_not_flood_the_log(desk: Desk) -> None:
     logger = logging.getLogger("aiolib")
-    logger.addHandler(LibraryHandler(desk.observer.report))
+    logger.addHandler(LibraryHandler(desk.observer.emit))
     logger.info("chatter")
     for attempt in range(50):
         logger.warning("odd: %s", attempt)

@@ -61,8 +61,8 @@ def observer(url: str, ratio: float = 1.0) -> TracedObserver:
 
 async def test_what_took_time_is_a_span_with_its_duration_and_names(collector: Collector) -> None:
     traced = observer(collector.url)
-    for happening in (REQUEST, STORED, FAILED, SinkOpened("splunk", 0.1)):
-        traced.report(happening)
+    for event in (REQUEST, STORED, FAILED, SinkOpened("splunk", 0.1)):
+        traced.emit(event)
     await asyncio.to_thread(traced.close)
 
     seconds = {
@@ -79,7 +79,7 @@ async def test_what_took_time_is_a_span_with_its_duration_and_names(collector: C
 
 async def test_a_share_of_nothing_sends_nothing(collector: Collector) -> None:
     traced = observer(collector.url, ratio=0.0)
-    traced.report(REQUEST)
+    traced.emit(REQUEST)
     await asyncio.to_thread(traced.close)
 
     assert collector.spans == []
@@ -87,7 +87,7 @@ async def test_a_share_of_nothing_sends_nothing(collector: Collector) -> None:
 
 async def test_a_collector_that_is_out_stops_nobody_and_the_end_comes_soon() -> None:
     traced = observer("http://127.0.0.1:9/v1/traces")
-    traced.report(REQUEST)
+    traced.emit(REQUEST)
     async with asyncio.timeout(60):
         await asyncio.to_thread(traced.close)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from forwarder.cli.options import settings_from
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.journal import journal
 from forwarder.observe import Observer
@@ -30,7 +30,7 @@ from forwarder.runtime.process import fast_loop, libraries_logged, telemetry_of
 from forwarder.runtime.signals import Signals
 from tests.proof.planted import SwallowingWriter
 
-HAPPENINGS = {
+EVENTS = {
     "page fetched": "RequestMade",
     "page committed": "PageStored",
     "round ended": "RoundEnded",
@@ -51,7 +51,7 @@ STATEMENTS = {
     "prune removes": ("DELETE FROM page",),
     "prune before commit": ("UPDATE page SET size = 0", "COMMIT"),
 }
-POINTS = (*HAPPENINGS, *STATEMENTS)
+POINTS = (*EVENTS, *STATEMENTS)
 
 
 class Countdown:
@@ -83,10 +83,10 @@ class Watched:
         self._observer, self._wanted, self._reached = observer, wanted, reached
         self.flush, self.close = observer.flush, observer.close
 
-    def report(self, happening: Happening) -> None:
+    def emit(self, happening: TelemetryEvent) -> None:
         if type(happening).__name__ == self._wanted:
             self._reached()
-        self._observer.report(happening)
+        self._observer.emit(happening)
 
 
 class Steps:
@@ -128,7 +128,7 @@ async def run(config: Path, point: str, reached: Callable[[], None]) -> None:
     if point in STATEMENTS:
         trace_connections(STATEMENTS[point], reached)
     telemetry = telemetry_of(settings)
-    watched: Any = Watched(telemetry.observer, HAPPENINGS.get(point, ""), reached)
+    watched: Any = Watched(telemetry.observer, EVENTS.get(point, ""), reached)
     telemetry = replace(telemetry, observer=watched)
     signals = Signals()
     with signals.caught(), libraries_logged(telemetry.observer):

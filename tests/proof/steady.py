@@ -19,7 +19,7 @@ import orjson
 
 from forwarder.core.contracts import StreamKey
 from forwarder.core.source_contract import Source
-from forwarder.core.telemetry import Happening, ignore
+from forwarder.core.telemetry import TelemetryEvent, ignore
 from forwarder.core.timing import format_seconds, parse_us
 from forwarder.ingest.events import RoundEnded, RoundStarted
 from forwarder.ingest.poller import Poller
@@ -93,9 +93,9 @@ class SteadyApi(Api):
         self._now = clock
         self.counts = Counts(0)
 
-    def happened(self, happening: Happening) -> None:
+    def happened(self, event: TelemetryEvent) -> None:
         """Count polls and slices where the requests are counted now."""
-        match happening:
+        match event:
             case RoundStarted(stream=stream):
                 self.counts.polls[stream] += 1
             case RoundEnded(stream=stream, reader=reader) if reader.startswith("reconcile"):
@@ -192,7 +192,7 @@ async def _tail(
         gate=Gate(2**40, _nothing_undelivered, clock, ignore),
         clock=clock,
         rng=Random(1),
-        report=api.happened,
+        emit=api.happened,
         beat=lambda: None,
         retention=86_400.0,
     )

@@ -29,7 +29,7 @@ _SILENT = "read wrong, and nobody told"
 
 async def contents(folder: Path) -> list[Any]:
     """Return all that positions and deliveries depend on, read as the daemon reads it."""
-    journal = await Journal.open(folder, KEEPING, clock=SystemClock(), report=ignore)
+    journal = await Journal.open(folder, KEEPING, clock=SystemClock(), emit=ignore)
     try:
         memory = await journal.stream_log(KEY).load()
         queue = await journal.sink_queue("sink", start_at="beginning")

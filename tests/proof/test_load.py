@@ -91,7 +91,7 @@ async def append(journal: Journal, rows: int, sinks: list[Counting]) -> None:
 
 async def through(folder: Path, rows: int, sinks: list[Counting]) -> tuple[int, int]:
     """Carry rows through a journal to sinks that count; return how many were lost, came again."""
-    journal = await Journal.open(folder, _KEEPING, clock=SystemClock(), report=ignore)
+    journal = await Journal.open(folder, _KEEPING, clock=SystemClock(), emit=ignore)
     consumers = []
     for number, sink in enumerate(sinks):
         queue = await journal.sink_queue(f"sink{number}", start_at="beginning")

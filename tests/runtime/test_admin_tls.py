@@ -16,8 +16,8 @@ from aiohttp import ClientError, ClientSession
 from forwarder.admin.server import AdminServer, Verdict
 from forwarder.config.models import AdminSettings, AdminTlsSettings
 from forwarder.core.errors import ConfigError
-from forwarder.core.telemetry import Happening
-from forwarder.observe.happenings import AdminTlsUnusable
+from forwarder.core.telemetry import TelemetryEvent
+from forwarder.observe.events import AdminTlsUnusable
 from forwarder.runtime.admin_tls import admin_tls
 from tests.admin.conftest import FakeDaemon
 
@@ -28,7 +28,7 @@ class Site:
 
     folder: Path
     authority: trustme.CA = field(default_factory=trustme.CA)
-    happenings: list[Happening] = field(default_factory=list)
+    events: list[TelemetryEvent] = field(default_factory=list)
     url: str = ""
 
     def renew(self) -> bytes:
@@ -67,7 +67,7 @@ class Site:
 async def site(tmp_path: Path) -> AsyncIterator[Site]:
     made = Site(tmp_path)
     made.renew()
-    server = AdminServer(FakeDaemon(), tls=admin_tls(made.settings(), made.happenings.append))
+    server = AdminServer(FakeDaemon(), tls=admin_tls(made.settings(), made.events.append))
     made.url = await server.start("127.0.0.1", 0)
     yield made
     await server.aclose()
@@ -88,7 +88,7 @@ async def test_a_renewed_certificate_is_shown_to_the_next_connection(site: Site)
     renewed = site.renew()
 
     assert await site.shown() == renewed != before
-    assert site.happenings == []
+    assert site.events == []
 
 
 async def test_a_broken_renewal_is_told_and_the_old_certificate_stays(site: Site) -> None:
@@ -96,7 +96,7 @@ async def test_a_broken_renewal_is_told_and_the_old_certificate_stays(site: Site
     (site.folder / "tls.crt").write_text("half of a certifi")
 
     assert await site.shown() == before
-    (told,) = site.happenings
+    (told,) = site.events
     assert isinstance(told, AdminTlsUnusable)
     assert "tls.crt" in told.error
 

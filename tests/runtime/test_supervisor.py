@@ -8,8 +8,8 @@ from random import Random
 
 import pytest
 
-from forwarder.core.telemetry import Happening
-from forwarder.observe.happenings import TaskCrashed
+from forwarder.core.telemetry import TelemetryEvent
+from forwarder.observe.events import TaskCrashed
 from forwarder.runtime.supervisor import Supervisor
 
 
@@ -37,17 +37,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def told() -> list[Happening]:
+def told() -> list[TelemetryEvent]:
     return []
 
 
 @pytest.fixture
-def supervisor(clock: Clock, told: list[Happening]) -> Supervisor:
+def supervisor(clock: Clock, told: list[TelemetryEvent]) -> Supervisor:
     return Supervisor(clock, Random(1), told.append)
 
 
 async def test_a_task_that_crashes_starts_again_after_a_growing_pause(
-    supervisor: Supervisor, clock: Clock, told: list[Happening]
+    supervisor: Supervisor, clock: Clock, told: list[TelemetryEvent]
 ) -> None:
     runs = 0
 
@@ -69,7 +69,7 @@ async def test_a_task_that_crashes_starts_again_after_a_growing_pause(
 
 
 async def test_a_group_with_one_error_is_told_as_that_error(
-    supervisor: Supervisor, told: list[Happening]
+    supervisor: Supervisor, told: list[TelemetryEvent]
 ) -> None:
     runs = 0
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forwarder.core.contracts import Sink
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.sinks.syslog import SyslogSink
 from forwarder.sinks.syslog.carriers import WindowResent
 from forwarder.testing.destinations import (
@@ -22,9 +22,9 @@ from forwarder.testing.sink_contract import OutageContract
 from tests.sinks.fakes_stream.syslog_receiver import SyslogReceiver
 
 
-def make_sink(port: int, report: Any = None, **settings: Any) -> SyslogSink:
+def make_sink(port: int, emit: Any = None, **settings: Any) -> SyslogSink:
     given = {"host": "127.0.0.1", "port": port, "transport": "tcp", **settings}
-    context = sink_context(report=report or (lambda _: None))
+    context = sink_context(emit=emit or (lambda _: None))
     return SyslogSink(SyslogSink.Config.model_validate(given), context)
 
 
@@ -79,7 +79,7 @@ async def test_a_write_returns_only_when_the_receivers_kernel_has_all_of_it(
 
 
 async def test_what_was_acknowledged_but_not_read_is_sent_again(receiver: SyslogReceiver) -> None:
-    reported: list[Happening] = []
+    reported: list[TelemetryEvent] = []
     sink = make_sink(receiver.port, reported.append)
     await sink.open()
     await receiver.hang()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from forwarder.core.errors import TransientError
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.sinks.syslog import SyslogSink
 from forwarder.sinks.syslog.carriers import SentUnconfirmed
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
@@ -91,13 +91,13 @@ class Datagrams(asyncio.DatagramProtocol):
         self.received.append(data)
 
 
-def udp_sink(port: int, report: Any = None) -> SyslogSink:
+def udp_sink(port: int, emit: Any = None) -> SyslogSink:
     settings = config(host="127.0.0.1", port=port, transport="udp")
-    return SyslogSink(settings, sink_context(report=report or (lambda _: None)))
+    return SyslogSink(settings, sink_context(emit=emit or (lambda _: None)))
 
 
 async def test_over_udp_each_message_is_a_datagram_and_that_is_reported() -> None:
-    reported: list[Happening] = []
+    reported: list[TelemetryEvent] = []
     loop = asyncio.get_running_loop()
     transport, receiver = await loop.create_datagram_endpoint(
         Datagrams, local_addr=("127.0.0.1", 0)

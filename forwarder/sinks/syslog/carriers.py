@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 
 from forwarder.core.contracts import SinkContext
 from forwarder.core.errors import TransientError
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import Backoff
 from forwarder.transport.settings import Duration, Size, TlsSettings
 from forwarder.transport.stream import Stream
@@ -31,7 +31,7 @@ from forwarder.transport.syslog import Route, SyslogSettings
 
 
 @dataclass(frozen=True, slots=True)
-class SentUnconfirmed(Happening):
+class SentUnconfirmed(TelemetryEvent):
     """``events`` left as UDP datagrams; nobody will ever say whether they arrived."""
 
     sink: str
@@ -39,7 +39,7 @@ class SentUnconfirmed(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class WindowResent(Happening):
+class WindowResent(TelemetryEvent):
     """A connection broke, and ``events`` that might not have been read were sent again."""
 
     sink: str
@@ -252,7 +252,7 @@ class StreamCarrier:
         frames, self._owed = self._owed, []
         stream.write(b"".join(frames))
         self._window.add(frames, self._context.clock.monotonic())
-        self._context.report(WindowResent(self._context.name, str(stream.endpoint), len(frames)))
+        self._context.emit(WindowResent(self._context.name, str(stream.endpoint), len(frames)))
 
     def _part(self) -> None:
         """Owe what the connection that just ended may have swallowed."""
@@ -318,7 +318,7 @@ class DatagramCarrier(asyncio.DatagramProtocol):
             self._route.advance()
             self._drop()
             raise TransientError(f"a datagram was refused: {error}") from error
-        self._context.report(SentUnconfirmed(self._context.name, len(frames)))
+        self._context.emit(SentUnconfirmed(self._context.name, len(frames)))
 
     async def aclose(self) -> None:
         """Close the socket."""

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 from forwarder.core.errors import ConfigError, NeedsOperatorError
-from forwarder.core.telemetry import Report, ignore
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.envelope import (
@@ -62,7 +62,7 @@ class Api:
         clock: Clock,
         *,
         user_agent: str = "forwarder",
-        report: Report = ignore,
+        emit: Emit = ignore,
         answer_seconds: float = _ANSWER_SECONDS,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
@@ -73,7 +73,7 @@ class Api:
         self._config = config
         self._budget = budget
         self._clock = clock
-        self._report = report
+        self._emit = emit
         self._client = HttpClient(
             HttpSettings(
                 url=config.api_url,
@@ -105,7 +105,7 @@ class Api:
         """
         answer = await self._ask(endpoint, read_rows, params, priority, urgency)
         if answer.repaired:
-            self._report(
+            self._emit(
                 BodyRepaired(self._config.label, endpoint.name, len(answer.rows), answer.malformed)
             )
         return answer
@@ -156,7 +156,7 @@ class Api:
 
     def _throttled(self, error: ThrottledError, endpoint: Endpoint) -> ThrottledError:
         seconds = self._budget.block(error.retry_after)
-        self._report(TokenBlocked(self._config.label, endpoint.name, seconds))
+        self._emit(TokenBlocked(self._config.label, endpoint.name, seconds))
         return ThrottledError(str(error), retry_after=seconds, hint=error.hint)
 
     async def _send(self, url: str, endpoint: Endpoint, turn: Turn) -> Response:
@@ -177,7 +177,7 @@ class Api:
         finally:
             seconds = self._clock.monotonic() - started
             left = self._budget.left
-            self._report(
+            self._emit(
                 RequestMade(self._config.label, endpoint.name, outcome, seconds, turn.waited, left)
             )
         received = {name.lower(): value for name, value in answer.headers.items()}

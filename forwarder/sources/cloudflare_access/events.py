@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 
 
 @dataclass(frozen=True, slots=True)
-class RequestMade(Happening):
+class RequestMade(TelemetryEvent):
     """One request is over, whatever came of it.
 
     ``outcome`` is ``2xx`` to ``5xx`` or ``none`` without an answer; ``seconds`` from sending to
@@ -25,7 +25,7 @@ class RequestMade(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class TokenBlocked(Happening):
+class TokenBlocked(TelemetryEvent):
     """Cloudflare refuses everything with this token for ``seconds``."""
 
     account: str
@@ -34,7 +34,7 @@ class TokenBlocked(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class BodyRepaired(Happening):
+class BodyRepaired(TelemetryEvent):
     """An answer was no clean JSON and was read row by row.
 
     ``rows`` is how many it had, ``malformed`` how many of them could not be read as they were.
@@ -47,7 +47,7 @@ class BodyRepaired(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class ProvidersChanged(Happening):
+class ProvidersChanged(TelemetryEvent):
     """The identity providers that provision over SCIM are not the ones that were known."""
 
     account: str
@@ -56,7 +56,7 @@ class ProvidersChanged(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class ProvidersNotListed(Happening):
+class ProvidersNotListed(TelemetryEvent):
     """The identity providers could not be listed; ``known`` of them are polled further."""
 
     account: str

@@ -38,7 +38,7 @@ class CloudflareAccess:
             budgets.of(config),
             context.clock,
             user_agent=context.user_agent,
-            report=context.report,
+            emit=context.emit,
         )
 
     @classmethod
@@ -58,9 +58,7 @@ class CloudflareAccess:
             source = access_requests.AccessRequests(self.api, config, logins)
             plans[access_requests.STREAM] = StreamPlan(source, logins)
         if scim is not None:
-            updates = scim_updates.ScimUpdates(
-                self.api, config, scim, context.clock, context.report
-            )
+            updates = scim_updates.ScimUpdates(self.api, config, scim, context.clock, context.emit)
             plans[scim_updates.STREAM] = StreamPlan(updates, scim)
         return plans
 

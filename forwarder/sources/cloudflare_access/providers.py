@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.telemetry import Report, ignore
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.sources.cloudflare_access.account import ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.events import ProvidersChanged, ProvidersNotListed
@@ -136,7 +136,7 @@ async def current_roster(
     now_us: int,
     *,
     account: str,
-    report: Report = ignore,
+    emit: Emit = ignore,
 ) -> Roster:
     """Return the roster to poll by now; asks Cloudflare only when that is due.
 
@@ -145,14 +145,14 @@ async def current_roster(
     only when none is known.
     """
     if config.identity_providers != "auto":
-        return _told(roster, roster.fixed(config.identity_providers, now_us), account, report)
+        return _told(roster, roster.fixed(config.identity_providers, now_us), account, emit)
     if not roster.is_due(now_us, config.refresh):
         return roster
     try:
         listed = roster.listed(await list_providers(api), now_us)
     except TransientError as error:
-        return _known(roster, error, now_us, account, report)
-    return _told(roster, listed, account, report)
+        return _known(roster, error, now_us, account, emit)
+    return _told(roster, listed, account, emit)
 
 
 async def list_providers(api: Api) -> list[Provider]:
@@ -185,9 +185,7 @@ def _providers(rows: Iterable[Mapping[str, Any]]) -> Iterator[Provider]:
             )
 
 
-def _known(
-    roster: Roster, error: TransientError, now_us: int, account: str, report: Report
-) -> Roster:
+def _known(roster: Roster, error: TransientError, now_us: int, account: str, emit: Emit) -> Roster:
     """Go on with what is known: denied, ask again when due; out of order, at the next poll."""
     denied = isinstance(error, NeedsOperatorError)
     if denied:
@@ -195,15 +193,15 @@ def _known(
     polled = roster.polled(now_us)
     if not polled:
         raise error
-    report(ProvidersNotListed(account, len(polled), str(error), error.hint))
+    emit(ProvidersNotListed(account, len(polled), str(error), error.hint))
     return roster.checked(now_us) if denied else roster
 
 
-def _told(before: Roster, after: Roster, account: str, report: Report) -> Roster:
+def _told(before: Roster, after: Roster, account: str, emit: Emit) -> Roster:
     old, new = _present(before), _present(after)
     if old != new:
         appeared, vanished = sorted(new - old), sorted(old - new)
-        report(ProvidersChanged(account, tuple(appeared), tuple(vanished)))
+        emit(ProvidersChanged(account, tuple(appeared), tuple(vanished)))
     return after
 
 

@@ -19,7 +19,7 @@ from forwarder.core.contracts import Lost, Page, Window
 from forwarder.core.masking import mask_request_body
 from forwarder.core.schema import RAW_BYTES_KEY
 from forwarder.core.source_contract import Parts, Purpose
-from forwarder.core.telemetry import Report, ignore
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access.access_requests import request_parameters, urgency
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
@@ -46,7 +46,7 @@ class ScimUpdates:
         account: AccountConfig,
         config: ScimUpdatesConfig,
         clock: Clock,
-        report: Report = ignore,
+        emit: Emit = ignore,
         *,
         advance: Advance = advance,
     ) -> None:
@@ -56,7 +56,7 @@ class ScimUpdates:
         self._account = account
         self._config = config
         self._clock = clock
-        self._report = report
+        self._emit = emit
         self._refusals = Refusals()
         self._polled: frozenset[str] = frozenset()
         self._remembers = False
@@ -116,7 +116,7 @@ class ScimUpdates:
             Roster.from_json(memory) if memory is not None else Roster(),
             now_us,
             account=self._account.label,
-            report=self._report,
+            emit=self._emit,
         )
         polled = roster.polled(now_us)
         ids = tuple(member.id for member in polled)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.schema import MALFORMED_KEY
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock, format_us
 from forwarder.simulator import (
     DEFAULT_ACCOUNT,
@@ -51,7 +51,7 @@ async def simulator() -> AsyncIterator[Simulator]:
 
 @asynccontextmanager
 async def client(
-    url: str, happenings: list[Happening] | None = None, *, seconds: float = 5.0, **given: Any
+    url: str, happenings: list[TelemetryEvent] | None = None, *, seconds: float = 5.0, **given: Any
 ) -> AsyncIterator[Api]:
     environ = given.pop("environ", {})
     settings = {
@@ -67,7 +67,7 @@ async def client(
         Budget(config.rate_limit, clock),
         clock,
         user_agent="forwarder/1.2.3",
-        report=(happenings if happenings is not None else []).append,
+        emit=(happenings if happenings is not None else []).append,
         answer_seconds=seconds,
         environ=environ,
     )
@@ -188,7 +188,7 @@ async def test_each_fault_says_what_to_do(
 
 async def test_a_429_blocks_the_token_and_is_reported(simulator: Simulator) -> None:
     simulator.faults.add(Fault("throttled", retry_after=1))
-    happenings: list[Happening] = []
+    happenings: list[TelemetryEvent] = []
     async with client(simulator.url, happenings) as api:
         with pytest.raises(ThrottledError) as caught:
             await api.get(ACCESS_REQUESTS, PAGE)
@@ -206,7 +206,7 @@ async def test_a_429_blocks_the_token_and_is_reported(simulator: Simulator) -> N
 
 async def test_a_quota_that_is_smaller_than_the_settings_say_is_obeyed() -> None:
     settings = SimulatorSettings(rate=0, scim_rate=0, policy=RatePolicy(10, 60))
-    happenings: list[Happening] = []
+    happenings: list[TelemetryEvent] = []
     async with Simulator(settings) as simulator, client(simulator.url, happenings) as api:
         for _ in range(3):
             await api.get(ACCESS_REQUESTS)
@@ -217,7 +217,7 @@ async def test_a_quota_that_is_smaller_than_the_settings_say_is_obeyed() -> None
 
 async def test_every_request_is_reported_whatever_became_of_it(simulator: Simulator) -> None:
     simulator.faults.add(Fault("html"), Fault("cut_off"))
-    happenings: list[Happening] = []
+    happenings: list[TelemetryEvent] = []
     async with client(simulator.url, happenings) as api:
         for _ in range(2):
             with pytest.raises(TransientError):
@@ -235,7 +235,7 @@ async def test_unreadable_rows_arrive_marked_and_are_reported(simulator: Simulat
     now_us = SystemClock().now_us()
     row = {"created_at": format_us(now_us), "ray_id": "8a1c5e2f00000003"}
     simulator.add(DEFAULT_ACCOUNT, "access_requests", unreadable_row("bad_utf8", row))
-    happenings: list[Happening] = []
+    happenings: list[TelemetryEvent] = []
     async with client(simulator.url, happenings) as api:
         answer = await api.get(ACCESS_REQUESTS, (("since", format_us(now_us)), *PAGE))
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.simulator import (
     ACCESS_REQUESTS,
@@ -155,11 +155,11 @@ def deny(simulator: Simulator, endpoints: Iterable[str] = (ACCESS_REQUESTS, SCIM
 async def test_cloudflare_is_asked_when_it_is_due_and_not_before(
     simulator: Simulator, api: Api
 ) -> None:
-    happenings: list[Happening] = []
+    happenings: list[TelemetryEvent] = []
 
     async def ask(roster: Roster, now_us: int) -> Roster:
         return await current_roster(
-            api, AUTO, roster, now_us, account="acme", report=happenings.append
+            api, AUTO, roster, now_us, account="acme", emit=happenings.append
         )
 
     roster = await ask(Roster(), NOW)
@@ -193,10 +193,10 @@ async def test_a_denied_list_falls_back_to_the_known_ones_and_says_what_to_do(
 ) -> None:
     known = await current_roster(api, AUTO, Roster(), NOW, account="acme")
     deny(simulator)
-    happenings: list[Happening] = []
+    happenings: list[TelemetryEvent] = []
 
     later = NOW + 6 * MINUTE
-    roster = await current_roster(api, AUTO, known, later, account="acme", report=happenings.append)
+    roster = await current_roster(api, AUTO, known, later, account="acme", emit=happenings.append)
 
     assert roster.members == known.members
     assert not roster.is_due(later + MINUTE, AUTO.refresh)

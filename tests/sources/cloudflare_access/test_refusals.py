@@ -14,7 +14,7 @@ REFRESH = 300.0
 IDS = [f"idp-{number}" for number in range(45)]
 
 names = st.lists(st.sampled_from(IDS), unique=True)
-happenings = st.lists(st.tuples(st.booleans(), names, st.integers(0, 400)))
+events = st.lists(st.tuples(st.booleans(), names, st.integers(0, 400)))
 
 
 def after(history: list[tuple[bool, list[str], int]]) -> tuple[Refusals, int]:
@@ -25,7 +25,7 @@ def after(history: list[tuple[bool, list[str], int]]) -> tuple[Refusals, int]:
     return refusals, now_us
 
 
-@given(happenings, names)
+@given(events, names)
 def test_every_id_is_asked_for_or_passed_over_but_never_both(
     history: list[tuple[bool, list[str], int]], ids: list[str]
 ) -> None:
@@ -37,7 +37,7 @@ def test_every_id_is_asked_for_or_passed_over_but_never_both(
     assert all(chunks)
 
 
-@given(happenings, names)
+@given(events, names)
 def test_whoever_was_not_refused_is_never_passed_over(
     history: list[tuple[bool, list[str], int]], ids: list[str]
 ) -> None:
@@ -46,7 +46,7 @@ def test_whoever_was_not_refused_is_never_passed_over(
     assert refusals.plan(ids, now_us, REFRESH)[1] == []
 
 
-@given(happenings, names, st.sampled_from([-1, 300, 10_000]))
+@given(events, names, st.sampled_from([-1, 300, 10_000]))
 def test_everybody_is_asked_for_again_later_or_when_the_clock_was_set_back(
     history: list[tuple[bool, list[str], int]], ids: list[str], seconds: int
 ) -> None:
@@ -55,7 +55,7 @@ def test_everybody_is_asked_for_again_later_or_when_the_clock_was_set_back(
     assert refusals.plan(ids, now_us + seconds * SECOND, REFRESH)[1] == []
 
 
-@given(happenings, names)
+@given(events, names)
 def test_what_is_kept_comes_back(
     history: list[tuple[bool, list[str], int]], ids: list[str]
 ) -> None:

@@ -51,7 +51,7 @@ class Rig:
                 gate=Gate(2**40, _empty, self.clock, ignore),
                 clock=self.clock,
                 rng=Random(1),
-                report=ignore,
+                emit=ignore,
                 beat=lambda: None,
                 retention=86_400.0,
             ),

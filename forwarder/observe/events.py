@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forwarder.core.telemetry import Happening
+from forwarder.core.telemetry import TelemetryEvent
 
 
 @dataclass(frozen=True, slots=True)
-class Started(Happening):
+class Started(TelemetryEvent):
     """Everything runs; ``config_hash`` is 12 hex digits over the effective settings."""
 
     version: str
@@ -18,14 +18,14 @@ class Started(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class AdminListening(Happening):
+class AdminListening(TelemetryEvent):
     """Status and metrics can be asked at ``url``."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
-class AdminTlsUnusable(Happening):
+class AdminTlsUnusable(TelemetryEvent):
     """New TLS files cannot be used; connections get the certificate that was there before."""
 
     error: str
@@ -33,7 +33,7 @@ class AdminTlsUnusable(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class Stopping(Happening):
+class Stopping(TelemetryEvent):
     """A signal or a fault ends the process; sinks have ``grace`` seconds to settle."""
 
     reason: str
@@ -41,7 +41,7 @@ class Stopping(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped(Happening):
+class Stopped(TelemetryEvent):
     """The last line: whether all that was in flight was settled, and what waits in the journal."""
 
     settled: bool
@@ -49,7 +49,7 @@ class Stopped(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskCrashed(Happening):
+class TaskCrashed(TelemetryEvent):
     """A task raised what nobody expected; it starts again after ``delay`` seconds."""
 
     task: str
@@ -58,7 +58,7 @@ class TaskCrashed(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskStuck(Happening):
+class TaskStuck(TelemetryEvent):
     """A task gave no sign of life for ``seconds``; /livez fails until it does."""
 
     task: str
@@ -66,14 +66,14 @@ class TaskStuck(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class SettingsWarning(Happening):
+class SettingsWarning(TelemetryEvent):
     """Something in the settings deserves a look and stops nothing."""
 
     warning: str
 
 
 @dataclass(frozen=True, slots=True)
-class SettingsReloaded(Happening):
+class SettingsReloaded(TelemetryEvent):
     """New settings are in force; ``needs_restart`` names keys that wait for one."""
 
     config_hash: str
@@ -83,28 +83,28 @@ class SettingsReloaded(Happening):
 
 
 @dataclass(frozen=True, slots=True)
-class SettingsRefused(Happening):
+class SettingsRefused(TelemetryEvent):
     """New settings have faults; the old ones stay in force."""
 
     faults: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SecretChanged(Happening):
+class SecretChanged(TelemetryEvent):
     """A secret file was written anew; whoever waits for it tries again now."""
 
     file: str
 
 
 @dataclass(frozen=True, slots=True)
-class JournalTroubled(Happening):
+class JournalTroubled(TelemetryEvent):
     """The journal could not be maintained; nothing is lost, and it is tried again."""
 
     error: str
 
 
 @dataclass(frozen=True, slots=True)
-class LibraryWarned(Happening):
+class LibraryWarned(TelemetryEvent):
     """A library logged a warning (an error if ``severe``) at ``where``: a module, mostly a line."""
 
     library: str
