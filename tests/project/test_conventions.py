@@ -1,30 +1,25 @@
-"""Conventions that no linter knows: size, names, documentation, and fakes instead of mocks."""
+"""Conventions that no linter knows, one test each, over all files."""
 
 import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.project.measures import ROOT, edges, modules
 
-ROOT = Path(__file__).parents[2]
-PRODUCTION = sorted((ROOT / "forwarder").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
+EVERYTHING = [*(module.path for module in modules().values()), *TESTS]
 THIS = Path(__file__)
 
-MOST_LINES_IN_A_FILE = 250
+MOST_LINES_IN_A_FILE = 500
 MOST_LINES_IN_A_FUNCTION = 50
+MOST_FILES_IN_A_ROOM = 29
+MOST_IMPORTS_IN_1000_LINES = 32
 NAMES_THAT_SAY_NOTHING = {"base", "common", "constants", "helpers", "manager", "types", "utils"}
 
 
 def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
-
-
-def _functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            yield node
 
 
 def _imported(path: Path) -> Iterator[str]:
@@ -35,51 +30,86 @@ def _imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", PRODUCTION, ids=_name)
-def test_every_module_says_what_it_is_for(path: Path) -> None:
-    assert ast.get_docstring(ast.parse(path.read_text()))
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [name for name, module in modules().items() if not ast.get_docstring(module.tree)]
+
+    assert [] == silent
 
 
-@pytest.mark.parametrize("path", PRODUCTION, ids=_name)
-def test_a_file_can_be_read_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MOST_LINES_IN_A_FILE
+def test_a_file_is_one_concept_of_bounded_size() -> None:
+    too_long = {
+        name: module.lines
+        for name, module in modules().items()
+        if module.lines > MOST_LINES_IN_A_FILE
+    }
+
+    assert {} == too_long
 
 
-@pytest.mark.parametrize("path", PRODUCTION, ids=_name)
-def test_a_function_fits_on_a_screen(path: Path) -> None:
+def test_a_function_fits_on_a_screen() -> None:
     too_long = [
-        function.name
-        for function in _functions(path)
+        f"{name}.{function.name}"
+        for name, module in modules().items()
+        for function in module.functions()
         if (function.end_lineno or 0) - function.lineno >= MOST_LINES_IN_A_FUNCTION
     ]
 
     assert [] == too_long
 
 
-@pytest.mark.parametrize("path", PRODUCTION, ids=_name)
-def test_a_module_is_named_after_what_it_does(path: Path) -> None:
-    assert path.stem not in NAMES_THAT_SAY_NOTHING
-    assert path.parent.name not in NAMES_THAT_SAY_NOTHING
+def test_a_room_can_be_taken_in_at_a_glance() -> None:
+    rooms = [module.room for module in modules().values()]
+
+    assert {} == {
+        room: rooms.count(room) for room in rooms if rooms.count(room) > MOST_FILES_IN_A_ROOM
+    }
 
 
-@pytest.mark.parametrize("path", [*PRODUCTION, *TESTS], ids=_name)
-def test_nothing_is_mocked(path: Path) -> None:
-    assert [] == [name for name in _imported(path) if re.search(r"\bmock\b", name)]
+def test_modules_import_few_others_of_the_package() -> None:
+    package = modules()
+    lines = sum(module.lines for module in package.values())
+
+    assert edges(package).total() / lines * 1000 <= MOST_IMPORTS_IN_1000_LINES
 
 
-@pytest.mark.parametrize("path", [*PRODUCTION, *TESTS], ids=_name)
-def test_nothing_is_left_to_do(path: Path) -> None:
-    comments = re.findall(r"#.*", path.read_text()) if path != THIS else []
+def test_a_module_is_named_after_what_it_does() -> None:
+    names = {part for module in modules().values() for part in module.name.split(".")}
 
-    assert [] == [one for one in comments if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", one)]
+    assert set() == names & NAMES_THAT_SAY_NOTHING
 
 
-@pytest.mark.parametrize("path", [*PRODUCTION, *TESTS], ids=_name)
-def test_an_exception_from_a_rule_names_the_rule(path: Path) -> None:
+def test_nothing_is_mocked() -> None:
+    mocking = {
+        _name(path): name
+        for path in EVERYTHING
+        for name in _imported(path)
+        if re.search(r"\bmock\b", name)
+    }
+
+    assert {} == mocking
+
+
+def test_nothing_is_left_to_do() -> None:
+    left = [
+        f"{_name(path)}: {comment}"
+        for path in EVERYTHING
+        if path != THIS
+        for comment in re.findall(r"#.*", path.read_text())
+        if re.search(r"\b(TODO|FIXME|XXX|HACK)\b", comment)
+    ]
+
+    assert [] == left
+
+
+def test_an_exception_from_a_rule_names_the_rule() -> None:
     silent = r"#\s*(?:type:\s*ignore(?!\[)|noqa(?!:)|nosec(?! B\d)).*"
-    silenced = re.findall(silent, path.read_text())
+    silenced = {
+        _name(path): found
+        for path in EVERYTHING
+        if path != THIS and (found := re.findall(silent, path.read_text()))
+    }
 
-    assert silenced == [] or path == THIS
+    assert {} == silenced
 
 
 def test_every_lint_rule_that_is_off_says_why() -> None:
