@@ -161,13 +161,15 @@ class BatchEvent(NamedTuple):
 class Batch:
     """Events for one write, in offset order unless some of them are repeats.
 
-    ``size`` is the sum of the bodies in bytes. A sink that has handed the bytes over and now
+    ``size`` is the sum of the bodies in bytes. All events are of one ``lane``: ``live``,
+    ``backfill:ID`` or ``replay:ID``. A sink that has handed the bytes over and now
     only waits for the destination's word may ``release()`` the events; should the write fail the
     engine reads them again from the journal.
     """
 
     events: Sequence[BatchEvent]
     size: int
+    lane: str = LIVE
 
     def release(self) -> None:
         """Let go of the events; called by a sink that needs them no longer, at most once."""
@@ -192,10 +194,15 @@ class BatchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Rejection:
-    """An event that the destination will never take, with its reason in one short sentence."""
+    """An event that the destination will never take, with its reason in one short sentence.
+
+    ``expected`` marks a refusal that is nobody's fault, such as an event that is too old for the
+    destination: it becomes a dead letter, but never counts towards the breaker.
+    """
 
     offset: int
     reason: str
+    expected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
