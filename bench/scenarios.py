@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.clients import SILENT
-from bench.processes import DAEMON_CORE, Daemon, Usage, helper
+from bench.processes import DAEMON_CORE, OWN, Daemon, Usage, helper
 from bench.recordings import Recording
 from bench.stages import QUIET_ACCOUNT, stage
 from bench.watching import until
@@ -59,18 +59,21 @@ class Bare:
     cpu_us: float
 
 
-def catch_up(name: str, count: int, api: int, start: float) -> Result:
+def catch_up(name: str, count: int, api: int, start: float, program: Path = OWN) -> Result:
     """Measure the API's whole history into fresh sinks; ``start`` is the CPU of a start alone."""
     sinks = SCENARIOS[name]
     paused = sinks if name == "journal" else ()
-    with stage(sinks, api) as here, here.daemon(paused=paused) as process:
+    with stage(sinks, api, program=program) as here, here.daemon(paused=paused) as process:
         rate = until(count, _progress(process, sinks, stored=bool(paused)))
         return _result(rate, count, process.usage(), start)
 
 
-def start_cpu(sinks: Sequence[str], api: int) -> float:
+def start_cpu(sinks: Sequence[str], api: int, program: Path = OWN) -> float:
     """Return the CPU seconds of a start with nothing to do."""
-    with stage(sinks, api) as here, here.daemon(account=QUIET_ACCOUNT) as process:
+    with (
+        stage(sinks, api, program=program) as here,
+        here.daemon(account=QUIET_ACCOUNT) as process,
+    ):
         while not process.has_polled():
             time.sleep(0.1)  # noqa: TID251 - nothing else runs here
         time.sleep(_SETTLED)  # noqa: TID251 - nothing else runs here
@@ -78,9 +81,12 @@ def start_cpu(sinks: Sequence[str], api: int) -> float:
 
 
 @contextmanager
-def full_journal(sinks: Sequence[str], count: int, api: int) -> Iterator[Path]:
+def full_journal(sinks: Sequence[str], count: int, api: int, program: Path = OWN) -> Iterator[Path]:
     """Give a state folder with ``count`` rows that none of these sinks has read."""
-    with tempfile.TemporaryDirectory(prefix="bench") as kept, stage(sinks, api) as here:
+    with (
+        tempfile.TemporaryDirectory(prefix="bench") as kept,
+        stage(sinks, api, program=program) as here,
+    ):
         with here.daemon(paused=sinks) as process:
             until(count, process.stored)
             process.stop()
@@ -89,9 +95,9 @@ def full_journal(sinks: Sequence[str], count: int, api: int) -> Iterator[Path]:
         yield state
 
 
-def drain(kind: str, count: int, state: Path, start: float) -> Result:
+def drain(kind: str, count: int, state: Path, start: float, program: Path = OWN) -> Result:
     """Measure the delivery of a full journal, a copy of ``state``; the API shows nothing new."""
-    with quiet_api() as api, stage(DRAINED, api) as here:
+    with quiet_api() as api, stage(DRAINED, api, program=program) as here:
         shutil.copytree(state, here.folder / "state")
         others = [other for other in DRAINED if other != kind]
         with here.daemon(paused=others) as process:

@@ -12,7 +12,7 @@ from typing import Any
 
 import trustme
 
-from bench.processes import Daemon, broker, daemon, helper
+from bench.processes import OWN, Daemon, broker, daemon, helper
 from bench.recordings import EVENTS, Recording, of_pieces, of_topics
 from bench.watching import until
 
@@ -23,11 +23,12 @@ WITHOUT_SERVER = {"null", "journal", "stdout", "file", "api"}
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """Where one measurement takes place; ``ports`` has the destination of each sink."""
+    """Where one measurement of ``program`` takes place; ``ports`` has each sink's destination."""
 
     folder: Path
     api: int
     ports: dict[str, int]
+    program: Path = OWN
 
     def settings(self, *, paused: Sequence[str] = (), account: str = ACCOUNT) -> dict[str, Any]:
         """Return default settings, but for the rate limit and for a journal that never waits."""
@@ -79,12 +80,14 @@ class Stage:
     @contextmanager
     def daemon(self, **changes: Any) -> Iterator[Daemon]:
         """Run the daemon here; changes are those of ``settings``."""
-        with daemon(self.folder, self.settings(**changes)) as process:
+        with daemon(self.folder, self.settings(**changes), program=self.program) as process:
             yield process
 
 
 @contextmanager
-def stage(sinks: Sequence[str], api: int, keep: Path | None = None) -> Iterator[Stage]:
+def stage(
+    sinks: Sequence[str], api: int, keep: Path | None = None, program: Path = OWN
+) -> Iterator[Stage]:
     """Start fresh destinations; they keep what comes in ``keep`` if there is one."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench")))
@@ -99,7 +102,7 @@ def stage(sinks: Sequence[str], api: int, keep: Path | None = None) -> Iterator[
                 ports[kind] = 0
             else:
                 ports[kind] = stack.enter_context(broker() if kind == "kafka" else helper(*words))
-        yield Stage(folder, api, ports)
+        yield Stage(folder, api, ports, program)
 
 
 def record(kind: str) -> Recording:
