@@ -52,8 +52,11 @@ def command(config: Path, *, live: bool, journal: bool) -> None:
 def _check_journal(state_dir: Path) -> None:
     """Read everything; tell every damage and exit 1 when there is one."""
     from forwarder.cli.options import read  # noqa: PLC0415 - keeps --help fast
-    from forwarder.journal.database import FILE_NAME, REMEDY  # noqa: PLC0415 - as above
-    from forwarder.journal.integrity import check_fully  # noqa: PLC0415 - as above
+    from forwarder.journal.database import (  # noqa: PLC0415 - as above
+        FILE_NAME,
+        REMEDY,
+        check_fully,
+    )
 
     path = state_dir / FILE_NAME
     damages = read(state_dir, lambda connection: list(check_fully(connection, path)))

@@ -34,7 +34,7 @@ def command() -> None:
 @json_option
 def list_command(config: Path, *, as_json: bool) -> None:
     """List the positions. `live` is the one that counts; the others re-read what it has read."""
-    from forwarder.journal.cursors import list_cursors  # noqa: PLC0415 - keeps --help fast
+    from forwarder.journal.stream_log import list_cursors  # noqa: PLC0415 - keeps --help fast
 
     settings = settings_from(config)
     labels = {account.account_id: account.label for account in settings.accounts}

@@ -97,8 +97,8 @@ def _letters(config: Path, **choice: Any) -> list[dict[str, Any]]:
     from forwarder.journal.dead_letters import (  # noqa: PLC0415 - keeps --help fast
         StoredLetter,
         list_letters,
+        sink_number,
     )
-    from forwarder.journal.replaying import sink_number  # noqa: PLC0415 - as above
 
     settings = settings_from(config)
     labels = {account.account_id: account.label for account in settings.accounts}

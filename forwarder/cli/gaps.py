@@ -19,7 +19,7 @@ from forwarder.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from forwarder.journal.gaps import Gap
+    from forwarder.journal.ledger import Gap
 
 
 @click.group(name="gaps")
@@ -33,7 +33,7 @@ def command() -> None:
 def list_command(config: Path, *, as_json: bool) -> None:
     """List every gap, oldest first. Exit status 0, also when there are some."""
     from forwarder.journal.events import with_name  # noqa: PLC0415 - keeps --help fast
-    from forwarder.journal.gaps import list_gaps  # noqa: PLC0415 - keeps --help fast
+    from forwarder.journal.ledger import list_gaps  # noqa: PLC0415 - keeps --help fast
 
     settings = settings_from(config)
     gaps = read(settings.root.state_dir, list_gaps)

@@ -1,8 +1,8 @@
 """The only room that knows SQLite: rows, positions, offsets, dead letters, gaps, retention."""
 
 from forwarder.journal.journal import Journal, Usage
+from forwarder.journal.lanes import SinkPlace
 from forwarder.journal.reader import Shelf
-from forwarder.journal.registry import SinkPlace
 from forwarder.journal.retention import Keeping
 
 __all__ = ["Journal", "Keeping", "Shelf", "SinkPlace", "Usage"]

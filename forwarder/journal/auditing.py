@@ -11,11 +11,10 @@ from typing import Literal
 
 from forwarder.core.contracts import Record, StreamKey
 from forwarder.core.log import Progress
-from forwarder.journal.pages import HOUR_US, buckets, split_hashes
-from forwarder.journal.passed_over import WITH_INTENT, Passed, passed_by
+from forwarder.journal.lanes import read_ranges
+from forwarder.journal.ledger import WITH_INTENT, Passed, passed_by
 from forwarder.journal.retention import forgotten_until
-from forwarder.journal.sink_queue import read_ranges
-from forwarder.journal.streams import lane_id
+from forwarder.journal.storage import HOUR_US, buckets, lane_id, split_hashes
 
 Fate = Literal["delivered", "dead", "waiting", "skipped", "forgotten", "missing"]
 

@@ -13,13 +13,10 @@ from forwarder.core.contracts import LIVE, Lost, StreamKey
 from forwarder.core.errors import StateError, TransientError
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
-from forwarder.journal import lanes, registry
-from forwarder.journal.appending import SeenPages
-from forwarder.journal.database import FILE_NAME, StateLock, connect_writer
-from forwarder.journal.gaps import Scope, append_own, note_loss
-from forwarder.journal.integrity import check_quickly
-from forwarder.journal.memory import keep, recall
-from forwarder.journal.reader import FreshPages, Shelf
+from forwarder.journal import lanes
+from forwarder.journal.database import FILE_NAME, StateLock, Writer, check_quickly, connect_writer
+from forwarder.journal.ledger import Scope, append_own, note_loss
+from forwarder.journal.reader import FreshPages, Shelf, SqliteSinkQueue, Tide
 from forwarder.journal.retention import (
     Keeping,
     Member,
@@ -28,11 +25,8 @@ from forwarder.journal.retention import (
     stored_rows,
     undelivered_bytes,
 )
-from forwarder.journal.sink_queue import SqliteSinkQueue
-from forwarder.journal.stream_log import SqliteStreamLog
-from forwarder.journal.streams import next_offset
-from forwarder.journal.tide import Tide
-from forwarder.journal.writer import Writer
+from forwarder.journal.storage import keep, next_offset, recall
+from forwarder.journal.stream_log import SeenPages, SqliteStreamLog
 
 T = TypeVar("T")
 
@@ -121,7 +115,7 @@ class Journal:
         return SqliteStreamLog(key, self._writer, self._seen, self._tide, self._emit, self._fresh)
 
     async def sink_queue(
-        self, name: str, *, start_at: registry.StartAt = "now", blocking: bool = True
+        self, name: str, *, start_at: lanes.StartAt = "now", blocking: bool = True
     ) -> SqliteSinkQueue:
         """Return a sink's place; from now on the sink counts for the gate and for pruning.
 
@@ -130,8 +124,8 @@ class Journal:
         now_us = self._clock.now_us()
 
         def join(connection: sqlite3.Connection) -> tuple[int, Any]:
-            number = registry.join_sink(connection, name, start_at, now_us)
-            missed = registry.missed_rows(connection, number)
+            number = lanes.join_sink(connection, name, start_at, now_us)
+            missed = lanes.missed_rows(connection, number)
             if missed is None:
                 return number, None
             rows, since_us, until_us = missed
@@ -178,10 +172,10 @@ class Journal:
 
         return await self.ask(measure)
 
-    async def places(self) -> list[registry.SinkPlace]:
+    async def places(self) -> list[lanes.SinkPlace]:
         """Return every sink's place and backlog, orphaned ones too."""
         running = frozenset(self._members)
-        return await self.ask(lambda connection: registry.places(connection, running))
+        return await self.ask(lambda connection: lanes.places(connection, running))
 
     async def append_own(self, account_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Store events of the forwarder's own (start, stop, reload) for the sinks."""

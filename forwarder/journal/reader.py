@@ -1,26 +1,23 @@
-"""Reads stored pages back, parsed once for all sinks.
-
-Pages on their way to sinks close behind: what was just stored need not be parsed once more.
-
-Pages that sinks have read last, for the sinks right behind them.
-
-Reading pages for the sinks: one thread, one read-only connection, a small cache.
-"""
+"""The reading side: pages of a lane, ends of lanes, and the queue of one sink."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
 from forwarder.core.contracts import StoredPage
-from forwarder.journal.database import FILE_NAME, CorruptError, connect_reader, translated
-from forwarder.journal.pages import PageRow, tail, to_stored
+from forwarder.core.log import DeadLetter, Lane, Progress
+from forwarder.core.timing import Clock
+from forwarder.journal.database import FILE_NAME, Writer, connect_reader, translated
+from forwarder.journal.dead_letters import bury, room
+from forwarder.journal.lanes import read_ranges, save_progress
+from forwarder.journal.storage import CorruptError, PageRow, lane_id, tail, to_stored
 
 _MOST_FRESH_BYTES = 2**20
 
@@ -230,3 +227,118 @@ class Shelf:
                 f"there is no page at offset {first_offset}, where the index has one"
             )
         return to_stored(PageRow(*row))
+
+
+class Tide:
+    """The end of every lane as the event loop knows it; not thread-safe, not durable."""
+
+    def __init__(self) -> None:
+        """Know no lane yet."""
+        self._ends: dict[str, int] = {}
+        self._version = 0
+        self._event = asyncio.Event()
+
+    def rise(self, lane: str, end_offset: int) -> None:
+        """Say that ``lane`` now has rows below ``end_offset``; called after the commit."""
+        if end_offset > self._ends.get(lane, 0):
+            self._ends[lane] = end_offset
+            self._wake()
+
+    def change_lanes(self) -> None:
+        """Say that lanes were added, ended or cancelled."""
+        self._version += 1
+        self._wake()
+
+    async def wait(self, lane: str, offset: int) -> None:
+        """Return when rows at or above ``offset`` may exist, or the lanes have changed."""
+        version = self._version
+        while self._ends.get(lane, 0) <= offset and version == self._version:
+            await self._event.wait()
+
+    def _wake(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+
+
+_LANES = """
+SELECT lane.name, progress.prefix, progress.ranges, lane.end_offset
+FROM progress JOIN lane ON lane.id = progress.lane
+WHERE progress.sink = ? AND lane.state = 'open' ORDER BY lane.id
+"""
+_FINISH = """
+UPDATE lane SET state = 'done' WHERE id = ? AND state = 'open' AND end_offset IS NOT NULL
+AND NOT EXISTS (SELECT 1 FROM progress WHERE lane = lane.id AND prefix < lane.end_offset)
+"""
+
+
+class SqliteSinkQueue:
+    """Lanes, pages and progress of one sink."""
+
+    def __init__(
+        self, number: int, name: str, writer: Writer, shelf: Shelf, tide: Tide, clock: Clock
+    ) -> None:
+        """Made by ``Journal.sink_queue``; ``number`` is the sink's in the file."""
+        self.name = name
+        self._number = number
+        self._writer = writer
+        self._shelf = shelf
+        self._tide = tide
+        self._clock = clock
+        self._pages_of: dict[str, int] = {}
+
+    async def lanes(self) -> Sequence[Lane]:
+        """Return the open lanes, live first."""
+        found = await self._shelf.query(
+            lambda connection: connection.execute(_LANES, (self._number,)).fetchall()
+        )
+        return [
+            Lane(name, Progress(prefix, read_ranges(ranges)), end)
+            for name, prefix, ranges, end in found
+        ]
+
+    async def read(self, lane: str, offset: int, max_rows: int) -> Sequence[StoredPage]:
+        """Return pages from ``offset`` on; empty when there is nothing yet."""
+        if lane not in self._pages_of:
+            self._pages_of[lane] = await self._shelf.query(
+                lambda connection: _pages_of(connection, lane)
+            )
+        return await self._shelf.pages(self._pages_of[lane], offset, max_rows)
+
+    async def acknowledge(
+        self, lane: str, progress: Progress, dead: Sequence[DeadLetter] = ()
+    ) -> None:
+        """Store progress and dead letters together; durable when it returns."""
+        now_us = self._clock.now_us()
+
+        def store(connection: sqlite3.Connection) -> bool:
+            number = lane_id(connection, lane)
+            left = [one for one in dead if one.offset >= _prefix(connection, self._number, number)]
+            bury(connection, self._number, left, now_us)
+            save_progress(connection, self._number, number, progress)
+            return connection.execute(_FINISH, (number,)).rowcount > 0
+
+        if await self._writer.run(store, patient=True):
+            self._tide.change_lanes()
+
+    async def wait(self, lane: str, offset: int) -> None:
+        """Return when there may be rows at ``offset``, or the lanes have changed."""
+        await self._tide.wait(lane, offset)
+
+    async def dead_letter_room(self) -> tuple[int, int]:
+        """Return how many events and bytes the dead letters of this sink still take."""
+        return await self._shelf.query(lambda connection: room(connection, self._number))
+
+
+def _prefix(connection: sqlite3.Connection, sink: int, lane: int) -> int:
+    """Return where a sink stands; what lies below was dropped, and the gap says so."""
+    found = connection.execute(
+        "SELECT prefix FROM progress WHERE sink = ? AND lane = ?", (sink, lane)
+    ).fetchone()
+    return 0 if found is None else int(found[0])
+
+
+def _pages_of(connection: sqlite3.Connection, lane: str) -> int:
+    found = connection.execute("SELECT pages_of FROM lane WHERE name = ?", (lane,)).fetchone()
+    if found is None:
+        raise LookupError(f"there is no lane {lane}")
+    return int(found[0])

@@ -14,10 +14,16 @@ from dataclasses import dataclass
 from forwarder.core.contracts import Lost, StreamKey
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.journal.events import JournalPruned, RowsDropped
-from forwarder.journal.gaps import Scope, close_gaps, note_loss
-from forwarder.journal.memory import keep, recall
-from forwarder.journal.passed_over import Passed, forget_passed, note_passed
-from forwarder.journal.sink_queue import read_ranges
+from forwarder.journal.lanes import read_ranges
+from forwarder.journal.ledger import (
+    Passed,
+    Scope,
+    close_gaps,
+    forget_passed,
+    note_loss,
+    note_passed,
+)
+from forwarder.journal.storage import keep, recall
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US

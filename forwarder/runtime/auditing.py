@@ -14,9 +14,9 @@ from forwarder.core.source_contract import SourceContext, StreamPlan
 from forwarder.core.timing import SystemClock
 from forwarder.ingest.backfill import verify
 from forwarder.journal import Shelf
-from forwarder.journal.appending import load_key_sets
 from forwarder.journal.auditing import Verdict, judge
-from forwarder.journal.memory import recall
+from forwarder.journal.storage import recall
+from forwarder.journal.stream_log import load_key_sets
 from forwarder.runtime.streams import USER_AGENT
 
 

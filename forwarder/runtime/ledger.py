@@ -8,7 +8,7 @@ from typing import Any
 from forwarder.core.timing import format_us
 from forwarder.journal.dead_letters import LetterGroup
 from forwarder.journal.events import with_name
-from forwarder.journal.gaps import Gap, GapCount
+from forwarder.journal.ledger import Gap, GapCount
 
 
 def gaps_json(

@@ -13,10 +13,9 @@ from forwarder.core.contracts import StreamKey
 from forwarder.core.errors import StateError
 from forwarder.core.timing import Clock, format_seconds
 from forwarder.journal import Journal
-from forwarder.journal.cursors import move_cursor
-from forwarder.journal.dead_letters import drop_letters
+from forwarder.journal.dead_letters import drop_letters, replay_letters, replay_since, sink_number
 from forwarder.journal.lanes import cancel_lane
-from forwarder.journal.replaying import replay_letters, replay_since, sink_number
+from forwarder.journal.stream_log import move_cursor
 
 
 class Operations:

@@ -16,7 +16,7 @@ from forwarder.core.timing import Clock, format_seconds
 from forwarder.ingest.retrying import Gate
 from forwarder.journal import Journal
 from forwarder.journal.dead_letters import MOST_EVENTS, summarise_letters
-from forwarder.journal.gaps import count_gaps, latest_gaps
+from forwarder.journal.ledger import count_gaps, latest_gaps
 from forwarder.observe import Levels, LevelsCollector, Metrics, expect
 from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.health import liveness, readiness

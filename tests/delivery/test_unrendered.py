@@ -22,8 +22,7 @@ from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.state import Phase
 from forwarder.formats.pipeline import Pipeline
 from forwarder.journal import Journal, Keeping
-from forwarder.journal.dead_letters import list_letters
-from forwarder.journal.replaying import replay_letters
+from forwarder.journal.dead_letters import list_letters, replay_letters
 from forwarder.testing.fake_sinks import Answer, ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue
 from tests.delivery.rig import PATIENCE, Rig, limits, unable

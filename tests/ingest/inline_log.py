@@ -12,14 +12,12 @@ from typing import Any, TypeVar
 from forwarder.core.contracts import StoredPage, StreamKey
 from forwarder.core.errors import TransientError
 from forwarder.core.telemetry import ignore
-from forwarder.journal.appending import SeenPages
-from forwarder.journal.database import connect_writer
-from forwarder.journal.gaps import Gap, list_gaps
-from forwarder.journal.pages import PageRow, to_stored
+from forwarder.journal.database import Operation, Writer, connect_writer
+from forwarder.journal.ledger import Gap, list_gaps
+from forwarder.journal.reader import Tide
 from forwarder.journal.retention import Keeping, forgotten_until, prune
-from forwarder.journal.stream_log import SqliteStreamLog
-from forwarder.journal.tide import Tide
-from forwarder.journal.writer import Operation, Writer
+from forwarder.journal.storage import PageRow, to_stored
+from forwarder.journal.stream_log import SeenPages, SqliteStreamLog
 from tests.ingest.virtual_time import VirtualClock
 
 T = TypeVar("T")

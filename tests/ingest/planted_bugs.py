@@ -13,8 +13,8 @@ from forwarder.core.log import Addition, Appended, StreamMemory
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.ingest.stream_log import StreamLog
-from forwarder.journal.appending import SeenPages
-from forwarder.journal.pages import Place
+from forwarder.journal.storage import Place
+from forwarder.journal.stream_log import SeenPages
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 from forwarder.sources.cloudflare_access.walk import SECOND_US, Move, Seen, Step
 from tests.ingest.scripted_cloudflare import TOTAL_COUNT

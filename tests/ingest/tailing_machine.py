@@ -26,8 +26,8 @@ from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.stream_log import StreamLog
 from forwarder.ingest.windows import CURSOR_IN_FUTURE, PollOptions
-from forwarder.journal.appending import SeenPages
-from forwarder.journal.gaps import Gap
+from forwarder.journal.ledger import Gap
+from forwarder.journal.stream_log import SeenPages
 from forwarder.sources.cloudflare_access.access_requests import AccessRequests
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.walk import Advance, advance

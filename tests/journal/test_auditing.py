@@ -13,10 +13,9 @@ from forwarder.core.contracts import LIVE, Record
 from forwarder.core.log import DeadLetter, Progress
 from forwarder.journal import Journal
 from forwarder.journal.auditing import COUNTS, Verdict, judge
-from forwarder.journal.dead_letters import drop_letters
+from forwarder.journal.dead_letters import drop_letters, replay_letters
 from forwarder.journal.lanes import cancel_lane
-from forwarder.journal.passed_over import BEFORE_START, Passed, note_passed, passed_by
-from forwarder.journal.replaying import replay_letters
+from forwarder.journal.ledger import BEFORE_START, Passed, note_passed, passed_by
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, SetClock, addition, records
 
 DAY_US = 24 * HOUR_US

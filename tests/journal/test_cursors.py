@@ -1,6 +1,6 @@
 """Positions are listed in the order in which rows come of age."""
 
-from forwarder.journal.cursors import list_cursors
+from forwarder.journal.stream_log import list_cursors
 from tests.journal.conftest import KEY, NOON_US, Opener, addition
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import LIVE, StoredPage
 from forwarder.core.source_contract import Records
-from forwarder.journal.pages import fresh_page
 from forwarder.journal.reader import FreshPages, Shelf
+from forwarder.journal.storage import fresh_page
 from forwarder.sources.cloudflare_access.pages import PageMaker
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition
 

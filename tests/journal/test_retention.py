@@ -3,7 +3,7 @@
 from forwarder.core.contracts import LIVE
 from forwarder.core.log import DeadLetter, Progress
 from forwarder.journal.dead_letters import list_letters
-from forwarder.journal.gaps import list_gaps
+from forwarder.journal.ledger import list_gaps
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, SetClock, addition, records
 
 DAY_US = 24 * HOUR_US

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from forwarder.core.contracts import LIVE, Lost, Window
 from forwarder.core.log import ReaderState
-from forwarder.journal.gaps import list_gaps
+from forwarder.journal.ledger import list_gaps
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition, records
 
 

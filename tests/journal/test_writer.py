@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.core.errors import DamagedError, TransientError
-from forwarder.journal.database import connect_writer
-from forwarder.journal.writer import Writer
+from forwarder.journal.database import Writer, connect_writer
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 from forwarder.core.contracts import ACCEPTED, Batch, Page, SinkContext, Window, WriteResult
 from forwarder.core.errors import TransientError
 from forwarder.core.source_contract import Parts, Purpose, Source, StreamPlan
-from forwarder.journal.writer import Writer, _Job  # the plant's point of attack
+from forwarder.journal.database import Writer, _Job  # the plant's point of attack
 from forwarder.sinks.null import NullConfig, NullSink
 from forwarder.sinks.splunk_hec import SplunkHecSink
 from forwarder.sources.cloudflare_access import CloudflareAccess

@@ -17,8 +17,7 @@ from forwarder.core.errors import DamagedError, StateError
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
 from forwarder.journal import Journal
-from forwarder.journal.database import connect_reader
-from forwarder.journal.integrity import check_fully
+from forwarder.journal.database import check_fully, connect_reader
 from tests.proof.ledger import Ledger
 from tests.proof.test_power_cut import KEEPING, KEY, history
 

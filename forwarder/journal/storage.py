@@ -1,4 +1,4 @@
-"""Stored pages: how rows become one record of the file and come out again."""
+"""What every operation builds on: numbers of streams and lanes, small values, stored pages."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import sys
 import zlib
 from array import array
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
+
+import orjson
 
 from forwarder.core.contracts import StoredPage, StreamKey
 from forwarder.core.identity import SIZE
 from forwarder.core.source_contract import Records
-from forwarder.journal.database import CorruptError
 
 try:
     from isal import igzip_lib, isal_zlib
@@ -23,6 +24,14 @@ try:
 except ImportError:  # no wheel for this platform; the format is the same
     compress, decompress = zlib.compress, zlib.decompress
     _CORRUPT = (zlib.error,)
+
+
+class CorruptError(Exception):
+    """What is stored is not what was written: says what and where in the file.
+
+    Raised inside of this room only; ``translated`` makes ``DamagedError`` of it.
+    """
+
 
 HOUR_US = 3_600_000_000
 """No stored page spans more: what was seen before is then found by a narrow range of times."""
@@ -190,3 +199,44 @@ def tail(page: StoredPage, offset: int) -> StoredPage:
     )
     part.__dict__["rows"] = page.rows[skip:]
     return part
+
+
+def stream_id(connection: sqlite3.Connection, account_id: str, stream: str) -> int:
+    """Return the stream's number, giving it one inside the writer's transaction if need be."""
+    connection.execute(
+        "INSERT OR IGNORE INTO stream (account_id, name) VALUES (?, ?)", (account_id, stream)
+    )
+    return int(
+        connection.execute(
+            "SELECT id FROM stream WHERE account_id = ? AND name = ?", (account_id, stream)
+        ).fetchone()[0]
+    )
+
+
+def lane_id(connection: sqlite3.Connection, lane: str) -> int:
+    """Return the number of an existing lane; raises ``LookupError`` for an unknown one."""
+    found = connection.execute("SELECT id FROM lane WHERE name = ?", (lane,)).fetchone()
+    if found is None:
+        raise LookupError(f"there is no lane {lane}")
+    return int(found[0])
+
+
+def next_offset(connection: sqlite3.Connection) -> int:
+    """Return the offset that the next row will get."""
+    return int(connection.execute("SELECT next_offset FROM counter").fetchone()[0])
+
+
+def recall(connection: sqlite3.Connection, scope: str, key: str) -> Any | None:
+    """Return the JSON value kept under a scope and key, or None."""
+    found = connection.execute(
+        "SELECT value FROM memory WHERE scope = ? AND key = ?", (scope, key)
+    ).fetchone()
+    return None if found is None else orjson.loads(found[0])
+
+
+def keep(connection: sqlite3.Connection, scope: str, key: str, value: Any) -> None:
+    """Store a JSON value under a scope and key."""
+    connection.execute(
+        "INSERT OR REPLACE INTO memory VALUES (?, ?, ?)",
+        (scope, key, orjson.dumps(value).decode()),
+    )
