@@ -194,13 +194,13 @@ def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) 
 
 def read(state_dir: Path, question: Callable[[sqlite3.Connection], T]) -> T:
     """Ask the journal something, read-only, whether a daemon runs or not."""
-    from forwarder.journal import Shelf  # noqa: PLC0415 - keeps --help fast
+    from forwarder.journal import JournalReader  # noqa: PLC0415 - keeps --help fast
 
     async def ask_shelf() -> T:
-        shelf = Shelf(state_dir)
+        reader = JournalReader(state_dir)
         try:
-            return await shelf.query(question)
+            return await reader.query(question)
         finally:
-            await shelf.aclose()
+            await reader.aclose()
 
     return asyncio.run(ask_shelf())

@@ -2,7 +2,7 @@
 
 from forwarder.journal.journal import Journal, Usage
 from forwarder.journal.lanes import SinkPlace
-from forwarder.journal.reader import Shelf
+from forwarder.journal.reader import JournalReader
 from forwarder.journal.retention import Keeping
 
-__all__ = ["Journal", "Keeping", "Shelf", "SinkPlace", "Usage"]
+__all__ = ["Journal", "JournalReader", "Keeping", "SinkPlace", "Usage"]

@@ -66,7 +66,7 @@ class StoredLetter:
     row: bytes = field(repr=False)
 
 
-def bury(
+def store_letters(
     connection: sqlite3.Connection, sink: int, dead: Sequence[DeadLetter], now_us: int
 ) -> None:
     """Copy the raw rows at these offsets into the sink's dead letters, in this transaction."""
@@ -147,7 +147,7 @@ def drop_letters(
     return len(gone)
 
 
-def revive(
+def requeue_letters(
     connection: sqlite3.Connection, lane: int, letters: Sequence[StoredLetter], now_us: int
 ) -> int:
     """Store the letters' rows as pages of a replay lane, ids unchanged; return how many."""
@@ -219,7 +219,7 @@ def replay_letters(
         return 0
     spec = {"dead_letters": len(letters)}
     open_backfill(connection, lane, spec, [number], now_us, partial=True)
-    revive(connection, lane_id(connection, lane), letters, now_us)
+    requeue_letters(connection, lane_id(connection, lane), letters, now_us)
     drop_letters(connection, sink, [letter.id for letter in letters], REPLAYED)
     close_lane(connection, lane)
     return len(letters)

@@ -16,7 +16,7 @@ from forwarder.core.timing import Clock
 from forwarder.journal import lanes
 from forwarder.journal.database import FILE_NAME, StateLock, Writer, check_quickly, connect_writer
 from forwarder.journal.ledger import Scope, append_own, note_loss
-from forwarder.journal.reader import FreshPages, Shelf, SqliteSinkQueue, Tide
+from forwarder.journal.reader import FreshPages, JournalReader, LaneEnds, SqliteSinkQueue
 from forwarder.journal.retention import (
     Keeping,
     Member,
@@ -62,12 +62,12 @@ class Journal:
         self._emit = emit
         self._lock, connection = held
         self._seen = SeenPages()
-        self._tide = Tide()
+        self._ends = LaneEnds()
         self._members: dict[str, Member] = {}
-        self._tide.rise(LIVE, next_offset(connection))
+        self._ends.lane_grew(LIVE, next_offset(connection))
         self._writer = Writer(connection, self.path, self._seen.clear)
         self._fresh = FreshPages()
-        self._shelf = Shelf(state_dir, self._fresh)
+        self._reader = JournalReader(state_dir, self._fresh)
 
     @classmethod
     async def open(cls, state_dir: Path, keeping: Keeping, *, clock: Clock, emit: Emit) -> Self:
@@ -90,7 +90,7 @@ class Journal:
         The reader goes first: SQLite folds its write-ahead log into the file when the last
         connection closes, and a read-only one cannot.
         """
-        await self._shelf.aclose()
+        await self._reader.aclose()
         await self._writer.aclose()
         self._lock.release()
 
@@ -101,18 +101,18 @@ class Journal:
 
     async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         """Run a reading function of this package (``list_gaps``, ``list_lanes``, ...)."""
-        return await self._shelf.query(question)
+        return await self._reader.query(question)
 
     async def tell(self, operation: Callable[[sqlite3.Connection], T]) -> T:
         """Run a writing function of this package in a transaction; then wake the sinks."""
         result = await self._writer.run(operation)
-        self._tide.rise(LIVE, await self.ask(next_offset))
-        self._tide.change_lanes()
+        self._ends.lane_grew(LIVE, await self.ask(next_offset))
+        self._ends.lanes_changed()
         return result
 
     def stream_log(self, key: StreamKey) -> SqliteStreamLog:
         """Return the log of one stream."""
-        return SqliteStreamLog(key, self._writer, self._seen, self._tide, self._emit, self._fresh)
+        return SqliteStreamLog(key, self._writer, self._seen, self._ends, self._emit, self._fresh)
 
     async def sink_queue(
         self, name: str, *, start_at: lanes.StartAt = "now", blocking: bool = True
@@ -134,10 +134,10 @@ class Journal:
 
         number, opened = await self._writer.run(join)
         if opened is not None:
-            self._tide.rise(LIVE, await self.ask(next_offset))
+            self._ends.lane_grew(LIVE, await self.ask(next_offset))
             self._emit(opened)
         self._members[name] = Member(number, name, blocking)
-        return SqliteSinkQueue(number, name, self._writer, self._shelf, self._tide, self._clock)
+        return SqliteSinkQueue(number, name, self._writer, self._reader, self._ends, self._clock)
 
     def leave(self, name: str) -> None:
         """A sink left the settings: its place is kept and pins nothing."""
@@ -149,7 +149,7 @@ class Journal:
         events = await self._writer.run(
             lambda connection: prune(connection, members, self._keeping, now_us), patient=True
         )
-        self._tide.rise(LIVE, await self.ask(next_offset))
+        self._ends.lane_grew(LIVE, await self.ask(next_offset))
         for event in events:
             self._emit(event)
 

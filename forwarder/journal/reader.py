@@ -15,7 +15,7 @@ from forwarder.core.contracts import StoredPage
 from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.core.timing import Clock
 from forwarder.journal.database import FILE_NAME, Writer, connect_reader, translated
-from forwarder.journal.dead_letters import bury, room
+from forwarder.journal.dead_letters import room, store_letters
 from forwarder.journal.lanes import read_ranges, save_progress
 from forwarder.journal.storage import CorruptError, PageRow, lane_id, tail, to_stored
 
@@ -137,7 +137,7 @@ _PAGES_AT_ONCE = 64
 _NO_END = 2**63 - 1
 
 
-class Shelf:
+class JournalReader:
     """Pages by lane and offset. Sinks that move together share the parsed page.
 
     Pages are found by the index and read from the table. Either may be damaged, so what one of them
@@ -229,7 +229,7 @@ class Shelf:
         return to_stored(PageRow(*row))
 
 
-class Tide:
+class LaneEnds:
     """The end of every lane as the event loop knows it; not thread-safe, not durable."""
 
     def __init__(self) -> None:
@@ -238,13 +238,13 @@ class Tide:
         self._version = 0
         self._event = asyncio.Event()
 
-    def rise(self, lane: str, end_offset: int) -> None:
+    def lane_grew(self, lane: str, end_offset: int) -> None:
         """Say that ``lane`` now has rows below ``end_offset``; called after the commit."""
         if end_offset > self._ends.get(lane, 0):
             self._ends[lane] = end_offset
             self._wake()
 
-    def change_lanes(self) -> None:
+    def lanes_changed(self) -> None:
         """Say that lanes were added, ended or cancelled."""
         self._version += 1
         self._wake()
@@ -275,20 +275,26 @@ class SqliteSinkQueue:
     """Lanes, pages and progress of one sink."""
 
     def __init__(
-        self, number: int, name: str, writer: Writer, shelf: Shelf, tide: Tide, clock: Clock
+        self,
+        number: int,
+        name: str,
+        writer: Writer,
+        reader: JournalReader,
+        ends: LaneEnds,
+        clock: Clock,
     ) -> None:
         """Made by ``Journal.sink_queue``; ``number`` is the sink's in the file."""
         self.name = name
         self._number = number
         self._writer = writer
-        self._shelf = shelf
-        self._tide = tide
+        self._reader = reader
+        self._ends = ends
         self._clock = clock
         self._pages_of: dict[str, int] = {}
 
     async def lanes(self) -> Sequence[Lane]:
         """Return the open lanes, live first."""
-        found = await self._shelf.query(
+        found = await self._reader.query(
             lambda connection: connection.execute(_LANES, (self._number,)).fetchall()
         )
         return [
@@ -299,10 +305,10 @@ class SqliteSinkQueue:
     async def read(self, lane: str, offset: int, max_rows: int) -> Sequence[StoredPage]:
         """Return pages from ``offset`` on; empty when there is nothing yet."""
         if lane not in self._pages_of:
-            self._pages_of[lane] = await self._shelf.query(
+            self._pages_of[lane] = await self._reader.query(
                 lambda connection: _pages_of(connection, lane)
             )
-        return await self._shelf.pages(self._pages_of[lane], offset, max_rows)
+        return await self._reader.pages(self._pages_of[lane], offset, max_rows)
 
     async def acknowledge(
         self, lane: str, progress: Progress, dead: Sequence[DeadLetter] = ()
@@ -313,20 +319,20 @@ class SqliteSinkQueue:
         def store(connection: sqlite3.Connection) -> bool:
             number = lane_id(connection, lane)
             left = [one for one in dead if one.offset >= _prefix(connection, self._number, number)]
-            bury(connection, self._number, left, now_us)
+            store_letters(connection, self._number, left, now_us)
             save_progress(connection, self._number, number, progress)
             return connection.execute(_FINISH, (number,)).rowcount > 0
 
         if await self._writer.run(store, patient=True):
-            self._tide.change_lanes()
+            self._ends.lanes_changed()
 
     async def wait(self, lane: str, offset: int) -> None:
         """Return when there may be rows at ``offset``, or the lanes have changed."""
-        await self._tide.wait(lane, offset)
+        await self._ends.wait(lane, offset)
 
     async def dead_letter_room(self) -> tuple[int, int]:
         """Return how many events and bytes the dead letters of this sink still take."""
-        return await self._shelf.query(lambda connection: room(connection, self._number))
+        return await self._reader.query(lambda connection: room(connection, self._number))
 
 
 def _prefix(connection: sqlite3.Connection, sink: int, lane: int) -> int:

@@ -18,7 +18,7 @@ from forwarder.core.source_contract import Records
 from forwarder.core.telemetry import Emit, TelemetryEvent
 from forwarder.journal.database import Writer
 from forwarder.journal.ledger import Scope, append_own, close_gaps, note_loss
-from forwarder.journal.reader import FreshPages, Tide
+from forwarder.journal.reader import FreshPages, LaneEnds
 from forwarder.journal.storage import (
     HOUR_US,
     CorruptError,
@@ -314,7 +314,7 @@ class SqliteStreamLog:
         key: StreamKey,
         writer: Writer,
         seen: SeenPages,
-        tide: Tide,
+        ends: LaneEnds,
         emit: Emit,
         fresh: FreshPages | None = None,
     ) -> None:
@@ -324,7 +324,7 @@ class SqliteStreamLog:
         self._scope = Scope(account_id=key.account_id, stream=key.stream)
         self._writer = writer
         self._seen = seen
-        self._tide = tide
+        self._ends = ends
         self._emit = emit
         self._key_sets: list[KeySet] = []
 
@@ -340,8 +340,8 @@ class SqliteStreamLog:
         for first, rows in stored.pages:
             page = partial(fresh_page, self._key, addition.seen_us, first, rows)
             self._fresh.offer(first, page)
-        self._tide.rise(addition.lane, stored.end_offset)
-        self._tide.rise(LIVE, stored.end_offset)
+        self._ends.lane_grew(addition.lane, stored.end_offset)
+        self._ends.lane_grew(LIVE, stored.end_offset)
         for event in stored.events:
             self._emit(event)
         return stored.appended

@@ -13,7 +13,7 @@ from forwarder.core.log import KeySet
 from forwarder.core.source_contract import SourceContext, StreamPlan
 from forwarder.core.timing import SystemClock
 from forwarder.ingest.backfill import verify
-from forwarder.journal import Shelf
+from forwarder.journal import JournalReader
 from forwarder.journal.auditing import Verdict, judge
 from forwarder.journal.storage import recall
 from forwarder.journal.stream_log import load_key_sets
@@ -46,20 +46,20 @@ async def audit(settings: ForwarderSettings, window: Window, choice: Choice) -> 
     Reads the journal read-only, beside a running daemon or without one, and spends requests of
     the same token.
     """
-    shelf = Shelf(settings.root.state_dir)
+    reader = JournalReader(settings.root.state_dir)
     sinks = [s.name for s in settings.sinks if not choice.sinks or s.name in choice.sinks]
     try:
         found: list[Audit] = []
         for account in settings.accounts:
             if not choice.accounts or {account.account_id, account.label} & set(choice.accounts):
-                found += await _audit_account(shelf, account, window, sinks, choice.streams)
+                found += await _audit_account(reader, account, window, sinks, choice.streams)
         return found
     finally:
-        await shelf.aclose()
+        await reader.aclose()
 
 
 async def _audit_account(
-    shelf: Shelf,
+    reader: JournalReader,
     account: AccountSettings,
     window: Window,
     sinks: Sequence[str],
@@ -70,11 +70,11 @@ async def _audit_account(
     source = account.plugin(account.config, SourceContext(clock, shared, USER_AGENT))
     try:
         found: list[Audit] = []
-        known = await shelf.query(_sinks)
+        known = await reader.query(_sinks)
         for name, plan in source.streams().items():
             if not streams or name in streams:
                 key = StreamKey(account.account_id, name)
-                verdicts = await _audit_stream(shelf, key, plan, window, sinks)
+                verdicts = await _audit_stream(reader, key, plan, window, sinks)
                 found += [
                     Audit(account.label, name, sink, verdict, joined=sink in known)
                     for sink, verdict in verdicts.items()
@@ -85,17 +85,17 @@ async def _audit_account(
 
 
 async def _audit_stream(
-    shelf: Shelf, key: StreamKey, plan: StreamPlan, window: Window, sinks: Sequence[str]
+    reader: JournalReader, key: StreamKey, plan: StreamPlan, window: Window, sinks: Sequence[str]
 ) -> dict[str, Verdict]:
-    group = await shelf.query(lambda c: recall(c, str(key), "group"))
+    group = await reader.query(lambda c: recall(c, str(key), "group"))
     parts = await plan.source.parts((group or {}).get("memory"), await plan.source.server_time_us())
     totals = dict.fromkeys(sinks, Verdict())
     if parts.ids == ():
         return totals
-    key_sets = await shelf.query(partial(_key_sets, key))
+    key_sets = await reader.query(partial(_key_sets, key))
 
     async def ask(records: Any, aliases: Any) -> dict[str, Verdict]:
-        return await shelf.query(lambda c: judge(c, key, records, aliases, sinks))
+        return await reader.query(lambda c: judge(c, key, records, aliases, sinks))
 
     async for verdicts in verify(plan.source, window, parts.ids or (), key_sets, ask):
         totals = {sink: totals[sink].plus(verdict) for sink, verdict in verdicts.items()}

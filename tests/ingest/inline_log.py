@@ -14,7 +14,7 @@ from forwarder.core.errors import TransientError
 from forwarder.core.telemetry import ignore
 from forwarder.journal.database import Operation, Writer, connect_writer
 from forwarder.journal.ledger import Gap, list_gaps
-from forwarder.journal.reader import Tide
+from forwarder.journal.reader import LaneEnds
 from forwarder.journal.retention import Keeping, forgotten_until, prune
 from forwarder.journal.storage import PageRow, to_stored
 from forwarder.journal.stream_log import SeenPages, SqliteStreamLog
@@ -90,7 +90,7 @@ class InlineJournal:
         seen = seen or SeenPages()
         self._clock = clock
         self.writer = InlineWriter(self._file, seen, clock)
-        self.log = SqliteStreamLog(key, self.writer, seen, Tide(), ignore)
+        self.log = SqliteStreamLog(key, self.writer, seen, LaneEnds(), ignore)
         self._key = key
 
     def drain(self, offset: int, *, keep_us: int | None = None) -> list[StoredPage]:

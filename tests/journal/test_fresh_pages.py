@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import LIVE, StoredPage
 from forwarder.core.source_contract import Records
-from forwarder.journal.reader import FreshPages, Shelf
+from forwarder.journal.reader import FreshPages, JournalReader
 from forwarder.journal.storage import fresh_page
 from forwarder.sources.cloudflare_access.pages import PageMaker
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition
@@ -38,7 +38,7 @@ async def test_fresh_pages_are_what_the_file_holds(opened: Opener, tmp_path: Pat
     journal = await opened()
     queue = await journal.sink_queue("near", start_at="beginning")
     await journal.stream_log(KEY).append(addition(read_by_source(ROWS)))
-    beside = Shelf(tmp_path / "state")
+    beside = JournalReader(tmp_path / "state")
 
     fresh = await queue.read(LIVE, 1, 100)
     stored = await beside.pages(_LIVE_LANE, 1, 100)
@@ -75,10 +75,10 @@ async def test_a_fresh_page_that_the_file_has_not_is_nobodys(
     await opened()
     fresh = FreshPages()
     fresh.offer(1, lambda: fresh_page(KEY, NOON_US, 1, read_by_source(ROWS[:1])))
-    shelf = Shelf(tmp_path / "state", fresh)
+    pages_of_file = JournalReader(tmp_path / "state", fresh)
 
-    assert [] == await shelf.pages(_LIVE_LANE, 1, 100)
-    await shelf.aclose()
+    assert [] == await pages_of_file.pages(_LIVE_LANE, 1, 100)
+    await pages_of_file.aclose()
 
 
 def page_of(offset: int, size: int) -> StoredPage:
