@@ -1,4 +1,4 @@
-"""``forwarder completion``."""
+"""The program: its commands by name, its exit statuses, and ``forwarder completion``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ COMMANDS: Mapping[str, Entry] = {
     "gaps": Entry("gaps", "List what was lost, or may have been."),
     "config": Entry("settings", "Show the settings in force, or their JSON schema."),
     "plugins": Entry("plugins", "List sources, sinks and formats."),
-    "completion": Entry("completion", "Print the script that completes commands in a shell."),
+    "completion": Entry("program", "Print the script that completes commands in a shell."),
 }
 """Adding a command is one line here and one module beside this one with a function ``command``."""
 

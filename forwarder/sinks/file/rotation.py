@@ -17,13 +17,37 @@ import os
 import re
 import stat
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from pydantic import Field
 
 from forwarder.core.timing import Clock, format_us
-from forwarder.sinks.file.sink import FileConfig
 from forwarder.transport.compression import compress_file
+from forwarder.transport.settings import Duration, NamedPath, PluginSettings, Size
+
+
+class FileConfig(PluginSettings):
+    """Which file, and when it gives way to a new one."""
+
+    path: NamedPath = Field(description="the file that is written; its folder must exist")
+    max_size: Size = Field(
+        100 * 2**20, description="size from which a new file is begun; 0 never", ge=0
+    )
+    max_age: Duration = Field(
+        86_400.0, description="age from which a new file is begun; 0 never", ge=0
+    )
+    compress: bool = Field(True, description="gzip files that are no longer written")
+    keep: int | None = Field(
+        None, description="how many older files to keep; all of them if unset", ge=1
+    )
+
+    def exclusive(self) -> Mapping[str, Any]:
+        """Return the file: of two that write it one would be held."""
+        return {"path": self.path}
+
 
 _STAMP = r"\d{8}T\d{6}\.\d{6}Z"
 

@@ -13,37 +13,13 @@ import asyncio
 import errno
 import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
-
-from pydantic import Field
+from typing import ClassVar, TypeAlias
 
 from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, Finding, SinkContext, WriteResult
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.sinks.file.rotation import Calls, RotatingFile
-from forwarder.transport.settings import Duration, NamedPath, PluginSettings, Size
-
-
-class FileConfig(PluginSettings):
-    """Which file, and when it gives way to a new one."""
-
-    path: NamedPath = Field(description="the file that is written; its folder must exist")
-    max_size: Size = Field(
-        100 * 2**20, description="size from which a new file is begun; 0 never", ge=0
-    )
-    max_age: Duration = Field(
-        86_400.0, description="age from which a new file is begun; 0 never", ge=0
-    )
-    compress: bool = Field(True, description="gzip files that are no longer written")
-    keep: int | None = Field(
-        None, description="how many older files to keep; all of them if unset", ge=1
-    )
-
-    def exclusive(self) -> Mapping[str, Any]:
-        """Return the file: of two that write it one would be held."""
-        return {"path": self.path}
-
+from forwarder.sinks.file.rotation import Calls, FileConfig, RotatingFile
 
 _GIVE = "give it to the user that runs the forwarder"
 
