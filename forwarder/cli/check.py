@@ -29,7 +29,7 @@ def command(config: Path, *, live: bool, journal: bool) -> None:
     Exit status: 0 when all is well, 1 when --live found a fault or --journal found damage, 2 when
     the settings have faults.
     """
-    from forwarder.runtime.preflight import preflight  # noqa: PLC0415 - imports the plugins
+    from forwarder.runtime.workers import preflight  # noqa: PLC0415 - imports the plugins
 
     settings = settings_from(config)
     preflight(settings)
@@ -40,7 +40,7 @@ def command(config: Path, *, live: bool, journal: bool) -> None:
     if journal:
         _check_journal(settings.root.state_dir)
     if live:
-        from forwarder.runtime.diagnosis import diagnose  # noqa: PLC0415 - as above
+        from forwarder.runtime.inspection import diagnose  # noqa: PLC0415 - as above
         from forwarder.runtime.process import run_fast  # noqa: PLC0415 - as above
 
         logging.getLogger().addHandler(logging.NullHandler())  # findings say what libraries would

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forwarder.cli.options import config_option, settings_from
-from forwarder.runtime.previewing import Preview
+from forwarder.runtime.inspection import Preview
 
 _NARROWEST = 48
 """Characters a column needs: a key and an id of 36 characters, indented, stay in one line."""
@@ -77,7 +77,7 @@ def command(config: Path, *, sinks: tuple[str, ...], rows_file: Path | None) -> 
     from rich.console import Console  # noqa: PLC0415 - keeps --help fast
 
     from forwarder.core.timing import SystemClock  # noqa: PLC0415 - as above
-    from forwarder.runtime.previewing import EXAMPLES, previews  # noqa: PLC0415 - as above
+    from forwarder.runtime.inspection import EXAMPLES, previews  # noqa: PLC0415 - as above
 
     settings = settings_from(config)
     unknown = set(sinks) - {sink.name for sink in settings.sinks}
@@ -96,7 +96,7 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
     """Read an array, an API answer, one object, or one object a line."""
     import orjson  # noqa: PLC0415 - keeps --help fast
 
-    from forwarder.runtime.previewing import stream_of  # noqa: PLC0415 - as above
+    from forwarder.runtime.inspection import stream_of  # noqa: PLC0415 - as above
 
     text = path.read_bytes()
     try:

@@ -29,7 +29,7 @@ from forwarder.core.timing import parse_us
 
 if TYPE_CHECKING:
     from forwarder.config import ForwarderSettings
-    from forwarder.runtime.auditing import Audit
+    from forwarder.runtime.inspection import Audit
 
 
 _KIND = "backfill:"
@@ -116,7 +116,7 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
     be asked, 2 when the settings or the choice have faults.
     """
     from forwarder.core.contracts import Window  # noqa: PLC0415 - keeps --help fast
-    from forwarder.runtime.auditing import Choice, audit  # noqa: PLC0415 - imports everything
+    from forwarder.runtime.inspection import Choice, audit  # noqa: PLC0415 - imports everything
 
     settings = settings_from(config)
     chosen = Choice(choice["accounts"], choice["streams"], choice["sinks"])

@@ -13,8 +13,8 @@ from forwarder.core.timing import Clock, format_us
 from forwarder.ingest.backfill import Backfiller, BackfillOrder
 from forwarder.journal import Journal
 from forwarder.journal.lanes import OPEN, cancel_lane, close_lane, list_lanes
-from forwarder.runtime.streams import Streams
 from forwarder.runtime.supervisor import Beat, Supervisor
+from forwarder.runtime.workers import Streams
 
 _KIND = "backfill:"
 _SILENT_FOR = 900.0

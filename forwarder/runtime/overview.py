@@ -19,19 +19,21 @@ from forwarder.journal.dead_letters import MOST_EVENTS, summarise_letters
 from forwarder.journal.ledger import count_gaps, latest_gaps
 from forwarder.observe import Levels, LevelsCollector, Metrics, expect
 from forwarder.runtime.backfills import Backfills
-from forwarder.runtime.health import liveness, readiness
-from forwarder.runtime.history import History, point_of
-from forwarder.runtime.ledger import gaps_json, letters_json
-from forwarder.runtime.sinks import Sinks
-from forwarder.runtime.snapshot import (
+from forwarder.runtime.status import (
+    History,
     Snapshot,
+    gaps_json,
     journal_json,
+    letters_json,
     levels_of,
+    liveness,
+    point_of,
+    readiness,
     sinks_json,
     streams_json,
 )
-from forwarder.runtime.streams import Streams
 from forwarder.runtime.supervisor import Beat, Supervisor
+from forwarder.runtime.workers import Sinks, Streams
 
 _SHOWN = 20
 

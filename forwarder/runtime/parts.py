@@ -17,9 +17,8 @@ from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.operations import Operations
 from forwarder.runtime.overview import DaemonOverview
 from forwarder.runtime.rendering import Rendering
-from forwarder.runtime.sinks import Sinks
-from forwarder.runtime.streams import Streams
 from forwarder.runtime.supervisor import Supervisor
+from forwarder.runtime.workers import Sinks, Streams
 
 SettingsReader = Callable[[], ForwarderSettings]
 """Reads the settings anew; raises ``ConfigError`` with every fault."""

@@ -19,8 +19,8 @@ from forwarder.observe.libraries import LibraryHandler
 from forwarder.runtime.daemon import GRACE, Daemon
 from forwarder.runtime.observers import observer_of
 from forwarder.runtime.parts import SettingsReader, Telemetry
-from forwarder.runtime.preflight import preflight
 from forwarder.runtime.signals import Signals
+from forwarder.runtime.workers import preflight
 
 DONE, FAILED = 0, 1
 T = TypeVar("T")

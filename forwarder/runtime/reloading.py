@@ -13,7 +13,7 @@ from forwarder.journal.events import with_name
 from forwarder.observe.events import SettingsReloaded, SettingsWarning
 from forwarder.runtime.fingerprint import fingerprint
 from forwarder.runtime.parts import Parts, SettingsReader, Telemetry
-from forwarder.runtime.preflight import preflight
+from forwarder.runtime.workers import preflight
 
 _GRACE = 10.0
 

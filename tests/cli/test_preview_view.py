@@ -8,7 +8,7 @@ import orjson
 from rich.console import Console
 
 from forwarder.cli.preview import plain, rendered
-from forwarder.runtime.previewing import Preview
+from forwarder.runtime.inspection import Preview
 
 _ROW = {"app_uid": "df7e2a5f-02b7-4d9d-af26-8d1988fca630", "user_email": "[red]ann@example.com"}
 _JSON = orjson.dumps({"user": {"id": _ROW["app_uid"], "name": _ROW["user_email"]}})

@@ -25,9 +25,9 @@ from forwarder.core.timing import SystemClock
 from forwarder.journal import journal
 from forwarder.observe import Observer
 from forwarder.runtime.daemon import Daemon
-from forwarder.runtime.preflight import preflight
 from forwarder.runtime.process import fast_loop, libraries_logged, telemetry_of
 from forwarder.runtime.signals import Signals
+from forwarder.runtime.workers import preflight
 from tests.proof.planted import SwallowingWriter
 
 EVENTS = {

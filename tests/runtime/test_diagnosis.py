@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from forwarder.config import load
-from forwarder.runtime.diagnosis import diagnose
+from forwarder.runtime.inspection import diagnose
 from forwarder.simulator import DEFAULT_ACCOUNT, DEFAULT_TOKEN, Simulator, SimulatorSettings
 
 

@@ -11,8 +11,7 @@ from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.journal import SinkPlace
 from forwarder.observe import Metrics
-from forwarder.runtime.history import History, Point, point_of
-from forwarder.runtime.snapshot import Snapshot
+from forwarder.runtime.status import History, Point, Snapshot, point_of
 
 NOW = 1_800_000_000_000_000
 NEW = ("streams", "access_requests", "new_per_second")

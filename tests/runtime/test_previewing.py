@@ -3,7 +3,7 @@
 import pytest
 
 from forwarder.core.contracts import BatchEvent, Rejection, Rendered
-from forwarder.runtime.previewing import shown
+from forwarder.runtime.inspection import shown
 
 _EVENT = BatchEvent(1, "", "access_requests", "", 0, 0, "success", "", b"{}")
 

@@ -7,7 +7,7 @@ from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Trouble
 from forwarder.journal import SinkPlace, Usage
-from forwarder.runtime.snapshot import (
+from forwarder.runtime.status import (
     Snapshot,
     journal_json,
     levels_of,

@@ -1,0 +1,255 @@
+"""What commands find out without a daemon and without changing anything."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import orjson
+
+from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
+from forwarder.core.contracts import Finding, Rendered, SinkContext, StoredPage, StreamKey, Window
+from forwarder.core.errors import ForwarderError
+from forwarder.core.identity import Identifier
+from forwarder.core.log import KeySet
+from forwarder.core.source_contract import SourceContext, StreamPlan
+from forwarder.core.timing import SystemClock, parse_us
+from forwarder.ingest.backfill import verify
+from forwarder.journal import JournalReader
+from forwarder.journal.auditing import Verdict, judge
+from forwarder.journal.storage import recall
+from forwarder.journal.stream_log import load_key_sets
+from forwarder.runtime.rendering import Rendering
+from forwarder.runtime.workers import USER_AGENT
+
+_TIME_KEYS = ("created_at", "logged_at", "time")
+EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
+    (
+        "access_requests",
+        {
+            "action": "login",
+            "allowed": True,
+            "app_domain": "test.example.com/admin",
+            "app_uid": "df7e2a5f-02b7-4d9d-af26-8d1988fca630",
+            "connection": "saml",
+            "country": "us",
+            "created_at": "2026-01-01T05:20:00.12345Z",
+            "ip_address": "198.51.100.166",
+            "ray_id": "187d944c61940c77",
+            "user_email": "user@example.com",
+        },
+    ),
+    (
+        "scim_updates",
+        {
+            "cf_resource_id": "bd97ef8d-7986-43e3-9ee0-c25dda33e4b0",
+            "idp_id": "df7e2a5f-02b7-4d9d-af26-8d1988fca630",
+            "idp_resource_id": "all_employees",
+            "logged_at": "2026-01-01T05:20:00.12345Z",
+            "request_body": '{"displayName":"ALL_EMPLOYEES"}',
+            "http_method": "POST",
+            "resource_group_name": "ALL_EMPLOYEES",
+            "resource_type": "GROUP",
+            "status": "SUCCESS",
+        },
+    ),
+)
+"""Shown when no rows are given; shaped like the API's documentation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """One row and what became of it.
+
+    ``bodies`` has None where a sink's filters drop it, and the reason where rendering it failed.
+    """
+
+    stream: str
+    row: Mapping[str, Any]
+    bodies: Mapping[str, bytes | None]
+
+
+def previews(
+    settings: ForwarderSettings,
+    rows: Sequence[tuple[str, Mapping[str, Any]]],
+    sinks: Sequence[str],
+    now_us: int,
+) -> list[Preview]:
+    """Return what the sinks (all when none is named) would receive for (stream, row) pairs."""
+    rendering = Rendering(settings)
+    renders = {
+        sink.name: rendering.render_for(sink)
+        for sink in settings.sinks
+        if not sinks or sink.name in sinks
+    }
+    account_id = settings.accounts[0].account_id
+    found: list[Preview] = []
+    for stream, row in rows:
+        page = _page(account_id, stream, row, now_us)
+        bodies = {name: shown(render(page)) for name, render in renders.items()}
+        found.append(Preview(stream, row, bodies))
+    return found
+
+
+def stream_of(row: Mapping[str, Any]) -> str:
+    """Return the stream that a row looks like it came from."""
+    return "scim_updates" if {"idp_id", "resource_type"} & row.keys() else "access_requests"
+
+
+def shown(rendered: Rendered) -> bytes | None:
+    """Return what a page of one row became: the body, why there is none, or None if left out."""
+    if rendered.failed:
+        return f"({rendered.failed[0].reason})".encode()
+    return next((event.body for event in rendered.events), None)
+
+
+def _page(account_id: str, stream: str, row: Mapping[str, Any], now_us: int) -> StoredPage:
+    times = (parse_us(row.get(key)) for key in _TIME_KEYS)
+    time_us = next((t for t in times if t is not None), now_us)
+    identity = Identifier(account_id, stream).identity(row)
+    body = orjson.dumps([row])
+    return StoredPage(1, account_id, stream, now_us, array("q", [time_us]), identity, body)
+
+
+_LONGEST = 60.0
+
+
+async def diagnose(settings: ForwarderSettings) -> Sequence[Finding]:
+    """Ask every account and every sink at the same time; return their findings in order.
+
+    Every subject begins with whose it is, since two sinks of one type find the same things.
+    """
+    found = await asyncio.gather(
+        *(_account(account) for account in settings.accounts),
+        *(_sink(sink) for sink in settings.sinks),
+    )
+    return [finding for findings in found for finding in findings]
+
+
+async def _account(account: AccountSettings) -> Sequence[Finding]:
+    clock = SystemClock()
+    shared = account.plugin.share(clock, None)
+    context = SourceContext(clock=clock, shared=shared, user_agent=USER_AGENT)
+    return await _ask(account.plugin(account.config, context), f"account {account.label}")
+
+
+async def _sink(sink: SinkSettings) -> Sequence[Finding]:
+    writer = sink.format_plugin(sink.format_config)
+    context = SinkContext(
+        sink.name, sink.format, writer.media_type, SystemClock(), user_agent=USER_AGENT
+    )
+    return await _ask(sink.plugin(sink.config, context), f"sink {sink.name}")
+
+
+async def _ask(plugin: Any, subject: str) -> Sequence[Finding]:
+    """Let a plugin diagnose; one that cannot is opened, if it can be."""
+    try:
+        async with asyncio.timeout(_LONGEST):
+            if hasattr(plugin, "diagnose"):
+                found: Sequence[Finding] = await plugin.diagnose()
+                return [replace(one, subject=f"{subject}: {one.subject}") for one in found]
+            await plugin.open()
+    except ForwarderError as error:
+        return [Finding("fault", subject, str(error), getattr(error, "hint", ""))]
+    except TimeoutError:
+        return [Finding("fault", subject, f"no answer within {_LONGEST:.0f} s", "is it reachable?")]
+    finally:
+        await plugin.aclose()
+    return [Finding("ok", subject, "can be reached")]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The verdict over one stream for one sink; not ``joined``: the journal never had the sink."""
+
+    account: str
+    stream: str
+    sink: str
+    verdict: Verdict
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to audit; empty means all."""
+
+    accounts: Collection[str] = ()
+    streams: Collection[str] = ()
+    sinks: Collection[str] = ()
+
+
+async def audit(settings: ForwarderSettings, window: Window, choice: Choice) -> list[Audit]:
+    """Return a verdict for every chosen stream and sink; raises ``TransientError`` by the API.
+
+    Reads the journal read-only, beside a running daemon or without one, and spends requests of
+    the same token.
+    """
+    reader = JournalReader(settings.root.state_dir)
+    sinks = [s.name for s in settings.sinks if not choice.sinks or s.name in choice.sinks]
+    try:
+        found: list[Audit] = []
+        for account in settings.accounts:
+            if not choice.accounts or {account.account_id, account.label} & set(choice.accounts):
+                found += await _audit_account(reader, account, window, sinks, choice.streams)
+        return found
+    finally:
+        await reader.aclose()
+
+
+async def _audit_account(
+    reader: JournalReader,
+    account: AccountSettings,
+    window: Window,
+    sinks: Sequence[str],
+    streams: Collection[str],
+) -> list[Audit]:
+    clock = SystemClock()
+    shared = account.plugin.share(clock, None)
+    source = account.plugin(account.config, SourceContext(clock, shared, USER_AGENT))
+    try:
+        found: list[Audit] = []
+        known = await reader.query(_sinks)
+        for name, plan in source.streams().items():
+            if not streams or name in streams:
+                key = StreamKey(account.account_id, name)
+                verdicts = await _audit_stream(reader, key, plan, window, sinks)
+                found += [
+                    Audit(account.label, name, sink, verdict, joined=sink in known)
+                    for sink, verdict in verdicts.items()
+                ]
+        return found
+    finally:
+        await source.aclose()
+
+
+async def _audit_stream(
+    reader: JournalReader, key: StreamKey, plan: StreamPlan, window: Window, sinks: Sequence[str]
+) -> dict[str, Verdict]:
+    group = await reader.query(lambda c: recall(c, str(key), "group"))
+    parts = await plan.source.parts((group or {}).get("memory"), await plan.source.server_time_us())
+    totals = dict.fromkeys(sinks, Verdict())
+    if parts.ids == ():
+        return totals
+    key_sets = await reader.query(partial(_key_sets, key))
+
+    async def ask(records: Any, aliases: Any) -> dict[str, Verdict]:
+        return await reader.query(lambda c: judge(c, key, records, aliases, sinks))
+
+    async for verdicts in verify(plan.source, window, parts.ids or (), key_sets, ask):
+        totals = {sink: totals[sink].plus(verdict) for sink, verdict in verdicts.items()}
+    return totals
+
+
+def _sinks(connection: Any) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sink")}
+
+
+def _key_sets(key: StreamKey, connection: Any) -> list[KeySet]:
+    found = connection.execute(
+        "SELECT id FROM stream WHERE account_id = ? AND name = ?", (key.account_id, key.stream)
+    ).fetchone()
+    return load_key_sets(connection, found[0]) if found else []
