@@ -20,15 +20,13 @@ import orjson
 from bench import formats
 from bench.cloudflare import History, envelope
 from forwarder.core.contracts import LIVE, StoredPage, StreamKey, Window
-from forwarder.core.log import Addition, ReaderState
+from forwarder.core.log import Addition, ReaderState, StreamLog
 from forwarder.core.timing import SystemClock
 from forwarder.formats.pipeline import Pipeline
-from forwarder.ingest.stream_log import StreamLog
 from forwarder.journal import Journal, Keeping
-from forwarder.sources.cloudflare_access.access_requests import STREAM, AccessRequests
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
-from forwarder.sources.cloudflare_access.envelope import Answer, Response, read_rows
-from forwarder.sources.cloudflare_access.faults import Endpoint
+from forwarder.sources.cloudflare_access.answers import Answer, Endpoint, Response, read_rows
+from forwarder.sources.cloudflare_access.logs import STREAM, AccessRequests
 from forwarder.sources.cloudflare_access.normalise_login import LOGINS
 
 RECORDED = {

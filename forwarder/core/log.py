@@ -1,14 +1,14 @@
-"""What the engine and the journal say to each other: values only, no storage.
+"""What the engine and the journal say to each other: values and ``StreamLog``, no storage.
 
-The engine declares the protocols (``ingest.stream_log.StreamLog``, ``delivery.queue.SinkQueue``);
-the journal implements them. Neither imports the other.
+The engine declares the protocols (``StreamLog`` here, ``delivery.queue.SinkQueue``); the journal
+implements them. Neither imports the other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from forwarder.core.contracts import LIVE, Lost, Record, Window
 
@@ -133,3 +133,31 @@ class DeadLetter:
     offset: int
     reason: str
     size: int | None = None
+
+
+class StreamLog(Protocol):
+    """The log of one stream of one account. Every call is durable when it returns.
+
+    Each raises ``TransientError`` when the disk is full or fails; nothing was stored then, and
+    the poller repeats the call.
+    """
+
+    async def load(self) -> StreamMemory:
+        """Return readers and key sets; called once, before the first round."""
+        ...
+
+    async def append(self, addition: Addition) -> Appended:
+        """Store what is new of a page together with the reader's state."""
+        ...
+
+    async def forget(self, reader: str) -> None:
+        """Remove a reader whose work is done."""
+        ...
+
+    async def recall(self, key: str) -> Any | None:
+        """Return the JSON value that was kept under ``key`` (an IdP roster), or None."""
+        ...
+
+    async def keep(self, key: str, value: Any) -> None:
+        """Keep a small JSON value under ``key``."""
+        ...

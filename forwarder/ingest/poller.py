@@ -11,11 +11,12 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
-from forwarder.core.contracts import LIVE, Window
+from forwarder.core.contracts import LIVE, StreamKey, Window
 from forwarder.core.log import Addition, ReaderState
+from forwarder.core.own_events import Own, own_row
 from forwarder.core.source_contract import Parts, Purpose
-from forwarder.ingest import own_rows
 from forwarder.ingest.events import PartJoined, PartsChanged, RetentionNear, RoundStarted
 from forwarder.ingest.rounds import PARTS, Reading, Rounds, Surroundings, Trouble
 from forwarder.ingest.windows import (
@@ -69,6 +70,7 @@ def phase(
 
 
 _HALF = 0.5
+COVERAGE_EVERY_US = 300_000_000
 
 
 class Poller:
@@ -182,7 +184,7 @@ class Poller:
             late_before_us=None if first_round else covered_us,
             parts=self._group.ids or (),
             lost=plan.lost,
-            tell=partial(own_rows.coverage, around.key, around.account, plan.state),
+            tell=partial(coverage, around.key, around.account, plan.state),
         )
         self._readers[LIVE] = state = await self._rounds.read(reading, plan.state)
         self._began_us = self._began_us if state.window else None
@@ -281,7 +283,7 @@ class Poller:
             Purpose.RECONCILE,
             late_before_us=live_us,
             parts=self._group.ids or (),
-            tell=partial(own_rows.late_rows, self._around.key, self._around.account, window),
+            tell=partial(late_rows, self._around.key, self._around.account, window),
         )
         self._readers[name] = await self._rounds.read(reading, replace(state, window=window))
         return True
@@ -290,3 +292,36 @@ class Poller:
         addition = Addition(name, state, self._around.clock.now_us())
         await self._rounds.persist("start", lambda: self._around.log.append(addition))
         self._readers[name] = state
+
+
+def coverage(key: StreamKey, account: str, state: ReaderState, rows: int) -> list[dict[str, Any]]:
+    """Say "complete until, n rows" once for every five minutes covered; a SIEM can miss it.
+
+    ``state`` is the live reader's with the window that ends.
+    """
+    before_us = state.covered_until_us
+    covered_us = state.window.until_us if state.window else before_us
+    if covered_us // COVERAGE_EVERY_US == before_us // COVERAGE_EVERY_US:
+        return []
+    return [
+        own_row(
+            Own.COVERAGE, covered_us, stream=key, account=account, until_us=covered_us, rows=rows
+        )
+    ]
+
+
+def late_rows(key: StreamKey, account: str, slice_: Window, rows: int) -> list[dict[str, Any]]:
+    """Say how many rows of a slice appeared only at its second reading; nothing for none."""
+    if not rows:
+        return []
+    return [
+        own_row(
+            Own.LATE_ROWS,
+            slice_.until_us,
+            stream=key,
+            account=account,
+            since_us=slice_.since_us,
+            until_us=slice_.until_us,
+            rows=rows,
+        )
+    ]

@@ -15,11 +15,11 @@ from typing import Any, TypeAlias, TypeVar
 
 from forwarder.core.contracts import StreamKey
 from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.log import StreamLog
 from forwarder.core.source_contract import Source
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Backoff, Clock
 from forwarder.ingest.events import FetchFailed, FetchRecovered, GateMoved
-from forwarder.ingest.stream_log import StreamLog
 
 _CLOSES, _OPENS, _PAUSES_BACKFILL = 0.95, 0.80, 0.50
 _LOOK_S = 0.5

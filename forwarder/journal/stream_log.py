@@ -1,4 +1,4 @@
-"""The log of one stream; implements ``ingest.stream_log.StreamLog``."""
+"""The log of one stream; implements ``core.log.StreamLog``."""
 
 from __future__ import annotations
 

@@ -9,10 +9,9 @@ from typing import Any
 import orjson
 
 from forwarder.core.contracts import Page, Window
-from forwarder.core.log import Addition, Appended, StreamMemory
+from forwarder.core.log import Addition, Appended, StreamLog, StreamMemory
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, format_us
-from forwarder.ingest.stream_log import StreamLog
 from forwarder.journal.storage import Place
 from forwarder.journal.stream_log import SeenPages
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates

@@ -16,9 +16,8 @@ import orjson
 from forwarder.core.masking import MASK, UNREADABLE
 from forwarder.core.timing import format_seconds, format_us, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig
+from forwarder.sources.cloudflare_access.answers import Endpoint, Response
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.envelope import Response
-from forwarder.sources.cloudflare_access.faults import Endpoint
 from forwarder.sources.cloudflare_access.rate_limit import Budget, Turn
 from tests.ingest.virtual_time import VirtualClock
 

@@ -18,18 +18,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from forwarder.core.contracts import StreamKey
+from forwarder.core.log import StreamLog
 from forwarder.core.source_contract import Source
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import Backoff
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
-from forwarder.ingest.stream_log import StreamLog
 from forwarder.ingest.windows import CURSOR_IN_FUTURE, PollOptions
 from forwarder.journal.ledger import Gap
 from forwarder.journal.stream_log import SeenPages
-from forwarder.sources.cloudflare_access.access_requests import AccessRequests
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
+from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.walk import Advance, advance
 from forwarder.transport.settings import Secret
 from tests.ingest.inline_log import InlineJournal

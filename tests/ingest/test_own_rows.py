@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import StreamKey, Window
 from forwarder.core.log import ReaderState
-from forwarder.ingest.own_rows import COVERAGE_EVERY_US, coverage, late_rows
+from forwarder.ingest.poller import COVERAGE_EVERY_US, coverage, late_rows
 
 KEY = StreamKey("a" * 32, "access_requests")
 START_US = 1_790_000_000_000_000

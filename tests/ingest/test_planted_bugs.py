@@ -8,7 +8,7 @@ from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, run_state_machine_as_test
 
-from forwarder.ingest.stream_log import StreamLog
+from forwarder.core.log import StreamLog
 from forwarder.journal.stream_log import SeenPages
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 from forwarder.sources.cloudflare_access.walk import Advance

@@ -17,12 +17,12 @@ from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
-from forwarder.sources.cloudflare_access.access_requests import AccessRequests
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,
     AccountConfig,
     ScimUpdatesConfig,
 )
+from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 from forwarder.transport.settings import Secret
 from tests.ingest.inline_log import InlineJournal

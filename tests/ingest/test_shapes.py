@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from forwarder.core.contracts import Page
 from forwarder.core.log import KeySet
 from forwarder.ingest.rounds import aliases, unknown_keys
-from forwarder.sources.cloudflare_access.envelope import Answer
-from forwarder.sources.cloudflare_access.pages import PageMaker
+from forwarder.sources.cloudflare_access.answers import Answer
+from forwarder.sources.cloudflare_access.logs import PageMaker
 
 MAKER = PageMaker("a" * 32, "access_requests", "created_at")
 TIME = "2026-09-21T14:00:00Z"

@@ -13,7 +13,7 @@ from forwarder.core.contracts import LIVE, StoredPage
 from forwarder.core.source_contract import Records
 from forwarder.journal.reader import FreshPages, JournalReader
 from forwarder.journal.storage import fresh_page
-from forwarder.sources.cloudflare_access.pages import PageMaker
+from forwarder.sources.cloudflare_access.logs import PageMaker
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition
 
 _LIVE_LANE = 1

@@ -13,9 +13,13 @@ from forwarder.core.login import origin_of
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.privacy import without_body
 from forwarder.sources.cloudflare_access import CloudflareAccess
-from forwarder.sources.cloudflare_access.envelope import Response, read_rows
-from forwarder.sources.cloudflare_access.faults import ACCESS_REQUESTS, SCIM_UPDATES
-from forwarder.sources.cloudflare_access.pages import PageMaker
+from forwarder.sources.cloudflare_access.answers import (
+    ACCESS_REQUESTS,
+    SCIM_UPDATES,
+    Response,
+    read_rows,
+)
+from forwarder.sources.cloudflare_access.logs import PageMaker
 from forwarder.sources.cloudflare_access.scim_updates import _masked as masked  # the stream's own
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"

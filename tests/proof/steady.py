@@ -26,18 +26,17 @@ from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
-from forwarder.sources.cloudflare_access.access_requests import AccessRequests
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,
     AccountConfig,
     RateLimit,
     ScimUpdatesConfig,
 )
+from forwarder.sources.cloudflare_access.answers import Endpoint, Response
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.envelope import Response
-from forwarder.sources.cloudflare_access.faults import Endpoint
+from forwarder.sources.cloudflare_access.logs import AccessRequests
+from forwarder.sources.cloudflare_access.providers import chunked
 from forwarder.sources.cloudflare_access.rate_limit import Budget, Turn
-from forwarder.sources.cloudflare_access.scim_position import chunked
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 from forwarder.transport.settings import Secret
 from tests.end_to_end.processes import ACCOUNT

@@ -16,21 +16,19 @@ from forwarder.core.errors import ConfigError, NeedsOperatorError
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access.account import AccountConfig
-from forwarder.sources.cloudflare_access.envelope import (
+from forwarder.sources.cloudflare_access.answers import (
+    VERIFY_ACCOUNT_TOKEN,
+    VERIFY_USER_TOKEN,
     Answer,
+    Endpoint,
+    RequestRefusedError,
     Response,
+    ThrottledError,
     read_object,
     read_rows,
     read_time_us,
 )
 from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
-from forwarder.sources.cloudflare_access.faults import (
-    VERIFY_ACCOUNT_TOKEN,
-    VERIFY_USER_TOKEN,
-    Endpoint,
-    RequestRefusedError,
-    ThrottledError,
-)
 from forwarder.sources.cloudflare_access.rate_limit import Budget, Priority, Turn
 from forwarder.transport.http import AnswerTooLargeError, HttpClient
 from forwarder.transport.settings import HttpSettings, Secret

@@ -1,13 +1,165 @@
-"""``check --live`` for one account: token, permissions, endpoints, what was observed."""
+"""``check --live`` for one account: token, permissions, endpoints, and how the API behaves.
+
+None of the probes matters for completeness (the walk makes them irrelevant); they tell an operator
+which settings fit, and a developer where the API has changed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
+
 from forwarder.core.contracts import Finding
 from forwarder.core.errors import TransientError
-from forwarder.sources.cloudflare_access import filters, probes
-from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
-from forwarder.sources.cloudflare_access.api import Api
+from forwarder.core.timing import format_seconds, parse_us
+from forwarder.sources.cloudflare_access.account import (
+    AccountConfig,
+    Query,
+    ScimUpdatesConfig,
+    parameters,
+    warnings,
+)
+from forwarder.sources.cloudflare_access.answers import (
+    ACCESS_REQUESTS,
+    SCIM_UPDATES,
+    Answer,
+    Endpoint,
+)
+from forwarder.sources.cloudflare_access.api import Api, Params
 from forwarder.sources.cloudflare_access.providers import list_providers
+from forwarder.transport.settings import format_duration
+
+SECOND_US = 1_000_000
+_HOUR_US = 3600 * SECOND_US
+_YEAR_US = 366 * 24 * _HOUR_US
+_PAGE = 1000
+Probe = Callable[["Asker"], Awaitable[Finding]]
+
+
+class Asker:
+    """Asks one stream's endpoint with window and page size filled in."""
+
+    def __init__(
+        self, api: Api, endpoint: Endpoint, time_key: str, now_us: int, extra: Params = ()
+    ) -> None:
+        """Take the server's time and what every request of the stream carries."""
+        self._api = api
+        self.endpoint = endpoint
+        self.time_key = time_key
+        self.now_us = now_us
+        self._extra = tuple(extra)
+
+    async def rows(self, since_us: int, *, per_page: int = _PAGE, limit: int = _PAGE) -> Answer:
+        """Return the first page from ``since_us`` to now, oldest first."""
+        return await self._api.get(
+            self.endpoint,
+            [
+                ("direction", "asc"),
+                ("since", format_seconds(since_us)),
+                ("until", format_seconds(self.now_us)),
+                ("page", "1"),
+                ("per_page", str(per_page)),
+                ("limit", str(limit)),
+                *self._extra,
+            ],
+        )
+
+    def times(self, answer: Answer) -> list[int]:
+        """Return the usable times of an answer's rows."""
+        times = (parse_us(row.get(self.time_key)) for row in answer.rows)
+        return [time_us for time_us in times if time_us is not None]
+
+    def found(self, text: str, hint: str = "") -> Finding:
+        """Return an observation about this endpoint."""
+        return Finding("ok", self.endpoint.name, text, hint)
+
+
+async def last_hour(ask: Asker) -> Finding:
+    """Count the rows of the last hour: proof that the permission is there."""
+    answer = await ask.rows(ask.now_us - _HOUR_US)
+    count = len(answer.rows)
+    more = "at least " if count >= _PAGE else ""
+    hint = "" if count else "no rows is normal for a quiet account"
+    return ask.found(f"readable; {more}{count} rows in the last hour", hint)
+
+
+async def inclusive_since(ask: Asker) -> Finding:
+    """See whether a row at exactly ``since`` is in the answer."""
+    whole = [t for t in ask.times(await ask.rows(ask.now_us - _HOUR_US)) if not t % SECOND_US]
+    if not whole:
+        return ask.found("`since`: no row of a whole second to try it with")
+    again = ask.times(await ask.rows(whole[0]))
+    word = "inclusive" if whole[0] in again else "exclusive"
+    return ask.found(f"`since` is {word}", "nothing to set: the overlap covers both")
+
+
+async def page_size(ask: Asker) -> Finding:
+    """See which of ``limit`` and ``per_page`` counts, and whether a whole page is given."""
+    since_us = ask.now_us - _YEAR_US
+    fewer = len((await ask.rows(since_us, per_page=1, limit=2)).rows)
+    other = len((await ask.rows(since_us, per_page=2, limit=1)).rows)
+    verdicts = {
+        (1, 1): "the smaller of `limit` and `per_page` counts",
+        (1, 2): "`per_page` counts, `limit` does not",
+        (2, 1): "`limit` counts, `per_page` does not",
+        (2, 2): "neither `limit` nor `per_page` cuts below 2 rows",
+    }
+    text = verdicts.get((fewer, other), "too few rows to see whether `limit` or `per_page` counts")
+    return ask.found(text, "nothing to set: both are sent alike")
+
+
+async def precision(ask: Asker) -> Finding:
+    """See whether times carry fractions of a second."""
+    times = ask.times(await ask.rows(ask.now_us - _HOUR_US))
+    fractions = sum(1 for time_us in times if time_us % SECOND_US)
+    return ask.found(f"{fractions} of {len(times)} times carry fractions of a second")
+
+
+async def reach(ask: Asker) -> Finding:
+    """See how old the oldest row is that the API still shows."""
+    times = ask.times(await ask.rows(ask.now_us - _YEAR_US))
+    if not times:
+        return ask.found("the history is empty")
+    age = format_duration((ask.now_us - min(times)) // SECOND_US)
+    return ask.found(
+        f"the history reaches back {age}",
+        "set `retention` to what your plan keeps; it decides when a gap is reported",
+    )
+
+
+async def without_ids(ask: Asker) -> Finding:
+    """See what SCIM updates without ``idp_id`` give; ``ask`` carries no ids."""
+    try:
+        answer = await ask.rows(ask.now_us - _YEAR_US)
+    except TransientError as error:
+        return ask.found(f"`idp_id` is required: {error}")
+    return ask.found(f"without `idp_id` {len(answer.rows)} rows are given")
+
+
+LOGIN_PROBES: Sequence[Probe] = (last_hour, inclusive_since, page_size, precision, reach)
+SCIM_PROBES: Sequence[Probe] = (last_hour, precision, reach)
+
+
+async def run_probes(ask: Asker, probes: Sequence[Probe]) -> list[Finding]:
+    """Run the probes in order; the first that fails is the last and becomes a fault."""
+    findings: list[Finding] = []
+    for probe in probes:
+        try:
+            findings.append(await probe(ask))
+        except TransientError as error:
+            findings.append(Finding("fault", ask.endpoint.name, str(error), error.hint))
+            break
+    return findings
+
+
+def login_asker(api: Api, now_us: int, extra: Params) -> Asker:
+    """Return an asker for the authentication log."""
+    return Asker(api, ACCESS_REQUESTS, "created_at", now_us, extra)
+
+
+def scim_asker(api: Api, now_us: int, extra: Params) -> Asker:
+    """Return an asker for the provisioning log; ``extra`` carries the ids."""
+    return Asker(api, SCIM_UPDATES, "logged_at", now_us, extra)
+
 
 _ABSENT = (
     "logins that were refused before an identity was known, and service-token calls that were "
@@ -24,9 +176,9 @@ async def diagnose(api: Api, config: AccountConfig) -> list[Finding]:
         return [*findings, Finding("fault", config.api_url, str(error), error.hint)]
     logins, scim = config.streams.access_requests, config.streams.scim_updates
     if logins is not None:
-        query = filters.parameters("access_requests", logins.query)
-        ask = probes.login_asker(api, now_us, query)
-        findings += await probes.run_probes(ask, probes.LOGIN_PROBES)
+        query = parameters("access_requests", logins.query)
+        ask = login_asker(api, now_us, query)
+        findings += await run_probes(ask, LOGIN_PROBES)
         findings.append(Finding("warning", "access_requests", _ABSENT))
         findings += _hidden("access_requests", logins.query)
     if scim is not None:
@@ -66,14 +218,14 @@ async def _scim(api: Api, config: ScimUpdatesConfig, now_us: int) -> list[Findin
         ids = [one.id for one in providers]
     else:
         ids = list(config.identity_providers)
-    query = filters.parameters("scim_updates", config.query)
+    query = parameters("scim_updates", config.query)
     if ids:
         extra = [*(("idp_id", id_) for id_ in ids), *query]
-        ask = probes.scim_asker(api, now_us, extra)
-        findings += await probes.run_probes(ask, probes.SCIM_PROBES)
-    findings.append(await probes.without_ids(probes.scim_asker(api, now_us, query)))
+        ask = scim_asker(api, now_us, extra)
+        findings += await run_probes(ask, SCIM_PROBES)
+    findings.append(await without_ids(scim_asker(api, now_us, query)))
     return findings + _hidden("scim_updates", config.query)
 
 
-def _hidden(stream: str, query: filters.Query) -> list[Finding]:
-    return [Finding("warning", stream, text) for text in filters.warnings(stream, query)]
+def _hidden(stream: str, query: Query) -> list[Finding]:
+    return [Finding("warning", stream, text) for text in warnings(stream, query)]

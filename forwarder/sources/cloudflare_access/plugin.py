@@ -9,7 +9,8 @@ from forwarder.core.contracts import Finding
 from forwarder.core.schema import Normaliser
 from forwarder.core.source_contract import SourceContext, StreamPlan
 from forwarder.core.timing import Clock
-from forwarder.sources.cloudflare_access import access_requests, scim_updates
+from forwarder.sources.cloudflare_access import logs as access_requests
+from forwarder.sources.cloudflare_access import scim_updates
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.diagnosis import diagnose

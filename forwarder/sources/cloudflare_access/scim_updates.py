@@ -21,16 +21,19 @@ from forwarder.core.schema import RAW_BYTES_KEY
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
-from forwarder.sources.cloudflare_access.access_requests import request_parameters, urgency
-from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
+from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig, parameters
+from forwarder.sources.cloudflare_access.answers import SCIM_UPDATES, Answer, RequestRefusedError
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.envelope import Answer
-from forwarder.sources.cloudflare_access.faults import SCIM_UPDATES, RequestRefusedError
-from forwarder.sources.cloudflare_access.filters import parameters
-from forwarder.sources.cloudflare_access.pages import PageMaker
-from forwarder.sources.cloudflare_access.providers import Roster, current_roster
+from forwarder.sources.cloudflare_access.logs import PageMaker, request_parameters, urgency
+from forwarder.sources.cloudflare_access.providers import (
+    Place,
+    Refusals,
+    Roster,
+    current_roster,
+    halved,
+    moved,
+)
 from forwarder.sources.cloudflare_access.rate_limit import Priority
-from forwarder.sources.cloudflare_access.scim_position import Place, Refusals, halved, moved
 from forwarder.sources.cloudflare_access.walk import Advance, advance, first_step
 
 STREAM = "scim_updates"

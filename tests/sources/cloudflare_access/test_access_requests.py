@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from forwarder.core.contracts import Page, Window
 from forwarder.core.source_contract import Parts
 from forwarder.core.timing import parse_us
-from forwarder.sources.cloudflare_access.access_requests import (
+from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
+from forwarder.sources.cloudflare_access.logs import (
     AccessRequests,
     request_parameters,
     urgency,
 )
-from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.walk import SECOND_US, Step
 from forwarder.transport.settings import Secret
 from tests.ingest.scripted_cloudflare import Cloudflare, ScriptedApi, created_at

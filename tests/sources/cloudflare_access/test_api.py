@@ -26,17 +26,16 @@ from forwarder.simulator import (
     Token,
     unreadable_row,
 )
-from forwarder.sources.cloudflare_access import filters
-from forwarder.sources.cloudflare_access.account import AccountConfig
-from forwarder.sources.cloudflare_access.api import Api, TokenStatus
-from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
-from forwarder.sources.cloudflare_access.faults import (
+from forwarder.sources.cloudflare_access.account import FILTERS, AccountConfig, parameters
+from forwarder.sources.cloudflare_access.answers import (
     ACCESS_REQUESTS,
     IDENTITY_PROVIDERS,
     SCIM_UPDATES,
     RequestRefusedError,
     ThrottledError,
 )
+from forwarder.sources.cloudflare_access.api import Api, TokenStatus
+from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
 from forwarder.sources.cloudflare_access.rate_limit import Budget
 from forwarder.transport.http import AnswerTooLargeError
 
@@ -376,14 +375,14 @@ async def test_every_filter_is_taken_by_the_api(simulator: Simulator, endpoint: 
     """The simulator refuses values that Cloudflare does not document."""
     idp = simulator.directory(DEFAULT_ACCOUNT).provisioning()[0]
     query: dict[str, Any] = {}
-    for name, found in filters.FILTERS[endpoint.name].items():
+    for name, found in FILTERS[endpoint.name].items():
         words = found.meaning.removeprefix("one of ").split(", ")
         query[name] = (
             words if found.repeats and len(words) > 1 else SAMPLES.get(found.meaning, words[0])
         )
     query |= {"user_id": "023e105f-4ece-48ad-9ca3-1a8372d0c353"} if "user_id" in query else {}
     async with client(simulator.url) as api:
-        await api.get(endpoint, [*filters.parameters(endpoint.name, query), ("idp_id", idp)])
+        await api.get(endpoint, [*parameters(endpoint.name, query), ("idp_id", idp)])
 
 
 async def test_closing_twice_or_unused_does_no_harm() -> None:

@@ -14,7 +14,7 @@ from forwarder.simulator import (
     Simulator,
     SimulatorSettings,
 )
-from forwarder.sources.cloudflare_access import faults
+from forwarder.sources.cloudflare_access import answers as faults
 from forwarder.sources.cloudflare_access.account import AccountConfig, RateLimit
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.rate_limit import Budget, Budgets, Priority

@@ -10,19 +10,17 @@ from hypothesis import strategies as st
 
 from forwarder.core.errors import TransientError
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
-from forwarder.sources.cloudflare_access.envelope import (
+from forwarder.sources.cloudflare_access.answers import (
+    ACCESS_REQUESTS,
+    VERIFY_ACCOUNT_TOKEN,
     Answer,
+    RequestRefusedError,
     Response,
+    ThrottledError,
     read_object,
     read_rows,
     read_time_us,
     retry_after_seconds,
-)
-from forwarder.sources.cloudflare_access.faults import (
-    ACCESS_REQUESTS,
-    VERIFY_ACCOUNT_TOKEN,
-    RequestRefusedError,
-    ThrottledError,
 )
 
 NOON = 1_790_000_000

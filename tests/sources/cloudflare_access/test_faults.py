@@ -3,7 +3,7 @@
 import pytest
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.sources.cloudflare_access.faults import (
+from forwarder.sources.cloudflare_access.answers import (
     ACCESS_REQUESTS,
     IDENTITY_PROVIDERS,
     SCIM_UPDATES,

@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from forwarder.sources.cloudflare_access.account import AccountConfig
-from forwarder.sources.cloudflare_access.filters import FILTERS, parameters, warnings
+from forwarder.sources.cloudflare_access.account import FILTERS, AccountConfig, parameters, warnings
 
 UUID = "023e105f-4ece-48ad-9ca3-1a8372d0c353"
 

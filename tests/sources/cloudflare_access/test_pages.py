@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.identity import Identifier
-from forwarder.sources.cloudflare_access.envelope import Response, read_rows
-from forwarder.sources.cloudflare_access.faults import ACCESS_REQUESTS
-from forwarder.sources.cloudflare_access.pages import PageMaker
+from forwarder.sources.cloudflare_access.answers import ACCESS_REQUESTS, Response, read_rows
+from forwarder.sources.cloudflare_access.logs import PageMaker
 
 TIME_US = 1_790_000_000_000_000
 ACCOUNT = "a" * 32

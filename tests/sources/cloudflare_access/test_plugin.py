@@ -9,8 +9,8 @@ from forwarder.core.source_contract import SourceContext
 from forwarder.core.timing import SystemClock
 from forwarder.simulator import DEFAULT_ACCOUNT, DEFAULT_TOKEN, Simulator, SimulatorSettings
 from forwarder.sources.cloudflare_access import CloudflareAccess
-from forwarder.sources.cloudflare_access.access_requests import AccessRequests
 from forwarder.sources.cloudflare_access.account import AccountConfig
+from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 
 

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
-from forwarder.sources.cloudflare_access.pages import PageMaker
+from forwarder.sources.cloudflare_access.logs import PageMaker
 from forwarder.sources.cloudflare_access.scim_updates import _masked
 
 _SECRET = "hunter2-correct-horse"

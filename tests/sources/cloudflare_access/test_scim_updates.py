@@ -17,8 +17,8 @@ from forwarder.ingest.retrying import Gate
 from forwarder.ingest.rounds import Surroundings
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
-from forwarder.sources.cloudflare_access.faults import RequestRefusedError
-from forwarder.sources.cloudflare_access.scim_position import chunked
+from forwarder.sources.cloudflare_access.answers import RequestRefusedError
+from forwarder.sources.cloudflare_access.providers import chunked
 from forwarder.sources.cloudflare_access.scim_updates import REFUSED, ScimUpdates
 from forwarder.transport.settings import Secret
 from tests.ingest.inline_log import InlineJournal
