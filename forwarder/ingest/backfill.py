@@ -15,7 +15,7 @@ from forwarder.core.contracts import LIVE, Page, Record, Window
 from forwarder.core.log import Addition, KeySet, ReaderState
 from forwarder.core.source_contract import Purpose, Source
 from forwarder.ingest.events import BackfillMoved
-from forwarder.ingest.rounds import Reading, Rounds, Surroundings, aliases
+from forwarder.ingest.rounds import Reading, Rounds, StreamContext, aliases
 from forwarder.ingest.windows import Group
 
 _SLICE_US = 3_600_000_000
@@ -48,7 +48,7 @@ def bounded(window: Window, live_us: int) -> Window:
 class Backfiller:
     """Reads one stream for one order; ``run`` it as a task, cancel it at any time."""
 
-    def __init__(self, around: Surroundings, order: BackfillOrder) -> None:
+    def __init__(self, around: StreamContext, order: BackfillOrder) -> None:
         """Do no I/O; everything starts in ``run``."""
         self._around = around
         self._order = order
@@ -62,10 +62,10 @@ class Backfiller:
         The reader's state stays in the log, at the window's end, until the lane is closed.
         """
         order, rounds, log = self._order, self._rounds, self._around.log
-        memory = await rounds.persist(order.lane, log.load)
+        memory = await rounds.until_done(order.lane, log.load)
         rounds.key_sets = memory.key_sets
         await rounds.learn_time()
-        kept = await rounds.persist(order.lane, lambda: log.recall("group"))
+        kept = await rounds.until_done(order.lane, lambda: log.recall("group"))
         parts = (Group.from_json(kept) or Group()).ids
         live = memory.readers.get(LIVE)
         live_us = live.covered_until_us if live else rounds.now_us()
@@ -81,7 +81,7 @@ class Backfiller:
     async def _begin(self, order: BackfillOrder) -> ReaderState:
         state = ReaderState(order.window.since_us)
         addition = Addition(order.lane, state, self._around.clock.now_us(), lane=order.lane)
-        await self._rounds.persist(order.lane, lambda: self._around.log.append(addition))
+        await self._rounds.until_done(order.lane, lambda: self._around.log.append(addition))
         return state
 
     async def _read(self, reading: Reading, order: BackfillOrder, state: ReaderState) -> None:

@@ -18,7 +18,7 @@ from forwarder.core.log import Addition, ReaderState
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest.events import PartJoined, PartsChanged, RetentionNear, RoundStarted
-from forwarder.ingest.rounds import PARTS, Reading, Rounds, Surroundings, Trouble
+from forwarder.ingest.rounds import PARTS, Reading, Rounds, StreamContext, Trouble
 from forwarder.ingest.windows import (
     Group,
     PollOptions,
@@ -76,7 +76,7 @@ COVERAGE_EVERY_US = 300_000_000
 class Poller:
     """Owns the readers of one stream. ``run`` it as one task; cancel it to stop."""
 
-    def __init__(self, around: Surroundings, options: PollOptions) -> None:
+    def __init__(self, around: StreamContext, options: PollOptions) -> None:
         """Do no I/O; everything starts in ``run``."""
         self._around = around
         self._options = options
@@ -124,15 +124,15 @@ class Poller:
     async def _start(self) -> None:
         """Load what is known, learn the server's time, and give every reader its place."""
         rounds, log, options = self._rounds, self._around.log, self._options
-        memory = await rounds.persist("start", log.load)
+        memory = await rounds.until_done("start", log.load)
         rounds.key_sets = memory.key_sets
         await rounds.learn_time()
-        kept = await rounds.persist("start", lambda: log.recall("group"))
+        kept = await rounds.until_done("start", lambda: log.recall("group"))
         now_us, readers = rounds.now_us(), dict(memory.readers)
         self._began_us = None if LIVE in readers else now_us
         wanted = {LIVE: options.start_from} | {trailing(age): age for age in options.ages}
         for name in [n for n in readers if n.startswith("reconcile:") and n not in wanted]:
-            await rounds.persist("start", partial(log.forget, name))
+            await rounds.until_done("start", partial(log.forget, name))
             del readers[name]
         for name, age in wanted.items():
             if name not in readers:
@@ -214,7 +214,7 @@ class Poller:
         for part in member.added:
             await self._save(reader_of(part), ReaderState(start_us))
         for part in {*member.joined, *(p for p in member.removed if p in joining)}:
-            await self._rounds.persist(PARTS, partial(self._around.log.forget, reader_of(part)))
+            await self._rounds.until_done(PARTS, partial(self._around.log.forget, reader_of(part)))
             self._readers.pop(reader_of(part), None)
         self._report_parts(member.added, member.removed, member.joined)
         return group.ids or ()
@@ -236,7 +236,9 @@ class Poller:
             self._around.emit(PartJoined(account, stream, part))
 
     async def _keep_group(self, group: Group) -> None:
-        await self._rounds.persist(PARTS, lambda: self._around.log.keep("group", group.to_json()))
+        await self._rounds.until_done(
+            PARTS, lambda: self._around.log.keep("group", group.to_json())
+        )
         self._group = group
 
     async def _trailing_loop(self) -> None:
@@ -290,7 +292,7 @@ class Poller:
 
     async def _save(self, name: str, state: ReaderState) -> None:
         addition = Addition(name, state, self._around.clock.now_us())
-        await self._rounds.persist("start", lambda: self._around.log.append(addition))
+        await self._rounds.until_done("start", lambda: self._around.log.append(addition))
         self._readers[name] = state
 
 

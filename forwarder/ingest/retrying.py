@@ -87,7 +87,7 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class StreamContext:
     """What every reader of one stream works with; ``beat`` says that the loop is alive."""
 
     key: StreamKey
@@ -103,10 +103,10 @@ class Surroundings:
     backoff: Backoff = field(default_factory=Backoff)
 
 
-class Patience:
+class Retrier:
     """Waits out what passes, until it has passed or somebody wakes it."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: StreamContext) -> None:
         """Begin without trouble."""
         self._around = around
         self.troubles: dict[str, Trouble] = {}
@@ -117,7 +117,7 @@ class Patience:
         self._wake.set()
         self._wake = asyncio.Event()
 
-    async def persist(
+    async def until_done(
         self, reader: str, attempt: Callable[[], Awaitable[T]], *, anew: bool = False
     ) -> T:
         """Call ``attempt`` until it succeeds; report, wait and remember each failure.

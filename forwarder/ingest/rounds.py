@@ -21,7 +21,7 @@ from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState
 from forwarder.core.source_contract import Parts, Purpose, Records
 from forwarder.ingest.events import PageStored, RoundEnded
-from forwarder.ingest.retrying import OwnRows, Patience, Surroundings, Trouble
+from forwarder.ingest.retrying import OwnRows, Retrier, StreamContext, Trouble
 from forwarder.ingest.windows import SECOND_US, beyond_retention, retention_left
 
 _PLAUSIBLE_US = 60_000_000
@@ -142,10 +142,10 @@ class Reading:
     tell: Callable[[int], OwnRows] = _nothing
 
 
-class Rounds(Patience):
+class Rounds(Retrier):
     """Carries pages from the source into the log, as often as it takes."""
 
-    def __init__(self, around: Surroundings) -> None:
+    def __init__(self, around: StreamContext) -> None:
         """Know nothing of the stream yet; ``key_sets`` is filled when the log was loaded."""
         super().__init__(around)
         self.server_clock = ServerClock()
@@ -206,18 +206,18 @@ class Rounds(Patience):
     async def learn_time(self) -> None:
         """Ask the server for its time if no answer has told it yet."""
         if not self.server_clock.known:
-            server_us = await self.persist("start", self._around.source.server_time_us)
+            server_us = await self.until_done("start", self._around.source.server_time_us)
             self.server_clock.tell(server_us, self._around.clock.monotonic())
 
     async def ask_for_parts(self, memory: Any | None) -> Parts:
         """Return the parts to read now; ``memory`` is what they said last."""
         source = self._around.source
-        return await self.persist(PARTS, lambda: source.parts(memory, self.now_us()))
+        return await self.until_done(PARTS, lambda: source.parts(memory, self.now_us()))
 
     async def _fetch(self, reading: Reading, state: ReaderState) -> Page:
         source, window = self._around.source, state.window
         assert window is not None  # noqa: S101 - read() loops while there is one
-        page = await self.persist(
+        page = await self.until_done(
             reading.reader,
             lambda: source.fetch(
                 window, state.position, parts=reading.parts, purpose=reading.purpose
@@ -262,7 +262,7 @@ class Rounds(Patience):
             again=reading.again,
             settled=ended and clean and reading.reader == LIVE,
         )
-        appended = await self.persist(reading.reader, lambda: around.log.append(addition))
+        appended = await self.until_done(reading.reader, lambda: around.log.append(addition))
         self.key_sets = appended.key_sets
         if appended.overtaken:
             return None

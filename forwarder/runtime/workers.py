@@ -22,7 +22,7 @@ from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
 from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import Surroundings
+from forwarder.ingest.rounds import StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal
 from forwarder.runtime.rendering import Rendering
@@ -140,7 +140,7 @@ class Streams:
             if not streams or name in streams
         ]
 
-    def around(self, key: StreamKey, beat: Beat) -> Surroundings:
+    def around(self, key: StreamKey, beat: Beat) -> StreamContext:
         """Return what another reader of a running stream works with (a backfill)."""
         return self.surroundings(self._accounts[key.account_id], key, beat)
 
@@ -163,9 +163,9 @@ class Streams:
     def _silence(self, account: _Account, name: str) -> float:
         return _SILENT_FOR + 2 * float(account.plans[name].settings.poll_interval)
 
-    def surroundings(self, account: _Account, key: StreamKey, beat: Beat) -> Surroundings:
+    def surroundings(self, account: _Account, key: StreamKey, beat: Beat) -> StreamContext:
         """Return what the poller of one stream works with."""
-        return Surroundings(
+        return StreamContext(
             key=key,
             account=account.settings.label,
             source=account.plans[key.stream].source,

@@ -98,7 +98,7 @@ async def test_a_large_header_is_refused(url: str) -> None:
     assert answer.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
 
 
-class Patience:
+class Retrier:
     """A guard with short patience in front of a bare server of aiohttp's."""
 
     def __init__(self, patience: float) -> None:
@@ -120,7 +120,7 @@ class Patience:
 
 
 async def test_a_connection_that_sends_nothing_is_closed() -> None:
-    async with Patience(0.1) as port:
+    async with Retrier(0.1) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTT")
         assert await asyncio.wait_for(reader.read(), 60) == b""
@@ -128,7 +128,7 @@ async def test_a_connection_that_sends_nothing_is_closed() -> None:
 
 
 async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
-    async with Patience(30) as port:
+    async with Retrier(30) as port:
         pairs = [
             await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 1)
         ]

@@ -24,7 +24,7 @@ from forwarder.core.telemetry import ignore
 from forwarder.core.timing import Backoff
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import Surroundings
+from forwarder.ingest.rounds import StreamContext
 from forwarder.ingest.windows import CURSOR_IN_FUTURE, PollOptions
 from forwarder.journal.ledger import Gap
 from forwarder.journal.stream_log import SeenPages
@@ -292,7 +292,7 @@ class TailingMachine(RuleBasedStateMachine):
         config = AccountConfig(account_id=ACCOUNT, api_token=Secret("t"), rate_limit=None)
         api = ScriptedApi(self.cloudflare, config, clock)
         journal = InlineJournal(Path(self.folder.name), self.key, clock, type(self).forgetful())
-        around = Surroundings(
+        around = StreamContext(
             key=self.key,
             account="acme",
             source=self._source(api, config),

@@ -15,7 +15,7 @@ from forwarder.core.telemetry import TelemetryEvent
 from forwarder.ingest.events import PageStored, RoundEnded, RoundStarted
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import Surroundings
+from forwarder.ingest.rounds import StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,
@@ -53,7 +53,7 @@ class Tenant:
         if stream == "scim_updates":
             source, settings = ScimUpdates(api, config, scim, self.clock), scim
         self._poller = Poller(
-            Surroundings(
+            StreamContext(
                 key=StreamKey(ACCOUNT, stream),
                 account="acme",
                 source=source,

@@ -14,7 +14,7 @@ from forwarder.core.timing import SystemClock
 from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import Surroundings
+from forwarder.ingest.rounds import StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal, Keeping
 from forwarder.simulator import (
@@ -74,7 +74,7 @@ async def polled(folder: Path, simulator: Simulator, stream: str) -> list[int]:
     plugin = CloudflareAccess(config, SourceContext(clock, CloudflareAccess.share(clock, None)))
     journal = await Journal.open(folder, Keeping(2**30, 0), clock=clock, emit=ignore)
     key = StreamKey(DEFAULT_ACCOUNT, stream)
-    around = Surroundings(
+    around = StreamContext(
         key=key,
         account="acme",
         source=plugin.streams()[stream].source,

@@ -24,7 +24,7 @@ from forwarder.core.timing import format_seconds, parse_us
 from forwarder.ingest.events import RoundEnded, RoundStarted
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import Surroundings
+from forwarder.ingest.rounds import StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,
@@ -183,7 +183,7 @@ async def _tail(
     """Poll one stream into a journal of its own; only its start is nearer than by default."""
     (folder / stream).mkdir()
     journal = InlineJournal(folder / stream, StreamKey(ACCOUNT, stream), clock)
-    around = Surroundings(
+    around = StreamContext(
         key=StreamKey(ACCOUNT, stream),
         account="acme",
         source=source,

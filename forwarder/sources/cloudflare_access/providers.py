@@ -57,7 +57,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Roster:
+class ProviderList:
     """The providers of an account in the order of their ids; part of the stream's position.
 
     ``checked_us`` is when they were last asked for, whatever the answer; None is never.
@@ -77,11 +77,11 @@ class Roster:
         """
         return self.checked_us is None or not 0 <= now_us - self.checked_us < refresh * 1e6
 
-    def checked(self, now_us: int) -> Roster:
+    def checked(self, now_us: int) -> ProviderList:
         """Return the same with a note that they were asked for in vain."""
         return replace(self, checked_us=now_us)
 
-    def listed(self, providers: Iterable[Provider], now_us: int) -> Roster:
+    def listed(self, providers: Iterable[Provider], now_us: int) -> ProviderList:
         """Return the roster after a complete listing."""
         found = {one.id: one for one in providers if one.enabled}
         known = {member.id: member for member in self.polled(now_us)}
@@ -94,23 +94,23 @@ class Roster:
             for id_, one in known.items()
             if id_ not in found
         }
-        return _roster({**present, **gone}.values(), now_us)
+        return _provider_list({**present, **gone}.values(), now_us)
 
-    def fixed(self, ids: Iterable[str], now_us: int) -> Roster:
+    def fixed(self, ids: Iterable[str], now_us: int) -> ProviderList:
         """Return the roster of exactly the providers that the settings name."""
         known = {member.id: member for member in self.polled(now_us)}
         members = (
             replace(known[id_], vanished_us=None) if id_ in known else Member(id_, "", "", now_us)
             for id_ in ids
         )
-        return _roster(members, now_us)
+        return _provider_list(members, now_us)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON value to persist."""
         return {"checked_us": self.checked_us, "members": [asdict(one) for one in self.members]}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Roster:
+    def from_json(cls, value: Mapping[str, Any]) -> ProviderList:
         """Return what ``to_json`` gave; keys of a later version are passed over."""
         names = Member.__dataclass_fields__
         return cls(
@@ -122,8 +122,8 @@ class Roster:
         )
 
 
-def _roster(members: Iterable[Member], now_us: int) -> Roster:
-    return Roster(tuple(sorted(members, key=lambda member: member.id)), now_us)
+def _provider_list(members: Iterable[Member], now_us: int) -> ProviderList:
+    return ProviderList(tuple(sorted(members, key=lambda member: member.id)), now_us)
 
 
 _PAGE_SIZE = 100
@@ -131,15 +131,15 @@ _MOST_PAGES = 100
 _HINT = "or name the ids of the identity providers in `identity_providers`"
 
 
-async def current_roster(
+async def current_list(
     api: Api,
     config: ScimUpdatesConfig,
-    roster: Roster,
+    roster: ProviderList,
     now_us: int,
     *,
     account: str,
     emit: Emit = ignore,
-) -> Roster:
+) -> ProviderList:
     """Return the roster to poll by now; asks Cloudflare only when that is due.
 
     ``now_us`` is the same clock as in earlier calls, ``account`` the label for reports. When the
@@ -187,7 +187,9 @@ def _providers(rows: Iterable[Mapping[str, Any]]) -> Iterator[Provider]:
             )
 
 
-def _known(roster: Roster, error: TransientError, now_us: int, account: str, emit: Emit) -> Roster:
+def _known(
+    roster: ProviderList, error: TransientError, now_us: int, account: str, emit: Emit
+) -> ProviderList:
     """Go on with what is known: denied, ask again when due; out of order, at the next poll."""
     denied = isinstance(error, NeedsOperatorError)
     if denied:
@@ -199,7 +201,7 @@ def _known(roster: Roster, error: TransientError, now_us: int, account: str, emi
     return roster.checked(now_us) if denied else roster
 
 
-def _told(before: Roster, after: Roster, account: str, emit: Emit) -> Roster:
+def _told(before: ProviderList, after: ProviderList, account: str, emit: Emit) -> ProviderList:
     old, new = _present(before), _present(after)
     if old != new:
         appeared, vanished = sorted(new - old), sorted(old - new)
@@ -207,7 +209,7 @@ def _told(before: Roster, after: Roster, account: str, emit: Emit) -> Roster:
     return after
 
 
-def _present(roster: Roster) -> set[str]:
+def _present(roster: ProviderList) -> set[str]:
     return {member.id for member in roster.members if member.vanished_us is None}
 
 
@@ -218,7 +220,7 @@ Chunks = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ScimPosition:
     """Where a window stands: chunks of ids still to be read, and the walk through the first."""
 
     chunks: Chunks
@@ -234,7 +236,7 @@ class Place:
         return {"chunks": self.chunks, "step": self.step.to_json()}
 
     @classmethod
-    def from_json(cls, kept: Any, window: Window) -> Place | None:
+    def from_json(cls, kept: Any, window: Window) -> ScimPosition | None:
         """Return the place of a position; None for one that cannot be read."""
         try:
             chunks = tuple(tuple(str(id_) for id_ in chunk) for chunk in kept["chunks"])
@@ -249,21 +251,21 @@ def chunked(ids: Sequence[str]) -> Chunks:
     return tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
 
 
-def moved(place: Place, window: Window, step: Step | None) -> Place | None:
+def moved(place: ScimPosition, window: Window, step: Step | None) -> ScimPosition | None:
     """Return the place after an answer: on in this chunk, in the next, or None at the end."""
     if step is not None:
-        return Place(place.chunks, step)
+        return ScimPosition(place.chunks, step)
     rest = place.chunks[1:]
-    return Place(rest, first_step(window)) if rest else None
+    return ScimPosition(rest, first_step(window)) if rest else None
 
 
-def halved(place: Place, window: Window) -> tuple[Place, tuple[str, ...]]:
+def halved(place: ScimPosition, window: Window) -> tuple[ScimPosition, tuple[str, ...]]:
     """Return the place after a refusal, and the ids that are passed over (one at the most)."""
     chunk, rest = place.chunks[0], place.chunks[1:]
     if len(chunk) <= 1:
-        return Place(rest, first_step(window)), chunk
+        return ScimPosition(rest, first_step(window)), chunk
     middle = len(chunk) // 2
-    return Place((chunk[:middle], chunk[middle:], *rest), first_step(window)), ()
+    return ScimPosition((chunk[:middle], chunk[middle:], *rest), first_step(window)), ()
 
 
 _BELIEVED = 2
@@ -278,27 +280,27 @@ class Refusal(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Refusals:
+class RefusedIds:
     """The ids that were refused and have not been accepted since; part of the stream's memory."""
 
     of: Mapping[str, Refusal] = field(default_factory=dict)
 
-    def refused(self, ids: Iterable[str], now_us: int) -> Refusals:
+    def refused(self, ids: Iterable[str], now_us: int) -> RefusedIds:
         """Return the refusals after these, too."""
         times = {id_: self.of[id_].times if id_ in self.of else 0 for id_ in ids}
-        return Refusals({**self.of, **{id_: Refusal(n + 1, now_us) for id_, n in times.items()}})
+        return RefusedIds({**self.of, **{id_: Refusal(n + 1, now_us) for id_, n in times.items()}})
 
-    def accepted(self, ids: Iterable[str]) -> Refusals:
+    def accepted(self, ids: Iterable[str]) -> RefusedIds:
         """Return the refusals without these ids; the same when none of them was refused."""
         if self.of.keys().isdisjoint(ids):
             return self
         accepted = frozenset(ids)
-        return Refusals({id_: one for id_, one in self.of.items() if id_ not in accepted})
+        return RefusedIds({id_: one for id_, one in self.of.items() if id_ not in accepted})
 
-    def among(self, ids: Iterable[str]) -> Refusals:
+    def among(self, ids: Iterable[str]) -> RefusedIds:
         """Return the refusals of these ids alone."""
         wanted = frozenset(ids)
-        return Refusals({id_: one for id_, one in self.of.items() if id_ in wanted})
+        return RefusedIds({id_: one for id_, one in self.of.items() if id_ in wanted})
 
     def cover(self, ids: Iterable[str]) -> bool:
         """Say whether each of these ids is refused."""
@@ -330,7 +332,7 @@ class Refusals:
         return {id_: list(one) for id_, one in self.of.items()}
 
     @classmethod
-    def from_json(cls, kept: Any) -> Refusals:
+    def from_json(cls, kept: Any) -> RefusedIds:
         """Return what was kept; none for what cannot be read."""
         try:
             return cls({str(id_): Refusal(*map(int, one)) for id_, one in kept.items()})

@@ -26,10 +26,10 @@ from forwarder.sources.cloudflare_access.answers import SCIM_UPDATES, Answer, Re
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.logs import PageMaker, request_parameters, urgency
 from forwarder.sources.cloudflare_access.providers import (
-    Place,
-    Refusals,
-    Roster,
-    current_roster,
+    ProviderList,
+    RefusedIds,
+    ScimPosition,
+    current_list,
     halved,
     moved,
 )
@@ -60,7 +60,7 @@ class ScimUpdates:
         self._config = config
         self._clock = clock
         self._emit = emit
-        self._refusals = Refusals()
+        self._refusals = RefusedIds()
         self._polled: frozenset[str] = frozenset()
         self._remembers = False
         self._query = parameters(STREAM, config.query)
@@ -94,7 +94,9 @@ class ScimUpdates:
                 return self._read(place, window, answer, lost)
         return self._pages.page(Answer([], None, None), [], None, lost)
 
-    def _read(self, place: Place, window: Window, answer: Answer, lost: Sequence[Lost]) -> Page:
+    def _read(
+        self, place: ScimPosition, window: Window, answer: Answer, lost: Sequence[Lost]
+    ) -> Page:
         self._refusals = self._refusals.accepted(place.chunks[0])
         records = self._pages.records(answer.rows, answer.text)
         view = self._pages.seen(records, self._config.page_size, answer.per_page)
@@ -111,12 +113,12 @@ class ScimUpdates:
     async def parts(self, memory: Any | None, now_us: int) -> Parts:
         """Return the identity providers to read, asking Cloudflare for them when that is due."""
         if memory is not None and not self._remembers:
-            self._refusals = Refusals.from_json(memory.get("refusals"))
+            self._refusals = RefusedIds.from_json(memory.get("refusals"))
         self._remembers = True
-        roster = await current_roster(
+        roster = await current_list(
             self._api,
             self._config,
-            Roster.from_json(memory) if memory is not None else Roster(),
+            ProviderList.from_json(memory) if memory is not None else ProviderList(),
             now_us,
             account=self._account.label,
             emit=self._emit,
@@ -132,7 +134,7 @@ class ScimUpdates:
         """Return Cloudflare's clock in microseconds since 1970."""
         return await self._api.server_time_us()
 
-    async def _ask(self, place: Place, window: Window, purpose: Purpose) -> Answer:
+    async def _ask(self, place: ScimPosition, window: Window, purpose: Purpose) -> Answer:
         ids = [("idp_id", id_) for id_ in place.chunks[0]]
         walk = request_parameters(place.step, window, self._config.page_size)
         return await self._api.get(
@@ -144,15 +146,15 @@ class ScimUpdates:
 
     def _place(
         self, window: Window, position: Any | None, parts: Sequence[str]
-    ) -> tuple[Place, list[Lost]]:
+    ) -> tuple[ScimPosition, list[Lost]]:
         """Return where a window stands, and at its beginning the ids that are not asked for."""
-        place = Place.from_json(position, window)
+        place = ScimPosition.from_json(position, window)
         if place is not None:
             return place, []
         now_us = self._clock.now_us()
         refresh = 0.0 if self._none_is_accepted() else self._config.refresh
         chunks, passed_over = self._refusals.plan(parts, now_us, refresh)
-        return Place(chunks, first_step(window)), _refused(passed_over, window)
+        return ScimPosition(chunks, first_step(window)), _refused(passed_over, window)
 
     def _none_is_accepted(self) -> bool:
         """Say whether every provider is refused, and not only such that are gone anyway."""

@@ -28,8 +28,8 @@ from forwarder.sources.cloudflare_access.events import ProvidersChanged, Provide
 from forwarder.sources.cloudflare_access.providers import (
     FAREWELL_US,
     Provider,
-    Roster,
-    current_roster,
+    ProviderList,
+    current_list,
     list_providers,
 )
 from forwarder.sources.cloudflare_access.rate_limit import Budget
@@ -39,7 +39,7 @@ MINUTE = 60_000_000
 AUTO = ScimUpdatesConfig()
 
 
-def polled(roster: Roster, now_us: int = NOW) -> list[str]:
+def polled(roster: ProviderList, now_us: int = NOW) -> list[str]:
     return [member.id for member in roster.polled(now_us)]
 
 
@@ -48,19 +48,19 @@ def listing(*ids: str) -> list[Provider]:
 
 
 def test_only_those_that_provision_are_polled() -> None:
-    roster = Roster().listed([*listing("a", "b"), Provider("c", enabled=False)], NOW)
+    roster = ProviderList().listed([*listing("a", "b"), Provider("c", enabled=False)], NOW)
 
     assert polled(roster) == ["a", "b"]
 
 
 def test_a_new_one_says_since_when_it_is_known() -> None:
-    roster = Roster().listed(listing("b"), NOW).listed(listing("a", "b"), NOW + MINUTE)
+    roster = ProviderList().listed(listing("b"), NOW).listed(listing("a", "b"), NOW + MINUTE)
 
     assert [(one.id, one.since_us) for one in roster.members] == [("a", NOW + MINUTE), ("b", NOW)]
 
 
 def test_a_vanished_one_is_polled_for_another_day() -> None:
-    roster = Roster().listed(listing("a", "b"), NOW)
+    roster = ProviderList().listed(listing("a", "b"), NOW)
     roster = roster.listed(listing("b"), NOW + MINUTE)
     roster = roster.listed(listing("b"), NOW + 2 * MINUTE)
 
@@ -70,13 +70,13 @@ def test_a_vanished_one_is_polled_for_another_day() -> None:
 
 
 def test_one_whose_provisioning_was_switched_off_has_vanished() -> None:
-    roster = Roster().listed(listing("a"), NOW).listed([Provider("a", enabled=False)], NOW)
+    roster = ProviderList().listed(listing("a"), NOW).listed([Provider("a", enabled=False)], NOW)
 
     assert [one.vanished_us for one in roster.members] == [NOW]
 
 
 def test_one_that_comes_back_within_the_day_was_never_gone() -> None:
-    roster = Roster().listed(listing("a"), NOW).listed([], NOW + MINUTE)
+    roster = ProviderList().listed(listing("a"), NOW).listed([], NOW + MINUTE)
     roster = roster.listed(listing("a"), NOW + 2 * MINUTE)
 
     (member,) = roster.members
@@ -85,21 +85,21 @@ def test_one_that_comes_back_within_the_day_was_never_gone() -> None:
 
 def test_one_that_comes_back_later_is_new() -> None:
     later = NOW + FAREWELL_US + 2 * MINUTE
-    roster = Roster().listed(listing("a"), NOW).listed([], NOW).listed(listing("a"), later)
+    roster = ProviderList().listed(listing("a"), NOW).listed([], NOW).listed(listing("a"), later)
 
     assert [one.since_us for one in roster.members] == [later]
 
 
 def test_ids_of_the_settings_are_all_there_is() -> None:
-    roster = Roster().listed(listing("a", "b"), NOW).fixed(["b", "x"], NOW + MINUTE)
+    roster = ProviderList().listed(listing("a", "b"), NOW).fixed(["b", "x"], NOW + MINUTE)
 
     assert [(one.id, one.since_us) for one in roster.members] == [("b", NOW), ("x", NOW + MINUTE)]
 
 
 def test_a_check_is_due_after_the_interval_and_when_the_clock_was_set_back() -> None:
-    roster = Roster().listed([], NOW)
+    roster = ProviderList().listed([], NOW)
 
-    assert Roster().is_due(NOW, 300)
+    assert ProviderList().is_due(NOW, 300)
     assert not roster.is_due(NOW + 4 * MINUTE, 300)
     assert roster.is_due(NOW + 5 * MINUTE, 300)
     assert roster.is_due(NOW - 1, 300)
@@ -107,7 +107,7 @@ def test_a_check_is_due_after_the_interval_and_when_the_clock_was_set_back() -> 
 
 @given(st.lists(st.tuples(st.sets(st.sampled_from("abcd")), st.integers(0, 2 * FAREWELL_US))))
 def test_whoever_was_there_within_a_day_is_polled(history: list[tuple[set[str], int]]) -> None:
-    roster, now_us, gone_since = Roster(), NOW, dict[str, int]()
+    roster, now_us, gone_since = ProviderList(), NOW, dict[str, int]()
     before: set[str] = set()
     for ids, passed in history:
         now_us += passed
@@ -117,14 +117,14 @@ def test_whoever_was_there_within_a_day_is_polled(history: list[tuple[set[str], 
 
         leaving = {one for one, since_us in gone_since.items() if now_us < since_us + FAREWELL_US}
         assert set(polled(roster, now_us)) == ids | leaving
-        assert Roster.from_json(json.loads(json.dumps(roster.to_json()))) == roster
+        assert ProviderList.from_json(json.loads(json.dumps(roster.to_json()))) == roster
 
 
 def test_a_roster_of_a_later_version_can_be_read() -> None:
-    stored = Roster().listed(listing("a"), NOW).to_json()
+    stored = ProviderList().listed(listing("a"), NOW).to_json()
     stored["members"][0]["novelty"] = 1
 
-    assert polled(Roster.from_json(stored)) == ["a"]
+    assert polled(ProviderList.from_json(stored)) == ["a"]
 
 
 @pytest.fixture
@@ -157,12 +157,10 @@ async def test_cloudflare_is_asked_when_it_is_due_and_not_before(
 ) -> None:
     happenings: list[TelemetryEvent] = []
 
-    async def ask(roster: Roster, now_us: int) -> Roster:
-        return await current_roster(
-            api, AUTO, roster, now_us, account="acme", emit=happenings.append
-        )
+    async def ask(roster: ProviderList, now_us: int) -> ProviderList:
+        return await current_list(api, AUTO, roster, now_us, account="acme", emit=happenings.append)
 
-    roster = await ask(Roster(), NOW)
+    roster = await ask(ProviderList(), NOW)
     again = await ask(roster, NOW + 4 * MINUTE)
     asked = simulator.requests.counts[IDENTITY_PROVIDERS]
     first, second = provisioning(simulator)
@@ -182,7 +180,7 @@ async def test_cloudflare_is_asked_when_it_is_due_and_not_before(
 async def test_ids_of_the_settings_ask_nobody(simulator: Simulator, api: Api) -> None:
     config = ScimUpdatesConfig(identity_providers=("b", "a"))
 
-    roster = await current_roster(api, config, Roster(), NOW, account="acme")
+    roster = await current_list(api, config, ProviderList(), NOW, account="acme")
 
     assert polled(roster) == ["a", "b"]
     assert simulator.requests.counts[IDENTITY_PROVIDERS] == 0
@@ -191,12 +189,12 @@ async def test_ids_of_the_settings_ask_nobody(simulator: Simulator, api: Api) ->
 async def test_a_denied_list_falls_back_to_the_known_ones_and_says_what_to_do(
     simulator: Simulator, api: Api
 ) -> None:
-    known = await current_roster(api, AUTO, Roster(), NOW, account="acme")
+    known = await current_list(api, AUTO, ProviderList(), NOW, account="acme")
     deny(simulator)
     happenings: list[TelemetryEvent] = []
 
     later = NOW + 6 * MINUTE
-    roster = await current_roster(api, AUTO, known, later, account="acme", emit=happenings.append)
+    roster = await current_list(api, AUTO, known, later, account="acme", emit=happenings.append)
 
     assert roster.members == known.members
     assert not roster.is_due(later + MINUTE, AUTO.refresh)
@@ -210,11 +208,11 @@ async def test_a_denied_list_falls_back_to_the_known_ones_and_says_what_to_do(
 async def test_a_list_that_is_out_of_order_is_asked_for_again_at_once(
     simulator: Simulator, api: Api
 ) -> None:
-    known = await current_roster(api, AUTO, Roster(), NOW, account="acme")
+    known = await current_list(api, AUTO, ProviderList(), NOW, account="acme")
     simulator.faults.add(Fault("html", stream=IDENTITY_PROVIDERS))
 
     later = NOW + 6 * MINUTE
-    roster = await current_roster(api, AUTO, known, later, account="acme")
+    roster = await current_list(api, AUTO, known, later, account="acme")
 
     assert roster == known
     assert roster.is_due(later, AUTO.refresh)
@@ -224,7 +222,7 @@ async def test_with_none_known_a_denied_list_needs_a_person(simulator: Simulator
     deny(simulator)
 
     with pytest.raises(NeedsOperatorError) as caught:
-        await current_roster(api, AUTO, Roster(), NOW, account="acme")
+        await current_list(api, AUTO, ProviderList(), NOW, account="acme")
 
     assert "`identity_providers`" in caught.value.hint
 
@@ -234,7 +232,7 @@ async def test_no_provider_at_all_is_no_fault(simulator: Simulator, api: Api) ->
     for provider in directory.listed():
         directory.remove(provider.id)
 
-    assert polled(await current_roster(api, AUTO, Roster(), NOW, account="acme")) == []
+    assert polled(await current_list(api, AUTO, ProviderList(), NOW, account="acme")) == []
 
 
 async def test_all_pages_are_read(simulator: Simulator, api: Api) -> None:
@@ -276,7 +274,7 @@ async def test_nothing_but_id_name_type_and_enabled_is_kept(simulator: Simulator
         Provider("b", "B", "okta", enabled=False),
         Provider("c", enabled=False),
     ]
-    assert "s3cret" not in repr(found) + json.dumps(Roster().listed(found, NOW).to_json())
+    assert "s3cret" not in repr(found) + json.dumps(ProviderList().listed(found, NOW).to_json())
 
 
 async def test_a_list_cut_short_is_no_list(simulator: Simulator, api: Api) -> None:

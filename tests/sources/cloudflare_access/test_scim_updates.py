@@ -14,7 +14,7 @@ from forwarder.core.masking import MASK
 from forwarder.core.telemetry import ignore
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import Surroundings
+from forwarder.ingest.rounds import StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.answers import RequestRefusedError
@@ -43,7 +43,7 @@ class Rig:
         self.source = self.restarted()
         self.journal = InlineJournal(folder, KEY, self.clock)
         self.poller = Poller(
-            Surroundings(
+            StreamContext(
                 key=KEY,
                 account="acme",
                 source=self.source,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.sources.cloudflare_access.providers import Refusals
+from forwarder.sources.cloudflare_access.providers import RefusedIds
 
 NOW = 1_790_000_000_000_000
 SECOND = 1_000_000
@@ -17,8 +17,8 @@ names = st.lists(st.sampled_from(IDS), unique=True)
 events = st.lists(st.tuples(st.booleans(), names, st.integers(0, 400)))
 
 
-def after(history: list[tuple[bool, list[str], int]]) -> tuple[Refusals, int]:
-    refusals, now_us = Refusals(), NOW
+def after(history: list[tuple[bool, list[str], int]]) -> tuple[RefusedIds, int]:
+    refusals, now_us = RefusedIds(), NOW
     for refused, ids, seconds in history:
         now_us += seconds * SECOND
         refusals = refusals.refused(ids, now_us) if refused else refusals.accepted(ids)
@@ -60,13 +60,13 @@ def test_what_is_kept_comes_back(
     history: list[tuple[bool, list[str], int]], ids: list[str]
 ) -> None:
     refusals, now_us = after(history)
-    restarted = Refusals.from_json(refusals.to_json())
+    restarted = RefusedIds.from_json(refusals.to_json())
 
     assert restarted.plan(ids, now_us, REFRESH) == refusals.plan(ids, now_us, REFRESH)
 
 
 def test_an_id_is_believed_to_be_refused_after_the_second_time() -> None:
-    once = Refusals().refused(["b"], NOW)
+    once = RefusedIds().refused(["b"], NOW)
     twice = once.refused(["b"], NOW)
 
     assert once.plan(["a", "b", "c"], NOW, REFRESH) == ((("a", "c"), ("b",)), [])
@@ -74,9 +74,9 @@ def test_an_id_is_believed_to_be_refused_after_the_second_time() -> None:
 
 
 def test_those_that_are_gone_are_forgotten() -> None:
-    assert list(Refusals().refused(["a", "b"], NOW).among(["b", "c"]).of) == ["b"]
+    assert list(RefusedIds().refused(["a", "b"], NOW).among(["b", "c"]).of) == ["b"]
 
 
 @pytest.mark.parametrize("kept", [None, [], "x", {"a": 1}, {"a": ["x", 1]}, {"a": [1]}])
 def test_what_cannot_be_read_is_no_refusal(kept: Any) -> None:
-    assert Refusals.from_json(kept) == Refusals()
+    assert RefusedIds.from_json(kept) == RefusedIds()

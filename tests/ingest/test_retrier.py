@@ -9,7 +9,7 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.ingest.events import FetchFailed, FetchRecovered
 from forwarder.ingest.poller import phase
-from forwarder.ingest.retrying import Patience, Surroundings
+from forwarder.ingest.retrying import Retrier, StreamContext
 from tests.ingest.virtual_time import VirtualClock
 
 NOBODY = cast("Any", None)
@@ -23,8 +23,8 @@ class Rig:
         self.clock = VirtualClock(0)
         self.reported: list[TelemetryEvent] = []
         self.beats = 0
-        self.patience = Patience(
-            Surroundings(
+        self.retrier = Retrier(
+            StreamContext(
                 key=StreamKey("a" * 32, "access_requests"),
                 account="acme",
                 source=NOBODY,
@@ -39,7 +39,7 @@ class Rig:
         )
 
     def begin(self) -> asyncio.Task[str]:
-        return asyncio.create_task(self.patience.persist("live", self._attempt))
+        return asyncio.create_task(self.retrier.until_done("live", self._attempt))
 
     async def _attempt(self) -> str:
         if self.failures:
@@ -68,7 +68,7 @@ async def test_failures_are_waited_out_and_reported_until_it_succeeds() -> None:
         ("no room", "make some", number, False) for number in (1, 2, 3)
     ]
     assert isinstance(rig.reported[-1], FetchRecovered)
-    assert rig.patience.troubles == {}
+    assert rig.retrier.troubles == {}
     assert rig.beats == 4
 
 
@@ -77,7 +77,7 @@ async def test_a_trouble_is_remembered_while_it_lasts() -> None:
     attempt = rig.begin()
     await rig.clock.advance(100)
 
-    trouble = rig.patience.troubles["live"]
+    trouble = rig.retrier.troubles["live"]
     assert (trouble.error, trouble.held, trouble.since) == ("wrong token", True, 0.0)
     assert 2 <= trouble.attempts <= 14
     attempt.cancel()
@@ -99,7 +99,7 @@ async def test_waking_ends_the_wait() -> None:
     attempt = rig.begin()
     await rig.clock.advance(1)
 
-    rig.patience.wake()
+    rig.retrier.wake()
     await rig.clock.advance(1)
 
     assert attempt.done()
@@ -109,9 +109,9 @@ async def test_a_stream_says_how_it_is() -> None:
     rig = Rig(NeedsOperatorError("wrong token"), *[TransientError("busy")] * 50)
     attempt = rig.begin()
     await rig.clock.advance(1)
-    held = rig.patience.troubles["live"]
+    held = rig.retrier.troubles["live"]
     await rig.clock.advance(100)
-    passing = rig.patience.troubles["live"]
+    passing = rig.retrier.troubles["live"]
     attempt.cancel()
 
     assert phase(held, started=True, gated=True, parts=()) == "held"
