@@ -15,7 +15,8 @@ from forwarder.core.contracts import LIVE, Page, Record, Window
 from forwarder.core.log import Addition, KeySet, ReaderState
 from forwarder.core.source_contract import Purpose, Source
 from forwarder.ingest.events import BackfillMoved
-from forwarder.ingest.rounds import Reading, Rounds, StreamContext, aliases
+from forwarder.ingest.retrying import StreamContext
+from forwarder.ingest.rounds import Reading, Rounds, aliases
 from forwarder.ingest.windows import Group
 
 _SLICE_US = 3_600_000_000

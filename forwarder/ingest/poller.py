@@ -18,7 +18,8 @@ from forwarder.core.log import Addition, ReaderState
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest.events import PartJoined, PartsChanged, RetentionNear, RoundStarted
-from forwarder.ingest.rounds import PARTS, Reading, Rounds, StreamContext, Trouble
+from forwarder.ingest.retrying import StreamContext, Trouble
+from forwarder.ingest.rounds import PARTS, Reading, Rounds
 from forwarder.ingest.windows import (
     Group,
     PollOptions,

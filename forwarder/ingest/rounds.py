@@ -21,7 +21,7 @@ from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import Addition, Appended, KeySet, ReaderState
 from forwarder.core.source_contract import Parts, Purpose, Records
 from forwarder.ingest.events import PageStored, RoundEnded
-from forwarder.ingest.retrying import OwnRows, Retrier, StreamContext, Trouble
+from forwarder.ingest.retrying import OwnRows, Retrier, StreamContext
 from forwarder.ingest.windows import SECOND_US, beyond_retention, retention_left
 
 _PLAUSIBLE_US = 60_000_000
@@ -110,8 +110,6 @@ def _earlier(keys: frozenset[str], known: Sequence[KeySet]) -> list[frozenset[st
 def _may_be_old(time_us: int | None, horizon_us: int | None) -> bool:
     return horizon_us is None or time_us is None or time_us <= horizon_us
 
-
-__all__ = ["Reading", "Rounds", "Surroundings", "Trouble"]
 
 PARTS = "parts"
 """Instead of a reader: what is in the way of knowing what to read. It ends no reader's trouble."""

@@ -21,8 +21,7 @@ from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
-from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import StreamContext
+from forwarder.ingest.retrying import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal
 from forwarder.runtime.rendering import Rendering

@@ -5,7 +5,7 @@ from __future__ import annotations
 from forwarder.core.errors import TransientError
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
-from forwarder.ingest.rounds import Trouble
+from forwarder.ingest.retrying import Trouble
 from forwarder.runtime.status import liveness, readiness
 from forwarder.runtime.supervisor import TaskState
 

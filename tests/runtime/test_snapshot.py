@@ -5,7 +5,7 @@ from __future__ import annotations
 from forwarder.core.log import Progress
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
-from forwarder.ingest.rounds import Trouble
+from forwarder.ingest.retrying import Trouble
 from forwarder.journal import SinkPlace, Usage
 from forwarder.runtime.status import (
     Snapshot,

@@ -13,8 +13,7 @@ from forwarder.core.contracts import Page, StreamKey, Window
 from forwarder.core.masking import MASK
 from forwarder.core.telemetry import ignore
 from forwarder.ingest.poller import Poller
-from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import StreamContext
+from forwarder.ingest.retrying import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.answers import RequestRefusedError
