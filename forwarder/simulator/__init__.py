@@ -6,24 +6,24 @@ It shares no code with what it tests. Start reading at `simulator` (what a test 
 
 from __future__ import annotations
 
+from forwarder.simulator.access import RatePolicy
 from forwarder.simulator.company import IdentityProvider
-from forwarder.simulator.faults import Fault, FaultScript
-from forwarder.simulator.feed import Clock, ManualClock, SystemClock, unreadable_row
-from forwarder.simulator.limits import RatePolicy
-from forwarder.simulator.names import (
+from forwarder.simulator.faults import (
     ACCESS_REQUESTS,
     IDENTITY_PROVIDERS,
     SCIM_UPDATES,
     VERIFY,
+    Fault,
+    FaultScript,
 )
-from forwarder.simulator.serving import serve
+from forwarder.simulator.feed import Clock, ManualClock, SystemClock, unreadable_row
 from forwarder.simulator.settings import (
     DEFAULT_ACCOUNT,
     DEFAULT_TOKEN,
     SimulatorSettings,
     Token,
 )
-from forwarder.simulator.simulator import Simulator
+from forwarder.simulator.simulator import Simulator, serve
 
 __all__ = [
     "ACCESS_REQUESTS",

@@ -1,22 +1,67 @@
-"""The state behind the API: accounts, their streams and providers, tokens, quota, faults, time."""
+"""The state behind the API.
+
+Which requests came, and when: the proof that a client stayed within its quota.
+
+The state behind the API: accounts, their streams and providers, tokens, quota, faults, time.
+"""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, deque
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from forwarder.simulator.company import found_company
-from forwarder.simulator.directory import Directory
-from forwarder.simulator.doorkeeper import Doorkeeper
-from forwarder.simulator.faults import FaultScript
+from forwarder.simulator.access import Doorkeeper, RateLimiter
+from forwarder.simulator.company import Directory, found_company
+from forwarder.simulator.faults import ACCESS_REQUESTS, ENDPOINTS, SCIM_UPDATES, FaultScript
 from forwarder.simulator.feed import Clock, Feed, SystemClock, Traffic
-from forwarder.simulator.limits import RateLimiter
-from forwarder.simulator.logins import TimedRow, login_rows
-from forwarder.simulator.names import ACCESS_REQUESTS, SCIM_UPDATES
-from forwarder.simulator.provisioning import provisioning_rows
 from forwarder.simulator.settings import SimulatorSettings
-from forwarder.simulator.visits import VisitLog
+from forwarder.simulator.traffic import TimedRow, login_rows, provisioning_rows
+
+REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One request; `at` in epoch seconds of the simulator's clock, `status` 0 without an answer."""
+
+    at: float
+    endpoint: str
+    path: str
+    status: int
+
+
+class VisitLog:
+    """Counts requests, and keeps the times of all and the details of the last ten thousand."""
+
+    def __init__(self) -> None:
+        self.last: deque[Visit] = deque(maxlen=REMEMBERED)
+        self.counts: Counter[str] = Counter()
+        self.statuses: Counter[int] = Counter()
+        self._times: dict[str, list[float]] = {endpoint: [] for endpoint in ENDPOINTS}
+
+    def note(self, at: float, endpoint: str, path: str, status: int) -> None:
+        """Note one request that has been answered with `status`, or with nothing (0)."""
+        self.last.append(Visit(at, endpoint, path, status))
+        self.counts[endpoint] += 1
+        self.statuses[status] += 1
+        self._times.setdefault(endpoint, []).append(at)
+
+    def busiest(self, window: float, endpoint: str | None = None) -> int:
+        """Return the largest number of requests within any `window` seconds."""
+        chosen = self._times.values() if endpoint is None else (self._times.get(endpoint, []),)
+        return _busiest(sorted(at for times in chosen for at in times), window)
+
+
+def _busiest(times: list[float], window: float) -> int:
+    most = start = 0
+    for end, at in enumerate(times):
+        while times[start] <= at - window:
+            start += 1
+        most = max(most, end - start + 1)
+    return most
 
 
 class Cloud:

@@ -1,15 +1,88 @@
-"""Who and what a simulated account consists of, drawn from a seed."""
+"""Who and what a simulated account consists of.
+
+Words that simulated companies are made of.
+
+Reproducible chance.
+
+Who and what a simulated account consists of, drawn from a seed.
+
+The identity providers of an account, which come, go and are switched while it runs.
+"""
 
 from __future__ import annotations
 
 import unicodedata
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 from uuid import NAMESPACE_DNS, uuid5
 
-from forwarder.simulator import vocabulary
-from forwarder.simulator.draws import seeded
+COMPANIES = (
+    "Northwind", "Globex", "Initech", "Umbrella", "Contoso", "Fabrikam", "Acme", "Hooli",
+    "Stark", "Wayne", "Tyrell", "Cyberdyne", "Soylent", "Vandelay", "Wonka", "Aperture",
+)  # fmt: skip
+
+GIVEN_NAMES = (
+    "Aisha", "Amélie", "Bruno", "Carlos", "Chloé", "Dagmar", "Darius", "Elif", "Emma", "Fatima",
+    "Giulia", "Hana", "Ibrahim", "Ingrid", "Jamal", "João", "Kaito", "Katarzyna", "Lars", "Leila",
+    "Łukasz", "Mei", "Mohammed", "Nadia", "Noah", "Olga", "Priya", "Quentin", "Rosa", "Samuel",
+    "Siobhán", "Søren", "Tariq", "Ursula", "Víctor", "Wanjiru", "Xin", "Yuki", "Zainab", "Zoë",
+)  # fmt: skip
+
+FAMILY_NAMES = (
+    "Abe", "Almeida", "Andersen", "Bakker", "Chen", "Costa", "Dubois", "Eriksson", "Fischer",
+    "García", "Haddad", "Ivanova", "Jansen", "Kowalski", "Kumar", "Lindqvist", "Martins", "Moreau",
+    "Müller", "Nakamura", "Novák", "O'Brien", "Okafor", "Papadopoulos", "Petrov", "Quinn", "Rossi",
+    "Sánchez", "Schmidt", "Silva", "Singh", "Smith", "Tanaka", "Torres", "Ueda", "Van Dijk",
+    "Weber", "Yavuz", "Zhang", "Živković",
+)  # fmt: skip
+
+COUNTRIES = ("US", "DE", "GB", "FR", "NL", "PT", "BR", "IN", "JP", "SE", "PL", "KE", "AU", "CA")
+
+SELF_HOSTED_APPS = (
+    ("Wiki", "wiki", ""),
+    ("Grafana", "grafana", ""),
+    ("Kibana", "kibana", "/app/discover"),
+    ("Jenkins", "ci", "/job/release"),
+    ("Admin console", "backoffice", "/admin"),
+    ("Payroll", "payroll", ""),
+    ("Git", "git", ""),
+    ("Staging shop", "staging", "/checkout"),
+    ("Metabase", "bi", "/dashboard"),
+)
+"""Name, first label of the host, path."""
+
+SAAS_APPS = ("Salesforce", "Slack", "Zendesk", "Workday")
+INFRASTRUCTURE_APPS = (("Bastion", "ssh"), ("Build hosts", "vnc"), ("Windows jump box", "rdp"))
+
+SERVICES = ("deploy-bot", "prometheus-scraper", "backup-runner", "synthetic-monitor")
+
+ASSETS = (
+    "app.3f9c1e.js", "vendor.77ab02.js", "main.css", "logo.svg", "inter-var.woff2", "i18n.en.json",
+)  # fmt: skip
+
+GROUPS = ("engineering", "finance", "people-ops", "security", "contractors", "sales", "on-call")
+
+SCIM_ERRORS = (
+    "user not found",
+    "seat limit reached: cannot provision user",
+    "invalid filter in PATCH operation",
+    "group has no members attribute",
+)
+
+
+def seeded(*words: object) -> Random:
+    """Return a generator that depends on nothing but these words."""
+    text = "/".join(map(str, words))
+    return Random(text)  # noqa: S311 - traffic, not cryptography  # nosec B311
+
+
+def whole_number(draw: Random, expected: float) -> int:
+    """Return a whole number whose average is `expected`."""
+    whole = int(expected)
+    return whole + (draw.random() < expected - whole)
+
 
 PEOPLE = 120
 LETTERS = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "'": None, " ": None})
@@ -77,7 +150,7 @@ class Company:
 def found_company(seed: int, account: str) -> Company:
     """Return the company that owns `account`; the same for the same arguments, always."""
     draw = seeded(seed, account, "company")
-    name = draw.choice(vocabulary.COMPANIES)
+    name = draw.choice(COMPANIES)
     domain = f"{name.lower()}-{account[:4].lower()}.example.com"
     providers = _identity_providers(domain)
     return Company(
@@ -85,7 +158,7 @@ def found_company(seed: int, account: str) -> Company:
         domain=domain,
         people=tuple(_person(draw, domain, number) for number in range(PEOPLE)),
         applications=_applications(domain),
-        service_tokens=tuple(f"{draw.getrandbits(128):032x}.access" for _ in vocabulary.SERVICES),
+        service_tokens=tuple(f"{draw.getrandbits(128):032x}.access" for _ in SERVICES),
         identity_providers=providers,
     )
 
@@ -110,7 +183,7 @@ def _identity_providers(domain: str) -> tuple[IdentityProvider, ...]:
 
 
 def _person(draw: Random, domain: str, number: int) -> Person:
-    given, family = draw.choice(vocabulary.GIVEN_NAMES), draw.choice(vocabulary.FAMILY_NAMES)
+    given, family = draw.choice(GIVEN_NAMES), draw.choice(FAMILY_NAMES)
     local = f"{_ascii(given)}.{_ascii(family)}".lower()
     email = f"{local}{number if draw.random() < 0.3 else ''}@{domain}"  # noqa: PLR2004
     connection = draw.choices(
@@ -122,7 +195,7 @@ def _person(draw: Random, domain: str, number: int) -> Person:
         email=email,
         id=stable_id(domain, email),
         connection=connection,
-        country=draw.choice(vocabulary.COUNTRIES),
+        country=draw.choice(COUNTRIES),
         addresses=(_address4(draw), _address4(draw), _address6(draw)),
     )
 
@@ -144,14 +217,13 @@ def _address6(draw: Random) -> str:
 def _applications(domain: str) -> tuple[Application, ...]:
     team = domain.partition(".")[0]
     hosted = [
-        (name, f"{label}.{domain}{path}", "self_hosted")
-        for name, label, path in vocabulary.SELF_HOSTED_APPS
+        (name, f"{label}.{domain}{path}", "self_hosted") for name, label, path in SELF_HOSTED_APPS
     ]
     saas = [
         (name, f"{team}.cloudflareaccess.com/cdn-cgi/access/sso/saml/{name.lower()}", "saas")
-        for name in vocabulary.SAAS_APPS
+        for name in SAAS_APPS
     ]
-    remote = [(name, f"{kind}.{domain}", kind) for name, kind in vocabulary.INFRASTRUCTURE_APPS]
+    remote = [(name, f"{kind}.{domain}", kind) for name, kind in INFRASTRUCTURE_APPS]
     own = [
         ("App Launcher", f"{team}.cloudflareaccess.com", "app_launcher"),
         ("Warp Login App", f"{team}.cloudflareaccess.com/warp", "warp"),
@@ -160,3 +232,49 @@ def _applications(domain: str) -> tuple[Application, ...]:
         Application(name, where, stable_id(where), kind)
         for name, where, kind in (*hosted, *saas, *remote, *own)
     )
+
+
+class Directory:
+    """An account's identity providers, and which ids the API accepts in `idp_id`."""
+
+    def __init__(self, providers: Iterable[IdentityProvider]) -> None:
+        self._providers = {provider.id: provider for provider in providers}
+        self._known = set(self._providers)
+        self._refused: set[str] = set()
+
+    def listed(self, *, scim_only: bool = False) -> list[IdentityProvider]:
+        """Return the providers that exist, or those that provision."""
+        return [one for one in self._providers.values() if one.scim or not scim_only]
+
+    def provisioning(self) -> tuple[str, ...]:
+        """Return the ids of the providers that provision."""
+        return tuple(one.id for one in self.listed(scim_only=True))
+
+    def add(self, provider: IdentityProvider) -> None:
+        """Add a provider, or replace the one of that id."""
+        self._providers[provider.id] = provider
+        self._known.add(provider.id)
+        self._refused.discard(provider.id)
+
+    def remove(self, idp_id: str, *, refused: bool = False) -> None:
+        """Take a provider out of the list; its rows stay, unless the id is refused from now on."""
+        self._providers.pop(idp_id, None)
+        if refused:
+            self.refuse(idp_id)
+
+    def switch(self, idp_id: str, *, scim: bool) -> None:
+        """Switch a provider's provisioning on or off.
+
+        Raises:
+            KeyError: there is no such provider.
+
+        """
+        self._providers[idp_id] = replace(self._providers[idp_id], scim=scim)
+
+    def refuse(self, idp_id: str, *, refused: bool = True) -> None:
+        """Answer requests that name this id with 400 from now on, or no longer."""
+        (self._refused.add if refused else self._refused.discard)(idp_id)
+
+    def accepts(self, idp_id: str, *, unknown: bool) -> bool:
+        """Say whether `idp_id` may be asked for; `unknown` says so of ids never heard of."""
+        return idp_id not in self._refused and (unknown or idp_id in self._known)

@@ -1,4 +1,8 @@
-"""Everything that can go wrong, as data: what, how often, for which requests.
+"""The endpoints by name, and everything that can go wrong at them.
+
+The endpoints by name, as faults, permissions, counters and control requests spell them.
+
+Everything that can go wrong, as data: what, how often, for which requests.
 
 A script of faults is asked at fixed points of an exchange which of them strike now. Faults that
 replace the answer strike one at a time, in the order they were added; all others combine.
@@ -10,7 +14,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from forwarder.simulator.draws import seeded
+from forwarder.simulator.company import seeded
+
+ACCESS_REQUESTS = "access_requests"
+SCIM_UPDATES = "scim_updates"
+IDENTITY_PROVIDERS = "identity_providers"
+VERIFY = "verify"
+
+STREAMS = (ACCESS_REQUESTS, SCIM_UPDATES)
+ENDPOINTS = (*STREAMS, IDENTITY_PROVIDERS, VERIFY)
+
+TIME_KEY = {ACCESS_REQUESTS: "created_at", SCIM_UPDATES: "logged_at"}
+DISTINCT_KEY = {ACCESS_REQUESTS: "ray_id", SCIM_UPDATES: "cf_resource_id"}
+
 
 Replacing = Literal["throttled", "html", "error", "unsuccessful", "body", "redirect"]
 """Answered before the request is looked at: 429; an HTML page; an error envelope; a 200 with

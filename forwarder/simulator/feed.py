@@ -30,11 +30,9 @@ from typing import Any, Protocol
 
 import orjson
 
-from forwarder.simulator.faults import ARRIVING, Fault, FaultScript, Target
-from forwarder.simulator.logins import TimedRow
-from forwarder.simulator.moments import format_moment, microseconds, parse_moment
-from forwarder.simulator.names import DISTINCT_KEY, TIME_KEY
-from forwarder.simulator.rows import Positions, RowStore
+from forwarder.simulator.faults import ARRIVING, DISTINCT_KEY, TIME_KEY, Fault, FaultScript, Target
+from forwarder.simulator.rows import Positions, RowStore, format_moment, microseconds, parse_moment
+from forwarder.simulator.traffic import TimedRow
 
 
 class Clock(Protocol):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from forwarder.simulator.faults import Fault
-from forwarder.simulator.limits import RatePolicy
-from forwarder.simulator.names import ACCESS_REQUESTS, IDENTITY_PROVIDERS, SCIM_UPDATES
+from forwarder.simulator.access import RatePolicy
+from forwarder.simulator.faults import ACCESS_REQUESTS, IDENTITY_PROVIDERS, SCIM_UPDATES, Fault
 
 DEFAULT_ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 DEFAULT_TOKEN = "simulated-token"  # noqa: S105 - opens nothing else  # nosec B105

@@ -1,20 +1,25 @@
-"""The simulator as a test or a command holds it: settings in, base URL out, everything to hand."""
+"""The simulator as a test or a command holds it.
+
+The simulator as a test or a command holds it: settings in, base URL out, everything to hand.
+
+A simulator as a process of its own, for the command line.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
 from aiohttp import web
 
-from forwarder.simulator.app import build_app
-from forwarder.simulator.cloud import Cloud
-from forwarder.simulator.directory import Directory
+from forwarder.simulator.cloud import Cloud, VisitLog
+from forwarder.simulator.company import Directory
+from forwarder.simulator.exchange import build_app
 from forwarder.simulator.faults import FaultScript
 from forwarder.simulator.feed import Clock, Feed, read_row
 from forwarder.simulator.settings import SimulatorSettings, Token
-from forwarder.simulator.visits import VisitLog
 
 SHUTDOWN_SECONDS = 1.0
 
@@ -129,3 +134,26 @@ class Simulator:
     def _feed(self, account: str, stream: str) -> Feed:
         self._cloud.advance()
         return self._cloud.feed(account, stream)
+
+
+async def serve(
+    settings: SimulatorSettings,
+    host: str = "127.0.0.1",
+    port: int = 8787,
+    *,
+    started: Callable[[str], None] | None = None,
+) -> None:
+    """Run a simulator until cancelled; `started` is told the base URL once it listens.
+
+    Raises:
+        OSError: the address cannot be listened on.
+
+    """
+    simulator = Simulator(settings)
+    try:
+        url = await simulator.start(host, port)
+        if started is not None:
+            started(url)
+        await asyncio.Event().wait()
+    finally:
+        await simulator.aclose()

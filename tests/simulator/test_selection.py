@@ -21,7 +21,7 @@ from forwarder.simulator import (
 )
 from forwarder.simulator.cloud import Cloud
 from forwarder.simulator.exchange import Question, answer
-from forwarder.simulator.moments import format_moment, parse_moment
+from forwarder.simulator.rows import format_moment, parse_moment
 
 NOON = 1_790_000_000
 TIME_KEYS = {ACCESS_REQUESTS: "created_at", SCIM_UPDATES: "logged_at"}

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given
 
 from forwarder.simulator.company import found_company
-from forwarder.simulator.logins import login_rows
-from forwarder.simulator.moments import format_moment, parse_moment
-from forwarder.simulator.provisioning import provisioning_rows
+from forwarder.simulator.rows import format_moment, parse_moment
+from forwarder.simulator.traffic import login_rows, provisioning_rows
 
 SECOND = 1_790_000_000
 SEEDS = st.integers(0, 2**32)
