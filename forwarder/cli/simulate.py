@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913 - one argument an option
     )
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(simulator.serve(settings, host, port, started=click.echo))
+            asyncio.run(simulator.Simulator(settings).serve(host, port, click.echo))
     except OSError as error:
         problem = str(error.strerror).rpartition(": ")[2]  # what asyncio says before is said here
         raise click.ClickException(f"{host}:{port} cannot be listened on: {problem}") from error

@@ -1,4 +1,4 @@
-"""A Cloudflare API one can run: the log endpoints, traffic from a seed, scripted faults.
+"""A Cloudflare API to run: the log endpoints, traffic from a seed, scripted faults, an oracle.
 
 It shares no code with what it tests. Start reading at `simulator` (what a test holds), `exchange`
 (the way of one request) and `faults` (what can go wrong).
@@ -6,7 +6,6 @@ It shares no code with what it tests. Start reading at `simulator` (what a test 
 
 from __future__ import annotations
 
-from forwarder.simulator.access import RatePolicy
 from forwarder.simulator.company import IdentityProvider
 from forwarder.simulator.faults import (
     ACCESS_REQUESTS,
@@ -20,10 +19,11 @@ from forwarder.simulator.feed import Clock, ManualClock, SystemClock, unreadable
 from forwarder.simulator.settings import (
     DEFAULT_ACCOUNT,
     DEFAULT_TOKEN,
+    RatePolicy,
     SimulatorSettings,
     Token,
 )
-from forwarder.simulator.simulator import Simulator, serve
+from forwarder.simulator.simulator import Simulator
 
 __all__ = [
     "ACCESS_REQUESTS",
@@ -42,6 +42,5 @@ __all__ = [
     "SimulatorSettings",
     "SystemClock",
     "Token",
-    "serve",
     "unreadable_row",
 ]

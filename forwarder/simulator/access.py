@@ -1,13 +1,4 @@
-"""Who may ask, and how often.
-
-Cloudflare's request quota: a sliding window per token, and a block for whoever exceeds it.
-
-The documented policy is 1200 requests in five minutes per token; one request more and *every*
-call of that token is answered 429 for the next five minutes. All answers carry `Ratelimit` and
-`Ratelimit-Policy`; only a 429 carries `Retry-After`.
-
-Who may read what: Cloudflare's tokens, legacy keys, and the answers to the wrong ones.
-"""
+"""Who may read what, and how often: Cloudflare's tokens, legacy keys, error answers and quota."""
 
 from __future__ import annotations
 
@@ -16,116 +7,73 @@ from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
+
+import orjson
 
 from forwarder.simulator.faults import VERIFY
-from forwarder.simulator.query import (
-    FOREIGN_ACCOUNT,
-    GARBLED_HEADER,
-    INVALID_TOKEN,
-    MISSING_HEADERS,
-    NO_PERMISSION,
-    Problem,
-    unknown_account,
-)
-from forwarder.simulator.settings import Token
-
-
-@dataclass(frozen=True, slots=True)
-class RatePolicy:
-    """`requests` in any `window` seconds; `block` seconds of 429 after that (default: `window`)."""
-
-    requests: int = 1200
-    window: float = 300.0
-    block: float | None = None
-
-    @property
-    def blocked_for(self) -> float:
-        """How long a client stays blocked, in seconds."""
-        return self.window if self.block is None else self.block
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the quota says about one request; times in seconds."""
-
-    allowed: bool
-    remaining: int
-    reset: float
-
-    def headers(self, policy: RatePolicy) -> dict[str, str]:
-        """Return the headers that tell a client about its quota."""
-        told = {
-            "Ratelimit": f'"default";r={self.remaining};t={ceil(self.reset)}',
-            "Ratelimit-Policy": f'"default";q={policy.requests};w={ceil(policy.window)}',
-        }
-        return told if self.allowed else {**told, "Retry-After": str(ceil(self.reset))}
-
-
-class RateLimiter:
-    """Counts requests per client and blocks the one that exceeds the policy."""
-
-    def __init__(self, policy: RatePolicy | None) -> None:
-        self._policy = policy
-        self._recent: dict[str, deque[float]] = {}
-        self._blocked_until: dict[str, float] = {}
-        self.exceeded = 0
-        """How often a client went over its quota (refusals while blocked are not counted)."""
-
-    def charge(self, client: str, now: float) -> Verdict | None:
-        """Count one request of `client` at `now`; None when there is no policy."""
-        if self._policy is None:
-            return None
-        blocked_until = self._blocked_until.get(client, 0.0)
-        if now < blocked_until:
-            return Verdict(allowed=False, remaining=0, reset=blocked_until - now)
-        return self._count(client, now, self._policy)
-
-    def headers(self, verdict: Verdict | None) -> dict[str, str]:
-        """Return the quota headers of an answer."""
-        if verdict is None or self._policy is None:
-            return {}
-        return verdict.headers(self._policy)
-
-    def blocked(self, now: float) -> int:
-        """Return how many clients are blocked."""
-        return sum(until > now for until in self._blocked_until.values())
-
-    def _count(self, client: str, now: float, policy: RatePolicy) -> Verdict:
-        recent = self._recent.setdefault(client, deque())
-        while recent and recent[0] <= now - policy.window:
-            recent.popleft()
-        if len(recent) >= policy.requests:
-            return self._block(client, now, policy)
-        recent.append(now)
-        remaining = policy.requests - len(recent)
-        return Verdict(allowed=True, remaining=remaining, reset=recent[0] + policy.window - now)
-
-    def _block(self, client: str, now: float, policy: RatePolicy) -> Verdict:
-        self.exceeded += 1
-        self._blocked_until[client] = now + policy.blocked_for
-        return Verdict(allowed=False, remaining=0, reset=policy.blocked_for)
-
+from forwarder.simulator.settings import RatePolicy, Token
 
 BEARER = re.compile(r"Bearer ([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
 
-class Doorkeeper:
-    """The tokens in force."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error answer: HTTP status, Cloudflare's code and message, and the chain of causes."""
+
+    status: int
+    code: int
+    message: str
+    chain: tuple[tuple[int, str], ...] = ()
+
+    def body(self) -> bytes:
+        """Return Cloudflare's envelope around this error."""
+        error: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.chain:
+            error["error_chain"] = [{"code": code, "message": text} for code, text in self.chain]
+        return orjson.dumps({"success": False, "errors": [error], "messages": [], "result": None})
+
+
+MISSING_HEADERS = Problem(400, 9106, "Missing X-Auth-Key, X-Auth-Email or Authorization headers")
+GARBLED_HEADER = Problem(
+    400, 6003, "Invalid request headers", ((6111, "Invalid format for Authorization header"),)
+)
+INVALID_TOKEN = Problem(401, 1000, "Invalid API Token")
+NO_PERMISSION = Problem(403, 10000, "Authentication error")
+FOREIGN_ACCOUNT = Problem(403, 9109, "Unauthorized to access requested resource")
+NO_ROUTE = Problem(404, 7000, "No route for that URI")
+THROTTLED = Problem(429, 971, "Please wait and consider throttling your request speed")
+
+
+def unknown_account(path: str) -> Problem:
+    """Return the error for an account that does not exist."""
+    return Problem(
+        404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?"
+    )
+
+
+def bad_parameter(reason: str) -> Problem:
+    """Return the error for an invalid query parameter."""
+    return Problem(400, 12130, f"access.api.error.invalid_request: {reason}")
+
+
+class Authenticator:
+    """The valid tokens, and what each may read."""
 
     def __init__(self, tokens: Iterable[Token], accounts: Collection[str]) -> None:
         self._tokens = {token.value: token for token in tokens}
         self._accounts = accounts
 
     def admit(self, token: Token) -> None:
-        """Accept a token from now on, instead of the one with the same value."""
+        """Accept a token from now on. Replaces a token with the same value."""
         self._tokens[token.value] = token
 
     def revoke(self, value: str) -> None:
-        """Accept a token no longer."""
+        """Stop accepting a token."""
         self._tokens.pop(value, None)
 
     def identify(self, headers: Mapping[str, str]) -> Token | Problem:
-        """Return the token that a request carries, or why there is none."""
+        """Return the token of a request, or the error if the request has no valid token."""
         if "Authorization" in headers:
             match = BEARER.fullmatch(headers["Authorization"])
             token = self._tokens.get(match[1]) if match else None
@@ -145,8 +93,76 @@ class Doorkeeper:
         if account is not None and token.accounts is not None and account not in token.accounts:
             return FOREIGN_ACCOUNT
         if endpoint == VERIFY:
+            # Cloudflare verifies a token only where it was made: at the user's or the account's
+            # endpoint. The other one calls a valid token invalid.
             known = token.kind == ("user" if account is None else "account")
             return None if known else INVALID_TOKEN
         if token.status != "active":
             return INVALID_TOKEN
         return None if endpoint in token.permissions else NO_PERMISSION
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The quota after one request: is it allowed, requests left, seconds until more are."""
+
+    allowed: bool
+    remaining: int
+    reset: float
+
+    def headers(self, policy: RatePolicy) -> dict[str, str]:
+        """Return the headers that tell a client its quota; only a refusal has `Retry-After`."""
+        headers = {
+            "Ratelimit": f'"default";r={self.remaining};t={ceil(self.reset)}',
+            "Ratelimit-Policy": f'"default";q={policy.requests};w={ceil(policy.window)}',
+        }
+        return headers if self.allowed else {**headers, "Retry-After": str(ceil(self.reset))}
+
+
+class RateLimiter:
+    """Cloudflare's request quota: a sliding window per client, and a block for who exceeds it.
+
+    The documented policy is 1200 requests in five minutes per token. One request more, and every
+    request of that token is answered with 429 for the next five minutes.
+    """
+
+    def __init__(self, policy: RatePolicy | None) -> None:
+        self._policy = policy
+        self._recent: dict[str, deque[float]] = {}
+        self._blocked_until: dict[str, float] = {}
+        self.exceeded = 0
+        """How often a client exceeded its quota. Refusals while it is blocked do not count."""
+
+    def charge(self, client: str, now: float) -> Quota | None:
+        """Count one request of `client` at `now`. Returns None if there is no policy."""
+        if self._policy is None:
+            return None
+        blocked_until = self._blocked_until.get(client, 0.0)
+        if now < blocked_until:
+            return Quota(allowed=False, remaining=0, reset=blocked_until - now)
+        return self._count(client, now, self._policy)
+
+    def headers(self, quota: Quota | None) -> dict[str, str]:
+        """Return the quota headers of an answer."""
+        if quota is None or self._policy is None:
+            return {}
+        return quota.headers(self._policy)
+
+    def blocked(self, now: float) -> int:
+        """Return how many clients are blocked."""
+        return sum(until > now for until in self._blocked_until.values())
+
+    def _count(self, client: str, now: float, policy: RatePolicy) -> Quota:
+        recent = self._recent.setdefault(client, deque())
+        while recent and recent[0] <= now - policy.window:
+            recent.popleft()
+        if len(recent) >= policy.requests:
+            return self._block(client, now, policy)
+        recent.append(now)
+        remaining = policy.requests - len(recent)
+        return Quota(allowed=True, remaining=remaining, reset=recent[0] + policy.window - now)
+
+    def _block(self, client: str, now: float, policy: RatePolicy) -> Quota:
+        self.exceeded += 1
+        self._blocked_until[client] = now + policy.blocked_for
+        return Quota(allowed=False, remaining=0, reset=policy.blocked_for)

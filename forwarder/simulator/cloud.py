@@ -1,30 +1,25 @@
-"""The state behind the API.
-
-Which requests came, and when: the proof that a client stayed within its quota.
-
-The state behind the API: accounts, their streams and providers, tokens, quota, faults, time.
-"""
+"""The state behind the API: accounts, their streams and providers, tokens, quota, faults, time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from forwarder.simulator.access import Doorkeeper, RateLimiter
+from forwarder.simulator.access import Authenticator, RateLimiter
 from forwarder.simulator.company import Directory, found_company
 from forwarder.simulator.faults import ACCESS_REQUESTS, ENDPOINTS, SCIM_UPDATES, FaultScript
-from forwarder.simulator.feed import Clock, Feed, SystemClock, Traffic
-from forwarder.simulator.settings import SimulatorSettings
-from forwarder.simulator.traffic import TimedRow, login_rows, provisioning_rows
+from forwarder.simulator.feed import Clock, Feed, SystemClock, Traffic, read_row
+from forwarder.simulator.settings import SimulatorSettings, Token
+from forwarder.simulator.traffic import login_rows, provisioning_rows
 
 REMEMBERED = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Visit:
+class LoggedRequest:
     """One request; `at` in epoch seconds of the simulator's clock, `status` 0 without an answer."""
 
     at: float
@@ -33,18 +28,21 @@ class Visit:
     status: int
 
 
-class VisitLog:
-    """Counts requests, and keeps the times of all and the details of the last ten thousand."""
+class RequestLog:
+    """Counts requests; keeps the times of all, and the details of the last ten thousand.
+
+    This is how a test proves that a client stayed within its quota.
+    """
 
     def __init__(self) -> None:
-        self.last: deque[Visit] = deque(maxlen=REMEMBERED)
+        self.last: deque[LoggedRequest] = deque(maxlen=REMEMBERED)
         self.counts: Counter[str] = Counter()
         self.statuses: Counter[int] = Counter()
         self._times: dict[str, list[float]] = {endpoint: [] for endpoint in ENDPOINTS}
 
     def note(self, at: float, endpoint: str, path: str, status: int) -> None:
-        """Note one request that has been answered with `status`, or with nothing (0)."""
-        self.last.append(Visit(at, endpoint, path, status))
+        """Note one request that was answered with `status`, or not at all (0)."""
+        self.last.append(LoggedRequest(at, endpoint, path, status))
         self.counts[endpoint] += 1
         self.statuses[status] += 1
         self._times.setdefault(endpoint, []).append(at)
@@ -65,23 +63,32 @@ def _busiest(times: list[float], window: float) -> int:
 
 
 class Cloud:
-    """All that the routes and the control requests look at and change."""
+    """A simulated Cloudflare without its HTTP side; everything can be changed while it is used."""
 
-    def __init__(self, settings: SimulatorSettings, clock: Clock | None) -> None:
-        self.settings = settings
+    def __init__(
+        self, settings: SimulatorSettings | None = None, *, clock: Clock | None = None
+    ) -> None:
+        self.settings = settings = settings or SimulatorSettings()
         self.clock = clock or SystemClock(settings.clock_offset)
         self.faults = FaultScript(*settings.faults, seed=settings.seed)
+        """What goes wrong; `faults.add(Fault("html", status=502, times=3))`."""
         self.limiter = RateLimiter(settings.policy)
-        self.doorkeeper = Doorkeeper(settings.tokens, settings.accounts)
-        self.visits = VisitLog()
+        self.authenticator = Authenticator(settings.tokens, settings.accounts)
+        self.requests = RequestLog()
         self.closing = asyncio.Event()
+        """Ends every delay and every answer that never comes."""
         self._directories: dict[str, Directory] = {}
         self._feeds: dict[tuple[str, str], Feed] = {}
         for account in settings.accounts:
             self._found(account)
 
+    @property
+    def times_throttled(self) -> int:
+        """How often a client exceeded the quota."""
+        return self.limiter.exceeded
+
     def advance(self) -> float:
-        """Let everything happen that happens until now; return now in epoch seconds."""
+        """Generate and reveal every row up to now. Returns now in epoch seconds."""
         now = self.clock.now()
         for feed in self._feeds.values():
             feed.advance(now, self.faults)
@@ -91,7 +98,7 @@ class Cloud:
         """Return a stream of an account.
 
         Raises:
-            KeyError: the simulator has no such account, or there is no such stream.
+            KeyError: the simulator has no such account or stream.
 
         """
         return self._feeds[account, stream]
@@ -109,24 +116,68 @@ class Cloud:
         """
         return self._directories[account]
 
+    def add(
+        self,
+        account: str,
+        stream: str,
+        row: Mapping[str, Any] | bytes,
+        visible_at: float | None = None,
+    ) -> int:
+        """Add one instance of a row and return its number; bytes are served verbatim.
+
+        The row has the time that it states. It is visible at once, or from `visible_at` on (epoch
+        seconds).
+        """
+        self.advance()
+        return self.feed(account, stream).add(row, visible_at)
+
+    def amend(self, account: str, stream: str, number: int, changes: Mapping[str, Any]) -> int:
+        """Change an instance in all later answers, and return the number of its new version."""
+        self.advance()
+        return self.feed(account, stream).amend(number, changes)
+
+    def shown(self, account: str, stream: str) -> list[dict[str, Any]]:
+        """Return every row instance of every answer that was sent, as it was in that answer."""
+        return [read_row(seen.body) for seen in self.feed(account, stream).oracle.sightings()]
+
+    def expected(self, account: str, stream: str) -> list[dict[str, Any]]:
+        """Return the same, but identical rows only as often as the fullest answer held them."""
+        return [read_row(seen.body) for seen in self.feed(account, stream).oracle.expected()]
+
+    def shown_count(self, account: str, stream: str) -> int:
+        """Return how many row instances were shown."""
+        return self.feed(account, stream).oracle.shown
+
+    def admit(self, token: Token) -> None:
+        """Accept a token from now on. Replaces a token with the same value."""
+        self.authenticator.admit(token)
+
+    def revoke(self, value: str) -> None:
+        """Stop accepting a token."""
+        self.authenticator.revoke(value)
+
     def _found(self, account: str) -> None:
         settings = self.settings
         company = found_company(settings.seed, account)
         directory = Directory(company.identity_providers)
         self._directories[account] = directory
 
-        def logins(second: int) -> list[TimedRow]:
-            return login_rows(company, settings.seed, account, second, settings.rate)
-
-        def provisioning(second: int) -> list[TimedRow]:
-            idps, rate = directory.provisioning(), settings.scim_rate
-            return provisioning_rows(company, idps, settings.seed, account, second, rate)
-
-        login = {"user_email": company.people[0].email, "action": "login", "allowed": True}
-        update = {"idp_id": company.identity_providers[0].id, "resource_type": "USER"}
-        open_feed = partial(self._open, account)
-        open_feed(ACCESS_REQUESTS, logins, login)
-        open_feed(SCIM_UPDATES, provisioning, update)
+        # Providers are read anew for each second: they come and go while the simulator runs.
+        self._open(
+            account,
+            ACCESS_REQUESTS,
+            lambda second: login_rows(company, settings.seed, account, second, settings.rate),
+            {"user_email": company.people[0].email, "action": "login", "allowed": True},
+        )
+        self._open(
+            account,
+            SCIM_UPDATES,
+            lambda second: provisioning_rows(
+                company, directory.provisioning(), settings.seed, account, second,
+                settings.scim_rate,
+            ),
+            {"idp_id": company.identity_providers[0].id, "resource_type": "USER"},
+        )  # fmt: skip
 
     def _open(self, account: str, stream: str, traffic: Traffic, template: dict[str, Any]) -> None:
         since = self.clock.now() - self.settings.history

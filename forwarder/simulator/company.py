@@ -1,13 +1,4 @@
-"""Who and what a simulated account consists of.
-
-Words that simulated companies are made of.
-
-Reproducible chance.
-
-Who and what a simulated account consists of, drawn from a seed.
-
-The identity providers of an account, which come, go and are switched while it runs.
-"""
+"""Who and what a simulated account consists of, drawn from a seed."""
 
 from __future__ import annotations
 
@@ -73,7 +64,7 @@ SCIM_ERRORS = (
 
 
 def seeded(*words: object) -> Random:
-    """Return a generator that depends on nothing but these words."""
+    """Return a generator that depends only on these words."""
     text = "/".join(map(str, words))
     return Random(text)  # noqa: S311 - traffic, not cryptography  # nosec B311
 
@@ -90,7 +81,7 @@ LETTERS = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "'": None, 
 
 @dataclass(frozen=True, slots=True)
 class IdentityProvider:
-    """An identity provider; `scim` is None where the type cannot provision at all."""
+    """An identity provider; `scim` is None if its type cannot provision."""
 
     id: str
     name: str
@@ -114,7 +105,7 @@ class IdentityProvider:
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who logs in."""
+    """A person who logs in."""
 
     given: str
     family: str
@@ -137,7 +128,7 @@ class Application:
 
 @dataclass(frozen=True, slots=True)
 class Company:
-    """All that the traffic of one account is drawn from."""
+    """Everything that the traffic of one account is drawn from."""
 
     name: str
     domain: str
@@ -148,7 +139,7 @@ class Company:
 
 
 def found_company(seed: int, account: str) -> Company:
-    """Return the company that owns `account`; the same for the same arguments, always."""
+    """Return the company that owns `account`; the same arguments return the same company."""
     draw = seeded(seed, account, "company")
     name = draw.choice(COMPANIES)
     domain = f"{name.lower()}-{account[:4].lower()}.example.com"
@@ -164,7 +155,7 @@ def found_company(seed: int, account: str) -> Company:
 
 
 def stable_id(*parts: str) -> str:
-    """Return the UUID that belongs to these words."""
+    """Return the UUID that these words always have."""
     return str(uuid5(NAMESPACE_DNS, "/".join(parts)))
 
 
@@ -235,7 +226,10 @@ def _applications(domain: str) -> tuple[Application, ...]:
 
 
 class Directory:
-    """An account's identity providers, and which ids the API accepts in `idp_id`."""
+    """An account's identity providers, and the ids that the API accepts in `idp_id`.
+
+    Providers come, go and are switched while the simulator runs.
+    """
 
     def __init__(self, providers: Iterable[IdentityProvider]) -> None:
         self._providers = {provider.id: provider for provider in providers}
@@ -243,7 +237,7 @@ class Directory:
         self._refused: set[str] = set()
 
     def listed(self, *, scim_only: bool = False) -> list[IdentityProvider]:
-        """Return the providers that exist, or those that provision."""
+        """Return the providers that exist, or only those that provision."""
         return [one for one in self._providers.values() if one.scim or not scim_only]
 
     def provisioning(self) -> tuple[str, ...]:
@@ -251,13 +245,13 @@ class Directory:
         return tuple(one.id for one in self.listed(scim_only=True))
 
     def add(self, provider: IdentityProvider) -> None:
-        """Add a provider, or replace the one of that id."""
+        """Add a provider, or replace the one with that id."""
         self._providers[provider.id] = provider
         self._known.add(provider.id)
         self._refused.discard(provider.id)
 
     def remove(self, idp_id: str, *, refused: bool = False) -> None:
-        """Take a provider out of the list; its rows stay, unless the id is refused from now on."""
+        """Remove a provider. Its rows can still be read, unless `refused`."""
         self._providers.pop(idp_id, None)
         if refused:
             self.refuse(idp_id)
@@ -272,9 +266,9 @@ class Directory:
         self._providers[idp_id] = replace(self._providers[idp_id], scim=scim)
 
     def refuse(self, idp_id: str, *, refused: bool = True) -> None:
-        """Answer requests that name this id with 400 from now on, or no longer."""
+        """Refuse requests that name this id with 400 from now on, or accept them again."""
         (self._refused.add if refused else self._refused.discard)(idp_id)
 
     def accepts(self, idp_id: str, *, unknown: bool) -> bool:
-        """Say whether `idp_id` may be asked for; `unknown` says so of ids never heard of."""
+        """Return True if the API accepts `idp_id`; `unknown` is the answer for ids it never had."""
         return idp_id not in self._refused and (unknown or idp_id in self._known)

@@ -1,7 +1,7 @@
-"""Control requests below `/_simulator/`: what a test in another process uses.
+"""Control requests below `/_simulator/`, for tests in another process.
 
 GET    shown      the oracle as NDJSON: account, stream, first_shown, and row (or raw: base64)
-                  ?account= ?stream= to select, ?expected=true for at most the twins seen at once
+                  ?account= ?stream= select; ?expected=true: twins only as often as seen at once
 GET    requests   counts, last requests, most requests in any ?window= seconds (default 300)
 GET    state      clock, rows, providers, faults in force, times throttled
 POST   faults     one fault or a list, as JSON objects with the fields of `Fault`
@@ -48,7 +48,8 @@ def control_routes(cloud: Cloud) -> list[web.RouteDef]:
         return _json(_state(cloud))
 
     async def end_faults(request: web.Request) -> web.Response:
-        cloud.faults.remove(request.query.get("kind"))
+        script = cloud.faults
+        script.remove(request.query.get("kind"))
         return _json(_faults(cloud))
 
     return [
@@ -111,14 +112,14 @@ def _shown_line(feed: Feed, seen: Sighting) -> bytes:
 
 
 def _requests(cloud: Cloud, window: float) -> dict[str, Any]:
-    visits = cloud.visits
+    log = cloud.requests
     return {
-        "counts": dict(visits.counts),
-        "statuses": {str(status): number for status, number in visits.statuses.items()},
+        "counts": dict(log.counts),
+        "statuses": {str(status): number for status, number in log.statuses.items()},
         "window": window,
-        "busiest": visits.busiest(window),
-        "busiest_of": {endpoint: visits.busiest(window, endpoint) for endpoint in visits.counts},
-        "last": [asdict(visit) for visit in visits.last],
+        "busiest": log.busiest(window),
+        "busiest_of": {endpoint: log.busiest(window, endpoint) for endpoint in log.counts},
+        "last": [asdict(request) for request in log.last],
     }
 
 
@@ -153,12 +154,12 @@ def _faults(cloud: Cloud) -> list[dict[str, Any]]:
 
 def _add_faults(cloud: Cloud, content: Any) -> list[dict[str, Any]]:
     described = content if isinstance(content, list) else [content]
-    cloud.faults.add(*(Fault(**fields) for fields in described))
+    script = cloud.faults
+    script.add(*(Fault(**fields) for fields in described))
     return _faults(cloud)
 
 
 def _add_rows(cloud: Cloud, content: Any) -> dict[str, Any]:
-    feed = cloud.feed(content["account"], content["stream"])
     visible_at = content.get("visible_at")
     if "visible_in" in content:
         visible_at = cloud.clock.now() + content["visible_in"]
@@ -166,12 +167,13 @@ def _add_rows(cloud: Cloud, content: Any) -> dict[str, Any]:
         *content.get("rows", ()),
         *(b64decode(text, validate=True) for text in content.get("raw", ())),
     ]
+    feed = cloud.feed(content["account"], content["stream"])
     return {"numbers": [feed.add(row, visible_at) for row in rows]}
 
 
 def _amend(cloud: Cloud, content: Any) -> dict[str, Any]:
-    feed = cloud.feed(content["account"], content["stream"])
-    return {"number": feed.amend(content["number"], content["changes"])}
+    account, stream = content["account"], content["stream"]
+    return {"number": cloud.amend(account, stream, content["number"], content["changes"])}
 
 
 def _change_idps(cloud: Cloud, content: Any) -> list[dict[str, Any]]:
@@ -186,7 +188,7 @@ def _change_idps(cloud: Cloud, content: Any) -> list[dict[str, Any]]:
         case "refuse" | "accept":
             directory.refuse(content["id"], refused=content["action"] == "refuse")
         case action:
-            raise ValueError(f"{action!r} is no action on identity providers")
+            raise ValueError(f"{action!r} is not an action on identity providers")
     return [provider.as_json() for provider in directory.listed()]
 
 
@@ -194,12 +196,12 @@ def _change_tokens(cloud: Cloud, content: Any) -> dict[str, Any]:
     fields = dict(content)
     action = fields.pop("action")
     if action == "revoke":
-        cloud.doorkeeper.revoke(fields["value"])
+        cloud.revoke(fields["value"])
     elif action == "admit":
         lists = {"permissions", "accounts"} & fields.keys()
-        cloud.doorkeeper.admit(Token(**{**fields, **{n: frozenset(fields[n]) for n in lists}}))
+        cloud.admit(Token(**{**fields, **{n: frozenset(fields[n]) for n in lists}}))
     else:
-        raise ValueError(f"{action!r} is no action on tokens")
+        raise ValueError(f"{action!r} is not an action on tokens")
     return {"done": action}
 
 

@@ -1,8 +1,6 @@
-"""The way of one request.
+"""The way of one request: quota, faults, token, query, and how the reply gets onto the wire.
 
-The way of one request through quota, faults, token and query, to an answer; no I/O.
-
-The HTTP side: routes, and how a reply, whole or harmed, gets onto the wire.
+`answer` decides without I/O; the rest sends what it decided, whole or harmed.
 """
 
 from __future__ import annotations
@@ -20,6 +18,7 @@ from socket import SO_LINGER, SOL_SOCKET
 import orjson
 from aiohttp import hdrs, web
 
+from forwarder.simulator.access import NO_ROUTE, THROTTLED, Problem, bad_parameter
 from forwarder.simulator.cloud import Cloud
 from forwarder.simulator.control import control_routes
 from forwarder.simulator.faults import (
@@ -38,16 +37,11 @@ from forwarder.simulator.faults import (
     Fault,
     Target,
 )
-from forwarder.simulator.feed import Feed, Page
 from forwarder.simulator.query import (
-    NO_ROUTE,
-    THROTTLED,
     BadParameterError,
     Params,
-    Problem,
     Query,
     access_filters,
-    bad_parameter,
     bend,
     choice,
     envelope,
@@ -60,15 +54,27 @@ from forwarder.simulator.query import (
 )
 from forwarder.simulator.settings import Token
 
+ROUTES = {
+    "/client/v4/accounts/{account}/access/logs/access_requests": ACCESS_REQUESTS,
+    "/client/v4/accounts/{account}/access/logs/scim/updates": SCIM_UPDATES,
+    "/client/v4/accounts/{account}/access/identity_providers": IDENTITY_PROVIDERS,
+    "/client/v4/accounts/{account}/tokens/verify": VERIFY,
+    "/client/v4/user/tokens/verify": VERIFY,
+}
+FIRST_RAY = 0x8A1C_5E2F_0000_0000
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
 DEFAULT_SIZES = {ACCESS_REQUESTS: 25}
 DEFAULT_SIZE = 20
 HTML_PAGE = b"""<!DOCTYPE html><html><head><title>api.cloudflare.com | error</title></head>
 <body><h1>Error</h1><p>The web server reported a bad gateway error.</p></body></html>"""
 
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What a request asks."""
+class ApiRequest:
+    """One request to the API, as far as the answer depends on it."""
 
     endpoint: str
     account: str | None
@@ -92,31 +98,30 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     silence: str | None = None
     damage: str | None = None
-    feed: Feed | None = None
-    page: Page | None = None
-    """What the stream has shown once this reply is sent whole."""
+    sent: Callable[[float], None] | None = None
+    """Called with the time (epoch seconds) once this reply was sent whole."""
 
 
-def answer(cloud: Cloud, question: Question) -> Reply:
+def answer(cloud: Cloud, api_request: ApiRequest) -> Reply:
     """Return the reply to an admitted request, faults included."""
-    fault = cloud.faults.first(question.target, ANSWERLESS)
+    fault = cloud.faults.first(api_request.target, ANSWERLESS)
     if fault is not None:
         return _replaced(fault)
-    reply = _answered(cloud, question)
-    damage = cloud.faults.first(question.target, DAMAGING)
-    return reply if damage is None else replace(reply, damage=damage.kind, page=None)
+    reply = _answered(cloud, api_request)
+    damage = cloud.faults.first(api_request.target, DAMAGING)
+    return reply if damage is None else replace(reply, damage=damage.kind, sent=None)
 
 
-def refuse(problem: Problem, **headers: str) -> Reply:
+def refuse(problem: Problem, headers: Mapping[str, str] | None = None) -> Reply:
     """Return an error reply."""
-    return Reply(problem.status, problem.body(), headers=headers)
+    return Reply(problem.status, problem.body(), headers=headers or {})
 
 
 def _replaced(fault: Fault) -> Reply:
     match fault.kind:
         case "throttled":
             wait = {} if fault.retry_after is None else {"Retry-After": f"{fault.retry_after:g}"}
-            return replace(refuse(THROTTLED), headers=wait)
+            return refuse(THROTTLED, wait)
         case "html":
             page = fault.body.encode() or HTML_PAGE
             return Reply(fault.status, page, content_type="text/html")
@@ -131,32 +136,32 @@ def _replaced(fault: Fault) -> Reply:
             return Reply(silence=fault.kind)
 
 
-def _answered(cloud: Cloud, question: Question) -> Reply:
-    if question.endpoint not in _ANSWERS:
+def _answered(cloud: Cloud, api_request: ApiRequest) -> Reply:
+    if api_request.endpoint not in _ANSWERS:
         return refuse(NO_ROUTE)
-    token = cloud.doorkeeper.identify(question.headers)
+    token = cloud.authenticator.identify(api_request.headers)
     if isinstance(token, Problem):
         return refuse(token)
-    refusal = cloud.doorkeeper.refusal(
-        token, question.endpoint, question.account, question.path.partition("?")[0]
+    refusal = cloud.authenticator.refusal(
+        token, api_request.endpoint, api_request.account, api_request.path.partition("?")[0]
     )
     if refusal is not None:
         return refuse(refusal)
     try:
-        return _ANSWERS[question.endpoint](cloud, question, token)
+        return _ANSWERS[api_request.endpoint](cloud, api_request, token)
     except BadParameterError as error:
         return refuse(bad_parameter(str(error)))
 
 
-def _verified(_cloud: Cloud, _question: Question, token: Token) -> Reply:
+def _verified(_cloud: Cloud, _request: ApiRequest, token: Token) -> Reply:
     result = {"id": "ed17574386854bf78a67040be0a770b0", "status": token.status}
     return Reply(body=envelope(orjson.dumps(result)))
 
 
-def _providers(cloud: Cloud, question: Question, _token: Token) -> Reply:
-    params = question.params
+def _providers(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
+    params = api_request.params
     only = choice(params, "scim_enabled", ("true", "false")) == "true"
-    listed = cloud.directory(question.account or "").listed(scim_only=only)
+    listed = cloud.directory(api_request.account or "").listed(scim_only=only)
     page = positive(params, "page") or 1
     size = page_size(params, cloud.settings, DEFAULT_SIZE)
     shown = [provider.as_json() for provider in listed[(page - 1) * size : page * size]]
@@ -164,39 +169,39 @@ def _providers(cloud: Cloud, question: Question, _token: Token) -> Reply:
     return Reply(body=envelope(orjson.dumps(shown), info))
 
 
-def _rows(cloud: Cloud, question: Question, _token: Token) -> Reply:
-    feed = cloud.feed(question.account or "", question.endpoint)
-    query = _query(cloud, question)
-    for fault in cloud.faults.all(question.target, REWRITING):
+def _rows(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
+    feed = cloud.feed(api_request.account or "", api_request.endpoint)
+    query = _query(cloud, api_request)
+    for fault in cloud.faults.all(api_request.target, REWRITING):
         feed.rewrite(fault)
-    for fault in cloud.faults.all(question.target, BENDING):
+    for fault in cloud.faults.all(api_request.target, BENDING):
         query = bend(query, fault)
-    shapes = {fault.kind for fault in cloud.faults.all(question.target, SHAPING)}
+    shapes = {fault.kind for fault in cloud.faults.all(api_request.target, SHAPING)}
     repeated = feed.last_page if "repeat_page" in shapes else None
     page = repeated or read_page(feed, query)
     body = page_body(feed, page, query, reversed_keys="shuffle_keys" in shapes)
-    return Reply(body=body, feed=feed, page=page)
+    return Reply(body=body, sent=lambda now: feed.sent(page, now))
 
 
-def _query(cloud: Cloud, question: Question) -> Query:
-    params = question.params
-    size = DEFAULT_SIZES.get(question.endpoint, DEFAULT_SIZE)
+def _query(cloud: Cloud, api_request: ApiRequest) -> Query:
+    params = api_request.params
+    size = DEFAULT_SIZES.get(api_request.endpoint, DEFAULT_SIZE)
     query = parse_window(params, cloud.settings, size)
-    if question.endpoint != ACCESS_REQUESTS:
-        return replace(query, tests=scim_filters(params), idps=_idps(cloud, question))
-    providers = cloud.directory(question.account or "").listed()
+    if api_request.endpoint != ACCESS_REQUESTS:
+        return replace(query, tests=scim_filters(params), idps=_idps(cloud, api_request))
+    providers = cloud.directory(api_request.account or "").listed()
     tests = access_filters(params, {provider.id: provider.type for provider in providers})
     fields = params.get("fields")
     return replace(query, tests=tests, fields=tuple(fields.split(",")) if fields else None)
 
 
-def _idps(cloud: Cloud, question: Question) -> frozenset[str] | None:
-    asked = question.params.getall("idp_id", ())
+def _idps(cloud: Cloud, api_request: ApiRequest) -> frozenset[str] | None:
+    asked = api_request.params.getall("idp_id", ())
     if not asked:
         if cloud.settings.require_idp_id:
             raise BadParameterError("idp_id is required")
         return None
-    directory = cloud.directory(question.account or "")
+    directory = cloud.directory(api_request.account or "")
     unknown = not cloud.settings.refuse_unknown_idp
     for idp_id in asked:
         if not directory.accepts(idp_id, unknown=unknown):
@@ -204,28 +209,15 @@ def _idps(cloud: Cloud, question: Question) -> frozenset[str] | None:
     return frozenset(asked)
 
 
-_ANSWERS: Mapping[str, Callable[[Cloud, Question, Token], Reply]] = {
+_ANSWERS: Mapping[str, Callable[[Cloud, ApiRequest, Token], Reply]] = {
     **dict.fromkeys(STREAMS, _rows),
     IDENTITY_PROVIDERS: _providers,
     VERIFY: _verified,
 }
 
 
-ROUTES = {
-    "/client/v4/accounts/{account}/access/logs/access_requests": ACCESS_REQUESTS,
-    "/client/v4/accounts/{account}/access/logs/scim/updates": SCIM_UPDATES,
-    "/client/v4/accounts/{account}/access/identity_providers": IDENTITY_PROVIDERS,
-    "/client/v4/accounts/{account}/tokens/verify": VERIFY,
-    "/client/v4/user/tokens/verify": VERIFY,
-}
-FIRST_RAY = 0x8A1C_5E2F_0000_0000
-RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
 def build_app(cloud: Cloud) -> web.Application:
-    """Return the application that serves a cloud, and the control requests beside it."""
+    """Return the application that serves the API of a cloud and its control requests."""
     app = web.Application()
     rays = count(FIRST_RAY)
     app.add_routes(control_routes(cloud))
@@ -239,21 +231,21 @@ def build_app(cloud: Cloud) -> web.Application:
 def _handler(cloud: Cloud, endpoint: str, rays: count[int]) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
         now = cloud.advance()
-        question = Question(
+        api_request = ApiRequest(
             endpoint, request.match_info.get("account"), request.path_qs, request.query,
             request.headers,
         )  # fmt: skip
-        verdict = cloud.limiter.charge(_client(request), now)
-        admitted = verdict is None or verdict.allowed
-        reply = answer(cloud, question) if admitted else refuse(THROTTLED)
+        quota = cloud.limiter.charge(_client(request), now)
+        admitted = quota is None or quota.allowed
+        reply = answer(cloud, api_request) if admitted else refuse(THROTTLED)
         headers = {
             "cf-ray": f"{next(rays):016x}-AMS",
-            hdrs.DATE: _date(cloud, question.target, now),
-            **cloud.limiter.headers(verdict),
+            hdrs.DATE: _date(cloud, api_request.target, now),
+            **cloud.limiter.headers(quota),
             **reply.headers,
         }
-        cloud.visits.note(now, endpoint, request.path_qs, 0 if reply.silence else reply.status)
-        for fault in cloud.faults.all(question.target, DELAYING) if admitted else ():
+        cloud.requests.note(now, endpoint, request.path_qs, 0 if reply.silence else reply.status)
+        for fault in cloud.faults.all(api_request.target, DELAYING) if admitted else ():
             await _wait(cloud, fault.seconds)
         return await _send(cloud, request, reply, headers)
 
@@ -261,7 +253,7 @@ def _handler(cloud: Cloud, endpoint: str, rays: count[int]) -> Handler:
 
 
 def _client(request: web.Request) -> str:
-    """Return what the quota is counted by: the credentials, or else the address."""
+    """Return what the quota is counted by: the credentials, or the address without any."""
     headers = request.headers
     return headers.get("Authorization") or headers.get("X-Auth-Key") or request.remote or ""
 
@@ -275,7 +267,7 @@ def _date(cloud: Cloud, target: Target, now: float) -> str:
 
 
 async def _drop_absent_date(_request: web.Request, response: web.StreamResponse) -> None:
-    """Take the empty `Date` out again, which aiohttp would otherwise have filled in."""
+    # aiohttp fills in a missing `Date`, so an absent one is set empty and removed here.
     if not response.headers.get(hdrs.DATE):
         response.headers.popall(hdrs.DATE, None)
 
@@ -299,9 +291,9 @@ async def _send(
     with suppress(ConnectionError):
         await response.prepare(request)
         await response.write_eof()
-        if reply.feed is not None and reply.page is not None:
-            reply.feed.oracle.note(reply.page.numbers, cloud.clock.now())
-            reply.feed.last_page = reply.page
+        # Only now: the oracle counts what a client can have received in full.
+        if reply.sent is not None:
+            reply.sent(cloud.clock.now())
     return response
 
 
@@ -310,6 +302,7 @@ async def _keep_silent(cloud: Cloud, request: web.Request, how: str) -> web.Stre
     if how == "hang":
         await _wait(cloud, None)
     elif transport is not None:
+        # With a linger time of zero, closing sends RST instead of FIN.
         transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, RESET_ON_CLOSE)
     if transport is not None:
         transport.abort()

@@ -1,20 +1,15 @@
-"""The endpoints by name, and everything that can go wrong at them.
+"""The endpoints by name, and everything that can go wrong at them, as data.
 
-The endpoints by name, as faults, permissions, counters and control requests spell them.
-
-Everything that can go wrong, as data: what, how often, for which requests.
-
-A script of faults is asked at fixed points of an exchange which of them strike now. Faults that
-replace the answer strike one at a time, in the order they were added; all others combine.
+The exchange of a request asks the script at fixed points which faults strike. Of the faults that
+replace the answer, one strikes at a time, in the order they were added; all others combine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Literal, get_args
-
-from forwarder.simulator.company import seeded
 
 ACCESS_REQUESTS = "access_requests"
 SCIM_UPDATES = "scim_updates"
@@ -29,14 +24,14 @@ DISTINCT_KEY = {ACCESS_REQUESTS: "ray_id", SCIM_UPDATES: "cf_resource_id"}
 
 
 Replacing = Literal["throttled", "html", "error", "unsuccessful", "body", "redirect"]
-"""Answered before the request is looked at: 429; an HTML page; an error envelope; a 200 with
-`success: false`; any bytes; a redirect to `body`."""
+"""The request is answered without being read: 429; an HTML page; an error envelope; a 200 with
+`success: false`; the bytes of `body`; a redirect to `body`."""
 
 Silencing = Literal["hang", "reset"]
-"""No answer: the connection stays open for ever; the connection is reset."""
+"""No answer: the connection stays open; the connection is reset."""
 
 Damaging = Literal["truncated", "cut_off"]
-"""The true answer, harmed: half the JSON in a whole response; a response that ends half-way."""
+"""The real answer, damaged: half the JSON in a complete response; a response that breaks off."""
 
 Heading = Literal["clock_skew", "no_date"]
 """`Date` is `seconds` off; no `Date`."""
@@ -45,25 +40,25 @@ Bending = Literal[
     "ignore_page", "ignore_direction", "ignore_idp_id", "inclusive_since", "exclusive_since",
     "whole_second_since", "small_page", "outside_window",
 ]  # fmt: skip
-"""The query is read differently: page 1 always; newest first always; rows of every IdP; `since`
-with or without its own instant; `since` cut to the second; at most `count` rows; a window wider
-by `seconds` on both ends."""
+"""The query is misread: always page 1; always newest first; rows of every IdP; `since` inclusive
+or exclusive; `since` cut to the second; at most `count` rows; a window that is `seconds` wider at
+both ends."""
 
 Shaping = Literal["repeat_page", "shuffle_keys"]
-"""The stream's previous page again, whatever was asked; the keys of rows in another order."""
+"""The answer is the previous page, whatever was asked; the keys of rows have another order."""
 
 Rewriting = Literal["expire", "new_key", "amend", "burst", "unreadable"]
-"""The stored rows change for good just before an answer: rows older than `seconds` are gone;
-every row gains `key`; the `count` rows shown last get `key` set to `value`; `count` rows appear
-within this second; `count` rows appear that orjson refuses (`value`: `lone_surrogate`,
-`bad_utf8`, `huge_number` or `deep`)."""
+"""The stored rows change permanently before an answer: rows older than `seconds` vanish; every row
+gains `key`; the `count` rows shown last get `key` set to `value`; `count` rows appear in this
+second; `count` rows appear that orjson refuses (`value`: `lone_surrogate`, `bad_utf8`,
+`huge_number` or `deep`)."""
 
 Delaying = Literal["slow"]
 """The answer comes after `seconds`."""
 
 Arriving = Literal["late", "twins"]
-"""Strikes generated rows as they appear, `times` counts rows: visible `seconds` after its time;
-`count` identical rows instead of one."""
+"""Strikes generated rows, `times` counts rows: visible `seconds` after its time; `count` identical
+rows instead of one."""
 
 Kind = Replacing | Silencing | Damaging | Heading | Bending | Shaping | Rewriting | Delaying
 AnyKind = Kind | Arriving
@@ -81,24 +76,24 @@ KINDS = ANSWERLESS | DAMAGING | HEADING | BENDING | SHAPING | REWRITING | DELAYI
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Aim:
-    """Which requests a fault strikes."""
+    """Which requests a fault strikes, and how often."""
 
     times: int | None = 1
     """How often it strikes; None: until removed."""
     stream: str | None = None
-    """Only this endpoint (a name of `names.ENDPOINTS`); None: all."""
+    """Only this endpoint (a name of `ENDPOINTS`); None: all."""
     account: str | None = None
     path: str | None = None
     """Only requests whose path and query contain this text."""
     after: int = 0
-    """So many fitting requests pass unharmed first."""
+    """This many matching requests pass unharmed first."""
     share: float = 1.0
-    """Probability that a fitting request is struck."""
+    """Probability that a matching request is struck."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault(_Aim):
-    """One thing that goes wrong; which of the parameters count depends on `kind`.
+    """One thing that goes wrong; `kind` determines which parameters matter.
 
     Raises:
         ValueError: there is no such kind.
@@ -133,6 +128,8 @@ class Target:
 
 @dataclass(slots=True)
 class _Entry:
+    """A fault in force, and how often it let a request pass or struck one."""
+
     fault: Fault
     passed: int = 0
     struck: int = 0
@@ -140,6 +137,16 @@ class _Entry:
     @property
     def spent(self) -> bool:
         return self.fault.times is not None and self.struck >= self.fault.times
+
+    def strikes(self, draw: Random) -> bool:
+        """Decide about one matching request, and count it."""
+        if self.passed < self.fault.after:
+            self.passed += 1
+            return False
+        if self.fault.share < 1.0 and draw.random() >= self.fault.share:
+            return False
+        self.struck += 1
+        return True
 
     def fits(self, target: Target) -> bool:
         fault = self.fault
@@ -155,10 +162,10 @@ class FaultScript:
 
     def __init__(self, *faults: Fault, seed: int = 0) -> None:
         self._entries = [_Entry(fault) for fault in faults]
-        self._draw = seeded(seed, "faults")
+        self._draw = Random(f"{seed}/faults")  # noqa: S311 - not cryptography  # nosec B311
 
     def add(self, *faults: Fault) -> None:
-        """Put faults in force, after those there are."""
+        """Add faults after those in force."""
         self._entries.extend(_Entry(fault) for fault in faults)
 
     def remove(self, kind: str | None = None) -> None:
@@ -171,7 +178,7 @@ class FaultScript:
         return [(entry.fault, entry.struck) for entry in self._entries]
 
     def any_of(self, kinds: frozenset[str]) -> bool:
-        """Say whether a fault of these kinds is in force."""
+        """Return True if a fault of these kinds is in force."""
         return any(entry.fault.kind in kinds for entry in self._entries)
 
     def first(self, target: Target, kinds: frozenset[str]) -> Fault | None:
@@ -184,16 +191,9 @@ class FaultScript:
 
     def _striking(self, target: Target, kinds: frozenset[str]) -> Iterator[Fault]:
         for entry in tuple(self._entries):
-            if entry.fault.kind in kinds and entry.fits(target) and self._strikes(entry):
+            if entry.fault.kind not in kinds or not entry.fits(target):
+                continue
+            if entry.strikes(self._draw):
+                if entry.spent:
+                    self._entries.remove(entry)
                 yield entry.fault
-
-    def _strikes(self, entry: _Entry) -> bool:
-        if entry.passed < entry.fault.after:
-            entry.passed += 1
-            return False
-        if entry.fault.share < 1.0 and self._draw.random() >= entry.fault.share:
-            return False
-        entry.struck += 1
-        if entry.spent:
-            self._entries.remove(entry)
-        return True

@@ -1,19 +1,8 @@
-"""A simulated log: what it holds, when rows show, and the oracle of all that was shown.
+"""One stream of one account: its rows, the traffic that keeps arriving, the oracle.
 
-Where the simulator gets its time from.
-
-Everything that depends on time (live rows, visibility, retention, the rate policy, the `Date`
-header) asks one clock, so a test can move all of it at once and the simulated server's clock may
-differ from the clock of the machine.
-
-What a stream has shown: the truth that a client's output is compared with.
-
-Rows that a strict JSON reader refuses, although they were put into an answer.
-
-The variants are those that orjson refuses: an escaped lone surrogate, bytes that are no UTF-8,
-a number beyond a double, nesting deeper than 1024.
-
-One stream of one account: its rows, the traffic that keeps arriving, what was shown of it.
+Everything that depends on time (live rows, visibility, retention, the quota, the `Date` header)
+reads one clock. So a test can move all of it at once, and the simulated server's clock may differ
+from the machine's.
 """
 
 from __future__ import annotations
@@ -31,12 +20,18 @@ from typing import Any, Protocol
 import orjson
 
 from forwarder.simulator.faults import ARRIVING, DISTINCT_KEY, TIME_KEY, Fault, FaultScript, Target
-from forwarder.simulator.rows import Positions, RowStore, format_moment, microseconds, parse_moment
-from forwarder.simulator.traffic import TimedRow
+from forwarder.simulator.rows import (
+    Positions,
+    RowStore,
+    TimedRow,
+    format_moment,
+    microseconds,
+    parse_moment,
+)
 
 
 class Clock(Protocol):
-    """Tells the simulated server's time."""
+    """The simulated server's time."""
 
     def now(self) -> float:
         """Return seconds since the Unix epoch."""
@@ -49,18 +44,18 @@ class SystemClock:
         self._offset = offset
 
     def now(self) -> float:
-        """Return the machine's time and the offset."""
+        """Return the machine's time plus the offset."""
         return time.time() + self._offset
 
 
 class ManualClock:
-    """A clock that stands still until it is moved; for tests."""
+    """A clock that moves only when a test moves it."""
 
     def __init__(self, now: float) -> None:
         self._now = now
 
     def now(self) -> float:
-        """Return the time it was set or moved to."""
+        """Return the time it was set to."""
         return self._now
 
     def advance(self, seconds: float) -> None:
@@ -80,7 +75,10 @@ class Sighting:
 
 
 class Oracle:
-    """Remembers of every instance whether, when and with which keys it was first shown."""
+    """What a stream has shown: the truth that a client's output is compared with.
+
+    For each instance it keeps when it was first shown and which keys it had then.
+    """
 
     def __init__(self, store: RowStore) -> None:
         self._store = store
@@ -91,7 +89,7 @@ class Oracle:
         """How many instances were shown."""
 
     def note(self, numbers: Sequence[int], now: float) -> None:
-        """Note that one answer with these instances was sent at `now` (epoch seconds)."""
+        """Note that one answer with these instances was sent in full at `now` (epoch seconds)."""
         self._grow()
         mark = min(self._store.generation, 254) + 1
         for number in numbers:
@@ -109,9 +107,9 @@ class Oracle:
                 yield Sighting(number, body, self._first_shown[number])
 
     def expected(self) -> Iterator[Sighting]:
-        """Yield what a client must hold that tells identical rows apart only within one answer.
+        """Yield what a client must hold that can tell identical rows apart only within one answer.
 
-        Of instances that are alike as many as the fullest answer held, the earliest shown first.
+        Of identical instances, these are as many as the fullest answer held, earliest shown first.
         """
         left = Counter[bytes]()
         for sighting in sorted(self.sightings(), key=lambda seen: (seen.first_shown, seen.number)):
@@ -121,7 +119,7 @@ class Oracle:
                 yield sighting
 
     def last_shown(self, count: int) -> list[int]:
-        """Return the numbers of the `count` youngest instances that were shown and still are."""
+        """Return the numbers of the `count` newest instances that were shown and still exist."""
         numbers = range(len(self._generations) - 1, -1, -1)
         shown = (n for n in numbers if self._generations[n] and not self._store.is_hidden(n))
         return list(islice(shown, count))
@@ -141,6 +139,8 @@ class Oracle:
 
 
 DEPTH = 1500
+"""Nesting that orjson refuses; its limit is 1024."""
+
 VARIANTS: dict[str, bytes] = {
     "lone_surrogate": b'"\\ud800lone"',
     "bad_utf8": b'"caf\xe9"',
@@ -150,7 +150,7 @@ VARIANTS: dict[str, bytes] = {
 
 
 def unreadable_row(variant: str, row: dict[str, Any]) -> bytes:
-    """Return `row` with one more key whose value cannot be read.
+    """Return `row` with one more key whose value orjson cannot read.
 
     Raises:
         ValueError: there is no such variant.
@@ -163,10 +163,10 @@ def unreadable_row(variant: str, row: dict[str, Any]) -> bytes:
 
 
 def read_row(body: bytes) -> dict[str, Any]:
-    """Return a row's keys as well as they can be read.
+    """Return a row as an object, read as leniently as possible.
 
-    What only a lenient reader accepts (a lone surrogate, infinity) is kept; a row that nobody can
-    read is `{"unreadable": its text, bytes that are no UTF-8 escaped}`.
+    Values that only a lenient reader accepts are kept (a lone surrogate, infinity). A row that
+    cannot be read at all becomes `{"unreadable": its text, invalid UTF-8 escaped}`.
     """
     try:
         row = orjson.loads(body)
@@ -182,13 +182,13 @@ def _read_leniently(body: bytes) -> object:
         return None
 
 
-Traffic = Callable[[int], list[TimedRow]]
+Traffic = Callable[[int], Sequence[TimedRow]]
 """The generated rows of one whole epoch second."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of row instances, and how many the window holds if that was counted."""
+    """One page of row instances, and how many instances the window holds if that was counted."""
 
     numbers: tuple[int, ...]
     page: int
@@ -199,8 +199,8 @@ class Page:
 class Feed:
     """A stream that a client can tail.
 
-    Call `advance(now)` before looking at the rows: it generates what happened since, and reveals
-    what has become visible.
+    Call `advance(now)` before you read rows: it generates the rows of the time since the last call
+    and reveals those that are due.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Feed:
         self.store = RowStore()
         self.oracle = Oracle(self.store)
         self.last_page: Page | None = None
-        """The page that was sent last."""
+        """The page that was sent in full last."""
         self._traffic = traffic
         self._template = template
         self._retention_us = microseconds(retention)
@@ -227,7 +227,7 @@ class Feed:
         self._floor_us = 0
 
     def advance(self, now: float, faults: FaultScript) -> None:
-        """Let everything happen that happens until `now` (epoch seconds)."""
+        """Generate and reveal the rows up to `now` (epoch seconds)."""
         self._now = now
         disturbed = faults.any_of(ARRIVING)
         while self._next_second <= now:
@@ -238,10 +238,10 @@ class Feed:
         self.store.reveal(now)
 
     def add(self, row: Mapping[str, Any] | bytes, visible_at: float | None = None) -> int:
-        """Add one instance of a row and return its number; bytes are served as they are.
+        """Add one instance of a row and return its number; bytes are served verbatim.
 
-        It lies at the time it states, or at the present if it states none that can be read, and is
-        visible at once unless `visible_at` (epoch seconds) says later.
+        The row has the time that it states, or the present if it states no valid time. It is
+        visible at once, or from `visible_at` on (epoch seconds).
         """
         body = row if isinstance(row, bytes) else _serialised(row)
         time_us = self._stated_time(body)
@@ -252,16 +252,16 @@ class Feed:
         )
 
     def amend(self, number: int, changes: Mapping[str, Any]) -> int:
-        """Replace an instance by one with other values, from the next answer on; return its number.
+        """Replace an instance by a new version, and return the number of that version.
 
-        For a client that is another row: the oracle counts both versions if both were shown.
+        For a client, that is another row: the oracle counts both versions if both were shown.
 
         Raises:
-            ValueError: the instance has been replaced already.
+            ValueError: the instance was replaced already.
 
         """
         if self.store.is_hidden(number):
-            raise ValueError(f"instance {number} has been replaced; amend its newest version")
+            raise ValueError(f"instance {number} was replaced; amend its newest version")
         row = read_row(self.store.bodies[number])
         self.store.hide(number)
         return self.add({**row, **changes})
@@ -269,10 +269,15 @@ class Feed:
     def window(
         self, since_us: int | None, until_us: int | None, *, inclusive_since: bool = True
     ) -> Positions:
-        """Return the places of the rows that are shown for a window: what retention still keeps."""
+        """Return the places of the visible rows of a window that retention still keeps."""
         asked = self.store.between(since_us, until_us, inclusive_since=inclusive_since)
         kept = self.store.between(self._floor_us, None)
         return range(max(asked.start, kept.start), max(asked.stop, kept.start))
+
+    def sent(self, page: Page, now: float) -> None:
+        """Note that an answer with this page was sent in full at `now` (epoch seconds)."""
+        self.oracle.note(page.numbers, now)
+        self.last_page = page
 
     def rewrite(self, fault: Fault) -> None:
         """Change the stored rows as a rewriting fault says."""
@@ -314,6 +319,7 @@ class Feed:
             self.store.add(body, time_us, tag=row.get("idp_id", ""), visible_at=waits)
 
     def _stated_time(self, body: bytes) -> int:
+        # By pattern, not by parsing: the row may be one that no parser accepts.
         key = TIME_KEY[self.stream].encode()
         stated = re.search(b'"' + key + rb'"\s*:\s*"([^"]*)"', body)
         if stated is None:

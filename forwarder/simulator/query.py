@@ -1,23 +1,7 @@
-"""What a request asks for, and the page that answers it.
+"""What a request asks for, as Cloudflare reads it, and the page that answers it; pure.
 
-What a request asks for, as Cloudflare reads it.
-
-From query parameters to a question about rows; pure.
-
-Both log endpoints share window, paging and direction. A parameter that cannot be read is refused
-with code 12130, as Cloudflare Access does. Parameters that are not known are ignored.
-
-The documented filters of both streams, as tests on a row; pure.
-
-`access_requests` has single values with an operator each (`app_uid=...&app_uidOp=neq`);
-`scim/updates` has repeatable values, any of which may match. `user_id` is accepted and no longer
-applied, as documented. The log rows hold no provider id, so `idp` is compared with the provider's
-type, or through its id with that provider's type.
-
-Cloudflare's envelope around results and errors, and the page a query gets; pure.
-
-`access_requests` tells `total_count: 0` beside a full page, as seen on the real API; `scim/updates`
-counts honestly.
+Both log endpoints share window, paging and direction. An invalid parameter is refused with code
+12130, as Cloudflare Access does. Unknown parameters are ignored.
 """
 
 from __future__ import annotations
@@ -39,7 +23,7 @@ RowTest = Callable[[dict[str, Any]], bool]
 
 
 class Params(Protocol):
-    """Query parameters, each of which may be sent several times."""
+    """Query parameters; each may be sent several times."""
 
     def get(self, name: str, /) -> str | None:
         """Return the first value, or None."""
@@ -54,7 +38,7 @@ class BadParameterError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """One page of one window; `idps` None asks for all."""
+    """One page of one window; `idps` None means rows of all providers."""
 
     since_us: int | None = None
     until_us: int | None = None
@@ -68,10 +52,10 @@ class Query:
 
 
 def parse_window(params: Params, settings: SimulatorSettings, default_size: int) -> Query:
-    """Return what both streams understand of their parameters.
+    """Return the query that both streams' parameters describe.
 
     Raises:
-        BadParameterError: a value is not in the documented form.
+        BadParameterError: a value has not the documented form.
 
     """
     query = Query(
@@ -86,7 +70,7 @@ def parse_window(params: Params, settings: SimulatorSettings, default_size: int)
 
 
 def page_size(params: Params, settings: SimulatorSettings, default: int) -> int:
-    """Return the rows on a page: the smallest of what is asked and what is allowed."""
+    """Return the page size: the smallest of what is requested and what is allowed."""
     asked = [positive(params, "limit"), positive(params, "per_page")]
     if settings.unsent_size_counts:
         asked = [size or default for size in asked]
@@ -97,12 +81,12 @@ def page_size(params: Params, settings: SimulatorSettings, default: int) -> int:
 
 
 def bend(query: Query, fault: Fault) -> Query:
-    """Return the query as the API misreads it under a bending fault."""
+    """Return the query as a bending fault misreads it."""
     return _BENT[fault.kind](query, fault)
 
 
 def positive(params: Params, name: str) -> int | None:
-    """Return a whole number from 1 on, or None if it was not sent."""
+    """Return a whole number >= 1, or None if the parameter was not sent."""
     text = params.get(name)
     if text is None:
         return None
@@ -112,7 +96,7 @@ def positive(params: Params, name: str) -> int | None:
 
 
 def choice(params: Params, name: str, allowed: tuple[str, ...]) -> str | None:
-    """Return one of the allowed words, or None if it was not sent."""
+    """Return one of the allowed words, or None if the parameter was not sent."""
     text = params.get(name)
     if text is not None and text not in allowed:
         raise BadParameterError(f"{name} must be one of {', '.join(allowed)}")
@@ -162,7 +146,7 @@ VALUE_FILTERS = {
     "ray_id": "ray_id",
     "idp": "connection",
 }
-"""Parameter, and the row's key it is compared with."""
+"""Parameter, and the key of the row that it is compared with."""
 
 ENUMERATED = {
     "status": ("FAILURE", "SUCCESS"),
@@ -175,12 +159,14 @@ FREE = ("resource_user_email", "resource_group_name", "cf_resource_id", "idp_res
 def access_filters(params: Params, idp_types: Mapping[str, str]) -> tuple[RowTest, ...]:
     """Return the tests that a row of `access_requests` must pass.
 
-    `idp_types` maps the ids of the account's providers to their types.
+    Each parameter has one value and an operator (`app_uid=...&app_uidOp=neq`). `idp_types` maps the
+    ids of the account's providers to their types.
 
     Raises:
         BadParameterError: a value or an operator is not a documented one.
 
     """
+    # `user_id` itself is accepted and no longer applied, as documented; its operator is checked.
     choice(params, "user_idOp", EQUALITY)
     return tuple(
         test
@@ -195,10 +181,12 @@ def access_filters(params: Params, idp_types: Mapping[str, str]) -> tuple[RowTes
 
 
 def scim_filters(params: Params) -> tuple[RowTest, ...]:
-    """Return the tests that a row of `scim/updates` must pass, but for `idp_id`.
+    """Return the tests that a row of `scim/updates` must pass, apart from `idp_id`.
+
+    Each parameter may be repeated; any of its values may match.
 
     Raises:
-        BadParameterError: a value is not one of a documented enumeration.
+        BadParameterError: a value is not one of those documented.
 
     """
     tests: list[RowTest] = []
@@ -229,6 +217,7 @@ def _values(params: Params, idp_types: Mapping[str, str]) -> Iterator[RowTest]:
         operator = choice(params, f"{name}Op", EQUALITY) or "eq"
         wanted = params.get(name)
         if wanted is not None:
+            # Rows hold no provider id: an id is compared through its provider's type.
             wanted = idp_types.get(wanted, wanted) if name == "idp" else wanted
             yield _compared(key, wanted, operator)
 
@@ -274,46 +263,6 @@ def _any_of(name: str, wanted: frozenset[str]) -> RowTest:
     return test
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An error answer: HTTP status, Cloudflare's code and message, the chain below it."""
-
-    status: int
-    code: int
-    message: str
-    chain: tuple[tuple[int, str], ...] = ()
-
-    def body(self) -> bytes:
-        """Return the envelope of this error."""
-        error: dict[str, Any] = {"code": self.code, "message": self.message}
-        if self.chain:
-            error["error_chain"] = [{"code": code, "message": text} for code, text in self.chain]
-        return orjson.dumps({"success": False, "errors": [error], "messages": [], "result": None})
-
-
-MISSING_HEADERS = Problem(400, 9106, "Missing X-Auth-Key, X-Auth-Email or Authorization headers")
-GARBLED_HEADER = Problem(
-    400, 6003, "Invalid request headers", ((6111, "Invalid format for Authorization header"),)
-)
-INVALID_TOKEN = Problem(401, 1000, "Invalid API Token")
-NO_PERMISSION = Problem(403, 10000, "Authentication error")
-FOREIGN_ACCOUNT = Problem(403, 9109, "Unauthorized to access requested resource")
-NO_ROUTE = Problem(404, 7000, "No route for that URI")
-THROTTLED = Problem(429, 971, "Please wait and consider throttling your request speed")
-
-
-def unknown_account(path: str) -> Problem:
-    """Return the error for an account that does not exist."""
-    return Problem(
-        404, 7003, f"Could not route to {path}, perhaps your object identifier is invalid?"
-    )
-
-
-def bad_parameter(reason: str) -> Problem:
-    """Return the error for a parameter that cannot be understood."""
-    return Problem(400, 12130, f"access.api.error.invalid_request: {reason}")
-
-
 def read_page(feed: Feed, query: Query) -> Page:
     """Return the instances that answer a query, in the order of the answer."""
     window = feed.window(query.since_us, query.until_us, inclusive_since=query.inclusive_since)
@@ -336,6 +285,8 @@ def page_body(feed: Feed, page: Page, query: Query, *, reversed_keys: bool = Fal
         bodies = [_projected(body, query.fields) for body in bodies]
     if reversed_keys:
         bodies = [_turned_round(body) for body in bodies]
+    # As seen on the real API: `access_requests` says `total_count: 0` beside a full page, and
+    # `scim/updates` counts.
     info = {"count": len(bodies), "page": page.page, "per_page": page.size, "total_count": 0}
     if feed.stream == SCIM_UPDATES:
         info |= {"total_count": page.total, "total_pages": ceil(page.total / page.size)}
@@ -343,7 +294,7 @@ def page_body(feed: Feed, page: Page, query: Query, *, reversed_keys: bool = Fal
 
 
 def envelope(result: bytes, info: dict[str, int] | None = None) -> bytes:
-    """Return a success envelope around a result that is JSON already."""
+    """Return the success envelope around a result in JSON."""
     head = b'{"result":' + result + b',"success":true,"errors":[],"messages":[]'
     return head + (b"}" if info is None else b',"result_info":' + orjson.dumps(info) + b"}")
 

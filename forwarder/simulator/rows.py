@@ -1,9 +1,4 @@
-"""The rows of one stream, found by time.
-
-Times on the wire: RFC 3339 text to and from whole microseconds since the epoch.
-
-The rows of one stream: serialised once, found by time, some of them not visible yet.
-"""
+"""The rows of one stream, found by time, and times as the wire spells them."""
 
 from __future__ import annotations
 
@@ -13,6 +8,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from heapq import heappop, heappush
+from typing import Any
 
 import orjson
 
@@ -21,10 +17,10 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_moment(text: str) -> int:
-    """Return the microseconds since the epoch of an RFC 3339 date-time, finer digits cut off.
+    """Return the microseconds since the epoch of an RFC 3339 date-time; finer digits are cut off.
 
     Raises:
-        ValueError: the text is no date-time, or lacks the offset that RFC 3339 demands.
+        ValueError: the text is no date-time, or lacks the offset that RFC 3339 requires.
 
     """
     moment = datetime.fromisoformat(text)
@@ -55,11 +51,14 @@ def format_moment(time_us: int, digits: int = 6) -> str:
 
 
 Positions = range
-"""Places in the order of time; a range that runs backwards reads newest first."""
+"""Places in order of time; a range that runs backwards reads newest first."""
+
+TimedRow = tuple[int, dict[str, Any]]
+"""Microseconds since the epoch, and the row."""
 
 
 class RowStore:
-    """Row instances, each with a number (0, 1, 2, ... in the order of adding).
+    """Row instances, numbered 0, 1, 2, ... in the order of adding; each serialised once.
 
     Two equal rows are two instances. Rows of one time keep the order in which they became visible.
     """
@@ -67,7 +66,7 @@ class RowStore:
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.tags: list[str] = []
-        """One text an instance to select by without reading the row: the provider of a SCIM row."""
+        """One text for each instance, to select rows without parsing: a SCIM row's provider."""
         self.known_tags: set[str] = set()
         self._times = array("q")
         self._ordered_times = array("q")
@@ -86,7 +85,7 @@ class RowStore:
 
     @property
     def pending(self) -> int:
-        """How many instances wait to become visible."""
+        """How many instances are not visible yet."""
         return len(self._pending)
 
     @property
@@ -97,9 +96,9 @@ class RowStore:
     def add(
         self, body: bytes, time_us: int, *, tag: str = "", visible_at: float | None = None
     ) -> int:
-        """Add an instance and return its number; it waits until `reveal(visible_at)`."""
+        """Add an instance and return its number; it is hidden until `reveal(visible_at)`."""
         number = len(self.bodies)
-        # A copy fits its bytes; what orjson returns keeps some 4 KiB allocated around a small row.
+        # A copy has its own size; what orjson returns holds some 4 KiB for a small row.
         self.bodies.append(bytes(memoryview(body)))
         self.tags.append(tag)
         self.known_tags.add(tag)
@@ -111,12 +110,12 @@ class RowStore:
         return number
 
     def reveal(self, now: float) -> None:
-        """Make the instances visible whose moment (epoch seconds) has come."""
+        """Make the instances visible that are due at `now` (epoch seconds)."""
         while self._pending and self._pending[0][0] <= now:
             self._insert(heappop(self._pending)[1])
 
     def hide(self, number: int) -> None:
-        """Take an instance out of every later answer."""
+        """Remove an instance from every later answer."""
         self._hidden.add(number)
         time_us = self._times[number]
         start = bisect_left(self._ordered_times, time_us)
@@ -126,11 +125,11 @@ class RowStore:
             del self._order[place], self._ordered_times[place]
 
     def is_hidden(self, number: int) -> bool:
-        """Say whether an instance was taken out."""
+        """Return True if an instance was removed."""
         return number in self._hidden
 
     def add_key(self, key: str, value: object) -> None:
-        """Let every row end with one more key from now on."""
+        """Append one more key to every row from now on."""
         self._additions.append(orjson.dumps({key: value})[1:-1])
 
     def time_of(self, number: int) -> int:
@@ -151,7 +150,7 @@ class RowStore:
         return self._order[position]
 
     def body(self, number: int, generation: int | None = None) -> bytes:
-        """Return a row as it is served, or as it was when `generation` keys had been gained."""
+        """Return a row as it is served, or as it was when rows had gained `generation` keys."""
         return self._grown(self.bodies[number], b",".join(self._additions[:generation]))
 
     def served(self, numbers: Sequence[int]) -> list[bytes]:

@@ -1,25 +1,40 @@
-"""What a simulator is asked to be: accounts, tokens, traffic, and how the API behaves."""
+"""The settings of a simulator: accounts, tokens, quota, traffic, and variants of the API."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from forwarder.simulator.access import RatePolicy
 from forwarder.simulator.faults import ACCESS_REQUESTS, IDENTITY_PROVIDERS, SCIM_UPDATES, Fault
 
 DEFAULT_ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 DEFAULT_TOKEN = "simulated-token"  # noqa: S105 - opens nothing else  # nosec B105
-DOCUMENTED_POLICY = RatePolicy()
 ALL_PERMISSIONS = frozenset({ACCESS_REQUESTS, SCIM_UPDATES, IDENTITY_PROVIDERS})
+
+
+@dataclass(frozen=True, slots=True)
+class RatePolicy:
+    """`requests` in any `window` seconds, then `block` seconds of 429 (None: `window` seconds)."""
+
+    requests: int = 1200
+    window: float = 300.0
+    block: float | None = None
+
+    @property
+    def blocked_for(self) -> float:
+        """How long a client stays blocked, in seconds."""
+        return self.window if self.block is None else self.block
+
+
+DOCUMENTED_POLICY = RatePolicy()
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
     """An API token, or with `email` a legacy API key.
 
-    `permissions` names the endpoints it may read; `accounts` limits it to some accounts (None:
-    all); `kind` says whether the user's or the account's verify endpoint knows it.
+    `permissions` are the endpoints it may read; `accounts` limits it to some accounts (None: all);
+    `kind` selects the verify endpoint that knows it, the user's or the account's.
     """
 
     value: str = field(repr=False)
@@ -32,7 +47,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class SimulatorSettings:
-    """One simulator; rates are rows a second per account, durations are seconds."""
+    """The settings of one simulator; rates are rows a second per account, durations are seconds."""
 
     accounts: tuple[str, ...] = (DEFAULT_ACCOUNT,)
     tokens: tuple[Token, ...] = (Token(DEFAULT_TOKEN),)
@@ -40,19 +55,19 @@ class SimulatorSettings:
     rate: float = 2.0
     scim_rate: float = 0.1
     history: float = 3600.0
-    """Generated rows reach back this far from the start."""
+    """At the start there are generated rows of this many seconds."""
     retention: float = 86400.0
     """Older rows are no longer shown."""
     clock_offset: float = 0.0
-    """The server's clock is ahead of the machine's by this much; ignored with a clock given."""
+    """Seconds that the server's clock is ahead of the machine's; ignored if a clock is given."""
     policy: RatePolicy | None = DOCUMENTED_POLICY
     faults: tuple[Fault, ...] = ()
     """Active from the start."""
     page_cap: int = 1000
     refuse_over_cap: bool = False
-    """Answer a page size above the cap with 400 instead of silently serving fewer rows."""
+    """Refuse a page size above the cap with 400 instead of returning a smaller page."""
     unsent_size_counts: bool = False
-    """`limit` and `per_page` always both apply, so leaving one out leaves its small default."""
+    """`limit` and `per_page` both apply always, so an omitted one applies its small default."""
     inclusive_since: bool = True
     whole_second_since: bool = False
     require_idp_id: bool = True

@@ -1,16 +1,10 @@
-"""Generated rows of one second, drawn from a seed.
+"""Generated rows of one second, drawn from a seed: logins and provisioning.
 
-Authentication traffic: the rows of `access_requests` of one second, drawn from a seed.
-
-The oddities are those seen on the wire: times with and without fraction, ties, several rows (one a
-sub-resource) under one ray id, service tokens where an e-mail address is expected, countries in
-either case, empty addresses, rows that lack a key.
-
-Provisioning traffic: the rows of `scim/updates` of one second, drawn from a seed.
-
-The oddities are those seen or documented: the method under `http_method` (sometimes under the
-documented `request_method`), group rows without an e-mail address, failures with a description,
-request bodies that hold passwords or are no JSON.
+Logins have the oddities seen on the wire: times with and without fraction, ties, several rows (one
+a sub-resource) under one ray id, service tokens in place of an e-mail address, countries in either
+case, empty addresses, rows that lack a key. Provisioning has those seen or documented: the method
+under `http_method` (sometimes under the documented `request_method`), group rows without an e-mail
+address, failures with a description, request bodies that hold passwords or are invalid JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +25,7 @@ from forwarder.simulator.company import (
     stable_id,
     whole_number,
 )
-from forwarder.simulator.rows import format_moment
+from forwarder.simulator.rows import TimedRow, format_moment
 
 SERVICE_SHARE = 0.12
 DENIED_SHARE = 0.06
@@ -43,16 +37,13 @@ ROWS_PER_LOGIN = 1 + CLUSTER_SHARE * 2
 ODD_SHARE = 0.03
 ODD_KEYS = ("country", "app_name", "user_id", "app_type", "ray_id", "connection")
 
-TimedRow = tuple[int, dict[str, Any]]
-"""Microseconds since the epoch, and the row."""
-
 
 def login_rows(
     company: Company, seed: int, account: str, second: int, rate: float
 ) -> list[TimedRow]:
-    """Return the rows whose time lies in `second`, in the order of time.
+    """Return the rows of one epoch second, in order of time.
 
-    Depends on nothing but the arguments. `rate` is the average number of rows a second.
+    The same arguments return the same rows. `rate` is the average number of rows a second.
     """
     draw = seeded(seed, account, "logins", second)
     logins = whole_number(draw, rate / ROWS_PER_LOGIN)
@@ -61,7 +52,7 @@ def login_rows(
 
 
 def moment_in(draw: Random, second: int) -> tuple[int, str]:
-    """Return a time within `second`: microseconds, and the text in one of several precisions."""
+    """Return a time within `second`: microseconds, and its text in one of several precisions."""
     digits = draw.choice((0, 0, 0, 3, 5, 6))
     fraction = draw.randrange(10**digits) * 10 ** (6 - digits)
     time_us = second * 1_000_000 + fraction
@@ -150,10 +141,10 @@ PATCH_SCHEMA = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 def provisioning_rows(
     company: Company, idp_ids: Sequence[str], seed: int, account: str, second: int, rate: float
 ) -> list[TimedRow]:
-    """Return the rows whose time lies in `second`, in the order of time.
+    """Return the rows of one epoch second, in order of time.
 
-    Depends on nothing but the arguments; `idp_ids` are the providers that provision now, and
-    without one there are no rows. `rate` is the average number of rows a second.
+    The same arguments return the same rows. `idp_ids` are the providers that provision now; without
+    any there are no rows. `rate` is the average number of rows a second.
     """
     if not idp_ids:
         return []

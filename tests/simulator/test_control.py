@@ -17,7 +17,6 @@ from forwarder.simulator import (
     ManualClock,
     Simulator,
     SimulatorSettings,
-    serve,
 )
 from tests.simulator.conftest import NOON
 from tests.simulator.reader import Answer, Reader
@@ -178,7 +177,7 @@ async def test_a_request_that_makes_no_sense_is_refused(
 async def test_it_serves_until_it_is_cancelled() -> None:
     listening = asyncio.get_running_loop().create_future()
     settings = SimulatorSettings(history=0)
-    serving = asyncio.create_task(serve(settings, port=0, started=listening.set_result))
+    serving = asyncio.create_task(Simulator(settings).serve("127.0.0.1", 0, listening.set_result))
     url = await listening
 
     answer = await Reader(url).get("/user/tokens/verify")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from forwarder.simulator.access import RateLimiter, RatePolicy
+from forwarder.simulator import RatePolicy
+from forwarder.simulator.access import RateLimiter
 
 GAPS = st.lists(st.floats(0, 12, allow_nan=False), max_size=60)
 

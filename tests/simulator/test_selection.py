@@ -20,7 +20,7 @@ from forwarder.simulator import (
     SimulatorSettings,
 )
 from forwarder.simulator.cloud import Cloud
-from forwarder.simulator.exchange import Question, answer
+from forwarder.simulator.exchange import ApiRequest, answer
 from forwarder.simulator.rows import format_moment, parse_moment
 
 NOON = 1_790_000_000
@@ -30,7 +30,7 @@ Row = dict[str, Any]
 
 def cloud_of(rate: float, seconds: int) -> Cloud:
     settings = SimulatorSettings(rate=rate, scim_rate=rate, history=seconds, require_idp_id=False)
-    cloud = Cloud(settings, ManualClock(NOON))
+    cloud = Cloud(settings, clock=ManualClock(NOON))
     cloud.advance()
     return cloud
 
@@ -41,7 +41,7 @@ EDGES = st.none() | st.integers((NOON - 65) * 1_000_000, (NOON + 5) * 1_000_000)
 
 def ask(cloud: Cloud, stream: str, params: MultiDict[str]) -> list[Row]:
     headers = {"Authorization": f"Bearer {DEFAULT_TOKEN}"}
-    reply = answer(cloud, Question(stream, DEFAULT_ACCOUNT, "/", params, headers))
+    reply = answer(cloud, ApiRequest(stream, DEFAULT_ACCOUNT, "/", params, headers))
     rows: list[Row] = orjson.loads(reply.body)["result"]
     return rows
 
