@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from deploy.generate.settings_words import default_words, nested_models, type_words
 from forwarder.config.models import RootSettings, SinkOptions
 from forwarder.config.plugins import Kind, Plugins
-from forwarder.sinks.syslog.carriers import PRESETS
+from forwarder.sinks.syslog import PRESETS
 from forwarder.transport.settings import TlsSettings
 
 _HEAD = """\

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from forwarder.core.contracts import BatchEvent, Rejection
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
-from forwarder.sinks.kafka.faults import SendAgain, explain, judge
-from forwarder.sinks.kafka.parts import Layout, Part, Records, Stamp
+from forwarder.sinks.kafka.records import Layout, Part, Records, SendAgain, Stamp, explain, judge
 from forwarder.testing.fake_sinks import make_event
 
 NOW_US = 1_767_225_700_000_000

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.sinks.relp.session import Frame, MalformedError, Reader, encode, following
+from forwarder.sinks.relp import Frame, MalformedError, Reader, encode, following
 
 numbers = st.integers(0, 999_999_999)
 oddities = st.builds(

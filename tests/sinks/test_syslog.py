@@ -8,8 +8,7 @@ import pytest
 
 from forwarder.core.contracts import Sink
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.sinks.syslog import SyslogSink
-from forwarder.sinks.syslog.carriers import WindowResent
+from forwarder.sinks.syslog import SyslogSink, WindowResent
 from forwarder.testing.destinations import (
     FaultyDestination,
     deliver,

@@ -7,8 +7,7 @@ import pytest
 
 from forwarder.core.errors import TransientError
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.sinks.syslog import SyslogSink
-from forwarder.sinks.syslog.carriers import SentUnconfirmed
+from forwarder.sinks.syslog import SentUnconfirmed, SyslogSink
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.ports import free_port
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.sinks.syslog.carriers import ResendWindow
+from forwarder.sinks.syslog import ResendWindow
 
 batches = st.lists(st.lists(st.binary(min_size=1, max_size=40), max_size=8), max_size=20)
 

@@ -33,7 +33,7 @@ from aiokafka.conn import create_conn
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.timing import Clock
 from forwarder.sinks.kafka.config import KafkaConfig, SaslSettings
-from forwarder.sinks.kafka.faults import explain
+from forwarder.sinks.kafka.records import explain
 from forwarder.transport.tls import Tls
 
 TAKE_APART = 1.0

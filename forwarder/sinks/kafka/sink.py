@@ -29,9 +29,8 @@ from forwarder.core.contracts import (
 )
 from forwarder.core.errors import BatchTooLargeError, NeedsOperatorError, TransientError
 from forwarder.sinks.kafka.config import KafkaConfig
-from forwarder.sinks.kafka.faults import TOO_LARGE, explain, judge
-from forwarder.sinks.kafka.parts import Layout, Part, Records
 from forwarder.sinks.kafka.producers import Producers
+from forwarder.sinks.kafka.records import TOO_LARGE, Layout, Part, Records, explain, judge
 
 _CLOSING = 3.0
 

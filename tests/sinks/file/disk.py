@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 
-from forwarder.sinks.file import FileConfig, FileSink
-from forwarder.sinks.file.rotation import Calls
+from forwarder.sinks.file import Calls, FileConfig, FileSink
 from forwarder.testing.fake_sinks import sink_context
 
 

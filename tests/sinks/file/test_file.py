@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from forwarder.core.contracts import BatchEvent
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.timing import SystemClock
-from forwarder.sinks.file import FileConfig
-from forwarder.sinks.file.rotation import Calls, RotatingFile, older_files, older_name, to_remove
+from forwarder.sinks.file import Calls, FileConfig, RotatingFile, older_files, older_name, to_remove
 from forwarder.testing.fake_sinks import make_batch, make_event
 from forwarder.testing.sink_contract import OutageContract
 from tests.sinks.file.disk import Disk

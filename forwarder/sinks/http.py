@@ -1,4 +1,6 @@
-"""Posts batches to a URL.
+"""Posts batches to any HTTP endpoint.
+
+Posts batches to a URL.
 
 The settings of the generic HTTP sink.
 
