@@ -1,8 +1,10 @@
 """Fakes and contract suites for authors of sources, sinks and formats.
 
-The engine's own fakes are here too: ``clock`` (hours in milliseconds), ``memory_queue`` (a journal
-without a disk), ``scripted_sink`` (answers as it is told) and ``random_faults`` (answers at random,
-from a seed). Together they run a whole consumer in a test::
+``fake_server`` has an HTTP server that can fail in every way that real ones do, ``network`` a TCP
+proxy with faults, and ``fault_run`` a bad hour for a destination with a consumer that delivers
+through it. The engine's own fakes are here too: ``clock`` (hours in milliseconds),
+``memory_queue`` (a journal without a disk) and ``fake_sinks`` (a sink that answers from a script,
+or at random from a seed). Together they run a whole consumer in a test::
 
     clock, queue = FakeClock(), MemoryQueue()
     offsets = queue.append(100)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.ports import free_port
+from forwarder.testing.network import free_port
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

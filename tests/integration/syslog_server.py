@@ -12,8 +12,8 @@ from typing import Any, ClassVar, Self
 
 import trustme
 
+from forwarder.testing.network import free_port, wait_for_port
 from tests.integration.debian import Unpacked, unpack
-from tests.ports import free_port, wait_for_port
 
 _PATIENCE = 120.0
 _QUIET = 5.0

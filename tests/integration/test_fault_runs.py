@@ -20,6 +20,7 @@ import orjson
 import pytest
 from aiohttp import ClientSession
 
+from forwarder.testing.network import ToxicProxy
 from tests.end_to_end.processes import Cloudflare, Forwarder, cloudflare, rows_of, until
 from tests.integration.conftest import ABANDONED, Start
 from tests.integration.kafka.server import KafkaServer, kafka_server
@@ -27,7 +28,6 @@ from tests.integration.rsyslogd import Rsyslogd
 from tests.integration.syslog_ng import SyslogNg
 from tests.integration.syslog_server import SyslogServer
 from tests.sinks.fakes_stream.brokers import create_topic, read_all
-from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
 pytestmark = [
     pytest.mark.integration,

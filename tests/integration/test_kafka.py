@@ -16,10 +16,10 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.testing.destinations import deliver, deliver_at_last
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.network import ToxicProxy
 from tests.integration.conftest import ABANDONED, Start
 from tests.integration.kafka.server import KafkaServer, kafka_server
 from tests.sinks.fakes_stream.brokers import create_topic, ids_in, read_all
-from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
 pytestmark = [
     pytest.mark.integration,

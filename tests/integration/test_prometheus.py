@@ -18,10 +18,10 @@ import yaml
 from aiohttp import web
 
 from forwarder.simulator import Fault, Simulator, SimulatorSettings, Token
+from forwarder.testing.network import free_port
 from tests.integration.conftest import Start
 from tests.integration.prometheus.daemons import Daemon
 from tests.integration.prometheus.server import RULES, Prometheus, prometheus, tool
-from tests.ports import free_port
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

@@ -11,9 +11,9 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.relp import RelpSink
 from forwarder.testing.destinations import deliver, deliver_at_last
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.network import ToxicProxy
 from tests.integration.conftest import Start
 from tests.integration.rsyslogd import Rsyslogd
-from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

@@ -12,13 +12,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from forwarder.testing.network import ToxicProxy
 from tests.end_to_end.processes import until
 from tests.proof.auditing import audited
 from tests.proof.destinations import HecBook
 from tests.proof.ledger import Ledger
 from tests.proof.sinks import Five, five, hec
 from tests.proof.site import Site, account, missing, site
-from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
 OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "10m")
 POLL, CAP = 1.0, 30.0

@@ -14,8 +14,8 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.testing.destinations import deliver, deliver_at_last
 from forwarder.testing.fake_sinks import make_batch, sink_context
+from forwarder.testing.network import ToxicProxy, free_port
 from forwarder.testing.sink_contract import OutageContract
-from tests.ports import free_port
 from tests.sinks.fakes_stream.brokers import (
     MockCluster,
     create_topic,
@@ -23,7 +23,6 @@ from tests.sinks.fakes_stream.brokers import (
     read_all,
     tansu,
 )
-from tests.sinks.fakes_stream.toxic_proxy import ToxicProxy
 
 _numbers = itertools.count()
 

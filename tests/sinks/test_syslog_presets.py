@@ -9,7 +9,7 @@ from forwarder.core.errors import TransientError
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.sinks.syslog import SentUnconfirmed, SyslogSink
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
-from tests.ports import free_port
+from forwarder.testing.network import free_port
 
 
 def config(**settings: Any) -> Any:

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from forwarder.testing.network import free_port, wait_for_port
 from tests.integration.unavailable import need, output_of
-from tests.ports import free_port, wait_for_port
 
 _HERE = Path(__file__).parent
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"

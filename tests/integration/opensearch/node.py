@@ -13,8 +13,8 @@ from urllib.request import Request, urlopen
 
 import orjson
 
+from forwarder.testing.network import free_port
 from tests.integration.unavailable import Unavailable, need, output_of
-from tests.ports import free_port
 
 _HERE = Path(__file__).parent
 _START_UP = 300.0

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from tests.ports import free_port
+from forwarder.testing.network import free_port
 
 FORWARDER = Path(sys.executable).with_name("forwarder")
 

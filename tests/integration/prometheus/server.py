@@ -14,8 +14,8 @@ from typing import Any
 import aiohttp
 import yaml
 
+from forwarder.testing.network import free_port
 from tests.integration.unavailable import Unavailable
-from tests.ports import free_port
 
 RULES = Path(__file__).parents[3] / "deploy/prometheus"
 _PATIENCE = 120.0

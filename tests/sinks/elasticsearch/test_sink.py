@@ -15,9 +15,9 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
+from forwarder.testing.fake_server import html, saying
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.sinks.fakes.elastic import FakeElastic
-from tests.sinks.fakes.server import html, saying
 
 AUDIT = "logs-cloudflare_access.audit-default"
 

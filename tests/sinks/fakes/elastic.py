@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from tests.sinks.fakes.server import FakeServer, body_of
+from forwarder.testing.fake_server import FakeServer, body_of
 
 _TEMPLATE = {
     "name": "logs-cloudflare_access",
@@ -32,7 +32,6 @@ class FakeElastic(FakeServer):
     def __init__(self) -> None:
         super().__init__()
         self.api_key = "aWQ6c2VjcmV0LWtleQ=="
-        self.forbidden = False
         self.may_look = True
         self.templates: list[dict[str, Any]] = [_TEMPLATE]
         self.failure_store = False
@@ -42,13 +41,6 @@ class FakeElastic(FakeServer):
         self.indices: dict[str, list[dict[str, dict[str, Any]]]] = {}
         self.failures: dict[str, dict[str, Any]] = {}
         self.headers: list[Mapping[str, str]] = []
-
-    async def lock_out(self) -> None:
-        self.forbidden = True
-
-    async def come_back(self) -> None:
-        self.forbidden = False
-        await super().come_back()
 
     def rollover(self, name: str) -> None:
         """Begin a new backing index: ids are unique within one only."""
@@ -67,7 +59,7 @@ class FakeElastic(FakeServer):
         return request.path == "/_bulk"
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        if request.headers.get("Authorization") != f"ApiKey {self.api_key}" or self.forbidden:
+        if request.headers.get("Authorization") != f"ApiKey {self.api_key}" or self.locked:
             return refusal(401, "security_exception", "missing authentication credentials")
         if request.path == "/_bulk":
             return await self._bulk(request)

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from aiohttp import web
 
-from tests.sinks.fakes.server import FakeServer, body_of
+from forwarder.testing.fake_server import FakeServer, body_of
 
 KEYS = frozenset({"time", "host", "source", "sourcetype", "index", "event", "fields"})
 _TEXTS = {
@@ -61,7 +61,6 @@ class FakeHec(FakeServer):
     def __init__(self, *, acks: bool = False, ack_delay: float = 0.0, cloud: bool = False) -> None:
         super().__init__()
         self.token = "0f8b5ab2-hec-token"
-        self.disabled = False
         self.acks = acks
         self.ack_delay = ack_delay
         self.cloud = cloud
@@ -80,13 +79,6 @@ class FakeHec(FakeServer):
         self.channels.clear()
         await self.kill()
         await self.start()
-
-    async def lock_out(self) -> None:
-        self.disabled = True
-
-    async def come_back(self) -> None:
-        self.disabled = False
-        await super().come_back()
 
     def arrived(self) -> Mapping[str, int]:
         found = [orjson.loads(line)["id"] for _, line in self.lines]
@@ -118,7 +110,7 @@ class FakeHec(FakeServer):
             return 3
         if token != self.token:
             return 4
-        return 1 if self.disabled else 0
+        return 1 if self.locked else 0
 
     async def _take(self, request: web.Request) -> web.StreamResponse:
         encoding = request.headers.get("Content-Encoding")

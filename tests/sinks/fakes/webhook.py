@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import orjson
 from aiohttp import web
 
-from tests.sinks.fakes.server import FakeServer, body_of
+from forwarder.testing.fake_server import FakeServer, body_of
 
 
 class FakeWebhook(FakeServer):
@@ -19,16 +19,8 @@ class FakeWebhook(FakeServer):
         self.token = "wh-secret-token"
         self.status = 200
         self.refused: bytes | None = None
-        self.locked = False
         self.received: list[tuple[Mapping[str, str], bytes]] = []
         self.events: list[str] = []
-
-    async def lock_out(self) -> None:
-        self.locked = True
-
-    async def come_back(self) -> None:
-        self.locked = False
-        await super().come_back()
 
     def arrived(self) -> Mapping[str, int]:
         return Counter(self.events)

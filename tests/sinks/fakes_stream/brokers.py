@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, Topi
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.ports import free_port, wait_for_port
+from forwarder.testing.network import free_port, wait_for_port
 
 _ID = re.compile(rb'"id":"([0-9a-f]{32})"')
 _PATIENCE = 60.0

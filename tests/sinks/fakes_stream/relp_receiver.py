@@ -10,7 +10,7 @@ from collections import Counter
 from types import TracebackType
 from typing import Self
 
-from tests.ports import free_port
+from forwarder.testing.network import free_port
 
 _ID = re.compile(rb'"id":"([0-9a-f]{32})"')
 _OPENED = b"200 OK\nrelp_version=0\nrelp_software=fake\ncommands=syslog"

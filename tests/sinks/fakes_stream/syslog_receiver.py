@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
-from tests.ports import free_port
+from forwarder.testing.network import free_port
 
 _ID = re.compile(rb'"id":"([0-9a-f]{32})"')
 _RESET = struct.pack("ii", 1, 0)

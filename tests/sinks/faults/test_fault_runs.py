@@ -16,12 +16,11 @@ from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
 from forwarder.sinks.http import HttpSink, HttpSinkConfig
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
 from forwarder.testing.fake_sinks import sink_context
+from forwarder.testing.fault_run import Outcome, bad_hour, deliver_all, die_three_times
 from forwarder.transport.settings import Secret
-from tests.sinks.fakes.chaos import bad_hour, die_three_times
 from tests.sinks.fakes.elastic import FakeElastic
 from tests.sinks.fakes.hec import FakeHec
 from tests.sinks.fakes.webhook import FakeWebhook
-from tests.sinks.faults.run import Outcome, deliver_all
 from tests.sinks.file.disk import Disk
 
 pytestmark = pytest.mark.proof

@@ -14,9 +14,9 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
+from forwarder.testing.fake_server import html, saying
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.sinks.fakes.hec import FakeHec, say
-from tests.sinks.fakes.server import html, saying
 
 
 @pytest.fixture

@@ -1,31 +1,75 @@
-"""A TCP proxy on 127.0.0.1 that can delay, swallow, reset and refuse; in a thread of its own."""
+"""Free ports of 127.0.0.1, and a TCP proxy that delays, swallows, resets and refuses.
+
+with ToxicProxy(upstream=receiver.port) as proxy:
+    sink = make_sink(port=proxy.port)
+    proxy.swallow = True
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 import struct
 import threading
-from collections.abc import Coroutine
+import time
+from collections.abc import Coroutine, Iterator
+from functools import cache
+from itertools import cycle, islice
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from tests.ports import free_port
-
 Result = TypeVar("Result")
+_PATIENCE = 60.0
 _RESET = struct.pack("ii", 1, 0)
+"""``SO_LINGER`` with 0 seconds: the kernel answers the next close with a reset."""
+
+# Below the range from which kernels take ports for outgoing connections and for port 0: while a
+# server is killed and started again, nobody else gets its port.
+_RANGE = range(15_000, 32_000)
+
+
+@cache
+def _candidates() -> Iterator[int]:
+    return cycle(random.sample(_RANGE, len(_RANGE)))
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at; the same port comes again only after many calls."""
+    for port in islice(_candidates(), len(_RANGE)):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        return port
+    raise OSError("no port of 127.0.0.1 is free")
+
+
+def wait_for_port(port: int, patience: float = _PATIENCE) -> None:
+    """Return when somebody listens at ``port``; raises ``OSError`` after ``patience`` seconds."""
+    until = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.05)  # noqa: TID251 - no loop runs here
+        else:
+            return
 
 
 class ToxicProxy:
-    """Passes bytes on to ``upstream`` (a port) unless told otherwise.
+    """Passes bytes on to ``upstream`` (a port).
 
     ``delay`` is seconds before each chunk, ``swallow`` reads and passes nothing on (a black hole),
-    ``hold`` reads no more until it is false again.
-    The test's own loop may be blocked meanwhile, which is why the proxy has a thread.
+    ``hold`` stops reading until it is false again. Runs in a thread of its own, since the test's
+    loop may be blocked meanwhile.
     """
 
     def __init__(self, upstream: int = 0) -> None:
+        """Listen to nothing yet; ``upstream`` may be set later."""
         self.upstream = upstream
         self.delay = 0.0
         self.swallow = False
@@ -38,6 +82,7 @@ class ToxicProxy:
         self._writers: set[asyncio.StreamWriter] = set()
 
     def __enter__(self) -> Self:
+        """Start."""
         self._thread.start()
         self.accept()
         return self
@@ -48,6 +93,7 @@ class ToxicProxy:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        """Stop."""
         self.refuse()
         self._run(_everything_else_ended())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -55,15 +101,15 @@ class ToxicProxy:
         self._loop.close()
 
     def accept(self) -> None:
-        """Take connections, at the same port as before."""
+        """Accept connections, at the same port as before."""
         self._run(self._accept())
 
     def refuse(self) -> None:
-        """Take no more connections, and reset those there are."""
+        """Accept no more connections, and reset the open ones."""
         self._run(self._refuse())
 
     def reset(self) -> None:
-        """Reset every connection; new ones are taken."""
+        """Reset every open connection; new ones are accepted."""
         self._run(self._reset())
 
     def _run(self, what: Coroutine[Any, Any, Result]) -> Result:
