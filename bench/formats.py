@@ -21,18 +21,18 @@ from typing import Any
 import orjson
 
 from forwarder.core.contracts import StoredPage
-from forwarder.core.login import origin_of
-from forwarder.core.schema import Normaliser
+from forwarder.core.schema import Normaliser, Origin
 from forwarder.core.timing import format_seconds
-from forwarder.formats.cef import CefConfig, CefFormat
-from forwarder.formats.cim import CimConfig, CimFormat
+from forwarder.formats.cef import CefFormat
+from forwarder.formats.cim import CimFormat
 from forwarder.formats.ecs import EcsConfig, EcsFormat
-from forwarder.formats.leef import LeefConfig, LeefFormat
+from forwarder.formats.leef import LeefFormat
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.raw import RawConfig, RawFormat
-from forwarder.sources.cloudflare_access.normalise_login import LOGINS
-from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES
+from forwarder.formats.templates import FormatConfig
+from forwarder.sources.cloudflare_access.login_mapping import LOGINS
+from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
 
 TARGETS = {"raw": 1.5, "ocsf": 4.0, "ecs": 3.5, "cim": 3.5, "cef": 4.0, "leef": 4.0}
 _ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
@@ -48,9 +48,9 @@ def formats() -> dict[str, Any]:
         "raw": RawFormat(RawConfig()),
         "ocsf": OcsfFormat(OcsfConfig()),
         "ecs": EcsFormat(EcsConfig()),
-        "cim": CimFormat(CimConfig()),
-        "cef": CefFormat(CefConfig()),
-        "leef": LeefFormat(LeefConfig()),
+        "cim": CimFormat(FormatConfig()),
+        "cef": CefFormat(FormatConfig()),
+        "leef": LeefFormat(FormatConfig()),
     }
 
 
@@ -161,10 +161,13 @@ def render_seconds(style: Any, normaliser: Normaliser, page: StoredPage) -> floa
     """Time parsing, normalising and rendering the rows of a page that nobody has parsed yet."""
     page = replace(page)
     begin = time.thread_time()
-    origin = origin_of(page, "acme")
+    origin = Origin(page.account_id, "acme", page.stream, page.seen_us)
     columns = page.rows, page.hex_ids, page.times_us
-    if not hasattr(style, "render_cut") or style.render_cut(page, origin) is None:
-        style.render_rows(*columns, origin, normaliser, bodies=style.request_bodies)
+    if normaliser.usual:
+        style.render_logins(*columns, origin, normaliser)
+    else:
+        for row, id_, time_us in zip(*columns, strict=True):
+            style.render(normaliser.normalise(row, origin, id_, time_us))
     return time.thread_time() - begin
 
 

@@ -26,8 +26,8 @@ from forwarder.formats.pipeline import Pipeline
 from forwarder.journal import Journal, Keeping
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.answers import Answer, Endpoint, Response, read_rows
+from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.logs import STREAM, AccessRequests
-from forwarder.sources.cloudflare_access.normalise_login import LOGINS
 
 RECORDED = {
     "raw": 1.7,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -28,16 +27,12 @@ _NAMING_KEYS = frozenset({"path", "name", "key", "attribute", "type", "id", "pro
 _HINTS = (b"auth", b"bearer", b"cred", b"key", b"otp", b"pass", b"pin", b"pwd", b"secret", b"token")
 """One of them is in each of the words above; it costs less to look for these."""
 _NOISE_BYTES = bytes(code for code in range(128) if not chr(code).isalnum())
-_BETWEEN = "\0"
-_NOISE_BYTES_WITHIN = _NOISE_BYTES.replace(_BETWEEN.encode(), b"")
 _NOISE = re.compile(r"[^a-z0-9]+")
 _FILTER = re.compile(r"\[.*?(\]|$)", re.DOTALL)
 _ESCAPE = re.compile(r"\\[^\"/]")
 _CODE = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _CONTROL = re.compile(r"\\+[bfnrt]")
 _DEEPEST = 100
-_REMEMBERED, _SHORT = 128, 1000
-"""Documents that are remembered, and the characters one may have."""
 
 
 def mask_request_body(text: str) -> str:
@@ -47,42 +42,9 @@ def mask_request_body(text: str) -> str:
     any depth (also in JSON inside a string), and the ``value`` of a SCIM operation whose ``path``
     is one. A document that names no such thing comes back as it is. One that does and cannot be
     read as JSON is replaced as a whole: where its secrets begin and end is anybody's guess.
-    Pure, total and idempotent. A short document that comes again is looked into once.
+    Pure, total and idempotent.
     """
-    return _mask_short(text) if len(text) <= _SHORT else _mask_text(text, _DEEPEST)
-
-
-def mask_request_bodies(texts: Sequence[str]) -> Sequence[str]:
-    """Return ``mask_request_body`` of each; a look at all at once tells most that name no secret.
-
-    The very same object if nothing is masked.
-    """
-    together = _BETWEEN.join(texts)
-    squeezed = together.lower().encode("utf-8", "replace").translate(None, _NOISE_BYTES_WITHIN)
-    hints = [hint for hint in _HINTS if hint in squeezed]
-    if not hints and together.isascii() and "\\" not in together:
-        return texts
-    pieces = squeezed.split(_BETWEEN.encode())
-    if len(pieces) != len(texts):
-        return list(map(mask_request_body, texts))
-    return [
-        mask_request_body(text)
-        if "\\" in text or not text.isascii() or [hint for hint in hints if hint in piece]
-        else text
-        for text, piece in zip(texts, pieces, strict=True)
-    ]
-
-
-def mask_rows(rows: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return ``mask_row`` of each; the very same object where a look at all at once tells."""
-    try:
-        bodies: set[Any] = {row.get("request_body") for row in rows} - {None}
-    except TypeError:  # a body that is no text
-        return list(map(mask_row, rows))
-    if {*map(type, bodies)} - {str} or [row for row in rows if RAW_BYTES_KEY in row]:
-        return list(map(mask_row, rows))
-    distinct = list(bodies)
-    return rows if mask_request_bodies(distinct) == distinct else list(map(mask_row, rows))
+    return _mask_text(text, _DEEPEST)
 
 
 def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -104,11 +66,6 @@ def is_secret_name(name: str) -> bool:
     """Say whether a key of this name holds a secret; case and punctuation do not matter."""
     squeezed = _NOISE.sub("", name.lower())
     return squeezed in _EXACT or _WORDS.search(squeezed) is not None
-
-
-@lru_cache(_REMEMBERED)
-def _mask_short(text: str) -> str:
-    return _mask_text(text, _DEEPEST)
 
 
 def _mask_text(text: str, depth: int) -> str:

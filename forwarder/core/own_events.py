@@ -7,14 +7,21 @@ they apply, ``sink``, ``reason``, ``from``, ``to``, ``rows``, ``detail``, ``vers
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
 from forwarder.core.contracts import StreamKey
-from forwarder.core.login import FAILURE, SUCCESS, UNKNOWN, Origin
 from forwarder.core.masking import mask_row
-from forwarder.core.schema import MALFORMED_KEY, Glimpse, Normaliser, OwnEvent
+from forwarder.core.schema import (
+    FAILURE,
+    MALFORMED_KEY,
+    SUCCESS,
+    UNKNOWN,
+    Normaliser,
+    Origin,
+    OwnEvent,
+)
 from forwarder.core.timing import format_us
 
 
@@ -113,12 +120,6 @@ def normalise_own(row: Mapping[str, Any], origin: Origin, id: str, time_us: int)
     )
 
 
-def glance_own(rows: Sequence[Mapping[str, Any]], origin: Origin) -> Glimpse:
-    """See ``forwarder.core.schema.Glance``."""
-    accounts = [_text(row.get("account")) or origin.account for row in rows]
-    return Glimpse(accounts, [_outcome(row) for row in rows], [""] * len(rows))
-
-
 def _outcome(row: Mapping[str, Any]) -> str:
     return _OUTCOMES.get(_text(row.get("event")), UNKNOWN)
 
@@ -127,5 +128,5 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-OWN_EVENTS = Normaliser(normalise_own, glance_own, keys=_KNOWN)
+OWN_EVENTS = Normaliser(normalise_own, _KNOWN)
 """How the rows of stream ``forwarder`` become events."""

@@ -1,45 +1,94 @@
-"""The common schema: every kind of event that formats render.
-
-A provisioning change: one row of the SCIM log, in the common schema.
-
-The common schema: what happened, in three kinds of event that every format understands.
+"""The common schema: what happened, in three kinds of event that every format understands.
 
     Login         somebody logged in to an application, or was refused      (``access_requests``)
     Provisioning  an identity provider changed a user or a group by SCIM    (``scim_updates``)
     OwnEvent      the forwarder itself: start, stop, gap, late rows, ...    (``forwarder``)
 
 A *text* is a ``str`` that is never None: empty means that the row has none. A value that is not
-what its key promises is kept as received in ``extra`` and its key is named in ``quality``; nothing
-is ever guessed. Where the row has no usable time, ``quality`` has ``time`` and the event has the
-time it was first seen.
+what its key promises is kept as received in ``extra``, and its key is named in ``quality``; nothing
+is ever guessed. If the row has no usable time, ``quality`` has ``time`` and ``time_us`` is when the
+row was first seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import repeat
-from typing import Any, NamedTuple, Protocol, TypeAlias
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-import orjson
+SUCCESS = "success"
+FAILURE = "failure"
+UNKNOWN = "unknown"
 
-from forwarder.core.login import Login, Oddities, Origin, oddities
+MALFORMED_KEY = "_forwarder_malformed"
+"""In a row that could not be read: why. Its event has the quality ``malformed``."""
+RAW_BYTES_KEY = "_forwarder_raw_base64"
+"""In a row that could not be read: the bytes as received, base64."""
 
-CHANGE_TEXTS = (
-    "logged_at",
-    "resource_type",
-    "user_email",
-    "group_name",
-    "cf_resource_id",
-    "idp_resource_id",
-    "idp_id",
-    "status",
-    "error_description",
-    "method",
-    "request_body",
-)
-"""The texts of a change, in the order of ``fillings``; formats may branch on the method alone."""
+Row: TypeAlias = Mapping[str, Any]
 
-BODY = CHANGE_TEXTS.index("request_body")
+# The pattern of OCSF's email_t, with bounds: an address of it has at most 254 bytes, all ASCII.
+is_email = re.compile(
+    r"[a-zA-Z0-9!#$%&'*+,\-./=?^_`{|}~]{1,64}+@[a-zA-Z0-9-]{1,63}+\.[a-zA-Z0-9-.]{1,125}+"
+).fullmatch
+"""Matches a text that is an e-mail address as OCSF understands it."""
+
+
+class Origin(NamedTuple):
+    """What all rows of one page share.
+
+    ``account`` is the account's label, ``seen_us`` when the page was first seen.
+    """
+
+    account_id: str
+    account: str
+    stream: str
+    seen_us: int
+
+
+class Login(NamedTuple):
+    """One row of the authentication log.
+
+    ``id`` is 32 hex digits. ``user_email`` names the user: mostly an e-mail address, of a service
+    token its id; ``user_kind`` says which: ``email``, ``service``, ``name`` or empty. ``country``
+    is two characters of ISO 3166, or Cloudflare's own T1 (Tor) and XX. ``app_domain`` is
+    ``host`` and ``path`` (with its slash) as the row has them. ``ip_version`` is 4, 6 or 0 (no
+    address). ``allowed`` is None when the row does not say. Several rows may have one ``ray_id``.
+    """
+
+    origin: Origin
+    id: str
+    time_us: int
+    row: Row
+    quality: tuple[str, ...]
+    extra: Row
+    created_at: str
+    ip_address: str
+    user_email: str
+    app_domain: str
+    app_uid: str
+    action: str
+    connection: str
+    ray_id: str
+    country: str
+    user_id: str
+    app_name: str
+    app_type: str
+    host: str
+    path: str
+    allowed: bool | None
+    ip_version: int
+    user_kind: str
+
+    @property
+    def outcome(self) -> str:
+        """Return ``success``, ``failure`` or ``unknown``."""
+        return UNKNOWN if self.allowed is None else SUCCESS if self.allowed else FAILURE
+
+    @property
+    def user(self) -> str:
+        """Return whom it is about: e-mail address, token id or user id, or nothing."""
+        return self.user_email or self.user_id
 
 
 class Member(NamedTuple):
@@ -55,20 +104,19 @@ class Provisioning(NamedTuple):
     ``resource`` is ``user``, ``group`` or empty; ``activity`` is ``create``, ``update``,
     ``delete``, ``enable``, ``disable``, ``add_member``, ``remove_member`` or empty, read out of
     method and body. ``outcome`` comes from ``status``. ``request_body`` is masked, and so is
-    the one in ``row``; ``body_bytes`` is its length in UTF-8. ``has_address`` says that
-    ``user_email`` is an e-mail address. ``odd.plain`` is False where a text might need escaping or
-    cutting in some format, or is the same as another.
+    the one in ``row``. ``has_address`` says that ``user_email`` is an e-mail address.
     """
 
     origin: Origin
     id: str
     time_us: int
-    row: Mapping[str, Any]
+    row: Row
+    quality: tuple[str, ...]
+    extra: Row
     resource: str
     activity: str
     outcome: str
     members: tuple[Member, ...]
-    extra: Mapping[str, Any]
     logged_at: str
     method: str
     resource_type: str
@@ -81,34 +129,11 @@ class Provisioning(NamedTuple):
     status: str
     error_description: str
     request_body: str
-    body_bytes: int
-    odd: Oddities
 
     @property
-    def quality(self) -> tuple[str, ...]:
-        """Return the keys at fault, or ``time`` or ``malformed``."""
-        return self.odd.quality
-
-    @property
-    def shape(self) -> tuple[Any, ...]:
-        """Return what kind of change it is: all that a format may branch on.
-
-        See ``forwarder.core.login.LoginShape``. The method is the identity provider's choice.
-        """
-        named = tuple(bool(member.display) for member in self.members)
-        kind = (self.resource, self.activity, self.outcome, self.method, self.has_address)
-        return (*kind, named, self.odd)
-
-    @property
-    def fillings(self) -> tuple[str, ...]:
-        """Return what goes into a template: ``CHANGE_TEXTS``, the body's size, ids, names.
-
-        The body is escaped as within a text of JSON.
-        """
-        texts = (getattr(self, name) for name in CHANGE_TEXTS[:BODY])
-        body = escaped(self.request_body), str(self.body_bytes)
-        values, names = (member.value for member in self.members), (m.display for m in self.members)
-        return (*texts, *body, *values, *names)
+    def body_bytes(self) -> int:
+        """Return the length of ``request_body`` in UTF-8."""
+        return len(self.request_body.encode("utf-8", "replace"))
 
     @property
     def action(self) -> str:
@@ -120,50 +145,19 @@ class Provisioning(NamedTuple):
         """Return whom or what it is about: e-mail address, group or id, or nothing."""
         return self.user_email or self.group_name or self.cf_resource_id
 
-    def without_body(self, *, keys: frozenset[str]) -> Provisioning:
-        """Return this change without body and names of members; ``keys`` of the row hold those.
+    def without_body(self) -> Provisioning:
+        """Return this change without its body and the names of members read out of it.
 
         What the body asked for (the activity, the ids of members) stays.
         """
-        present = tuple(there and at != BODY for at, there in enumerate(self.odd.present))
+        # The bytes of a row that could not be read may hold a body, too.
+        keys = {"request_body", RAW_BYTES_KEY}
         return self._replace(
             row={key: value for key, value in self.row.items() if key not in keys},
             extra={key: value for key, value in self.extra.items() if key not in keys},
             members=tuple(member._replace(display="") for member in self.members),
             request_body="",
-            body_bytes=0,
-            odd=oddities(
-                self.odd.quality, present, has_extra=self.odd.has_extra, plain=self.odd.plain
-            ),
         )
-
-
-def escaped(text: str) -> str:
-    """Return ``text`` as it stands between the quotes of a JSON text, if JSON can hold it."""
-    try:
-        return orjson.dumps(text)[1:-1].decode()
-    except TypeError:
-        return ""
-
-
-def escaped_each(texts: Sequence[str]) -> list[str]:
-    """Return ``escaped`` of each, in one go."""
-    if not texts:
-        return []
-    try:
-        lines = orjson.dumps(texts, option=orjson.OPT_INDENT_2).decode()
-    except TypeError:
-        return list(map(escaped, texts))
-    return lines[len(_BEFORE) : -len(_AFTER)].split(_BETWEEN)  # texts have no line ends there
-
-
-_BEFORE, _BETWEEN, _AFTER = '[\n  "', '",\n  "', '"\n]'
-
-
-MALFORMED_KEY = "_forwarder_malformed"
-"""In a row that could not be read: why. Such an event has the quality ``malformed``."""
-RAW_BYTES_KEY = "_forwarder_raw_base64"
-"""In a row that could not be read: the bytes as received, base64."""
 
 
 class OwnEvent(NamedTuple):
@@ -176,11 +170,11 @@ class OwnEvent(NamedTuple):
     origin: Origin
     id: str
     time_us: int
-    row: Mapping[str, Any]
+    row: Row
+    quality: tuple[str, ...]
+    extra: Row
     action: str
     outcome: str
-    quality: tuple[str, ...]
-    extra: Mapping[str, Any]
     about_stream: str
     about_sink: str
     reason: str
@@ -191,11 +185,6 @@ class OwnEvent(NamedTuple):
     version: str
 
     @property
-    def shape(self) -> None:
-        """Return None: such events are rare; see ``forwarder.core.login.Login``."""
-        return
-
-    @property
     def user(self) -> str:
         """Return nothing: it is about no person."""
         return ""
@@ -203,68 +192,70 @@ class OwnEvent(NamedTuple):
 
 Event: TypeAlias = Login | Provisioning | OwnEvent
 
-Normalise: TypeAlias = Callable[[Mapping[str, Any], Origin, str, int], Event]
+Normalise: TypeAlias = Callable[[Row, Origin, str, int], Event]
 """From (row, origin, id as 32 hex digits, time in microseconds) to an event. Pure and total."""
 
 
-class Glimpse(NamedTuple):
-    """What a sink wants to know of each row beside the body: one list each, a value a row."""
+ARGUMENTS = (
+    "created_at",
+    "ip_address",
+    "user_email",
+    "app_domain",
+    "app_uid",
+    "action",
+    "connection",
+    "ray_id",
+    "country",
+    "user_id",
+    "app_name",
+    "app_type",
+    "host",
+    "path",
+)
+"""The fields of a login that go into a template, in the order of ``RowView.arguments``."""
+IN_SHAPE = frozenset({"action", "connection"})
+"""Those that are part of the shape, too: a format may branch on their text."""
 
-    accounts: Iterable[str]
+
+class RowView(NamedTuple):
+    """What a template needs of one usual login, read out of its row without making an event.
+
+    Rows of one ``shape`` differ in nothing but ``arguments``, their id and time, and the values in
+    ``extra``. No text of ``arguments`` needs escaping or cutting in any format. ``extra`` is
+    ``Login.extra`` as JSON without its braces. ``shape`` is None for a row that is not usual.
+    """
+
+    shape: Hashable
+    arguments: tuple[str, ...]
+    extra: str
+
+
+class Summary(NamedTuple):
+    """What a sink wants to know of each row beside the body: a value a row."""
+
     outcomes: Sequence[str]
     users: Sequence[str]
 
 
-Glance: TypeAlias = Callable[[Sequence[Mapping[str, Any]], Origin], Glimpse]
-"""From rows to what their events would say about themselves, without making the events."""
+class UsualLogins(NamedTuple):
+    """The fast way for pages of logins, nearly all of which look the same.
 
-
-Reading: TypeAlias = tuple[tuple[Any, ...] | None, tuple[str, ...], str]
-"""What an event would have as ``shape`` and ``fillings``, and the members of what is extra.
-
-The shape is None where it takes an event to say more. The members are JSON without the braces.
-"""
-
-NOT_READ: Reading = (None, (), "")
-"""What ``ReadRows`` says about a row that takes an event."""
-
-
-class ReadRows(Protocol):
-    """From a page's rows to what their events would have, without making the events.
-
-    Events of rows that can be read so have the page's origin, and ``core.masking.mask_row(row)``
-    as their row.
+    ``view`` takes (row, time in microseconds, ``Origin.seen_us``); it may return a plain tuple with
+    the items of a ``RowView``, which is made faster. ``summarise`` takes any rows.
     """
 
-    def __call__(
-        self,
-        rows: Sequence[Mapping[str, Any]],
-        origin: Origin,
-        times_us: Sequence[int],
-        *,
-        bodies: bool,
-    ) -> Iterable[Reading]:
-        """Return a reading for each row; without ``bodies``, as if no row had one of SCIM."""
-
-
-def read_nothing(
-    rows: Sequence[Mapping[str, Any]],
-    origin: Origin,  # noqa: ARG001 - a row's reading has nothing of these
-    times_us: Sequence[int],  # noqa: ARG001
-    *,
-    bodies: bool,  # noqa: ARG001
-) -> Iterable[Reading]:
-    """Say of every row that it takes an event."""
-    return repeat(NOT_READ, len(rows))
+    view: Callable[[Row, int, int], tuple[Hashable, tuple[str, ...], str]]
+    summarise: Callable[[Sequence[Row]], Summary]
 
 
 class Normaliser(NamedTuple):
     """How the rows of one stream become events; a source has one a stream.
 
-    ``keys`` are the keys that rows are known to have, empty where nobody can tell.
+    ``keys`` are the keys that rows are known to have, empty where nobody can tell. ``usual`` is
+    worth its code only for a stream of tens of thousands of rows a second: see docs/templates.md.
+    Its events have the page's origin, and ``core.masking.mask_row(row)`` as their row.
     """
 
     normalise: Normalise
-    glance: Glance
-    read_rows: ReadRows = read_nothing
     keys: frozenset[str] = frozenset()
+    usual: UsualLogins | None = None

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-from forwarder.core.login import FAILURE, Login
-from forwarder.core.schema import Event, OwnEvent, Provisioning
+from forwarder.core.schema import FAILURE, Event, Login, OwnEvent, Provisioning
 from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,
     VENDOR,
-    checked_keys,
+    Fields,
+    LineFormat,
     clean,
     members_text,
 )
-from forwarder.formats.templates import Templated
-from forwarder.transport.settings import PluginSettings
 
 _CUSTOM, _USUAL = 4000, 1023
 _LIMITS = {
@@ -29,32 +26,14 @@ _LIMITS = {
 """Bytes a value may have, by key; all others ``_USUAL``."""
 _CLASS_LIMIT, _NAME_LIMIT = 1023, 512
 
-Fields = dict[str, str]
 
-
-class CefConfig(PluginSettings):
-    """What a sink with ``format: cef`` takes: nothing more."""
-
-
-class CefFormat(Templated):
+class CefFormat(LineFormat):
     r"""``CEF:0|Cloudflare|Access|1|access.login|Access login allowed|2|key=value ...``."""
 
-    Config: ClassVar[type[CefConfig]] = CefConfig
     summary: ClassVar[str] = "ArcSight Common Event Format 0, one line"
-    media_type = "text/plain"
-    request_bodies = False
+    name = "CEF"
 
-    def __init__(self, config: CefConfig, added: Mapping[str, str] | None = None) -> None:
-        """Take the settings and the fields to add (key to text)."""
-        super().__init__()
-        self._config = config
-        self._added = added or {}
-
-    def adding(self, fields: Mapping[str, str]) -> CefFormat:
-        """Return this format with ``fields`` in every event; raises ``ConfigError``."""
-        return CefFormat(self._config, checked_keys(fields, "CEF"))
-
-    def write(self, event: Event) -> bytes:
+    def render(self, event: Event) -> bytes:
         """Map ``event`` and write it as one line."""
         if isinstance(event, Login):
             head, fields = _login_head(event), _login_fields(event)
@@ -62,14 +41,8 @@ class CefFormat(Templated):
             head, fields = _change_head(event), _change_fields(event)
         else:
             head, fields = _own_head(event), _own_fields(event)
-        given = {key: text for key, text in fields.items() if text}
-        pairs = " ".join(_pair(key, text) for key, text in {**given, **self._added}.items())
+        pairs = " ".join(_pair(key, text) for key, text in self.filled(fields).items())
         return f"CEF:0|{VENDOR}|{PRODUCT}|{PRODUCT_VERSION}|{head}|{pairs}".encode()
-
-    @staticmethod
-    def time_text(time_us: int) -> str:
-        """Return milliseconds since 1970."""
-        return str(time_us // 1000)
 
 
 def _pair(key: str, text: str) -> str:

@@ -5,51 +5,27 @@ Tags and event types are made at search time; see ``deploy/splunk``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from forwarder.core.identity import dumps
-from forwarder.core.login import FAILURE, SUCCESS, Login
-from forwarder.core.schema import Event, OwnEvent, Provisioning
-from forwarder.formats.json_objects import Object, add_fields, filled, iso_text
-from forwarder.formats.templates import Templated
-from forwarder.transport.settings import PluginSettings
+from forwarder.core.schema import FAILURE, SUCCESS, Event, Login, OwnEvent, Provisioning
+from forwarder.formats.json_events import JsonFormat, Object, filled, iso_text
 
 _PRODUCT = "Cloudflare Access"
 _CHANGES = {"create": "created", "delete": "deleted"}
 
 
-class CimConfig(PluginSettings):
-    """What a sink with ``format: cim`` takes: nothing more."""
-
-
-class CimFormat(Templated):
+class CimFormat(JsonFormat):
     """Fields of the models Authentication and Change (Account Management)."""
 
-    Config: ClassVar[type[CimConfig]] = CimConfig
     summary: ClassVar[str] = "field names of Splunk's Common Information Model"
-    media_type = "application/json"
-    request_bodies = True
 
-    def __init__(self, config: CimConfig, added: Mapping[str, str] | None = None) -> None:
-        """Take the settings and the fields to add (dotted paths)."""
-        super().__init__()
-        self._config = config
-        self._added = added or {}
-
-    def adding(self, fields: Mapping[str, str]) -> CimFormat:
-        """Return this format with ``fields`` (dotted path to text) in every event."""
-        return CimFormat(self._config, fields)
-
-    def write(self, event: Event) -> bytes:
-        """Map ``event`` and write it as JSON."""
+    def map(self, event: Event) -> Object:
+        """Return the fields of ``event``, without empty ones."""
         if isinstance(event, Login):
-            target = map_login(event)
-        elif isinstance(event, Provisioning):
-            target = map_provisioning(event)
-        else:
-            target = map_own(event)
-        return dumps(add_fields(target, self._added))
+            return map_login(event)
+        if isinstance(event, Provisioning):
+            return map_provisioning(event)
+        return map_own(event)
 
     @staticmethod
     def time_text(time_us: int) -> str:

@@ -1,10 +1,7 @@
-"""Elastic Common Schema.
+"""The format ``ecs``: Elastic Common Schema.
 
-A login as an ECS ``authentication`` event, the forwarder's own events as ``process``.
-
-A SCIM change as an ECS ``iam`` event.
-
-The format ``ecs``.
+A login is an ``authentication`` event, a SCIM change an ``iam`` event, the forwarder's own events
+are ``process``.
 """
 
 from __future__ import annotations
@@ -15,17 +12,58 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from forwarder.core.identity import dumps
-from forwarder.core.login import Login
-from forwarder.core.own_events import Own
-from forwarder.core.schema import Event, OwnEvent, Provisioning
-from forwarder.formats.json_objects import Object, add_fields, filled, iso_text
-from forwarder.formats.templates import Templated
+from forwarder.core.schema import Event, Login, OwnEvent, Provisioning
+from forwarder.formats.json_events import JsonFormat, Object, filled, iso_text
 from forwarder.transport.settings import PluginSettings
 
 ECS_VERSION = "9.4.0"
 _LOGIN_TYPES = {"login": "start", "logout": "end"}
-_OWN_TYPES = {Own.START.value: "start", Own.STOP.value: "end"}
+_OWN_TYPES = {"start": "start", "stop": "end"}
 _MODULE = "cloudflare_access"
+_TYPES = {"create": "creation", "delete": "deletion"}
+
+
+class EcsConfig(PluginSettings):
+    """What a sink with ``format: ecs`` takes."""
+
+    data_stream_namespace: str = Field(
+        "default",
+        pattern=r"^[^A-Z\-\\/*?\"<>| ,#:]{1,100}$",
+        description="last part of the data stream's name, as in logs-cloudflare_access.audit-NAME",
+    )
+    event_original: bool = Field(
+        default=False, description="also send the row as received, as the text event.original"
+    )
+
+
+class EcsFormat(JsonFormat):
+    """Events of ECS 9: ``authentication`` and ``iam``, our own fields below ``cloudflare``."""
+
+    Config: ClassVar[type[EcsConfig]] = EcsConfig
+    summary: ClassVar[str] = "Elastic Common Schema 9, for data streams"
+
+    def __init__(self, config: EcsConfig, added: Mapping[str, str] | None = None) -> None:
+        """Take the settings and the fields to add (dotted paths)."""
+        # A template passes on texts and times; event.original is the whole row.
+        super().__init__(config, added, templates=not config.event_original)
+
+    def map(self, event: Event) -> Object:
+        """Return ``event`` as an object of ECS."""
+        namespace = self._config.data_stream_namespace
+        if isinstance(event, Login):
+            target = map_login(event, namespace)
+        elif isinstance(event, Provisioning):
+            target = map_provisioning(event, namespace)
+        else:
+            target = map_own(event, namespace)
+        if self._config.event_original:
+            target["event"]["original"] = dumps(event.row).decode()
+        return target
+
+    @staticmethod
+    def time_text(time_us: int) -> str:
+        """Return RFC 3339 with microseconds, UTC."""
+        return iso_text(time_us)
 
 
 def describe(event: Event, dataset: str, namespace: str, **more: Any) -> Object:
@@ -131,9 +169,6 @@ def map_own(event: OwnEvent, namespace: str) -> Object:
     )
 
 
-_TYPES = {"create": "creation", "delete": "deletion"}
-
-
 def map_provisioning(change: Provisioning, namespace: str) -> Object:
     """Return the ECS event of ``change``: whom it is about is in ``user`` and ``user.target``."""
     resource = change.resource
@@ -202,55 +237,3 @@ def _scim(change: Provisioning) -> Object:
             "members": [filled(member._asdict()) for member in change.members],
         }
     )
-
-
-class EcsConfig(PluginSettings):
-    """What a sink with ``format: ecs`` takes."""
-
-    data_stream_namespace: str = Field(
-        "default",
-        pattern=r"^[^A-Z\-\\/*?\"<>| ,#:]{1,100}$",
-        description="last part of the data stream's name, as in logs-cloudflare_access.audit-NAME",
-    )
-    event_original: bool = Field(
-        default=False, description="also send the row as received, as the text event.original"
-    )
-
-
-class EcsFormat(Templated):
-    """Events of ECS 9: ``authentication`` and ``iam``, our own fields below ``cloudflare``."""
-
-    Config: ClassVar[type[EcsConfig]] = EcsConfig
-    summary: ClassVar[str] = "Elastic Common Schema 9, for data streams"
-    media_type = "application/json"
-    request_bodies = True
-
-    def __init__(self, config: EcsConfig, added: Mapping[str, str] | None = None) -> None:
-        """Take the settings and the fields to add (dotted paths)."""
-        super().__init__(templates=not config.event_original)
-        self._config = config
-        self._added = added or {}
-
-    def adding(self, fields: Mapping[str, str]) -> EcsFormat:
-        """Return this format with ``fields`` (dotted path to text) in every event."""
-        return EcsFormat(self._config, fields)
-
-    def write(self, event: Event) -> bytes:
-        """Map ``event`` and write it as JSON."""
-        target = self._map(event)
-        if self._config.event_original:
-            target["event"]["original"] = dumps(event.row).decode()
-        return dumps(add_fields(target, self._added))
-
-    def _map(self, event: Event) -> Object:
-        namespace = self._config.data_stream_namespace
-        if isinstance(event, Login):
-            return map_login(event, namespace)
-        if isinstance(event, Provisioning):
-            return map_provisioning(event, namespace)
-        return map_own(event, namespace)
-
-    @staticmethod
-    def time_text(time_us: int) -> str:
-        """Return RFC 3339 with microseconds, UTC."""
-        return iso_text(time_us)

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import ClassVar
 
-from forwarder.core.login import FAILURE, Login
-from forwarder.core.schema import Event, OwnEvent, Provisioning
+from forwarder.core.schema import FAILURE, Event, Login, OwnEvent, Provisioning
 from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,
     VENDOR,
-    checked_keys,
+    Fields,
+    LineFormat,
     clean,
     identifier,
     members_text,
 )
-from forwarder.formats.templates import Templated
-from forwarder.transport.settings import PluginSettings
 
 _DELIMITER = "\t"
 _EVENT_ID_LIMIT = 255
@@ -25,35 +22,17 @@ _LIMITS = {"usrName": 255, "requestBody": 4000}
 _USUAL = 1024
 """Bytes a value may have, where ``_LIMITS`` says nothing else."""
 
-Fields = dict[str, str]
 
-
-class LeefConfig(PluginSettings):
-    """What a sink with ``format: leef`` takes: nothing more."""
-
-
-class LeefFormat(Templated):
+class LeefFormat(LineFormat):
     """``LEEF:2.0|Cloudflare|Access|1|access_login_allowed|x09|`` and pairs, a tab between them.
 
     LEEF has no escapes: whatever could be taken for a separator is a space in the values.
     """
 
-    Config: ClassVar[type[LeefConfig]] = LeefConfig
     summary: ClassVar[str] = "IBM Log Event Extended Format 2.0 for QRadar, one line"
-    media_type = "text/plain"
-    request_bodies = False
+    name = "LEEF"
 
-    def __init__(self, config: LeefConfig, added: Mapping[str, str] | None = None) -> None:
-        """Take the settings and the fields to add (key to text)."""
-        super().__init__()
-        self._config = config
-        self._added = added or {}
-
-    def adding(self, fields: Mapping[str, str]) -> LeefFormat:
-        """Return this format with ``fields`` in every event; raises ``ConfigError``."""
-        return LeefFormat(self._config, checked_keys(fields, "LEEF"))
-
-    def write(self, event: Event) -> bytes:
+    def render(self, event: Event) -> bytes:
         """Map ``event`` and write it as one line."""
         if isinstance(event, Login):
             event_id, fields = _login_id(event), _login_fields(event)
@@ -62,17 +41,11 @@ class LeefFormat(Templated):
         else:
             event_id, fields = f"forwarder_{event.action or 'event'}", _own_fields(event)
         name = identifier(event_id)[:_EVENT_ID_LIMIT]
-        given = {key: text for key, text in fields.items() if text}
         pairs = _DELIMITER.join(
             f"{key}={clean(text, _LIMITS.get(key, _USUAL))}"
-            for key, text in {**given, **self._added}.items()
+            for key, text in self.filled(fields).items()
         )
         return f"LEEF:2.0|{VENDOR}|{PRODUCT}|{PRODUCT_VERSION}|{name}|x09|{pairs}".encode()
-
-    @staticmethod
-    def time_text(time_us: int) -> str:
-        """Return milliseconds since 1970."""
-        return str(time_us // 1000)
 
 
 def _shared(event: Event, category: str, severity: int) -> Fields:

@@ -1,42 +1,38 @@
-"""From a stored page to what a sink sends: normalise, filter, hide, render."""
+"""From a stored page to what a sink sends: normalise, filter, hide, render.
+
+Sinks with the same format and the same shape share one pipeline, which renders each page once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress, repeat
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from forwarder.core.contracts import BatchEvent, Format, Rejection, Rendered, StoredPage
+from forwarder.core.contracts import BatchEvent, Format, Rejection, Render, Rendered, StoredPage
 from forwarder.core.errors import unforeseen
-from forwarder.core.login import Origin, origin_of
 from forwarder.core.own_events import OWN_EVENTS
-from forwarder.core.schema import Normaliser
-from forwarder.formats.filters import EventFilter, wanted
-from forwarder.formats.privacy import Hider, without_body
+from forwarder.core.schema import Event, Normaliser, Origin
+from forwarder.formats.shape import Shape, without_body
+
+_EVERYTHING = Shape()
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What one sink wants to get, of all that its format could say.
+@runtime_checkable
+class RendersLogins(Protocol):
+    """What a format may offer beside its contract: a fast way for pages of logins."""
 
-    ``drop_fields`` and ``hash_fields`` are keys of the row (dotted paths), ``hash_key`` is the
-    hashes' key, ``add_fields`` pairs of a dotted path or key and a text.
-    ``redact_request_body`` None leaves SCIM bodies out where the format does so by itself.
-    """
-
-    only: EventFilter | None = None
-    unless: EventFilter | None = None
-    drop_fields: tuple[str, ...] = ()
-    hash_fields: tuple[str, ...] = ()
-    hash_key: bytes = field(default=b"", repr=False)
-    add_fields: tuple[tuple[str, str], ...] = ()
-    redact_request_body: bool | None = None
-
-    @property
-    def changes_rows(self) -> bool:
-        """Say whether rows do not reach the format as they are."""
-        return bool(self.drop_fields or self.hash_fields or self.redact_request_body)
+    def render_logins(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        ids: Sequence[str],
+        times_us: Sequence[int],
+        origin: Origin,
+        normaliser: Normaliser,
+    ) -> list[bytes]:
+        """Return what ``render`` gives for the login in each row; ``normaliser`` has ``usual``."""
+        ...
 
 
 class NoLineError(TypeError):
@@ -55,18 +51,15 @@ class Pipeline:
         format: Format,  # noqa: A002
         normalisers: Mapping[str, Normaliser],
         accounts: Mapping[str, str],
-        shape: Shape = Shape(),
+        shape: Shape = _EVERYTHING,
     ) -> None:
         """Take what all pages are rendered with; does no I/O."""
         self._format = format.adding(dict(shape.add_fields)) if shape.add_fields else format
-        self._render_cut = getattr(self._format, "render_cut", None)
-        self._render_rows = getattr(self._format, "render_rows", None)
         self._normalisers = normalisers
         self._accounts = accounts
         self._shape = shape
         self._filters = shape.only is not None or shape.unless is not None
-        hides = shape.drop_fields or shape.hash_fields
-        self._hider = Hider(shape.drop_fields, shape.hash_fields, shape.hash_key) if hides else None
+        self._hider = shape.hider()
         redact = shape.redact_request_body
         self._redacts = redact if redact is not None else not format.request_bodies
 
@@ -75,121 +68,213 @@ class Pipeline:
 
         A page that cannot be rendered whole is rendered row by row, and names those at fault.
         """
-        origin = origin_of(page, self._accounts.get(page.account_id, page.account_id))
+        label = self._accounts.get(page.account_id, page.account_id)
+        origin = Origin(page.account_id, label, page.stream, page.seen_us)
         normaliser = self._normalisers.get(page.stream, OWN_EVENTS)
-        failed: list[Rejection] = []
+        columns, failed = _Columns.of(page), list[Rejection]()
         try:
-            events = self._cut(page, origin, normaliser)
-            if events is None:
-                events = self._all(_Columns.of(page), page.rows, origin, normaliser)
+            events = self._all(columns, origin, normaliser)
         except Exception:  # noqa: BLE001 - each row tells its own fault below
-            events, failed = self._one_by_one(page, origin, normaliser)
+            events, failed = self._one_by_one(columns, origin, normaliser)
         filtered = page.count - len(events) - len(failed)
         return Rendered(events, page.end_offset, filtered, tuple(failed))
 
     def _one_by_one(
-        self, page: StoredPage, origin: Origin, normaliser: Normaliser
+        self, columns: _Columns, origin: Origin, normaliser: Normaliser
     ) -> tuple[list[BatchEvent], list[Rejection]]:
         """Render each row alone, so that one that cannot be rendered stops no other."""
         events: list[BatchEvent] = []
         failed: list[Rejection] = []
-        columns = _Columns.of(page)
-        for at, row in enumerate(page.rows):
+        for row in columns.apart():
             try:
-                events += self._all(columns.only(at), [row], origin, normaliser)
+                events += self._all(row, origin, normaliser)
             except MemoryError:  # no row's fault
                 raise
             except Exception as error:  # noqa: BLE001 - a format's fault must not stop a sink
                 reason = f"cannot be rendered: {unforeseen(error)}"
-                failed.append(Rejection(columns.offsets[at], reason))
+                failed.append(Rejection(row.offsets[0], reason))
         return events, failed
 
-    def _cut(
-        self, page: StoredPage, origin: Origin, normaliser: Normaliser
-    ) -> list[BatchEvent] | None:
-        """Render by cutting the page into its rows, where the format takes them as they are."""
-        if self._render_cut is None or self._filters or self._shape.changes_rows:
-            return None
-        bodies = self._render_cut(page, origin)
-        if bodies is None:
-            return None
-        return _assemble(_Columns.of(page), page.rows, origin, normaliser, bodies)
-
-    def _all(
-        self,
-        columns: _Columns,
-        rows: Sequence[Mapping[str, Any]],
-        origin: Origin,
-        normaliser: Normaliser,
-    ) -> list[BatchEvent]:
-        normalise, render = normaliser.normalise, self._format.render
+    def _all(self, columns: _Columns, origin: Origin, normaliser: Normaliser) -> list[BatchEvent]:
+        """Return the events that the sink gets of these rows."""
         if self._filters:
-            only, unless = self._shape.only, self._shape.unless
-            events = map(normalise, rows, repeat(origin), columns.ids, columns.times_us)
-            keep = [wanted(event, only, unless) for event in events]
-            columns, rows = columns.keep(keep), list(compress(rows, keep))
+            # Filters see the row as it came: a hidden field can still choose events.
+            columns = columns.keep(list(map(self._shape.wants, columns.events(origin, normaliser))))
         if self._hider:
-            rows = [self._hider.hide(row) for row in rows]
-        if self._render_rows is not None:
-            bodies = self._render_rows(
-                rows, columns.ids, columns.times_us, origin, normaliser, bodies=not self._redacts
-            )
-        else:
-            events = map(normalise, rows, repeat(origin), columns.ids, columns.times_us)
-            if self._redacts:
-                events = map(without_body, events)
-            bodies = list(map(render, events))
-            if {*map(type, bodies)} - {bytes}:
-                raise NoLineError
-        return _assemble(columns, rows, origin, normaliser, bodies)
+            columns = columns._replace(rows=list(map(self._hider.hide, columns.rows)))
+        if normaliser.usual and isinstance(self._format, RendersLogins):
+            _, rows, ids, times_us = columns
+            bodies = self._format.render_logins(rows, ids, times_us, origin, normaliser)
+            outcomes, users = normaliser.usual.summarise(rows)
+            return _assemble(columns, origin, repeat(origin.account), outcomes, users, bodies)
+        events = columns.events(origin, normaliser)
+        if self._redacts:
+            events = [without_body(event) for event in events]
+        return _assemble(
+            columns,
+            origin,
+            [event.origin.account for event in events],
+            [event.outcome for event in events],
+            [event.user for event in events],
+            list(map(self._format.render, events)),
+        )
 
 
 class _Columns(NamedTuple):
-    """What a page knows of its rows beside the rows."""
+    """Rows, and what a page knows of them: a value a row in each column."""
 
     offsets: Sequence[int]
+    rows: Sequence[Mapping[str, Any]]
     ids: Sequence[str]
     times_us: Sequence[int]
 
     @classmethod
     def of(cls, page: StoredPage) -> _Columns:
-        return cls(range(page.first_offset, page.end_offset), page.hex_ids, page.times_us)
+        offsets = range(page.first_offset, page.end_offset)
+        return cls(offsets, page.rows, page.hex_ids, page.times_us)
 
-    def only(self, at: int) -> _Columns:
-        """Return the columns of one row."""
-        return _Columns([self.offsets[at]], [self.ids[at]], [self.times_us[at]])
+    def apart(self) -> list[_Columns]:
+        """Return the columns of each row alone."""
+        return [_Columns._make([value] for value in row) for row in zip(*self, strict=True)]
 
     def keep(self, keep: Sequence[bool]) -> _Columns:
-        offsets, ids, times_us = self
-        return _Columns(
-            list(compress(offsets, keep)), list(compress(ids, keep)), list(compress(times_us, keep))
-        )
+        """Return the columns of the rows for which ``keep`` is True."""
+        return _Columns._make(list(compress(column, keep)) for column in self)
+
+    def events(self, origin: Origin, normaliser: Normaliser) -> list[Event]:
+        """Return the event of each row."""
+        return list(map(normaliser.normalise, self.rows, repeat(origin), self.ids, self.times_us))
 
 
 def _assemble(
     columns: _Columns,
-    rows: Sequence[Mapping[str, Any]],
     origin: Origin,
-    normaliser: Normaliser,
+    accounts: Any,
+    outcomes: Sequence[str],
+    users: Sequence[str],
     bodies: Sequence[bytes],
 ) -> list[BatchEvent]:
-    """Make the events out of their columns, without a call a row."""
-    if len(bodies) != len(rows):
+    """Make the sink's events out of their columns; raises ``NoLineError``."""
+    if len(bodies) != len(columns.rows) or {*map(type, bodies)} - {bytes}:
         raise NoLineError
-    seen = normaliser.glance(rows, origin)
     values = zip(
         columns.offsets,
         columns.ids,
         repeat(origin.stream),
-        seen.accounts,
+        accounts,
         columns.times_us,
         repeat(origin.seen_us),
-        seen.outcomes,
-        seen.users,
+        outcomes,
+        users,
         bodies,
         strict=False,
     )
-    return list(map(_NEW_EVENT, repeat(BatchEvent), values))
+    # Without the call of Python code that BatchEvent(...) is: it would run for every row.
+    return list(map(tuple.__new__, repeat(BatchEvent), values))
 
 
-_NEW_EVENT = tuple.__new__
+_EVENT_BYTES = 400
+"""About what an event takes beside its body."""
+
+
+class RenderedPages:
+    """Pages that one sink has rendered and others will ask for; bounded in bytes.
+
+    Sinks that keep up ask for the same page one shortly after the other, so the page rendered
+    longest ago is dropped first, and a page that all have taken at once. A sink far behind finds
+    nothing here, and takes the room of nothing that the others need: they are done with its pages.
+    """
+
+    def __init__(self, max_bytes: int) -> None:
+        """Hold at most ``max_bytes`` of bodies and what belongs to them."""
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._pages: OrderedDict[Any, tuple[Rendered, int, int]] = OrderedDict()
+
+    @property
+    def bytes(self) -> int:
+        """Return how much is held."""
+        return self._bytes
+
+    def take(self, key: Any) -> Rendered | None:
+        """Return what was kept under ``key``, for the last time if nobody else will ask."""
+        found = self._pages.pop(key, None)
+        if found is None:
+            return None
+        rendered, size, takers = found
+        self._bytes -= size
+        if takers > 1:
+            self._put(key, rendered, size, takers - 1)
+        return rendered
+
+    def keep(self, key: Any, rendered: Rendered, takers: int) -> None:
+        """Keep a page for ``takers`` more sinks, unless it alone is more than there is room for."""
+        size = sum(len(event.body) + _EVENT_BYTES for event in rendered.events)
+        if takers > 0 and size <= self._max_bytes and key not in self._pages:
+            self._put(key, rendered, size, takers)
+
+    def _put(self, key: Any, rendered: Rendered, size: int, takers: int) -> None:
+        self._pages[key] = (rendered, size, takers)
+        self._bytes += size
+        while self._bytes > self._max_bytes:
+            self._bytes -= self._pages.popitem(last=False)[1][1]
+
+
+class Pipelines:
+    """Makes the ``Render`` of each sink; sinks with the same format and shape share one."""
+
+    def __init__(
+        self,
+        normalisers: Mapping[str, Normaliser],
+        accounts: Mapping[str, str],
+        *,
+        max_bytes: int = 8 * 2**20,
+    ) -> None:
+        """Take what all sinks share: see ``Pipeline``; ``max_bytes`` bounds all shared pages."""
+        self._normalisers = normalisers
+        self._accounts = accounts
+        self._pages = RenderedPages(max_bytes)
+        self._shared: list[_SharedPipeline] = []
+
+    def render_for(self, plugin: Callable[[Any], Format], config: Any, shape: Shape) -> Render:
+        """Return the ``Render`` for a sink; call it once a sink, and ``release`` what it gave."""
+        settings = (plugin, config, shape)
+        for shared in self._shared:
+            if shared.settings == settings:
+                shared.join()
+                return shared
+        pipeline = Pipeline(plugin(config), self._normalisers, self._accounts, shape)
+        self._shared.append(_SharedPipeline(settings, pipeline, self._pages))
+        return self._shared[-1]
+
+    def release(self, render: Render) -> None:
+        """Forget a sink that is gone; pages are no longer kept for it."""
+        self._shared = [one for one in self._shared if one is not render or one.leave()]
+
+
+class _SharedPipeline:
+    """One pipeline for some sinks."""
+
+    def __init__(self, settings: Any, pipeline: Pipeline, pages: RenderedPages) -> None:
+        self.settings = settings
+        self._sinks = 1
+        self._pipeline = pipeline
+        self._pages = pages
+
+    def join(self) -> None:
+        self._sinks += 1
+
+    def leave(self) -> bool:
+        """Return True if there is still a sink."""
+        self._sinks -= 1
+        return self._sinks > 0
+
+    def __call__(self, page: StoredPage) -> Rendered:
+        if self._sinks == 1:
+            return self._pipeline(page)
+        key = (id(self), page.first_offset, page.count)
+        rendered = self._pages.take(key)
+        if rendered is None:
+            rendered = self._pipeline(page)
+            self._pages.keep(key, rendered, self._sinks - 1)
+        return rendered

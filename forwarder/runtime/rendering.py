@@ -7,9 +7,8 @@ from forwarder.config import ForwarderSettings, SinkSettings
 from forwarder.core.contracts import FORWARDER_STREAM, Render
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
-from forwarder.formats.filters import EventFilter
-from forwarder.formats.pipeline import Shape
-from forwarder.formats.sharing import Pipelines
+from forwarder.formats.pipeline import Pipelines
+from forwarder.formats.shape import EventFilter, Shape
 
 _SHARED_PAGES_BYTES = 8 * 2**20
 """Room for sinks that are four full pages apart; together they take half of it."""

@@ -9,12 +9,11 @@ from typing import Any
 import orjson
 
 from forwarder.core.contracts import StoredPage
-from forwarder.core.login import Origin
 from forwarder.core.own_events import OWN_EVENTS
-from forwarder.core.schema import Event, Normaliser
+from forwarder.core.schema import Event, Normaliser, Origin
 from forwarder.core.timing import parse_us
-from forwarder.sources.cloudflare_access.normalise_login import LOGINS
-from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES
+from forwarder.sources.cloudflare_access.login_mapping import LOGINS
+from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
 from forwarder.testing.sample_rows import ACCOUNT, ACCOUNT_ID, ROWS
 
 SEEN_US = 1_783_004_700_000_000

@@ -9,8 +9,8 @@ from forwarder.config.document import parse_document
 from forwarder.config.loading import build
 from forwarder.config.validation import nearest_key
 from forwarder.core.schema import Normaliser
-from forwarder.sources.cloudflare_access.normalise_login import LOGINS
-from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES
+from forwarder.sources.cloudflare_access.login_mapping import LOGINS
+from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
 from tests.config.conftest import FakePlugins, Service
 
 
@@ -76,7 +76,7 @@ def test_other_formats_take_any_added_field(style: str) -> None:
 
 def test_a_source_that_does_not_tell_its_keys_is_believed() -> None:
     class Silent(Service):
-        normalisers = {"logins": Normaliser(LOGINS.normalise, LOGINS.glance)}  # noqa: RUF012 - as the contract has it
+        normalisers = {"logins": Normaliser(LOGINS.normalise)}  # noqa: RUF012 - as the contract has it
 
     class Plugins(FakePlugins):
         known = {**FakePlugins.known, "sources": {"cloudflare_access": Silent}}  # noqa: RUF012 - as above

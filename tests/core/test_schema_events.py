@@ -1,4 +1,4 @@
-"""Own rows become events; texts are plain exactly when no format has to touch them."""
+"""Own rows become events; JSON comes out of anything."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.contracts import StoredPage, StreamKey
+from forwarder.core.contracts import StreamKey
 from forwarder.core.identity import TOO_DEEP, dumps, members
-from forwarder.core.login import Origin, is_plain, origin_of
 from forwarder.core.own_events import Own, normalise_own, own_row
+from forwarder.core.schema import Origin
 
 _ORIGIN = Origin("", "", "forwarder", 1_000_000)
 _KEY = StreamKey("a" * 32, "access_requests")
@@ -63,34 +63,6 @@ def test_each_own_event_has_an_outcome(kind: Own) -> None:
 )
 def test_a_row_that_is_none_of_ours_says_so(row: dict[str, Any], quality: tuple[str, ...]) -> None:
     assert normalise_own(row, _ORIGIN, "0" * 32, 0).quality == quality
-
-
-@given(st.text())
-def test_a_plain_text_is_written_as_it_is(text: str) -> None:
-    if is_plain(text):
-        assert orjson.dumps(text).decode() == f'"{text}"'
-        assert not set(text) & set('|="\\\n\r\t\0\u2028\u202e')
-
-
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.text(max_size=5)), max_size=4))
-def test_a_plain_page_has_plain_texts_only(rows: list[dict[str, str]]) -> None:
-    page = StoredPage(0, "a", "s", 1, (0,) * len(rows), b"", orjson.dumps(rows))
-
-    if origin_of(page, "label").plain:
-        assert all(is_plain(text) for row in rows for pair in row.items() for text in pair)
-
-
-def test_an_ordinary_page_is_plain_unless_a_row_had_no_time() -> None:
-    body = b'[{"a":"b c"},{"a":"d@e.f/g"}]'
-
-    assert origin_of(StoredPage(0, "a", "s", 7, (5, 6), b"", body), "label").plain
-    assert not origin_of(StoredPage(0, "a", "s", 7, (5, 7), b"", body), "label").plain
-
-
-def test_escapes_make_a_page_not_plain() -> None:
-    for body in (b'[{"a":"\\u0041"}]', b'[{"a":"="}]', b'[{"a":"|"}]', b'[{"a":"\x7f"}]'):
-        page = StoredPage(0, "a", "s", 1, (0,), b"", body)
-        assert not origin_of(page, "label").plain
 
 
 _anything = st.recursive(

@@ -15,12 +15,9 @@ from forwarder.core.masking import (
     MASK,
     UNREADABLE,
     is_secret_name,
-    mask_request_bodies,
     mask_request_body,
     mask_row,
-    mask_rows,
 )
-from forwarder.core.schema import RAW_BYTES_KEY
 
 _SECRET = "qZ7-hunter2"
 _names = st.sampled_from(
@@ -170,30 +167,3 @@ def test_a_row_is_masked_in_its_body_and_in_its_bytes() -> None:
 @pytest.mark.parametrize("row", [{}, {"request_body": "{}"}, {"request_body": 1, "a": "b"}])
 def test_a_row_with_nothing_to_mask_is_passed_on(row: dict[str, Any]) -> None:
     assert mask_row(row) is row
-
-
-_any_body = st.one_of(
-    _bodies(),
-    _innocent.map(orjson.dumps).map(bytes.decode),
-    st.sampled_from(
-        ["", "\0", '{"a":"\0"}', '{"p\\u0061ssword":"x"}', '{"\u212aey":1}', '{"title":"keyser"}']
-    ),
-)
-
-
-@given(st.lists(_any_body, max_size=5))
-def test_bodies_are_masked_together_as_each_alone(texts: list[str]) -> None:
-    assert list(mask_request_bodies(texts)) == list(map(mask_request_body, texts))
-
-
-@given(st.lists(st.fixed_dictionaries({}, optional={"request_body": _any_body | _innocent})))
-def test_rows_are_masked_together_as_each_alone(rows: list[dict[str, Any]]) -> None:
-    assert list(mask_rows(rows)) == list(map(mask_row, rows))
-    with_bytes = [*rows, {RAW_BYTES_KEY: base64.b64encode(b'"password":"x').decode()}]
-    assert list(mask_rows(with_bytes)) == list(map(mask_row, with_bytes))
-
-
-def test_a_page_without_secrets_is_handed_on_as_it_is() -> None:
-    rows = [{"request_body": '{"active":true}'}, {"status": "SUCCESS"}]
-
-    assert mask_rows(rows) is rows

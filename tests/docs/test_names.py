@@ -17,8 +17,7 @@ from deploy.generate.catalogue import catalogue
 from deploy.generate.markdown import Block, blocks, codes
 from forwarder.cli.program import COMMANDS, program
 from forwarder.config import InstalledPlugins, json_schema
-from forwarder.core.login import Login
-from forwarder.core.schema import OwnEvent, Provisioning
+from forwarder.core.schema import Login, OwnEvent, Provisioning
 from tests.docs.shell import ROOT, commands
 
 PAGES = pages(ROOT)

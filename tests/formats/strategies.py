@@ -236,11 +236,6 @@ def _changed_changes(draw: st.DrawFn) -> dict[str, Any]:
 
 
 _changes = st.one_of(usual_changes, _changed_changes(), scim_rows)
-read_rows = st.one_of(
-    st.tuples(st.just("access_requests"), logins), st.tuples(st.just("scim_updates"), _changes)
-)
-"""The same for streams whose rows may be read without making events."""
-
 pages_of_rows = st.one_of(
     st.tuples(st.just("access_requests"), st.lists(logins, min_size=1, max_size=4)),
     st.tuples(st.just("scim_updates"), st.lists(_changes, min_size=1, max_size=4)),

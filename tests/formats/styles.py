@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from forwarder.formats.cef import CefConfig, CefFormat
-from forwarder.formats.cim import CimConfig, CimFormat
+from forwarder.formats.cef import CefFormat
+from forwarder.formats.cim import CimFormat
 from forwarder.formats.ecs import EcsConfig, EcsFormat
-from forwarder.formats.leef import LeefConfig, LeefFormat
+from forwarder.formats.leef import LeefFormat
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.raw import RawConfig, RawFormat
+from forwarder.formats.templates import FormatConfig
 
 TEMPLATED: dict[str, Any] = {
     "ocsf": OcsfFormat(OcsfConfig()),
@@ -17,10 +18,10 @@ TEMPLATED: dict[str, Any] = {
     "ocsf_added": OcsfFormat(OcsfConfig()).adding({"unmapped.site": 'a"b\ue003', "message": "x"}),
     "ecs": EcsFormat(EcsConfig()),
     "ecs_original": EcsFormat(EcsConfig(event_original=True)),
-    "cim": CimFormat(CimConfig()),
-    "cef": CefFormat(CefConfig()),
-    "cef_added": CefFormat(CefConfig()).adding({"site": "a=b\\|", "cs1": "mine"}),
-    "leef": LeefFormat(LeefConfig()),
+    "cim": CimFormat(FormatConfig()),
+    "cef": CefFormat(FormatConfig()),
+    "cef_added": CefFormat(FormatConfig()).adding({"site": "a=b\\|", "cs1": "mine"}),
+    "leef": LeefFormat(FormatConfig()),
 }
 STYLES: dict[str, Any] = {
     **TEMPLATED,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from forwarder.formats.filters import EventFilter, wanted
-from forwarder.formats.pipeline import Pipeline, Shape
+from forwarder.formats.pipeline import Pipeline
+from forwarder.formats.shape import EventFilter, Shape
 from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, event_of, page_of
 from forwarder.testing.sample_rows import LOGIN, LOGINS, OWN_EVENTS, SCIM_UPDATES
 from tests.formats.styles import STYLES
@@ -35,9 +35,12 @@ def test_a_filter_fits_what_all_its_keys_fit(given: EventFilter, fits: list[bool
     assert [given.fits(event) for event in (_LOGIN, _CHANGE, _OWN)] == fits
 
 
+_SUCCESS = EventFilter(outcome=("success",))
+
+
 def test_except_wins_over_only() -> None:
-    assert not wanted(_LOGIN, EventFilter(action=("login",)), EventFilter(outcome=("success",)))
-    assert wanted(_LOGIN, None, EventFilter(outcome=("failure",)))
+    assert not Shape(only=EventFilter(action=("login",)), unless=_SUCCESS).wants(_LOGIN)
+    assert Shape(unless=EventFilter(outcome=("failure",))).wants(_LOGIN)
 
 
 def test_what_a_filter_leaves_out_is_counted_and_offsets_stay() -> None:

@@ -10,15 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.errors import ConfigError
-from forwarder.core.login import Login
-from forwarder.formats.cef import CefConfig, CefFormat
-from forwarder.formats.leef import LeefConfig, LeefFormat
+from forwarder.core.schema import Login
+from forwarder.formats.cef import CefFormat
+from forwarder.formats.leef import LeefFormat
 from forwarder.formats.lines import clean
+from forwarder.formats.templates import FormatConfig
 from forwarder.testing.sample_events import event_of
 from forwarder.testing.sample_rows import LOGIN
 from tests.formats.strategies import HOSTILE, any_texts, logins, streams_and_rows
 
-_CEF, _LEEF = CefFormat(CefConfig()), LeefFormat(LeefConfig())
+_CEF, _LEEF = CefFormat(FormatConfig()), LeefFormat(FormatConfig())
 _CEF_LIMITS = {"act": 63, "outcome": 63, "externalId": 40, "deviceExternalId": 255}
 _SEPARATORS = "\n\r\t\0\x0b\x0c\x1b\x7f\x85\u2028\u2029\u202e\u2066"
 
@@ -152,7 +153,7 @@ def test_a_name_that_cannot_be_a_key_is_refused(style: Any) -> None:
 def test_an_application_s_url_has_one_scheme(domain: str, url: str) -> None:
     event = event_of("access_requests", {**LOGIN, "app_domain": domain})
 
-    cef, leef = _CEF.write(event).decode(), _LEEF.write(event).decode()
+    cef, leef = _CEF.render(event).decode(), _LEEF.render(event).decode()
 
     assert f" request={url} " in cef
     assert f"\turl={url}\t" in leef

@@ -11,12 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.contracts import StoredPage
-from forwarder.core.login import Origin
 from forwarder.core.own_events import OWN_EVENTS
-from forwarder.core.schema import Event, Normaliser
-from forwarder.formats.filters import EventFilter
-from forwarder.formats.pipeline import Pipeline, Shape
-from forwarder.formats.sharing import Pipelines
+from forwarder.core.schema import Event, Normaliser, Origin
+from forwarder.formats.pipeline import Pipeline, Pipelines
+from forwarder.formats.shape import EventFilter, Shape
 from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
 from forwarder.testing.sample_rows import LOGIN, LOGINS
 
@@ -47,21 +45,18 @@ class Choosy:
         return orjson.dumps(row["ray_id"])
 
 
-class ByRows(Choosy):
-    """The same, a page at a time."""
+class ByPages(Choosy):
+    """The same, a page of logins at a time."""
 
-    def render_rows(
-        self, rows: Sequence[Mapping[str, Any]], *_: Any, bodies: bool
-    ) -> Sequence[bytes]:
-        assert bodies
+    def render_logins(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        ids: Sequence[str],  # noqa: ARG002 - as the contract has it
+        times_us: Sequence[int],  # noqa: ARG002
+        origin: Origin,  # noqa: ARG002
+        normaliser: Normaliser,  # noqa: ARG002
+    ) -> list[bytes]:
         return list(map(self._line, rows))
-
-
-class ByCutting(ByRows):
-    """The same, without looking at the rows as long as all goes well."""
-
-    def render_cut(self, page: StoredPage, _: Origin) -> Sequence[bytes]:
-        return list(map(self._line, page.rows))
 
 
 def fail() -> bytes:
@@ -74,7 +69,7 @@ def page(count: int, *, denied: frozenset[int] = frozenset()) -> StoredPage:
     return page_of(_STREAM, rows, first_offset=100)
 
 
-@pytest.mark.parametrize("kind", [Choosy, ByRows, ByCutting])
+@pytest.mark.parametrize("kind", [Choosy, ByPages])
 def test_the_other_rows_are_rendered_in_order(kind: type[Choosy]) -> None:
     style = kind(frozenset({0, 617, 999}), fail)
 
@@ -95,7 +90,7 @@ def test_the_reason_names_the_type_and_the_place_and_not_the_text() -> None:
     assert "s3cret" not in failed.reason
 
 
-@pytest.mark.parametrize("kind", [Choosy, ByRows, ByCutting])
+@pytest.mark.parametrize("kind", [Choosy, ByPages])
 def test_a_page_without_such_a_row_is_rendered_once(kind: type[Choosy]) -> None:
     style = kind(frozenset(), fail)
 
@@ -117,7 +112,7 @@ def test_what_is_not_bytes_is_no_line(given: object) -> None:
 
 def test_a_page_with_lines_missing_is_rendered_row_by_row() -> None:
     class Forgetful(Choosy):
-        def render_rows(self, rows: Sequence[Mapping[str, Any]], *_: Any, **__: Any) -> list[bytes]:
+        def render_logins(self, rows: Sequence[Mapping[str, Any]], *_: Any) -> list[bytes]:
             return [self._line(row) for row in rows if row["ray_id"] not in self.bad]
 
     style = Forgetful(frozenset({1}), fail)
@@ -132,7 +127,7 @@ def test_a_row_that_cannot_be_normalised_is_named_too() -> None:
     def normalise(row: Mapping[str, Any], *rest: Any) -> Event:
         return fail() if row["ray_id"] == 1 else OWN_EVENTS.normalise(row, *rest)  # type: ignore[return-value]
 
-    normalisers = {_STREAM: Normaliser(normalise, OWN_EVENTS.glance)}
+    normalisers = {_STREAM: Normaliser(normalise)}
 
     rendered = Pipeline(Choosy(frozenset(), fail), normalisers, ACCOUNTS)(page(3))
 
@@ -168,7 +163,7 @@ def test_sinks_that_share_a_page_share_what_failed() -> None:
 @given(
     bad=st.frozensets(st.integers(0, 39)),
     denied=st.frozensets(st.integers(0, 39)),
-    kind=st.sampled_from([Choosy, ByRows, ByCutting]),
+    kind=st.sampled_from([Choosy, ByPages]),
     filters=st.booleans(),
 )
 def test_every_row_is_rendered_filtered_or_named(

@@ -11,9 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.formats.filters import EventFilter
-from forwarder.formats.pipeline import Pipeline, Shape
-from forwarder.formats.privacy import REMOVED, Hider
+from forwarder.formats.pipeline import Pipeline
+from forwarder.formats.shape import REMOVED, EventFilter, Hider, Shape
 from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
 from forwarder.testing.sample_rows import LOGIN, LOGINS, SCIM, SCIM_UPDATES
 from tests.formats.strategies import texts

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from forwarder.core.masking import mask_row
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
-from forwarder.formats.pipeline import Pipeline, Shape
+from forwarder.formats.pipeline import Pipeline
+from forwarder.formats.shape import Shape
 from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
 from forwarder.testing.sample_rows import SCIM
 from tests.formats.styles import STYLES

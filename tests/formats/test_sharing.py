@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from forwarder.core.contracts import StoredPage
-from forwarder.core.schema import Normaliser
+from forwarder.core.schema import Normaliser, UsualLogins
 from forwarder.formats.ecs import EcsConfig, EcsFormat
-from forwarder.formats.pipeline import Shape
-from forwarder.formats.sharing import Pipelines, RenderedPages
+from forwarder.formats.pipeline import Pipelines, RenderedPages
+from forwarder.formats.shape import Shape
+from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
 from forwarder.testing.sample_rows import LOGIN
 
@@ -16,17 +17,17 @@ _STREAM = "access_requests"
 
 
 class Counter:
-    """Counts how often rows are normalised for something."""
+    """Counts how often rows are read."""
 
     def __init__(self) -> None:
-        self.pages = 0
-        real = NORMALISERS[_STREAM]
+        self.rows = 0
 
-        def glance(*arguments: Any) -> Any:
-            self.pages += 1
-            return real.glance(*arguments)
+        def view(*arguments: Any) -> Any:
+            self.rows += 1
+            return LOGINS.usual.view(*arguments)  # type: ignore[union-attr]
 
-        self.normalisers = {_STREAM: Normaliser(real.normalise, glance, real.read_rows)}
+        usual = UsualLogins(view, LOGINS.usual.summarise)  # type: ignore[union-attr]
+        self.normalisers = {_STREAM: Normaliser(LOGINS.normalise, LOGINS.keys, usual)}
 
 
 def _page(number: int) -> StoredPage:
@@ -40,7 +41,7 @@ def test_sinks_with_the_same_format_and_shape_render_a_page_once() -> None:
 
     rendered = [one(_page(0)), two(_page(0)), one(_page(1)), two(_page(1))]
 
-    assert counter.pages == 2
+    assert counter.rows == 6
     assert rendered[0] == rendered[1]
     assert rendered[2] == rendered[3]
 
@@ -74,7 +75,7 @@ def test_nothing_is_kept_for_a_sink_that_is_alone_or_gone() -> None:
     one(_page(0))
     one(_page(0))
 
-    assert counter.pages == 2
+    assert counter.rows == 6
 
 
 def test_what_all_have_taken_is_let_go() -> None:
@@ -104,42 +105,6 @@ def test_the_bound_holds_and_the_oldest_goes_first() -> None:
     kept = [key for key in range(10) if pages.take(key)]
     assert kept
     assert kept == list(range(10))[-len(kept) :]
-
-
-def test_the_room_shrinks_while_nobody_comes_and_grows_when_somebody_does() -> None:
-    rendered = Pipelines(NORMALISERS, ACCOUNTS).render_for(EcsFormat, EcsConfig(), Shape())(
-        _page(0)
-    )
-    size = sum(len(event.body) + 400 for event in rendered.events)
-    pages = RenderedPages(8 * size)
-
-    for key in range(100):
-        pages.keep(key, rendered, takers=1)
-    alone = pages.bytes
-    for key in range(100, 200):
-        pages.keep(key, rendered, takers=2)
-        pages.take(key)
-
-    assert alone < 4 * size
-    assert pages.bytes > alone
-
-
-def test_a_sink_that_never_comes_costs_little_until_it_comes() -> None:
-    rendered = Pipelines(NORMALISERS, ACCOUNTS).render_for(EcsFormat, EcsConfig(), Shape())(
-        _page(0)
-    )
-    size = sum(len(event.body) + 400 for event in rendered.events)
-    pages = RenderedPages(16 * size)
-    for number in range(40):
-        pages.keep(number, rendered, 1)
-
-    assert pages.bytes <= 2 * size
-    for number in range(39, 80):
-        pages.take(number)
-        pages.keep(number + 1, rendered, 1)
-    for number in range(100, 112):
-        pages.keep(number, rendered, 1)
-    assert pages.bytes >= 12 * size
 
 
 def test_a_page_larger_than_the_bound_is_not_kept() -> None:

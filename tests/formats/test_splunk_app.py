@@ -11,7 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
-from forwarder.formats.cim import CimConfig, CimFormat
+from forwarder.formats.cim import CimFormat
+from forwarder.formats.templates import FormatConfig
 from forwarder.testing.sample_events import sample_events
 
 _APP = Path(__file__).parents[2] / "deploy" / "splunk" / "default"
@@ -33,7 +34,7 @@ def _read(name: str) -> RawConfigParser:
 
 def _events() -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the sourcetype and the fields of each sample event."""
-    style = CimFormat(CimConfig())
+    style = CimFormat(FormatConfig())
     for event in sample_events():
         yield f"cloudflare:{event.origin.stream}", orjson.loads(style.render(event))
 
@@ -98,7 +99,7 @@ def test_searches_use_fields_that_events_have() -> None:
 
 
 def test_the_time_of_a_bare_line_is_where_props_say() -> None:
-    style = CimFormat(CimConfig())
+    style = CimFormat(FormatConfig())
     for stanza in _read("props.conf").sections():
         prefix = _read("props.conf")[stanza]["TIME_PREFIX"]
         lines = [style.render(event).decode() for event in sample_events()]

@@ -1,4 +1,4 @@
-"""Templates and cut pages give the very bytes that the mappings give."""
+"""Templates and the fast way to read a row give the very bytes that the mappings give."""
 
 from __future__ import annotations
 
@@ -9,143 +9,176 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forwarder.core.identity import members
-from forwarder.core.login import Login, Origin, is_plain
-from forwarder.core.schema import Provisioning
-from forwarder.core.timing import parse_us
-from forwarder.formats.pipeline import Pipeline, Shape
-from forwarder.formats.privacy import without_body
-from forwarder.formats.raw import RawConfig, RawFormat
-from forwarder.testing.sample_events import (
-    ACCOUNTS,
-    NORMALISERS,
-    SEEN_US,
-    event_of,
-    page_of,
-)
-from forwarder.testing.sample_rows import ACCOUNT_ID, LOGIN
+from forwarder.core.schema import ARGUMENTS, Login, Normaliser, RowView, UsualLogins
+from forwarder.formats.pipeline import Pipeline
+from forwarder.formats.shape import Shape
+from forwarder.formats.templates import EXTRA, ID, SEEN, TIME, line_writer
+from forwarder.sources.cloudflare_access.login_mapping import LOGINS, view_login
+from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, SEEN_US, event_of, page_of
+from forwarder.testing.sample_rows import LOGIN
 from tests.formats.strategies import (
     any_texts,
+    logins,
     pages_of_rows,
-    read_rows,
     streams_and_rows,
     texts,
-    usual_changes,
     usual_logins,
 )
 from tests.formats.styles import STYLES, TEMPLATED
 
-LACKING = (
+_LOGINS = "access_requests"
+_LACKING = (
     ("user_id", "country", "app_name", "app_type"),
     ("user_id", "country"),
     ("ray_id",),
     ("allowed", "app_uid"),
 )
 """Keys that rows lack: all that are not documented, and others."""
-_LOGINS, _CHANGES = "access_requests", "scim_updates"
 
 
-def _origin(stream: str, account: str, row: dict[str, Any], *, plain: bool) -> Origin:
-    """Return an origin that says of a row what a page of that row alone would say, or nothing."""
-    timed = any(parse_us(row.get(key)) is not None for key in ("created_at", "logged_at"))
-    plain = plain and timed and all(is_plain(text) for text in _texts(row))
-    return Origin(ACCOUNT_ID, account, stream, SEEN_US, plain)
+def _view(row: dict[str, Any]) -> RowView:
+    return RowView(*view_login(row, event_of(_LOGINS, row).time_us, SEEN_US))
 
 
-@given(given=read_rows, account=st.sampled_from(["acme", 'a"c\\me']), plain=st.booleans())
-def test_a_template_gives_what_the_mapping_gives(
-    given: tuple[str, dict[str, Any]], account: str, *, plain: bool
-) -> None:
-    stream, row = given
-    event = event_of(stream, row, _origin(stream, account, row, plain=plain))
+@given(logins, st.sampled_from([(), *_LACKING]))
+def test_the_fast_way_reads_what_the_event_has(row: dict[str, Any], lacking: Any) -> None:
+    row = {key: value for key, value in row.items() if key not in lacking}
+    login, view = event_of(_LOGINS, row), _view(row)
 
-    for style in TEMPLATED.values():
-        for one in (event, without_body(event)):
-            written = style.write(one)
-            assert style.render(one) == written
-            assert style.render(one) == written
+    if view.shape is not None:
+        assert isinstance(login, Login)
+        assert view.arguments == tuple(getattr(login, name) for name in ARGUMENTS)
+        assert view.extra == members(login.extra)
 
 
-@given(given=read_rows, plain=st.booleans(), bodies=st.booleans())
-def test_a_row_is_read_as_its_event_is_made(
-    given: tuple[str, dict[str, Any]], *, plain: bool, bodies: bool
-) -> None:
-    """What is read out of a row without making the event is what the event has."""
-    stream, row = given
-    origin = _origin(stream, "acme", row, plain=plain)
-    event = event_of(stream, row, origin)
-    event = event if bodies else without_body(event)
+@given(usual_logins, st.sampled_from([(), *_LACKING[:3]]))
+def test_usual_rows_take_the_fast_way(row: dict[str, Any], lacking: tuple[str, ...]) -> None:
+    row = {key: value for key, value in row.items() if key not in lacking}
+    login = event_of(_LOGINS, row)
+    assert isinstance(login, Login)
+    plain = not set('"\\=|').intersection("".join(map(str, row.values())))
+    complete = login.quality in {(), tuple(key for key in lacking if key == "ray_id")}
 
-    (reading,) = NORMALISERS[stream].read_rows([row], origin, [event.time_us], bodies=bodies)
-
-    if reading[0] is not None:
-        assert isinstance(event, Login | Provisioning)
-        assert reading == (event.shape, event.fillings, members(event.extra))
+    assert (_view(row).shape is not None) == (plain and complete)
 
 
-@settings(max_examples=settings().max_examples // 4)
+@given(logins)
+def test_no_text_of_a_usual_row_needs_escaping_or_cutting(row: dict[str, Any]) -> None:
+    view = _view(row)
+
+    for text in view.arguments:
+        assert orjson.dumps(text).decode() == f'"{text}"'
+        assert not set(text) & set('|="\\\n\r\t\0\u2028\u202e')
+        assert len(text.encode()) <= 1000
+
+
+def test_one_odd_value_makes_a_row_unusual() -> None:
+    odd: list[tuple[str, Any]] = [
+        ("ip_address", "1.2.3.4\n1.2.3.4"),
+        ("ip_address", "1.2.3.256"),
+        ("ip_address", "1:2:3:4:5:6:7:8:9"),
+        ("ip_address", ""),
+        ("user_email", "a@example.com\nb@example.com"),
+        ("user_email", "a" * 255),
+        ("user_email", "\u00e4" * 130),
+        ("country", "Germany"),
+        ("app_domain", "https://wiki.example.com"),
+        ("app_domain", "/admin"),
+        ("app_name", 7),
+        ("app_name", "\u00e4" * 501),
+        ("app_name", "x" * 1000),
+        ("app_name", "a=b"),
+        ("allowed", None),
+        ("allowed", 1),
+        ("created_at", ""),
+        ("created_at", "soon"),
+        ("request_body", "{}"),
+    ]
+
+    assert [pair for pair in odd if _view({**LOGIN, pair[0]: pair[1]}).shape is not None] == []
+
+
+def test_a_row_that_only_lacks_something_or_has_something_new_is_usual() -> None:
+    usual = [("user_email", None), ("country", "de"), ("ray_id", ""), ("new_key", {"a": [1]})]
+
+    assert [pair for pair in usual if _view({**LOGIN, pair[0]: pair[1]}).shape is None] == []
+
+
+def test_a_row_that_was_given_the_time_it_was_first_seen_is_not_usual() -> None:
+    assert view_login(LOGIN, SEEN_US, SEEN_US)[0] is None
+    assert view_login(LOGIN, SEEN_US - 1, SEEN_US)[0] is not None
+
+
+@settings(max_examples=settings().max_examples // 2)
 @given(given=pages_of_rows, bodies=st.booleans())
-def test_a_page_is_rendered_as_its_rows_are(
+def test_a_page_is_rendered_as_each_of_its_events(
     given: tuple[str, list[dict[str, Any]]], *, bodies: bool
 ) -> None:
-    """Whatever way each row takes: in templated formats what comes is what the mapping gives."""
+    """Whatever way each row takes, and whatever was rendered before."""
     stream, rows = given
     events = [event_of(stream, row) for row in rows]
+    bare = [getattr(event, "without_body", lambda event=event: event)() for event in events]
     shape = Shape(redact_request_body=not bodies)
     for style in STYLES.values():
         rendered = Pipeline(style, NORMALISERS, ACCOUNTS, shape)(page_of(stream, rows))
-        bare = events if bodies else list(map(without_body, events))
-        write = getattr(style, "write", style.render)
-        sent = [event.body for event in rendered.events]
 
-        if hasattr(style, "write") or not bodies:
-            assert sent == list(map(write, bare))
-        else:
-            assert list(map(orjson.loads, sent)) == list(map(orjson.loads, map(write, bare)))
+        expected = list(map(style.render, events if bodies else bare))
+        assert [event.body for event in rendered.events] == expected
 
 
-@given(usual_changes)
-def test_nearly_all_usual_changes_are_served_by_a_template(row: dict[str, Any]) -> None:
-    style = TEMPLATED["ocsf"]
-    event = event_of(_CHANGES, row)
-    style.render(event)
+@given(
+    st.lists(usual_logins, min_size=2, max_size=5), st.sampled_from(['a"c\\me', "250000000000123"])
+)
+def test_an_account_may_have_any_label(rows: list[dict[str, Any]], label: str) -> None:
+    page = page_of(_LOGINS, [*rows, *rows])
+    origin = event_of(_LOGINS, LOGIN).origin._replace(account=label)
+    events = [event_of(_LOGINS, row, origin) for row in rows]
 
-    templates = style._templates_of(event.origin)  # noqa: SLF001 - its speed is the point
-    assert isinstance(event, Provisioning)
-    served = templates.get(event.shape) is not None
+    for style in TEMPLATED.values():
+        rendered = Pipeline(style, NORMALISERS, {page.account_id: label})(page)
 
-    (reading,) = NORMALISERS[_CHANGES].read_rows([row], event.origin, [event.time_us], bodies=True)
-    assert served
-    assert reading[0] is not None
-
-
-@given(usual_logins)
-def test_nearly_all_usual_logins_are_served_by_a_template(row: dict[str, Any]) -> None:
-    style = TEMPLATED["ecs"]
-    event = event_of(_LOGINS, row)
-    style.render(event)
-
-    templates = style._templates_of(event.origin)  # noqa: SLF001 - its speed is the point
-    served = templates.get(event.shape) is not None
-
-    assert isinstance(event, Login)
-    assert served == (event.facts.odd is None or event.facts.odd.plain)
+        assert [event.body for event in rendered.events] == list(map(style.render, events)) * 2
 
 
-@given(usual_logins, st.sampled_from([(), *LACKING]))
-def test_both_ways_to_read_a_row_agree(row: dict[str, Any], lacking: tuple[str, ...]) -> None:
-    """A row whose time is the one it was first seen at is always read with care."""
-    row = {key: value for key, value in row.items() if key not in lacking}
-    with_care = event_of(_LOGINS, row)
-    at_once = event_of(_LOGINS, row, with_care.origin._replace(seen_us=with_care.time_us))
+def test_the_second_row_of_a_shape_is_written_by_the_template() -> None:
+    normalised = []
 
-    assert isinstance(with_care, Login)
-    assert isinstance(at_once, Login)
-    assert with_care.shape == at_once.shape
-    assert with_care.texts == at_once.texts
+    def normalise(*arguments: Any) -> Any:
+        normalised.append(arguments)
+        return LOGINS.normalise(*arguments)
+
+    counting = {_LOGINS: Normaliser(normalise, LOGINS.keys, LOGINS.usual)}
+    rows = [{**LOGIN, "user_email": f"user{n}@example.com"} for n in range(50)]
+    for name in ("ocsf", "ecs", "cim", "cef", "leef"):
+        normalised.clear()
+
+        Pipeline(_fresh(name), counting, ACCOUNTS)(page_of(_LOGINS, rows))
+
+        assert len(normalised) == 1, name
+
+
+def _fresh(name: str) -> Any:
+    return STYLES[name].adding({})
+
+
+def test_a_template_that_would_lie_is_not_used() -> None:
+    """A view that forgets to tell two kinds of row apart costs speed, never a wrong event."""
+
+    def forgetful(row: Any, time_us: int, seen_us: int) -> Any:
+        shape, arguments, extra = view_login(row, time_us, seen_us)
+        return None if shape is None else "all alike", arguments, extra
+
+    usual = UsualLogins(forgetful, LOGINS.usual.summarise)  # type: ignore[union-attr]
+    normalisers = {_LOGINS: Normaliser(LOGINS.normalise, LOGINS.keys, usual)}
+    page = page_of(_LOGINS, [{**LOGIN, "new_key": 1}, LOGIN])
+
+    (first, _) = Pipeline(_fresh("ecs"), normalisers, ACCOUNTS)(page).events
+
+    assert orjson.loads(first.body)["cloudflare"]["unmapped"] == {"new_key": 1}
 
 
 @given(streams_and_rows)
-def test_a_glance_sees_what_the_events_say(given: tuple[str, dict[str, Any]]) -> None:
+def test_the_sink_is_told_what_the_event_says(given: tuple[str, dict[str, Any]]) -> None:
     stream, row = given
     event = event_of(stream, row)
 
@@ -164,37 +197,34 @@ def test_texts_that_no_json_holds_are_rendered_too(row: dict[str, Any], text: st
         assert all(style.render(event) for style in STYLES.values())
 
 
+_constants = st.text(st.characters(exclude_categories=["Cs"]), max_size=8) | st.sampled_from(
+    ["{0}", "{texts}", "}}", "'", '"""', "\\", "\n", "%s", "__import__('os')", "\0"]
+)
+
+
+@given(
+    st.data(),
+    st.tuples(*[_constants] * 3),
+    st.lists(st.sampled_from([0, 1, 2, ID, TIME, SEEN, EXTRA]), max_size=6),
+)
+def test_constants_and_arguments_alternate_and_stay_what_they_are(
+    data: st.DataObject, arguments: tuple[str, ...], between: list[int | str]
+) -> None:
+    count = len(between) + 1
+    constants = data.draw(st.lists(_constants, min_size=count, max_size=count))
+    named = dict(enumerate(arguments)) | {ID: "i{d}", TIME: "17", SEEN: "18", EXTRA: '"a":1'}
+    told = [named[what] for what in between]
+    expected = constants[0] + "".join(map(str.__add__, told, constants[1:]))
+
+    write = line_writer(constants, between)
+
+    assert write(arguments, "i{d}", "17", "18", '"a":1') == expected
+
+
 @given(st.lists(st.dictionaries(texts, texts, max_size=3), max_size=4))
-def test_a_page_of_any_flat_rows_is_cut_right(rows: list[dict[str, str]]) -> None:
-    style = RawFormat(RawConfig(envelope=False))
+def test_flat_rows_pass_through_raw_as_they_are(rows: list[dict[str, str]]) -> None:
     page = page_of(_LOGINS, rows)
 
-    bodies = [event.body for event in Pipeline(style, NORMALISERS, ACCOUNTS)(page).events]
+    rendered = Pipeline(STYLES["raw_without_envelope"], NORMALISERS, ACCOUNTS)(page).events
 
-    assert [orjson.loads(body) for body in bodies] == rows
-
-
-def test_white_space_between_rows_is_no_obstacle() -> None:
-    page = page_of(_LOGINS, [LOGIN, LOGIN])
-    for separator in (b", ", b" ,\n", b"\t,"):
-        body = b"[ %b ]" % separator.join([orjson.dumps(dict(LOGIN))] * 2)
-        spaced = type(page)(**{**_fields(page), "body": body})
-
-        bodies = [
-            event.body for event in Pipeline(STYLES["raw"], NORMALISERS, ACCOUNTS)(spaced).events
-        ]
-
-        assert [orjson.loads(body)["ray_id"] for body in bodies] == [LOGIN["ray_id"]] * 2
-        assert not [body for body in bodies if b"\n" in body]
-
-
-def _fields(page: Any) -> dict[str, Any]:
-    return {name: getattr(page, name) for name in page.__dataclass_fields__}
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, dict):
-        return [text for pair in value.items() for item in pair for text in _texts(item)]
-    if isinstance(value, list):
-        return [text for item in value for text in _texts(item)]
-    return [value] if isinstance(value, str) else []
+    assert [orjson.loads(event.body) for event in rendered] == rows

@@ -8,13 +8,14 @@ from typing import Any
 
 import orjson
 
-from forwarder.formats.cef import CefConfig, CefFormat
-from forwarder.formats.cim import CimConfig, CimFormat
+from forwarder.formats.cef import CefFormat
+from forwarder.formats.cim import CimFormat
 from forwarder.formats.ecs import EcsConfig, EcsFormat
-from forwarder.formats.leef import LeefConfig, LeefFormat
+from forwarder.formats.leef import LeefFormat
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.raw import RawConfig, RawFormat
+from forwarder.formats.templates import FormatConfig
 from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
 from forwarder.testing.sample_rows import ROWS
 
@@ -25,9 +26,9 @@ FORMATS: dict[str, Any] = {
     "ocsf-1.7.0": OcsfFormat(OcsfConfig(ocsf_version="1.7.0")),
     "ocsf-1.9.0": OcsfFormat(OcsfConfig(ocsf_version="1.9.0")),
     "ecs": EcsFormat(EcsConfig()),
-    "cim": CimFormat(CimConfig()),
-    "cef": CefFormat(CefConfig()),
-    "leef": LeefFormat(LeefConfig()),
+    "cim": CimFormat(FormatConfig()),
+    "cef": CefFormat(FormatConfig()),
+    "leef": LeefFormat(FormatConfig()),
 }
 _ONLY_SCIM = {"ocsf-1.7.0", "ocsf-1.9.0"}
 """Versions of OCSF differ in how they name changes of users and groups."""

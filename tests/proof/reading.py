@@ -9,9 +9,9 @@ import orjson
 
 from forwarder.config.plugins import InstalledPlugins
 from forwarder.core.contracts import Format, Record, StoredPage
-from forwarder.core.login import origin_of
+from forwarder.core.schema import Origin
 from forwarder.formats.pipeline import Pipeline
-from forwarder.formats.privacy import without_body
+from forwarder.formats.shape import without_body
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.answers import (
     ACCESS_REQUESTS,
@@ -89,7 +89,8 @@ def _render(page: StoredPage) -> None:
 
 def _plainly(page: StoredPage, chosen: Format) -> list[bytes]:
     """Return what a format makes of each row by itself, without templates and slices."""
-    origin, normalise = origin_of(page, page.account_id), _NORMALISERS[page.stream].normalise
+    origin = Origin(page.account_id, page.account_id, page.stream, page.seen_us)
+    normalise = _NORMALISERS[page.stream].normalise
     events = [
         normalise(row, origin, identity, time_us)
         for row, identity, time_us in zip(page.rows, page.hex_ids, page.times_us, strict=True)

@@ -14,9 +14,9 @@ from forwarder.sources.cloudflare_access import scim_updates
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
-from forwarder.sources.cloudflare_access.normalise_login import LOGINS
-from forwarder.sources.cloudflare_access.normalise_scim import SCIM_UPDATES
+from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.rate_limit import Budgets
+from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
 
 
 class CloudflareAccess:

@@ -1,4 +1,6 @@
-"""What a SCIM request asked for, read out of its method and body as leniently as can be.
+"""What a SCIM request asked for.
+
+What a SCIM request asked for, read out of its method and body as leniently as can be.
 
 Identity providers differ: ``"op": "Replace"`` in any case, ``"value": "False"`` as a text, a path
 or an object without one, members in ``members[value eq "id"]``. What cannot be read says nothing.
@@ -13,11 +15,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
-from forwarder.core.masking import mask_request_body
 from forwarder.core.schema import Member
 
 _MEMBER_FILTER = re.compile(r'members\[\s*value\s+eq\s+"([^"]*)"\s*\]', re.IGNORECASE)
-_new_tuple = tuple.__new__  # a named tuple's own takes three times as long
 _BOOLEANS = {"true": True, "false": False}
 _RESOURCES = {"USER": "user", "GROUP": "group"}
 _METHODS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
@@ -28,30 +28,24 @@ Change: TypeAlias = tuple[str, str, Any]
 
 
 class Asked(NamedTuple):
-    """What a request asked for: see ``forwarder.core.provisioning.Provisioning``.
+    """What a request asked for: see ``core.schema.Provisioning``.
 
-    ``body`` is the request's, masked; ``whole`` says that all of it was JSON.
+    ``whole`` is True if the body was JSON from end to end.
     """
 
     resource: str
     activity: str
     members: tuple[Member, ...] = ()
-    body: str = ""
     whole: bool = False
 
 
-def read_asked(resource_type: str, method: str, text: str) -> Asked:
-    """Return what was asked of a resource with ``method`` (in capitals) and the body ``text``."""
-    return read_masked(resource_type, method, mask_request_body(text))
-
-
-def read_masked(resource_type: str, method: str, masked: str) -> Asked:
-    """Return the same for a body that is masked already."""
+def read_request(resource_type: str, method: str, body: str) -> Asked:
+    """Return what was asked of a resource with ``method`` (in capitals) and a masked ``body``."""
     try:
-        value, whole = orjson.loads(masked), True
+        value, whole = orjson.loads(body), True
     except ValueError:
-        value, whole = _read_start(masked), False
-    resource = _RESOURCES.get(resource_type) or _RESOURCES.get(resource_type.upper(), "")
+        value, whole = _read_start(body), False
+    resource = _RESOURCES.get(resource_type.upper(), "")
     activity = _METHODS.get(method, "") if resource else ""
     members: tuple[Member, ...] = ()
     if activity == "update":
@@ -59,7 +53,7 @@ def read_masked(resource_type: str, method: str, masked: str) -> Asked:
             activity = _read_user_change(value)
         elif method == "PATCH":
             activity, members = _read_group_change(_changes(value))
-    return _new_tuple(Asked, (resource, activity, members, masked, whole))
+    return Asked(resource, activity, members, whole)
 
 
 def _read_start(text: str) -> Any:

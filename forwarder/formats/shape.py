@@ -1,4 +1,4 @@
-"""Keeps values from a sink: fields dropped or hashed, SCIM bodies left out.
+"""What one sink gets of each event: filters, hidden fields, added fields.
 
 ``drop_fields`` and ``hash_fields`` name keys of the *row* (dots lead into objects), the same for
 every format, and apply before anything is made of the row: so a hidden value reaches no attribute
@@ -10,18 +10,100 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from fnmatch import fnmatchcase
 from typing import Any
 
 import orjson
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import RAW_BYTES_KEY, Event, Provisioning
+from forwarder.core.schema import RAW_BYTES_KEY, Event, Login, Provisioning
 
 REMOVED = "[removed]"
 _HASH_DIGITS = 32
-_HOLD_BODIES = frozenset({"request_body", RAW_BYTES_KEY})
 _LONG = 6
 """A shorter hidden text is looked for as a whole text only: there is a ``US`` in ``USER``."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Events that fit every key that is given; one value of a key is enough, ``*`` stands for any.
+
+    ``app`` fits an application's name, domain, host or id. Case does not matter. A key that an
+    event has no value for (the app of a SCIM change) fits nothing.
+    """
+
+    stream: tuple[str, ...] = ()
+    outcome: tuple[str, ...] = ()
+    action: tuple[str, ...] = ()
+    app: tuple[str, ...] = ()
+    connection: tuple[str, ...] = ()
+
+    def fits(self, event: Event) -> bool:
+        """Say whether ``event`` is meant; a filter without keys means every event."""
+        return all(
+            _any_fits(getattr(self, key.name), _values(event, key.name))
+            for key in fields(self)
+            if getattr(self, key.name)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one sink wants to get, of all that its format could say.
+
+    ``drop_fields`` and ``hash_fields`` are keys of the row (dotted paths), ``hash_key`` is the
+    hashes' key, ``add_fields`` pairs of a dotted path or key and a text.
+    ``redact_request_body`` None leaves SCIM bodies out where the format does so by itself.
+    """
+
+    only: EventFilter | None = None
+    unless: EventFilter | None = None
+    drop_fields: tuple[str, ...] = ()
+    hash_fields: tuple[str, ...] = ()
+    hash_key: bytes = field(default=b"", repr=False)
+    add_fields: tuple[tuple[str, str], ...] = ()
+    redact_request_body: bool | None = None
+
+    def hider(self) -> Hider | None:
+        """Return what hides fields of rows, None if none is to be hidden."""
+        if not (self.drop_fields or self.hash_fields):
+            return None
+        return Hider(self.drop_fields, self.hash_fields, self.hash_key)
+
+    def wants(self, event: Event) -> bool:
+        """Return True if the sink gets ``event``."""
+        return (self.only is None or self.only.fits(event)) and (
+            self.unless is None or not self.unless.fits(event)
+        )
+
+
+def _any_fits(patterns: tuple[str, ...], values: tuple[str, ...]) -> bool:
+    return any(
+        fnmatchcase(value.casefold(), pattern.casefold())
+        for pattern in patterns
+        for value in values
+        if value
+    )
+
+
+def _values(event: Event, key: str) -> tuple[str, ...]:
+    if key == "stream":
+        return (event.origin.stream,)
+    if key == "outcome":
+        return (event.outcome,)
+    if key == "action":
+        return (event.action,)
+    if not isinstance(event, Login):
+        return ()
+    if key == "connection":
+        return (event.connection,)
+    return (event.app_name, event.app_domain, event.host, event.app_uid)
+
+
+def without_body(event: Event) -> Event:
+    """Return ``event`` without its SCIM request body and the names of members read out of it."""
+    return event.without_body() if isinstance(event, Provisioning) else event
 
 
 class Hider:
@@ -71,14 +153,6 @@ class Hider:
     def _hash(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
         return hmac.digest(self._key, data, "sha256").hex()[:_HASH_DIGITS]
-
-
-def without_body(event: Event) -> Event:
-    """Return ``event`` without its SCIM request body and the names of members read out of it.
-
-    What the body asked for (the activity, the ids of members) stays.
-    """
-    return event.without_body(keys=_HOLD_BODIES) if isinstance(event, Provisioning) else event
 
 
 class _Scrub:

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.login import LOGIN_TEXTS, Login, Origin
+from forwarder.core.schema import Login, Origin
 from forwarder.core.timing import parse_us
-from forwarder.sources.cloudflare_access.normalise_login import LOGINS
-from forwarder.sources.cloudflare_access.normalise_login_values import ip_version
+from forwarder.sources.cloudflare_access.login_mapping import LOGINS, TEXTS, ip_version
 from forwarder.testing.sample_events import event_of
 from forwarder.testing.sample_rows import LOGIN
 from forwarder.testing.sample_rows import LOGINS as ROWS
@@ -46,7 +45,7 @@ def test_a_documented_row_lacks_nothing() -> None:
 def test_what_is_not_in_the_event_is_in_extra(row: dict[str, Any]) -> None:
     """Each value of the row is a text of the event, ``allowed``, or kept as it came."""
     login = _login(row)
-    known = dict(zip(LOGIN_TEXTS, login.texts, strict=False))
+    known = {key: getattr(login, key) for key in TEXTS}
 
     for key, value in row.items():
         if key in login.extra:
@@ -64,9 +63,9 @@ def test_what_is_missing_or_wrong_is_named(row: dict[str, Any]) -> None:
     login = event_of("access_requests", row)
     assert isinstance(login, Login)
 
-    documented = {*LOGIN_TEXTS, "allowed"} - {"user_id", "country", "app_name", "app_type"}
+    documented = {*TEXTS, "allowed"} - {"user_id", "country", "app_name", "app_type"}
     missing = {key for key in documented if row.get(key) in (None, "")} - {"created_at"}
-    wrong = {key for key in login.extra if key in {*LOGIN_TEXTS, "allowed"}} - {"created_at"}
+    wrong = {key for key in login.extra if key in {*TEXTS, "allowed"}} - {"created_at"}
     untimed = {"time"} if parse_us(row.get("created_at")) is None else set()
     if "_forwarder_malformed" in row:
         assert login.quality == ("malformed",)

@@ -1,0 +1,279 @@
+"""Rows of the authentication log (``access_requests``) as logins of the common schema.
+
+There are two ways. ``normalise_login`` takes any row and makes a login of it. ``view_login`` takes
+usual rows only, reads just what a template needs and makes nothing: it is the fast way, and what
+it says of a row must be what the login says (tests/formats/test_templates.py).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import lru_cache, partial
+from ipaddress import ip_address
+from itertools import product
+from operator import itemgetter
+from string import ascii_uppercase, digits
+from typing import Any, NamedTuple
+
+from forwarder.core.identity import members
+from forwarder.core.masking import mask_row
+from forwarder.core.schema import (
+    ARGUMENTS,
+    FAILURE,
+    MALFORMED_KEY,
+    RAW_BYTES_KEY,
+    SUCCESS,
+    UNKNOWN,
+    Login,
+    Normaliser,
+    Origin,
+    Summary,
+    UsualLogins,
+    is_email,
+)
+from forwarder.core.timing import parse_us
+
+TEXTS = ARGUMENTS[:-2]
+"""The keys of a row whose values are texts; host and path are made of ``app_domain``."""
+KNOWN_KEYS = frozenset({*TEXTS, "allowed"})
+"""The keys of a login that the common schema has a place for."""
+LIVE_ONLY = frozenset({"user_id", "country", "app_name", "app_type"})
+"""Keys that live rows have and Cloudflare does not document: a row without them is complete."""
+
+COUNTRIES = frozenset(map("".join, product(ascii_uppercase + digits, repeat=2)))
+"""Country codes: ISO 3166, and Cloudflare's own (T1 is Tor, XX is unknown)."""
+
+_OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_GROUP = r"[0-9a-fA-F]{1,4}"
+_GROUPS = rf"(?:{_GROUP}(?::{_GROUP})*+)?+"
+_is_ipv4 = re.compile(r"\.".join([_OCTET] * 4)).fullmatch
+_is_like_ipv6 = re.compile(rf"(?:{_GROUP}:){{7}}{_GROUP}|{_GROUPS}::{_GROUPS}").fullmatch
+_COLONS_BETWEEN_EIGHT = 7
+_LONGEST_ADDRESS = 40
+_is_service_token = re.compile(r"[0-9a-f]{32}\.access").fullmatch
+_EMPTY: tuple[Any, ...] = ("", None)
+
+
+def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
+    """Return the login in any row; see ``core.schema.Normalise``."""
+    row = mask_row(row)
+    texts = {key: _text_of(key, row.get(key)) for key in TEXTS}
+    allowed = _boolean(row.get("allowed"))
+    known = {**texts, "allowed": allowed}
+    host, path = split_domain(texts["app_domain"])
+    return Login(
+        origin,
+        id=id,
+        time_us=time_us,
+        row=row,
+        quality=_quality(row, known),
+        extra={
+            key: value
+            for key, value in row.items()
+            if key not in known or (known[key] in _EMPTY and value not in _EMPTY)
+        },
+        host=host,
+        path=path,
+        allowed=allowed,
+        ip_version=ip_version(texts["ip_address"]),
+        user_kind=user_kind(texts["user_email"]),
+        **texts,
+    )
+
+
+def summarise_logins(rows: Sequence[Mapping[str, Any]]) -> Summary:
+    """Return outcome and user of any rows; see ``core.schema.UsualLogins``."""
+    outcomes = [
+        SUCCESS if allowed is True else FAILURE if allowed is False else UNKNOWN
+        for allowed in [row.get("allowed") for row in rows]
+    ]
+    emails = [row.get("user_email") for row in rows]
+    users = [
+        email if email and email.__class__ is str else _text(row.get("user_id"))
+        for email, row in zip(emails, rows, strict=True)
+    ]
+    return Summary(outcomes, users)
+
+
+def ip_version(ip: str) -> int:
+    """Return 4 or 6, or 0 for what is no address (one with a zone is none here)."""
+    if _is_ipv4(ip):
+        return 4
+    if _is_like_ipv6(ip) and ip.count(":") <= _COLONS_BETWEEN_EIGHT:
+        return 6
+    # The standard library knows the rare spellings, such as ::ffff:1.2.3.4, but takes ten times
+    # as long, and much longer for a text that an attacker has made huge.
+    try:
+        return 0 if len(ip) > _LONGEST_ADDRESS or "%" in ip else ip_address(ip).version
+    except ValueError:
+        return 0
+
+
+def user_kind(email: str) -> str:
+    """Return what the key ``user_email`` holds: see ``core.schema.Login``."""
+    if is_email(email):
+        return "email"
+    return "service" if _is_service_token(email) else "name" if email else ""
+
+
+def split_domain(domain: str) -> tuple[str, str]:
+    """Return host and path of ``host/path``, the path with its slash; a scheme is left out."""
+    host, slash, path = domain.partition("/")
+    if host[-1:] == ":" and path[:1] == "/":
+        host, _, path = path[1:].partition("/")
+    return host, slash + path
+
+
+def _quality(row: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the keys whose value is missing or not what the key promises."""
+    if MALFORMED_KEY in row:
+        return ("malformed",)
+    faults = [
+        key
+        for key, value in known.items()
+        if value in _EMPTY and (key not in LIVE_ONLY or row.get(key) not in _EMPTY)
+    ]
+    if parse_us(known["created_at"]) is None:
+        faults = ["time", *(key for key in faults if key != "created_at")]
+    return tuple(faults)
+
+
+def _text_of(key: str, value: Any) -> str:
+    """Return ``value`` if it is what ``key`` promises, else nothing."""
+    text = _text(value)
+    if key == "ip_address":
+        return text if ip_version(text) else ""
+    if key == "country":
+        return text.upper() if text.upper() in COUNTRIES else ""
+    return text
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _boolean(value: Any) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+# The fast way.
+
+_NOT_USUAL: tuple[None, tuple[str, ...], str] = (None, (), "")
+_NEVER_USUAL = frozenset({MALFORMED_KEY, RAW_BYTES_KEY, "request_body"})
+"""Keys of rows that are more than a login, or have to be masked."""
+_LONGEST, _LONGEST_USER = 1000, 63
+"""Of all texts of a row in bytes, of a name in characters: no format has to cut what is no longer.
+
+LEEF has room for 255 bytes of a user; an e-mail address is never longer.
+"""
+_SPECIAL = frozenset('"\\=|')
+"""What JSON, CEF or LEEF escapes, beside what cannot be printed."""
+_PLAIN_ASCII = bytes(code for code in range(0x20, 0x7F) if chr(code) not in _SPECIAL)
+
+
+def view_login(
+    row: Mapping[str, Any], time_us: int, seen_us: int
+) -> tuple[Hashable, tuple[str, ...], str]:
+    """Return the ``core.schema.RowView`` of a row; this runs for every row of the busiest stream.
+
+    A row is usual if it has a result, a time of its own and an address, no value is of a wrong
+    kind, and no text needs escaping or cutting. Texts may be missing, and keys may be new.
+    """
+    layout = _layout_of(tuple(row))
+    usual, texts_of, lacks, odd, extra_of = layout
+    texts = texts_of(row)
+    try:
+        together = "".join(texts)
+    except TypeError:
+        texts = _without_nulls(texts)
+        together = "".join(texts)
+    created_at, ip, email, domain, _, action, connection, _, country, _, _, _ = texts
+    version = 4 if _is_ipv4(ip) else ip_version(ip)
+    kind = "email" if is_email(email) else _short_kind(email)
+    if (
+        not (usual and version and created_at and kind is not None)
+        # A row without a usable time has been given the time at which it was first seen.
+        or time_us == seen_us
+        or (allowed := row["allowed"]).__class__ is not bool
+        or not _is_plain(together)
+    ):
+        return _NOT_USUAL
+    if country not in COUNTRIES and country:
+        texts = _with_country(texts, country.upper())
+        if not texts:
+            return _NOT_USUAL
+    host, slash, path = domain.partition("/")
+    if slash and (not host or path[0:1] == "/"):  # perhaps a scheme
+        return _NOT_USUAL
+    if not all(texts) and texts.count("") != lacks:
+        odd = tuple(map(bool, texts)), extra_of is not None
+    shape = (allowed, action, connection, version, kind, slash, odd)
+    return shape, (*texts, host, slash + path), extra_of(row) if extra_of else ""
+
+
+class _Layout(NamedTuple):
+    """What all rows with the same keys, in the same order, have in common.
+
+    ``texts_of`` takes the texts out of a row; ``lacks`` of them have no key and are empty. ``odd``
+    says which texts there are and whether there are unknown keys; None if all known keys are there
+    and no other, so that shapes of most rows are short. ``extra_of`` gives the unknown members of a
+    row as JSON; None if there are none.
+    """
+
+    usual: bool
+    texts_of: Callable[[Mapping[str, Any]], tuple[Any, ...]]
+    lacks: int
+    odd: Hashable
+    extra_of: Callable[[Mapping[str, Any]], str] | None
+
+
+@lru_cache(64)
+def _layout_of(keys: tuple[str, ...]) -> _Layout:
+    unknown = [key for key in keys if key not in KNOWN_KEYS]
+    present = tuple(key in keys for key in TEXTS)
+    lacks = present.count(False)
+    return _Layout(
+        usual="allowed" in keys and _NEVER_USUAL.isdisjoint(keys),
+        texts_of=partial(_given_texts, keys) if lacks else itemgetter(*TEXTS),
+        lacks=lacks,
+        odd=(present, bool(unknown)) if lacks or unknown else None,
+        extra_of=partial(_members_of, unknown) if unknown else None,
+    )
+
+
+def _given_texts(keys: Sequence[str], row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple([row[key] if key in keys else "" for key in TEXTS])
+
+
+def _members_of(keys: Sequence[str], row: Mapping[str, Any]) -> str:
+    return members({key: row[key] for key in keys})
+
+
+def _without_nulls(texts: Sequence[Any]) -> tuple[str, ...]:
+    """Return ``texts`` with nothing for each null; no texts at all if a value is no text."""
+    found = ["" if text is None else text for text in texts]
+    return tuple(found) if all(isinstance(text, str) for text in found) else ("",) * len(found)
+
+
+def _short_kind(email: str) -> str | None:
+    """Return the kind of a user who has no e-mail address, None for a name that is too long."""
+    return None if len(email) > _LONGEST_USER else user_kind(email)
+
+
+def _with_country(texts: tuple[str, ...], country: str) -> tuple[str, ...]:
+    """Return ``texts`` with this country, nothing if it is none."""
+    at = TEXTS.index("country")
+    return (*texts[:at], country, *texts[at + 1 :]) if country in COUNTRIES else ()
+
+
+def _is_plain(text: str) -> bool:
+    """Return True if ``text`` is short and stands for itself in every format."""
+    if text.isascii():
+        return len(text) <= _LONGEST and not text.encode().translate(None, _PLAIN_ASCII)
+    # What cannot be printed includes lone surrogates, which cannot be encoded.
+    return text.isprintable() and not _SPECIAL.intersection(text) and len(text.encode()) <= _LONGEST
+
+
+LOGINS = Normaliser(normalise_login, KNOWN_KEYS, UsualLogins(view_login, summarise_logins))
+"""How the rows of stream ``access_requests`` become events."""
