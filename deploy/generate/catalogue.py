@@ -7,10 +7,14 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric
 
-from forwarder.observe import JournalLevels, Levels, SinkLevels, StreamLevels
-from forwarder.observe.ages import CountedHistogram
-from forwarder.observe.levels import LevelsCollector
-from forwarder.observe.metrics import Metrics
+from forwarder.observe.levels import (
+    JournalLevels,
+    Levels,
+    LevelsCollector,
+    SinkLevels,
+    StreamLevels,
+)
+from forwarder.observe.metrics import CountedHistogram, Metrics
 
 _SUFFIXES = {
     "counter": ("_total",),

@@ -1,104 +1,67 @@
-"""Which log lines there are: names, levels and keys, read out of the code that makes them."""
+"""Which log lines there are: names, levels, meanings and keys, as the events describe them."""
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator, Mapping
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TypeAlias
 
-import forwarder.observe
-from forwarder.observe.lines import Level, LogEvent
+import forwarder
+from forwarder.core.telemetry import Description, Level, PluginEvent, TelemetryEvent
 
-_FOLDER = Path(forwarder.observe.__file__ or "").parent
-
-Functions: TypeAlias = Mapping[str, ast.FunctionDef]
+_FIRST_SENTENCE = re.compile(r"\A(.+?\.)(?:\s|\Z)", re.DOTALL)
 
 
 @dataclass
 class Described:
-    """One name that ``event`` can have: its levels, and the keys its line may carry, in order."""
+    """One name that ``event`` can have: its levels, what it means, and its keys, in order."""
 
     levels: set[Level] = field(default_factory=set)
+    meaning: str = ""
     keys: dict[str, None] = field(default_factory=dict)
 
-
-def log_lines(folder: Path = _FOLDER) -> dict[LogEvent, Described]:
-    """Return every name with what the modules of ``folder`` make of it."""
-    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.py"))]
-    everywhere = {one.name: one for tree in trees for one in _functions(tree)}
-    found: dict[LogEvent, Described] = {event: Described() for event in LogEvent}
-    for tree in trees:
-        near = everywhere | {one.name: one for one in _functions(tree)}
-        for function in _functions(tree):
-            for level, event in _made(function):
-                found[event].levels.add(level)
-                found[event].keys |= dict.fromkeys(_keys(function, near))
-    return found
+    def add(self, description: Description, meaning: str) -> None:
+        """Add what one class of events says; several classes can share a line."""
+        self.levels.update(description.levels)
+        self.meaning = self.meaning or meaning
+        self.keys |= dict.fromkeys(description.keys)
 
 
-def _functions(tree: ast.AST) -> Iterator[ast.FunctionDef]:
-    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
-
-
-def _made(function: ast.FunctionDef) -> Iterator[tuple[Level, LogEvent]]:
-    """Yield level and name of every line that is made; both may depend on one condition."""
-    assigned = {
-        target.id: node.value
-        for node in ast.walk(function)
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
-    for call in ast.walk(function):
-        if isinstance(call, ast.Call) and len(call.args) > 1:
-            first, second = (
-                assigned.get(one.id, one) if isinstance(one, ast.Name) else one
-                for one in call.args[:2]
+def log_lines() -> dict[str, Described]:
+    """Return every line's name with what the events say of it, sorted."""
+    found: dict[str, Described] = {}
+    for kind in described_events():
+        if kind.description is not None:
+            means = PluginEvent if issubclass(kind, PluginEvent) else kind
+            found.setdefault(kind.description.line, Described()).add(
+                kind.description, meaning_of(means)
             )
-            yield from _pairs(first, second)
+    return dict(sorted(found.items()))
 
 
-def _pairs(first: ast.expr, second: ast.expr) -> Iterator[tuple[Level, LogEvent]]:
-    if (
-        isinstance(first, ast.IfExp)
-        and isinstance(second, ast.IfExp)
-        and ast.dump(first.test) == ast.dump(second.test)
-    ):
-        yield from _pairs(first.body, second.body)
-        yield from _pairs(first.orelse, second.orelse)
-        return
-    for level in _named(first, "Level"):
-        for event in _named(second, "LogEvent"):
-            yield Level[level], LogEvent[event]
+def described_events() -> list[type[TelemetryEvent]]:
+    """Return every event that ships, in a stable order."""
+    for module in pkgutil.walk_packages(forwarder.__path__, "forwarder."):
+        # Sinks declare their events beside their code, everybody else in events.py.
+        if module.name.endswith(".events") or module.name.startswith("forwarder.sinks."):
+            importlib.import_module(module.name)
+    ours = (one for one in _below(TelemetryEvent) if one.__module__.startswith("forwarder."))
+    return sorted(ours, key=lambda one: (one.__module__, one.__qualname__))
 
 
-def _named(node: ast.AST, of: str) -> Iterator[str]:
-    for one in ast.walk(node):
-        if (
-            isinstance(one, ast.Attribute)
-            and isinstance(one.value, ast.Name)
-            and one.value.id == of
-        ):
-            yield one.attr
+def _below(kind: type[TelemetryEvent]) -> Iterator[type[TelemetryEvent]]:
+    for one in kind.__subclasses__():
+        # A dataclass with slots is a second class; the first, without a description, may linger.
+        if "description" in vars(one):
+            yield one
+        yield from _below(one)
 
 
-def _keys(function: ast.FunctionDef, near: Functions) -> Iterator[str]:
-    """Yield the keys of dicts in a function; ``**other(...)`` gives those of that function."""
-    for node in ast.walk(function):
-        if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant):
-                    yield str(key.value)
-                elif key is None:
-                    yield from _keys_of_call(value, near)
-    for node in ast.walk(function):
-        if isinstance(node, ast.Call):
-            for argument in node.args:
-                yield from _keys_of_call(argument, near)
-
-
-def _keys_of_call(node: ast.expr, near: Functions) -> Iterator[str]:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in near:
-        yield from _keys(near[node.func.id], near)
+def meaning_of(kind: type[TelemetryEvent]) -> str:
+    """Return the first sentence of an event's docstring, with code marked as in Markdown."""
+    found = _FIRST_SENTENCE.match(" ".join((kind.__doc__ or "").split()))
+    if found is None:
+        raise ValueError(f"{kind.__qualname__} needs a docstring that says what its line means")
+    return found[1].replace("``", "`")

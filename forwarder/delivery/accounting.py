@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import TypeAlias
 
@@ -15,6 +15,7 @@ from forwarder.core.errors import (
 )
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.delivery.events import (
+    BatchNoted,
     BatchSettled,
     BatchSplit,
     EventsDeadLettered,
@@ -53,7 +54,11 @@ def _settled(
     if kept and flight.batch.events and settlement.accepted:
         delivered = manifest_of([one for one in flight.batch.events if one.offset not in kept])
     nothing = not settlement.accepted
-    return BatchSettled(
+    notes = tuple(outcome.notes) if isinstance(outcome, WriteResult) else ()
+    settled: Callable[..., BatchSettled] = (
+        partial(BatchNoted, notes=notes) if notes else BatchSettled
+    )
+    return settled(
         sink,
         lane=flight.reader.name,
         events=manifest.count,
@@ -65,7 +70,6 @@ def _settled(
         retried=manifest.count if flight.parcel.attempts else 0,
         ages=ages(() if nothing else delivered.times_us, flight.ended_us),
         seen_ages=ages(() if nothing else delivered.seen_us, flight.ended_us),
-        notes=tuple(outcome.notes) if isinstance(outcome, WriteResult) else (),
         held_back=held,
     )
 

@@ -3,147 +3,195 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from forwarder.core.telemetry import TelemetryEvent
+from forwarder.core.telemetry import (
+    DEBUG,
+    ERROR,
+    INFO,
+    WARNING,
+    TelemetryEvent,
+    event,
+    hidden,
+    rounded,
+    shown,
+)
 from forwarder.delivery.parcels import Ages
 
 
 @dataclass(frozen=True, slots=True)
 class SinkEvent(TelemetryEvent):
-    """Something about one sink, by its name in the settings."""
+    """Belongs to one sink, by its name in the settings."""
 
     sink: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("batch_settled", DEBUG)
 class BatchSettled(SinkEvent):
-    """The destination answered a write: what it took, refused and put off, by stream.
+    """A destination answered for a batch.
 
-    ``events`` and ``bytes`` are of the whole batch, ``seconds`` is how long the write took.
-    ``retried`` counts events of the batch that had been sent before. ``ages`` are the delivered
-    events' ages by their own time, ``seen_ages`` since they were first seen here. ``notes`` are
-    the sink's warnings, each with a stable code before a colon. Rejected events are dead letters
-    unless ``held_back``: then the sink is held and they are sent again.
+    ``delivered``, ``rejected`` and ``deferred`` count events by stream. ``events`` and ``bytes``
+    are those of the whole batch, ``seconds`` is how long the write took. ``retried`` counts events
+    of the batch that had been sent before. ``ages`` are the delivered events' ages by their own
+    time, ``seen_ages`` since the forwarder first saw them. Rejected events are dead letters unless
+    ``held_back``: then the sink is held and they are sent again.
     """
 
     lane: str
     events: int
     bytes: int
-    seconds: float
-    delivered: Mapping[str, int]
-    rejected: Mapping[str, int]
-    deferred: Mapping[str, int]
-    retried: int
-    ages: Ages
-    seen_ages: Ages
-    notes: Sequence[str] = ()
-    held_back: bool = False
+    seconds: float = rounded(3)
+    delivered: Mapping[str, int] = hidden()
+    rejected: Mapping[str, int] = hidden()
+    deferred: Mapping[str, int] = hidden()
+    retried: int = hidden()
+    ages: Ages = hidden()
+    seen_ages: Ages = hidden()
+    held_back: bool = hidden()
 
 
-@dataclass(frozen=True, slots=True)
+def _with_code(notes: Sequence[str]) -> tuple[list[str], str]:
+    return list(notes), notes[0].partition(":")[0]
+
+
+@event("sink_note", WARNING, limited=True)
+class BatchNoted(BatchSettled):
+    """A destination answered for a batch with a remark.
+
+    ``notes`` are the sink's warnings, at least one, each with a stable code before a colon.
+    """
+
+    notes: Sequence[str] = shown("notes", "code", by=_with_code)
+
+
+def _most_frequent(reasons: Mapping[tuple[str, str], int]) -> tuple[int, str]:
+    (_, reason), _ = max(reasons.items(), key=lambda item: item[1])
+    return sum(reasons.values()), reason
+
+
+@event(
+    "events_dead_lettered",
+    WARNING,
+    limited=True,
+    hint="forwarder dead-letters list --sink {sink}",
+)
 class EventsDeadLettered(SinkEvent):
-    """Events were given up: ``reasons`` counts them by stream and reason."""
+    """A destination refused events for good; they are kept.
+
+    ``reasons`` counts them by stream and reason; the line shows the most frequent reason.
+    """
 
     lane: str
-    reasons: Mapping[tuple[str, str], int]
+    reasons: Mapping[tuple[str, str], int] = shown("events", "reason", by=_most_frequent)
 
 
-@dataclass(frozen=True, slots=True)
+@event("batch_split", WARNING, limited=True)
 class BatchSplit(SinkEvent):
-    """A batch was refused whole (``why`` is ``refused``) or was ``too_large``, and is halved."""
+    """A batch was refused whole or is too large, and is tried in halves.
 
-    lane: str
-    why: str
+    ``why`` is ``refused`` or ``too_large``.
+    """
+
+    lane: str = hidden()
+    why: str = shown("reason")
     events: int
     bytes: int
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_write_failed", WARNING, limited=True)
 class WriteFailed(SinkEvent):
-    """A write ended without an answer: its ``events`` are sent again.
+    """A batch got no answer or an error; it is sent again.
 
     ``kind`` is ``outage``, ``timeout``, ``throttled`` or ``operator``.
     """
 
-    lane: str
-    kind: str
+    lane: str = hidden()
+    kind: str = shown("reason")
+    events: int
     error: str
     hint: str
-    events: int
-    bytes: int
-    seconds: float
+    bytes: int = hidden()
+    seconds: float = hidden()
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_opened", INFO, limited=True)
 class SinkOpened(SinkEvent):
-    """The sink said that writing can work."""
+    """A destination can be written to."""
 
-    seconds: float
+    seconds: float = rounded(3)
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_open_failed", WARNING, limited=True)
 class OpenFailed(SinkEvent):
-    """The sink could not be opened; the next attempt is in ``wait`` seconds."""
+    """A destination cannot be reached; the next attempt is in ``retry_in_seconds``.
 
-    kind: str
+    ``kind`` is one of those of ``WriteFailed``.
+    """
+
+    kind: str = shown("reason")
     error: str
     hint: str
     attempts: int
-    wait: float
+    wait: float = rounded(1, "retry_in_seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_held", ERROR)
 class SinkHeld(SinkEvent):
-    """Only a person can mend this sink; it keeps everything and tries again slowly."""
+    """Only a person can fix this sink; it keeps its events and retries now and then."""
 
     error: str
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_waiting", WARNING)
 class SinkWaiting(SinkEvent):
-    """The sink is out; its events wait."""
+    """A destination is unavailable; its events wait in the journal."""
 
     error: str
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_recovered", INFO)
 class SinkRecovered(SinkEvent):
-    """The sink works again, ``seconds`` after the trouble began."""
+    """A destination works again."""
 
-    seconds: float
+    seconds: float = rounded(1, "after_seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_throttled", INFO, limited=True)
 class SinkThrottled(SinkEvent):
-    """The destination asked for less; ``window`` writes at once are allowed from now on."""
+    """A destination asked for less; ``window`` is how many writes at once are allowed now."""
 
     window: int
-    retry_after: float | None = None
+    retry_after: float | None = shown("retry_after_seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_phase", DEBUG)
 class PhaseChanged(SinkEvent):
-    """The sink's phase, as ``SinkState.phase`` has it, is another one."""
+    """A sink went from one phase to another.
+
+    The phases are those of ``SinkState.phase``.
+    """
 
     before: str
     after: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("journal_troubled", ERROR, limited=True)
 class QueueFailed(SinkEvent):
-    """The journal could not be used (``doing`` is ``read`` or ``acknowledge``); tried again."""
+    """The journal could not be read or written; the operation is retried.
 
-    doing: str
+    ``doing`` is ``read`` or ``acknowledge``, ``wait`` the seconds until the next attempt.
+    """
+
     error: str
-    hint: str = ""
-    wait: float = 0.0
+    hint: str
+    doing: str = shown("reason")
+    wait: float = hidden()
 
 
-@dataclass(frozen=True, slots=True)
+@event()
 class EventsFiltered(SinkEvent):
     """The sink's filters left out ``count`` rows of a stream; they count as done."""
 
@@ -152,16 +200,23 @@ class EventsFiltered(SinkEvent):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@event("lane_finished", INFO)
 class LaneFinished(SinkEvent):
-    """Every event of a lane with an end is delivered or dead, and that is stored."""
+    """A sink has everything of a backfill or replay."""
 
     lane: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("sink_drained", INFO, WARNING)
 class SinkDrained(SinkEvent):
-    """The sink was stopped: ``abandoned`` writes were cancelled and stay unacknowledged."""
+    """A sink has stopped; batches without an answer are sent again later.
 
-    abandoned: int
-    seconds: float = field(default=0.0)
+    ``abandoned`` counts those batches: their writes were cancelled and stay unacknowledged.
+    """
+
+    abandoned: int = shown("abandoned_batches")
+    seconds: float = rounded(1)
+
+    def is_worse(self) -> bool:
+        """Return True if batches were cut off."""
+        return self.abandoned > 0

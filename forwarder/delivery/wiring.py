@@ -41,4 +41,4 @@ class Wiring:
 
     def queue_failed(self, doing: str, error: ForwarderError, wait: float) -> None:
         """Report that the journal could not be used."""
-        self.emit(QueueFailed(self.name, doing, str(error), hint_of(error), wait))
+        self.emit(QueueFailed(self.name, str(error), hint_of(error), doing, wait))

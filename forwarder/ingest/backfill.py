@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from forwarder.core.contracts import LIVE, Page, Record, Window
 from forwarder.core.log import Addition, KeySet, ReaderState
 from forwarder.core.source_contract import Purpose, Source
-from forwarder.ingest.events import BackfillMoved
+from forwarder.ingest.events import BackfillEnded, BackfillMoved
 from forwarder.ingest.retrying import StreamContext
 from forwarder.ingest.rounds import Reading, Rounds, aliases
 from forwarder.ingest.windows import Group
@@ -94,15 +94,15 @@ class Backfiller:
     def _tell(self, order: BackfillOrder, state: ReaderState) -> None:
         self.rows, self.covered_us = state.rows, state.covered_until_us
         ended = state.covered_until_us >= order.window.until_us
+        moved = BackfillEnded if ended else BackfillMoved
         self._around.emit(
-            BackfillMoved(
+            moved(
                 self._around.account,
                 self._around.key.stream,
                 order.lane,
                 state.covered_until_us,
                 order.window.until_us,
                 state.rows,
-                ended,
             )
         )
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from forwarder.core.telemetry import TelemetryEvent
+from forwarder.core.telemetry import (
+    DEBUG,
+    ERROR,
+    INFO,
+    WARNING,
+    TelemetryEvent,
+    constant,
+    event,
+    hidden,
+    instant,
+    rounded,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,100 +26,129 @@ class StreamEvent(TelemetryEvent):
     stream: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("page_stored", DEBUG)
 class PageStored(StreamEvent):
-    """A page is in the journal with the position behind it.
+    """Rows of one answer were stored.
 
     ``late_s`` has one entry a late row: seconds between the row's time and the server's clock
-    when it was first shown. ``stored_s`` is the time from the answer to the commit.
+    when the row was first shown. ``stored_s`` is the time from the answer to the commit.
     """
 
     reader: str
     rows: int
     new: int
-    reshaped: int
-    malformed: int
-    timeless: int
-    late_s: tuple[float, ...]
-    stored_s: float
+    reshaped: int = hidden()
+    malformed: int = hidden()
+    timeless: int = hidden()
+    late_s: tuple[float, ...] = hidden()
+    stored_s: float = hidden()
 
 
-@dataclass(frozen=True, slots=True)
+@event("round_ended", DEBUG)
 class RoundEnded(StreamEvent):
-    """A window was read to its end; ``covered_until_us`` is the reader's new place."""
+    """A window was read to its end; ``covered_until`` is the reader's new position."""
 
     reader: str
-    covered_until_us: int
-    retention_left_s: float
+    covered_until_us: int = instant("covered_until")
     rows: int
-    seconds: float
+    seconds: float = rounded(3)
 
 
-@dataclass(frozen=True, slots=True)
+@event()
 class RoundStarted(StreamEvent):
     """A live poll begins; ``late_by_s`` says how much later than planned."""
 
     late_by_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@event("poll_failed", WARNING, limited=True)
 class FetchFailed(StreamEvent):
-    """A page could not be read or stored; it is tried again after ``wait_s`` seconds."""
+    """Cloudflare could not be read, or a page not stored; the request is retried."""
 
     reader: str
+    reason: str = constant("outage")
     error: str
     hint: str
     attempt: int
-    wait_s: float
-    held: bool
+    wait_s: float = rounded(1, "retry_in_seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@event("stream_held", ERROR, limited=True)
+class StreamHeld(FetchFailed):
+    """Cloudflare refuses in a way that only a person can fix."""
+
+    reason: str = constant("operator")
+
+
+@event("poll_recovered", INFO)
 class FetchRecovered(StreamEvent):
-    """After failures a page was read again."""
+    """Cloudflare can be read again."""
 
     reader: str
     attempts: int
-    seconds: float
+    seconds: float = rounded(1, "after_seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@event(
+    "retention_near",
+    WARNING,
+    limited=True,
+    hint="rows that are not read by then are lost; see forwarder status",
+)
 class RetentionNear(StreamEvent):
-    """Half of the retention or more lies between covered-until and now."""
+    """Rows that were not read yet are about to expire at Cloudflare.
 
-    retention_left_s: float
+    Emitted while half of the retention or more lies between covered-until and now.
+    """
+
+    retention_left_s: float = rounded(0, "seconds_left")
 
 
-@dataclass(frozen=True, slots=True)
+@event("part_joined", INFO)
 class PartJoined(StreamEvent):
-    """A new part of a stream (identity provider) is level and goes with the others now."""
+    """A new identity provider's history has been read; the live reader takes over."""
 
     part: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("parts_changed", INFO)
 class PartsChanged(StreamEvent):
-    """Parts appeared or left."""
+    """The identity providers that are read changed."""
 
     added: tuple[str, ...]
     removed: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GateMoved(TelemetryEvent):
-    """The journal is full and polling stops, or there is room again."""
+@event("gate_opened", INFO)
+class GateOpened(TelemetryEvent):
+    """The journal has room again; polling resumes."""
 
-    closed: bool
     undelivered_bytes: int
     limit_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@event(
+    "gate_closed",
+    ERROR,
+    hint="a sink is behind: see forwarder status; or raise journal.max_size",
+)
+class GateClosed(TelemetryEvent):
+    """The journal is full; polling stops until a sink catches up."""
+
+    undelivered_bytes: int
+    limit_bytes: int
+
+
+@event("backfill_moved", DEBUG)
 class BackfillMoved(StreamEvent):
-    """A backfill came further, or ended."""
+    """A backfill has read another part of its window."""
 
     lane: str
-    done_until_us: int
-    until_us: int
+    done_until_us: int = instant("done_until")
+    until_us: int = instant("until")
     rows: int
-    ended: bool
+
+
+@event("backfill_ended", INFO)
+class BackfillEnded(BackfillMoved):
+    """A backfill has read its window to the end."""

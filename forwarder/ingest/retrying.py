@@ -19,7 +19,7 @@ from forwarder.core.log import StreamLog
 from forwarder.core.source_contract import Source
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Backoff, Clock
-from forwarder.ingest.events import FetchFailed, FetchRecovered, GateMoved
+from forwarder.ingest.events import FetchFailed, FetchRecovered, GateClosed, GateOpened, StreamHeld
 
 _CLOSES, _OPENS, _PAUSES_BACKFILL = 0.95, 0.80, 0.50
 _LOOK_S = 0.5
@@ -68,7 +68,8 @@ class Gate:
         closed = moved(self._undelivered, self._limit, closed=self.closed)
         if closed != self.closed:
             self.closed = closed
-            self._emit(GateMoved(closed, self._undelivered, self._limit))
+            moved_to = GateClosed if closed else GateOpened
+            self._emit(moved_to(self._undelivered, self._limit))
 
 
 T = TypeVar("T")
@@ -144,18 +145,9 @@ class Retrier:
         since = known.since if known else around.clock.monotonic()
         self.troubles[reader] = Trouble(str(error), error.hint, held, since, attempts)
         wait = around.backoff.delay(attempts, around.rng, retry_after=error.retry_after, slow=held)
-        around.emit(
-            FetchFailed(
-                around.account,
-                around.key.stream,
-                reader,
-                str(error),
-                error.hint,
-                attempts,
-                wait,
-                held,
-            )
-        )
+        failed = StreamHeld if held else FetchFailed
+        key, text = around.key, str(error)
+        around.emit(failed(around.account, key.stream, reader, text, error.hint, attempts, wait))
         await self.pause(wait)
 
     def _recover(self, reader: str) -> None:

@@ -22,7 +22,7 @@ from forwarder.core.log import Addition, Appended, KeySet, ReaderState
 from forwarder.core.source_contract import Parts, Purpose, Records
 from forwarder.ingest.events import PageStored, RoundEnded
 from forwarder.ingest.retrying import OwnRows, Retrier, StreamContext
-from forwarder.ingest.windows import SECOND_US, beyond_retention, retention_left
+from forwarder.ingest.windows import SECOND_US, beyond_retention
 
 _PLAUSIBLE_US = 60_000_000
 
@@ -176,7 +176,6 @@ class Rounds(Retrier):
                 around.key.stream,
                 reading.reader,
                 state.covered_until_us,
-                retention_left(state.covered_until_us, self.now_us(), around.retention),
                 state.rows,
                 around.clock.monotonic() - began,
             )

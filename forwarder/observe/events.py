@@ -1,114 +1,151 @@
-"""What the daemon itself has to tell: its start and end, its tasks, its settings, its secrets."""
+"""What the daemon itself reports: its start and end, its tasks, its settings, its secrets."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from forwarder.core.telemetry import (
+    ERROR,
+    INFO,
+    WARNING,
+    PluginEvent,
+    TelemetryEvent,
+    event,
+    hidden,
+    rounded,
+    shown,
+)
 
-from forwarder.core.telemetry import TelemetryEvent
 
-
-@dataclass(frozen=True, slots=True)
+@event("started", INFO)
 class Started(TelemetryEvent):
-    """Everything runs; ``config_hash`` is 12 hex digits over the effective settings."""
+    """The forwarder has started; ``config`` is a hash of the settings in force."""
 
     version: str
-    config_hash: str
+    config_hash: str = shown("config")
     streams: int
     sinks: int
 
 
-@dataclass(frozen=True, slots=True)
+@event("admin_listening", INFO)
 class AdminListening(TelemetryEvent):
-    """Status and metrics can be asked at ``url``."""
+    """Status and metrics are available at this address."""
 
     url: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("admin_tls_unusable", ERROR, limited=True)
 class AdminTlsUnusable(TelemetryEvent):
-    """New TLS files cannot be used; connections get the certificate that was there before."""
+    """The admin server's new certificate or key is invalid; the last valid ones stay in use."""
 
     error: str
     hint: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("stopping", INFO)
 class Stopping(TelemetryEvent):
-    """A signal or a fault ends the process; sinks have ``grace`` seconds to settle."""
+    """The forwarder was asked to stop; sinks have ``grace_seconds`` to settle."""
 
     reason: str
-    grace: float
+    grace: float = shown("grace_seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@event("stopped", INFO, WARNING)
 class Stopped(TelemetryEvent):
-    """The last line: whether all that was in flight was settled, and what waits in the journal."""
+    """The forwarder has stopped; ``settled`` is false when batches were cut off."""
 
     settled: bool
-    backlog: int
+    backlog: int = shown("backlog_events")
+
+    def is_worse(self) -> bool:
+        """Return True if batches were cut off."""
+        return not self.settled
 
 
-@dataclass(frozen=True, slots=True)
+@event(
+    "task_crashed",
+    ERROR,
+    limited=True,
+    hint="this is a fault of the program; please report it with this line",
+)
 class TaskCrashed(TelemetryEvent):
-    """A task raised what nobody expected; it starts again after ``delay`` seconds."""
+    """A fault of the program; the task was started again."""
 
     task: str
-    error: BaseException
-    delay: float
+    error: BaseException = shown("exception")
+    delay: float = rounded(1, "restart_in_seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@event("task_stuck", ERROR, limited=True)
 class TaskStuck(TelemetryEvent):
-    """A task gave no sign of life for ``seconds``; /livez fails until it does."""
+    """A task gave no sign of life; `/livez` fails until it does."""
 
     task: str
-    seconds: float
+    seconds: float = rounded(0, "silent_seconds")
 
 
-@dataclass(frozen=True, slots=True)
+@event("settings_warning", WARNING)
 class SettingsWarning(TelemetryEvent):
-    """Something in the settings deserves a look and stops nothing."""
+    """The settings work, but something about them is unwise."""
 
-    warning: str
+    warning: str = shown("message")
 
 
-@dataclass(frozen=True, slots=True)
+@event("settings_reloaded", INFO, WARNING)
 class SettingsReloaded(TelemetryEvent):
-    """New settings are in force; ``needs_restart`` names keys that wait for one."""
+    """New settings are in force; ``needs_restart`` names keys that wait for a restart."""
 
-    config_hash: str
+    config_hash: str = shown("config")
     sinks: tuple[str, ...]
     streams: tuple[str, ...]
     needs_restart: tuple[str, ...]
 
+    def is_worse(self) -> bool:
+        """Return True if a part of the settings is not in force yet."""
+        return bool(self.needs_restart)
 
-@dataclass(frozen=True, slots=True)
+
+@event("settings_refused", ERROR, hint="the old settings stay in force")
 class SettingsRefused(TelemetryEvent):
     """New settings have faults; the old ones stay in force."""
 
     faults: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@event("secret_changed", INFO)
 class SecretChanged(TelemetryEvent):
-    """A secret file was written anew; whoever waits for it tries again now."""
+    """A secret file changed and is read again."""
 
     file: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("journal_troubled", ERROR, limited=True)
 class JournalTroubled(TelemetryEvent):
-    """The journal could not be maintained; nothing is lost, and it is tried again."""
+    """The journal could not be read or written; the operation is retried."""
 
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@event("library", WARNING, ERROR, limited=True)
 class LibraryWarned(TelemetryEvent):
-    """A library logged a warning (an error if ``severe``) at ``where``: a module, mostly a line."""
+    """A library logged a warning or an error.
+
+    ``where`` is a module, mostly with a line.
+    """
 
     library: str
     message: str
     where: str
-    severe: bool
-    error: BaseException | None
+    severe: bool = hidden()
+    error: BaseException | None = shown("exception")
+
+    def is_worse(self) -> bool:
+        """Return True for an error."""
+        return self.severe
+
+
+@event("telemetry_fault", ERROR, limited=True)
+class TelemetryFailed(PluginEvent):
+    """An event could not be counted or logged: a fault of the program or of a plugin."""
+
+    happening: str
+    error: str
+    where: str

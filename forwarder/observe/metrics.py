@@ -6,12 +6,29 @@ sinks) or by a list in the code. Account and sink never meet on one metric.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, product
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
 
+from forwarder.core.contracts import FORWARDER_STREAM
 from forwarder.delivery.parcels import AGE_BOUNDS
-from forwarder.observe.ages import CountedHistogram
+
+GAP_REASONS = (
+    "cursor_in_future",
+    "cursor_moved",
+    "dropped_oldest",
+    "identity_provider_refused",
+    "instant_unreadable",
+    "older_than_retention",
+    "sink_was_removed",
+)
+"""Every reason that a gap can have."""
+_TASKS = ("stream", "sink", "backfill", "upkeep", "history", "secrets")
+_FAULTS = ("outage", "timeout", "throttled", "operator")
 
 _LATENESS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
 _REQUEST = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -33,11 +50,63 @@ def summed(counter: Counter, label: str) -> dict[str, float]:
     return sums
 
 
+class _Sums:
+    """One series of a ``CountedHistogram``: a count for each bucket and the sum of all values."""
+
+    def __init__(self, buckets: int) -> None:
+        self.counts = [0] * buckets
+        self.total = 0.0
+
+    def add(self, counts: Sequence[int], total: float) -> None:
+        self.counts = [have + more for have, more in zip(self.counts, counts, strict=True)]
+        self.total += total
+
+
+class CountedHistogram(Collector):
+    """A histogram that takes counts between fixed bounds, a whole batch at once.
+
+    The library's own histogram takes one value a call, which costs more than delivering an event.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        bounds: Sequence[float],
+        registry: CollectorRegistry,
+    ) -> None:
+        """Declare it; ``bounds`` are upper bounds, with one bucket more beyond the last."""
+        self._name, self._text, self._labels = name, text, tuple(labels)
+        self._bounds = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        self._sums: dict[tuple[str, ...], _Sums] = {}
+        registry.register(self)
+
+    def observe(self, labels: Sequence[str], counts: Sequence[int], total: float) -> None:
+        """Add the counts of one batch and the sum of its values."""
+        series = tuple(labels)
+        if series not in self._sums:
+            self._sums[series] = _Sums(len(self._bounds))
+        self._sums[series].add(counts, total)
+
+    def collect(self) -> Iterator[HistogramMetricFamily]:
+        """Yield the histogram; called by prometheus_client."""
+        family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
+        for labels, sums in self._sums.items():
+            buckets = list(zip(self._bounds, accumulate(sums.counts), strict=True))
+            family.add_metric(labels, buckets, sums.total)
+        yield family
+
+    def describe(self) -> Iterator[HistogramMetricFamily]:
+        """Name the histogram without reading values."""
+        yield HistogramMetricFamily(self._name, self._text, labels=self._labels)
+
+
 class Metrics:
     """The counters and histograms of one process, in a registry of their own."""
 
     def __init__(self) -> None:
-        """Declare all of them."""
+        """Declare every counter and histogram."""
         self.registry = CollectorRegistry()
         self._declare_process()
         self._declare_streams()
@@ -191,3 +260,52 @@ class Metrics:
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
         return Histogram(name, text, labels, registry=self.registry, buckets=buckets)
+
+
+def expect(metrics: Metrics, streams: Iterable[tuple[str, str]], sinks: Iterable[str]) -> None:
+    """Start every counter of these streams (account, stream) and sinks at zero.
+
+    Without this, ``increase()`` misses a counter's first step, since a series that appears with
+    the value 1 has not increased. Called at the start and after a reload; existing counts stay.
+    """
+    known = list(streams)
+    for reason in GAP_REASONS:
+        metrics.gaps.labels(reason)
+    for result in ("applied", "refused"):
+        metrics.reloads.labels(result)
+    for kind in _TASKS:
+        metrics.task_crashes.labels(kind)
+    for account, stream in known:
+        _expect_stream(metrics, stream, account)
+    names = {FORWARDER_STREAM, *(stream for _, stream in known)}
+    for sink in sinks:
+        _expect_sink(metrics, sink, names)
+
+
+def _expect_stream(metrics: Metrics, stream: str, account: str) -> None:
+    for counter in (
+        metrics.rows_seen,
+        metrics.rows_new,
+        metrics.rows_duplicate,
+        metrics.rows_late,
+        metrics.rows_reshaped,
+        metrics.rows_malformed,
+        metrics.rows_timeless,
+        metrics.rounds,
+    ):
+        counter.labels(stream, account)
+    for kind in ("outage", "operator"):
+        metrics.poll_failures.labels(stream, account, kind)
+    metrics.lateness.labels(stream)
+    metrics.api_throttled.labels(account)
+
+
+def _expect_sink(metrics: Metrics, sink: str, streams: Iterable[str]) -> None:
+    counters = (metrics.delivered, metrics.rejected, metrics.deferred, metrics.filtered)
+    for counter, stream in product(counters, streams):
+        counter.labels(sink, stream)
+    metrics.dropped.labels(sink, "all")
+    for counter in (metrics.retried, metrics.sent_bytes, metrics.throttled):
+        counter.labels(sink)
+    for counter, kind in product((metrics.failed_writes, metrics.failed_opens), _FAULTS):
+        counter.labels(sink, kind)

@@ -1,71 +1,178 @@
-"""The one receiver of happenings: looks up what each means, counts it, logs it."""
+"""The one receiver of events: counts each, and writes its line unless it repeats too often."""
 
 from __future__ import annotations
 
+import logging
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from forwarder.core.telemetry import TelemetryEvent
+from forwarder.core.telemetry import Emit, Level, TelemetryEvent
 from forwarder.core.timing import Clock
-from forwarder.observe import of_cloudflare, of_daemon, of_delivery, of_ingest, of_journal
-from forwarder.observe.lines import Level, Line, LogEvent
+from forwarder.observe.counting import count
+from forwarder.observe.events import LibraryWarned, TelemetryFailed
 from forwarder.observe.metrics import Metrics
-from forwarder.observe.of_plugins import observe_plugin
 from forwarder.observe.output import LogOutput
-from forwarder.observe.repeats import Repeats
-from forwarder.observe.table import Handler
 
-_ROOMS = (of_cloudflare, of_daemon, of_delivery, of_ingest, of_journal)
+_SUBJECT = ("account", "stream", "reader", "sink", "task", "reason", "code", "library", "where")
+_INTERVAL = 60.0
+_MOST_SUBJECTS = 1000
+_ECHOES = ("aiokafka",)
+"""Libraries that log what they also raise, each in several places: the sink's own line says it."""
 
-HANDLERS: Mapping[type[TelemetryEvent], Handler] = {
-    kind: handler for room in _ROOMS for kind, handler in room.TABLE
-}
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One log line before it is written."""
+
+    level: Level
+    event: str
+    fields: dict[str, Any]
+    limited: bool
+
+    @property
+    def subject(self) -> tuple[Any, ...]:
+        """Return what makes two limited lines the same: name, context and reason."""
+        return (self.event, *(self.fields.get(key) for key in _SUBJECT))
+
+
+class Spans(Protocol):
+    """What makes spans of events; ``observe.tracing.Tracing``, which needs an extra."""
+
+    def emit(self, one: TelemetryEvent) -> None:
+        """Make a span of an event that took time; returns at once."""
+
+    def close(self) -> None:
+        """Send what waits; blocks for a few seconds at most."""
 
 
 class Observer:
-    """Turns every happening into its metric and its line. Its ``report`` is what logic is given."""
+    """Turns every event into its metrics and its line. Its ``emit`` is what logic is given."""
 
-    def __init__(self, metrics: Metrics, output: LogOutput, clock: Clock) -> None:
-        """Count in ``metrics``, write to ``output``."""
+    def __init__(
+        self, metrics: Metrics, output: LogOutput, clock: Clock, spans: Spans | None = None
+    ) -> None:
+        """Count in ``metrics``, write to ``output``, and make ``spans`` if given."""
         self._metrics = metrics
         self._output = output
         self._clock = clock
+        self.spans = spans
         self._repeats = Repeats()
 
-    def emit(self, happening: TelemetryEvent) -> None:
-        """Take one happening; returns at once and never raises."""
-        handler = HANDLERS.get(type(happening), observe_plugin)
+    def emit(self, one: TelemetryEvent) -> None:
+        """Take one event; returns at once and never raises."""
         try:
-            line = handler(happening, self._metrics)
+            count(one, self._metrics)
+            line = line_of(one)
         except Exception as error:  # noqa: BLE001 - a fault in telemetry must not stop forwarding
-            line = _fault_of(happening, error)
-        if line is None:
-            return
-        more = self._repeats.admit(line, self._clock.monotonic())
-        if more is not None:
-            self._write(line, more)
+            line = line_of(_failure(one, error))
+        if line is not None:
+            kept_back = self._repeats.admit(line, self._clock.monotonic())
+            if kept_back is not None:
+                self._write(line, kept_back)
+        if self.spans is not None:
+            self.spans.emit(one)
 
     def flush(self) -> None:
         """Write what was kept back and is due; the runtime calls it every few seconds."""
-        for line, more in self._repeats.due(self._clock.monotonic()):
-            self._write(line, more)
+        for line, kept_back in self._repeats.due(self._clock.monotonic()):
+            self._write(line, kept_back)
 
     def close(self) -> None:
-        """End what works in the background; nothing does here."""
+        """Send the spans that wait; blocks for a few seconds at most."""
+        if self.spans is not None:
+            self.spans.close()
 
-    def _write(self, line: Line, more: int) -> None:
+    def _write(self, line: Line, kept_back: int) -> None:
         fields = {key: value for key, value in line.fields.items() if value not in (None, "")}
-        if more:
-            fields["repeated"] = f"{more} more times"
-        self._output.write(line.level, line.event, fields, line.error)
+        error = fields.pop("exception", None)
+        if kept_back:
+            fields["repeated"] = f"{kept_back} more times"
+        self._output.write(line.level, line.event, fields, error)
 
 
-def _fault_of(happening: TelemetryEvent, error: Exception) -> Line:
+def line_of(one: TelemetryEvent) -> Line | None:
+    """Return an event's log line; None for events that move metrics only."""
+    described = one.description
+    if described is None:
+        return None
+    level = described.levels[one.is_worse()]
+    return Line(level, described.line, described.values(one), described.limited)
+
+
+def _failure(one: TelemetryEvent, error: Exception) -> TelemetryFailed:
     last = traceback.extract_tb(error.__traceback__)[-1]
-    fields = {
-        "code": "telemetry_fault",
-        "happening": type(happening).__name__,
-        "error": type(error).__name__,
-        "where": f"{last.name}:{last.lineno}",
-    }
-    return Line(Level.ERROR, LogEvent.PLUGIN, fields, limited=True)
+    return TelemetryFailed(type(one).__name__, type(error).__name__, f"{last.name}:{last.lineno}")
+
+
+class _Subject:
+    """Limited lines that are the same: when one was written, and what was kept back since."""
+
+    def __init__(self, written: float) -> None:
+        self.written = written
+        self.kept_back = 0
+        self.last: Line | None = None
+
+    def keep_back(self, line: Line) -> None:
+        self.kept_back += 1
+        self.last = line
+
+
+class Repeats:
+    """Decides which lines are written: the first of a subject, then one a minute.
+
+    Bounded: beyond a thousand subjects the oldest is forgotten.
+    """
+
+    def __init__(self, interval: float = _INTERVAL) -> None:
+        """Let a subject pass at most once in ``interval`` seconds."""
+        self._interval = interval
+        self._subjects: dict[tuple[object, ...], _Subject] = {}
+
+    def admit(self, line: Line, now: float) -> int | None:
+        """Return how many lines were kept back before, or None to keep this one back too."""
+        if not line.limited:
+            return 0
+        known = self._subjects.get(line.subject)
+        if known is not None and now - known.written < self._interval:
+            known.keep_back(line)
+            return None
+        # A dict keeps the order of insertion: the first key is the subject written longest ago.
+        self._subjects.pop(line.subject, None)
+        self._subjects[line.subject] = _Subject(now)
+        while len(self._subjects) > _MOST_SUBJECTS:
+            del self._subjects[next(iter(self._subjects))]
+        return known.kept_back if known else 0
+
+    def due(self, now: float) -> Iterator[tuple[Line, int]]:
+        """Yield the last line of each subject whose minute is over, with the number kept back."""
+        over = [key for key, one in self._subjects.items() if now - one.written >= self._interval]
+        for key in over:
+            one = self._subjects.pop(key)
+            if one.last is not None:
+                yield one.last, one.kept_back
+
+
+class LibraryHandler(logging.Handler):
+    """Emits warnings and errors of libraries; drops what they log below that."""
+
+    def __init__(self, emit: Emit) -> None:
+        """Pass records on to ``emit``."""
+        super().__init__(logging.WARNING)
+        self._emit = emit
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Emit one record as an event; called by ``logging`` in any thread."""
+        echoes = record.name.partition(".")[0] in _ECHOES
+        self._emit(
+            LibraryWarned(
+                library=record.name,
+                message=record.getMessage(),
+                # A library that echoes logs one fault from several lines: the module alone makes
+                # them one subject.
+                where=record.module if echoes else f"{record.module}:{record.lineno}",
+                severe=record.levelno >= logging.ERROR and not echoes,
+                error=record.exc_info[1] if record.exc_info else None,
+            )
+        )

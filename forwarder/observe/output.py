@@ -1,16 +1,34 @@
-"""Log lines on stderr: one JSON object a line, or coloured columns on a terminal."""
+"""Log lines on stderr: one JSON object a line, or coloured columns on a terminal.
+
+Secrets are masked on the way. This is the second line of defence; the first is that nobody passes
+one, since secrets are a type that shows asterisks.
+"""
 
 from __future__ import annotations
 
+import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TextIO
 
 import orjson
 
+from forwarder.core.errors import NeedsOperatorError
+from forwarder.core.telemetry import Level
 from forwarder.core.timing import SystemClock, format_us
-from forwarder.observe.lines import Level
-from forwarder.observe.redaction import Redactor
+from forwarder.transport.settings import REDACTED, Secret
+
+_SENSITIVE_KEY = re.compile(r"(?i)authorization|cookie|password|passwd|secret$|token$|api_?key$")
+_PATTERNS = (
+    (
+        re.compile(r"(?i)\b(bearer|basic|splunk|apikey)\s+[A-Za-z0-9._~+/=:-]{6,}"),
+        rf"\1 {REDACTED}",
+    ),
+    (re.compile(r"//[^/@\s]+@"), f"//{REDACTED}@"),
+    (re.compile(r"(?i)\b((?:api_?)?(?:key|token)|password|secret)=[^&\s]+"), rf"\1={REDACTED}"),
+)
+_SHORTEST = 6
+
 
 _NOW_US = SystemClock().now_us
 
@@ -65,3 +83,52 @@ def _columns(*, colours: bool) -> Callable[[dict[str, Any]], str]:
 
 def _as_json(line: dict[str, Any]) -> str:
     return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+class Redactor:
+    """Masks known secrets in log lines, and what looks like one."""
+
+    def __init__(self, secrets: Iterable[Secret] = ()) -> None:
+        """Mask these secrets wherever they appear, beside the patterns."""
+        self._secrets = list(secrets)
+
+    def know(self, secrets: Iterable[Secret]) -> None:
+        """Replace the secrets to look for; called after the settings changed."""
+        self._secrets = list(secrets)
+
+    def __call__(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Return the line with every text in it cleaned."""
+        values = self._values()
+        return {key: self._clean(key, value, values) for key, value in line.items()}
+
+    def text(self, text: str) -> str:
+        """Return one text cleaned."""
+        return _cleaned(text, self._values())
+
+    def _values(self) -> list[str]:
+        values = []
+        for secret in self._secrets:
+            try:
+                values.append(secret.reveal())
+            except NeedsOperatorError:
+                continue  # its file is gone: there is nothing that could be shown
+        return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
+
+    def _clean(self, key: str, value: Any, values: list[str]) -> Any:
+        if isinstance(value, str):
+            return REDACTED if _SENSITIVE_KEY.search(key) else _cleaned(value, values)
+        if isinstance(value, dict):
+            return {
+                str(inner): self._clean(str(inner), item, values) for inner, item in value.items()
+            }
+        if isinstance(value, list | tuple):
+            return [self._clean(key, item, values) for item in value]
+        return value
+
+
+def _cleaned(text: str, values: list[str]) -> str:
+    for value in values:
+        text = text.replace(value, REDACTED)
+    for pattern, replacement in _PATTERNS:
+        text = pattern.sub(replacement, text)
+    return text

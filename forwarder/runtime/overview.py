@@ -17,7 +17,8 @@ from forwarder.ingest.retrying import Gate
 from forwarder.journal import Journal
 from forwarder.journal.dead_letters import MOST_EVENTS, summarise_letters
 from forwarder.journal.ledger import count_gaps, latest_gaps
-from forwarder.observe import Levels, LevelsCollector, Metrics, expect
+from forwarder.observe.levels import Levels, LevelsCollector
+from forwarder.observe.metrics import Metrics, expect
 from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.status import (
     History,

@@ -12,7 +12,9 @@ from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.ingest.retrying import Gate
 from forwarder.journal import Journal, Keeping
-from forwarder.observe import LogOutput, Metrics, Observer, Redactor
+from forwarder.observe.metrics import Metrics
+from forwarder.observe.observer import Observer
+from forwarder.observe.output import LogOutput, Redactor
 from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.operations import Operations
 from forwarder.runtime.overview import DaemonOverview

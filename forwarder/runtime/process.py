@@ -13,9 +13,10 @@ from prometheus_client import disable_created_metrics
 
 from forwarder.config import ForwarderSettings, secrets_of
 from forwarder.core.timing import SystemClock
-from forwarder.observe import LogOutput, Metrics, Observer, Redactor
 from forwarder.observe.events import Stopped
-from forwarder.observe.libraries import LibraryHandler
+from forwarder.observe.metrics import Metrics
+from forwarder.observe.observer import LibraryHandler, Observer
+from forwarder.observe.output import LogOutput, Redactor
 from forwarder.runtime.daemon import GRACE, Daemon
 from forwarder.runtime.observers import observer_of
 from forwarder.runtime.parts import SettingsReader, Telemetry

@@ -18,7 +18,8 @@ from forwarder.journal import SinkPlace, Usage
 from forwarder.journal.dead_letters import LetterGroup
 from forwarder.journal.events import with_name
 from forwarder.journal.ledger import Gap, GapCount
-from forwarder.observe import JournalLevels, Levels, Metrics, SinkLevels, StreamLevels, summed
+from forwarder.observe.levels import JournalLevels, Levels, SinkLevels, StreamLevels
+from forwarder.observe.metrics import Metrics, summed
 from forwarder.runtime.supervisor import TaskState
 
 _SECOND_US = 1_000_000

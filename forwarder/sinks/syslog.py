@@ -32,7 +32,7 @@ from pydantic import Field, model_validator
 
 from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, Finding, SinkContext, WriteResult
 from forwarder.core.errors import TransientError
-from forwarder.core.telemetry import TelemetryEvent
+from forwarder.core.telemetry import WARNING, PluginEvent, SentUnconfirmed, event
 from forwarder.core.timing import Backoff
 from forwarder.transport.settings import Duration, Size, TlsSettings
 from forwarder.transport.stream import Stream
@@ -46,16 +46,8 @@ from forwarder.transport.syslog import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SentUnconfirmed(TelemetryEvent):
-    """``events`` left as UDP datagrams; nobody will ever say whether they arrived."""
-
-    sink: str
-    events: int
-
-
-@dataclass(frozen=True, slots=True)
-class WindowResent(TelemetryEvent):
+@event("window_resent", WARNING, limited=True)
+class WindowResent(PluginEvent):
     """A connection broke, and ``events`` that might not have been read were sent again."""
 
     sink: str

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.ingest.events import GateMoved
+from forwarder.ingest.events import GateClosed, GateOpened
 from forwarder.ingest.retrying import Gate, moved
 from tests.ingest.virtual_time import VirtualClock
 
@@ -67,8 +67,8 @@ async def test_whoever_comes_to_a_closed_gate_waits_until_it_opens() -> None:
 
     assert fetch.done()
     assert fill.reported == [
-        GateMoved(closed=True, undelivered_bytes=950, limit_bytes=LIMIT),
-        GateMoved(closed=False, undelivered_bytes=799, limit_bytes=LIMIT),
+        GateClosed(undelivered_bytes=950, limit_bytes=LIMIT),
+        GateOpened(undelivered_bytes=799, limit_bytes=LIMIT),
     ]
 
 

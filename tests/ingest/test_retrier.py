@@ -64,8 +64,8 @@ async def test_failures_are_waited_out_and_reported_until_it_succeeds() -> None:
 
     assert attempt.done()
     failed = [one for one in rig.reported if isinstance(one, FetchFailed)]
-    assert [(one.error, one.hint, one.attempt, one.held) for one in failed] == [
-        ("no room", "make some", number, False) for number in (1, 2, 3)
+    assert [(one.error, one.hint, one.attempt, one.reason) for one in failed] == [
+        ("no room", "make some", number, "outage") for number in (1, 2, 3)
     ]
     assert isinstance(rig.reported[-1], FetchRecovered)
     assert rig.retrier.troubles == {}

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from forwarder.observe import Levels, LevelsCollector, Metrics, SinkLevels, StreamLevels
-from forwarder.observe.ages import CountedHistogram
-from forwarder.observe.expected import GAP_REASONS
+from forwarder.observe.levels import Levels, LevelsCollector, SinkLevels, StreamLevels
+from forwarder.observe.metrics import GAP_REASONS, CountedHistogram, Metrics
 
 STREAMS = ("access_requests", "scim_updates")
 ACCOUNTS = tuple(f"a-company-with-a-long-name-{number}" for number in range(50))
@@ -38,7 +37,7 @@ def everything(sinks: int) -> Metrics:
     for collector in filter(labels_of, metrics.collectors):
         for values in product(*(bounds[label] for label in labels_of(collector))):
             if isinstance(collector, CountedHistogram):
-                collector.add(values, [1] * 13, 12_345.678)
+                collector.observe(values, [1] * 13, 12_345.678)
             else:
                 collector.labels(*values)
     levels = Levels(

@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 
 import forwarder
-from forwarder.observe import Metrics, expect
-from forwarder.observe.expected import GAP_REASONS
+from forwarder.observe.metrics import GAP_REASONS, Metrics, expect
 
 STREAM = {"stream": "access_requests", "account": "acme"}
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from forwarder.observe import JournalLevels, Levels, LevelsCollector, SinkLevels, StreamLevels
+from forwarder.observe.levels import (
+    JournalLevels,
+    Levels,
+    LevelsCollector,
+    SinkLevels,
+    StreamLevels,
+)
 
 
 def scrape(levels: Levels) -> tuple[CollectorRegistry, str]:

@@ -9,7 +9,7 @@ import pytest
 
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.observe.events import LibraryWarned
-from forwarder.observe.libraries import LibraryHandler
+from forwarder.observe.observer import LibraryHandler
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import io
 
-from forwarder.observe import LogOutput, Redactor
-from forwarder.observe.lines import Level
+from forwarder.core.telemetry import Level
+from forwarder.observe.output import LogOutput, Redactor
 
 
 def test_what_is_no_terminal_gets_json_and_a_terminal_columns() -> None:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.observe import LogOutput, Redactor
-from forwarder.observe.lines import Level
+from forwarder.core.telemetry import Level
+from forwarder.observe.output import LogOutput, Redactor
 from forwarder.transport.settings import Secret
 
 SECRET = "hunter2-hunter2"

@@ -17,13 +17,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from forwarder.core.timing import SystemClock
 from forwarder.delivery.events import SinkOpened, WriteFailed
 from forwarder.ingest.events import PageStored
-from forwarder.observe import LogOutput, Metrics, Redactor
-from forwarder.observe.tracing import TracedObserver, Tracing
+from forwarder.observe.metrics import Metrics
+from forwarder.observe.observer import Observer
+from forwarder.observe.output import LogOutput, Redactor
+from forwarder.observe.tracing import Tracing
 from forwarder.sources.cloudflare_access.events import RequestMade
 
 REQUEST = RequestMade("acme", "access_requests", "2xx", 0.25, 1.5, None)
 STORED = PageStored("acme", "access_requests", "live", 10, 7, 0, 0, 0, (), 0.004)
-FAILED = WriteFailed("splunk", "live", "timeout", "no answer in time", "", 500, 90_000, 30.0)
+FAILED = WriteFailed("splunk", "live", "timeout", 500, "no answer in time", "", 90_000, 30.0)
 
 
 @dataclass
@@ -54,9 +56,9 @@ async def collector() -> AsyncIterator[Collector]:
     await runner.cleanup()
 
 
-def observer(url: str, ratio: float = 1.0) -> TracedObserver:
+def observer(url: str, ratio: float = 1.0) -> Observer:
     output, clock = LogOutput(io.StringIO(), Redactor()), SystemClock()
-    return TracedObserver(Metrics(), output, clock, Tracing(url, ratio, clock))
+    return Observer(Metrics(), output, clock, Tracing(url, ratio, "1.2.3", clock.now_us))
 
 
 async def test_what_took_time_is_a_span_with_its_duration_and_names(collector: Collector) -> None:

@@ -23,7 +23,7 @@ from forwarder.cli.options import settings_from
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.journal import journal
-from forwarder.observe import Observer
+from forwarder.observe.observer import Observer
 from forwarder.runtime.daemon import Daemon
 from forwarder.runtime.process import fast_loop, libraries_logged, telemetry_of
 from forwarder.runtime.signals import Signals

@@ -10,7 +10,7 @@ from forwarder.core.log import Progress
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.journal import SinkPlace
-from forwarder.observe import Metrics
+from forwarder.observe.metrics import Metrics
 from forwarder.runtime.status import History, Point, Snapshot, point_of
 
 NOW = 1_800_000_000_000_000

@@ -10,8 +10,10 @@ from pydantic import AnyHttpUrl
 
 from forwarder.config.models import TracingSettings
 from forwarder.core.timing import SystemClock
-from forwarder.observe import LogOutput, Metrics, Observer, Redactor
-from forwarder.observe.tracing import TracedObserver
+from forwarder.observe.metrics import Metrics
+from forwarder.observe.observer import Observer
+from forwarder.observe.output import LogOutput, Redactor
+from forwarder.observe.tracing import Tracing
 from forwarder.runtime.observers import observer_of
 
 _WITHOUT = """
@@ -36,8 +38,8 @@ def test_spans_are_made_only_if_they_are_wanted() -> None:
     traced = made(TracingSettings(endpoint=AnyHttpUrl("http://127.0.0.1:9/v1/traces")))
     traced.close()
 
-    assert type(traced) is TracedObserver
-    assert type(made(None)) is Observer
+    assert type(traced.spans) is Tracing
+    assert made(None).spans is None
 
 
 def test_without_the_extra_the_fault_says_what_to_install() -> None:

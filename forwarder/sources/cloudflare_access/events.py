@@ -1,13 +1,11 @@
-"""What the Cloudflare client reports: names and counts, never a row, a body or a secret."""
+"""What the Cloudflare client emits: names and counts, never a row, a body or a secret."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from forwarder.core.telemetry import TelemetryEvent
+from forwarder.core.telemetry import INFO, WARNING, TelemetryEvent, event, rounded, shown
 
 
-@dataclass(frozen=True, slots=True)
+@event()
 class RequestMade(TelemetryEvent):
     """One request is over, whatever came of it.
 
@@ -24,20 +22,25 @@ class RequestMade(TelemetryEvent):
     budget_left: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@event(
+    "token_blocked",
+    WARNING,
+    limited=True,
+    hint="something else uses this token; lower rate_limit.share or give it its own",
+)
 class TokenBlocked(TelemetryEvent):
-    """Cloudflare refuses everything with this token for ``seconds``."""
+    """Cloudflare blocks the token for using up its request budget."""
 
     account: str
     endpoint: str
-    seconds: float
+    seconds: float = rounded(0)
 
 
-@dataclass(frozen=True, slots=True)
+@event("body_repaired", WARNING, limited=True)
 class BodyRepaired(TelemetryEvent):
-    """An answer was no clean JSON and was read row by row.
+    """An answer of Cloudflare was no valid JSON; its rows were read one by one.
 
-    ``rows`` is how many it had, ``malformed`` how many of them could not be read as they were.
+    ``rows`` is how many rows it had; ``malformed`` of them were kept as text.
     """
 
     account: str
@@ -46,20 +49,20 @@ class BodyRepaired(TelemetryEvent):
     malformed: int
 
 
-@dataclass(frozen=True, slots=True)
+@event("providers_changed", INFO)
 class ProvidersChanged(TelemetryEvent):
-    """The identity providers that provision over SCIM are not the ones that were known."""
+    """Identity providers with SCIM provisioning appeared or vanished at Cloudflare."""
 
     account: str
     appeared: tuple[str, ...]
     vanished: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@event("providers_not_listed", WARNING, limited=True)
 class ProvidersNotListed(TelemetryEvent):
-    """The identity providers could not be listed; ``known`` of them are polled further."""
+    """The identity providers cannot be listed; the known ones are still read."""
 
     account: str
     known: int
-    problem: str
+    problem: str = shown("error")
     hint: str
