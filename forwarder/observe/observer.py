@@ -64,7 +64,7 @@ class Observer:
         """Take one event; returns at once and never raises."""
         try:
             count(one, self._metrics)
-            line = line_of(one)
+            line = line_of(one, self._output.lowest)
         except Exception as error:  # noqa: BLE001 - a fault in telemetry must not stop forwarding
             line = line_of(_failure(one, error))
         if line is not None:
@@ -92,12 +92,14 @@ class Observer:
         self._output.write(line.level, line.event, fields, error)
 
 
-def line_of(one: TelemetryEvent) -> Line | None:
-    """Return an event's log line; None for events that move metrics only."""
+def line_of(one: TelemetryEvent, lowest: Level = Level.DEBUG) -> Line | None:
+    """Return an event's log line; None if it has none, or one below the level ``lowest``."""
     described = one.description
     if described is None:
         return None
     level = described.levels[one.is_worse()]
+    if level < lowest:
+        return None
     return Line(level, described.line, described.values(one), described.limited)
 
 

@@ -28,13 +28,12 @@ _PATTERNS = (
     (re.compile(r"(?i)\b((?:api_?)?(?:key|token)|password|secret)=[^&\s]+"), rf"\1={REDACTED}"),
 )
 _SHORTEST = 6
-
-
+"""A shorter secret is not masked: it would be found in words that hold it by chance."""
 _NOW_US = SystemClock().now_us
 
 
 class LogOutput:
-    """Writes lines; never raises, since a closed stderr must not stop the forwarding."""
+    """Writes lines; never raises, since a closed stderr must not stop the forwarder."""
 
     def __init__(
         self,
@@ -45,7 +44,7 @@ class LogOutput:
         style: Literal["auto", "json", "console"] = "auto",
         now_us: Callable[[], int] = _NOW_US,
     ) -> None:
-        """Write to ``stream`` what has at least ``level``; ``auto`` asks if it is a terminal."""
+        """Write lines of at least ``level`` to ``stream``; ``auto`` means columns on a terminal."""
         self.set_level(level)
         self._stream = stream
         self._redactor = redactor
@@ -54,14 +53,14 @@ class LogOutput:
         self._as_text = _columns(colours=stream.isatty()) if terminal else _as_json
 
     def set_level(self, level: str) -> None:
-        """Write only what has at least this level from now on."""
-        self._lowest = Level[level.upper()]
+        """Write only lines of at least this level from now on."""
+        self.lowest = Level[level.upper()]
 
     def write(
         self, level: Level, event: str, fields: dict[str, Any], error: BaseException | None = None
     ) -> None:
         """Write one line."""
-        if level < self._lowest:
+        if level < self.lowest:
             return
         first = {"time": format_us(self._now_us()), "level": level.name.lower(), "event": event}
         last = {} if error is None else {"exception": "".join(traceback.format_exception(error))}
@@ -70,11 +69,11 @@ class LogOutput:
             self._stream.write(text + "\n")
             self._stream.flush()
         except (OSError, ValueError):
-            return  # nobody reads stderr any more; forwarding goes on
+            return  # nobody reads stderr any more; forwarding must not stop for that
 
 
 def _columns(*, colours: bool) -> Callable[[dict[str, Any]], str]:
-    """Return what makes columns for people."""
+    """Return what formats a line as columns for people."""
     from structlog.dev import ConsoleRenderer  # noqa: PLC0415 - slow, large, for terminals alone
 
     renderer = ConsoleRenderer(colors=colours, timestamp_key="time")
@@ -93,7 +92,7 @@ class Redactor:
         self._secrets = list(secrets)
 
     def know(self, secrets: Iterable[Secret]) -> None:
-        """Replace the secrets to look for; called after the settings changed."""
+        """Replace the secrets to mask; called after the settings changed."""
         self._secrets = list(secrets)
 
     def __call__(self, line: dict[str, Any]) -> dict[str, Any]:

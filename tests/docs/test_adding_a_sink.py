@@ -14,6 +14,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from forwarder.core import telemetry
 from tests.docs.shell import ROOT
 from tests.end_to_end.processes import ACCOUNT, SCRIPT, TOKEN, cloudflare, until
 
@@ -51,6 +52,17 @@ def ran(folder: Path, *command: str | Path) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_the_example_of_an_event_describes_a_line_with_its_name_as_code() -> None:
+    (block,) = re.findall(
+        r"^```python\n(@event.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL
+    )
+    names = dict(vars(telemetry))
+    exec(block, names)
+
+    description = names["TokenExpiresSoon"].description
+    assert (description.line, description.keys) == ("plugin", ("code", "sink", "days"))
 
 
 def test_its_own_tests_pass(package: Path) -> None:
