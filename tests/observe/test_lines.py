@@ -16,7 +16,7 @@ from forwarder.observe import events as daemon
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import Observer, line_of
 from forwarder.observe.output import LogOutput, Redactor
-from forwarder.sinks.syslog.carriers import WindowResent
+from forwarder.sinks.syslog import WindowResent
 from forwarder.sources.cloudflare_access import events as cloudflare
 
 GOLDEN = Path(__file__).with_name("lines.ndjson")
