@@ -1,13 +1,4 @@
-"""Posts batches to any HTTP endpoint.
-
-Posts batches to a URL.
-
-The settings of the generic HTTP sink.
-
-Bodies and headers of the generic HTTP sink: pure functions, with the time as an argument.
-
-The generic HTTP sink.
-"""
+"""Posts batches to any HTTP endpoint, as JSON lines, a JSON array or lines of text."""
 
 from __future__ import annotations
 
@@ -15,7 +6,7 @@ import hmac
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 
 from forwarder.core.contracts import (
     ACCEPTED,
@@ -26,18 +17,10 @@ from forwarder.core.contracts import (
     SinkContext,
     WriteResult,
 )
-from forwarder.core.errors import (
-    BatchRefusedError,
-    ConfigError,
-    ForwarderError,
-    TransientError,
-)
-from forwarder.transport.compression import gzipped
-from forwarder.transport.http import Answer, HttpClient, basic, status_error
-from forwarder.transport.http_destination import Endpoints
-from forwarder.transport.settings import HttpSettings, Secret, Settings, clean_url, origin
-
-_OURS = frozenset({"content-length", "transfer-encoding", "content-encoding", "host", "connection"})
+from forwarder.core.errors import BatchRefusedError, ConfigError
+from forwarder.transport.http import Answer
+from forwarder.transport.http_destination import HttpAuth, HttpDestination, finding, no_batch
+from forwarder.transport.settings import Secret, Settings, clean_url, origin
 
 
 class SignatureConfig(Settings):
@@ -54,7 +37,7 @@ class SignatureConfig(Settings):
     )
 
 
-class HttpSinkConfig(HttpSettings):
+class HttpSinkConfig(HttpAuth):
     """Where events are posted, in which form, and how the receiver knows us."""
 
     method: Literal["POST", "PUT"] = Field("POST", description="HTTP method")
@@ -62,12 +45,6 @@ class HttpSinkConfig(HttpSettings):
         "lines", description="one event a line (NDJSON), or one JSON array"
     )
     content_type: str | None = Field(None, description="Content-Type instead of the usual one")
-    headers: dict[str, Secret] = Field(
-        {}, description="more headers, each NAME: VALUE or NAME_file: PATH; shown nowhere"
-    )
-    bearer_token: Secret | None = Field(None, description="token for bearer authentication")
-    username: str | None = Field(None, description="user for basic authentication")
-    password: Secret | None = Field(None, description="password for basic authentication")
     signature: SignatureConfig | None = Field(None, description="sign each request")
     success_codes: tuple[int, ...] = Field(
         (), description="the only answers that count as delivered; every 2xx if unset"
@@ -81,24 +58,6 @@ class HttpSinkConfig(HttpSettings):
     def _check_health_url(cls, value: str | None) -> str | None:
         return None if value is None else clean_url(value)
 
-    @field_validator("headers")
-    @classmethod
-    def _only_headers_that_are_free(cls, value: dict[str, Secret]) -> dict[str, Secret]:
-        for name in value:
-            if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"{name!r} is no name of a header")
-            if name.lower() in _OURS:
-                raise ValueError(f"{name} is set by the program itself")
-        return value
-
-    @model_validator(mode="after")
-    def _one_way_in(self) -> HttpSinkConfig:
-        if (self.username is None) != (self.password is None):
-            raise ValueError("username and password belong together")
-        if self.bearer_token is not None and self.username is not None:
-            raise ValueError("give one of bearer_token and username with password")
-        return self
-
 
 def encode(events: Sequence[BatchEvent], *, array: bool) -> bytes:
     """Return the bodies one a line, or as one JSON array."""
@@ -108,7 +67,7 @@ def encode(events: Sequence[BatchEvent], *, array: bool) -> bytes:
 
 
 def content_type(config: HttpSinkConfig, media_type: str) -> str:
-    """Return what the body is: the settings' word, or the usual name for its form."""
+    """Return the type from the settings, or the usual one for the form of the body."""
     if config.content_type:
         return config.content_type
     if config.body == "array":
@@ -116,18 +75,8 @@ def content_type(config: HttpSinkConfig, media_type: str) -> str:
     return "application/x-ndjson" if media_type == "application/json" else media_type
 
 
-def authentication(config: HttpSinkConfig) -> dict[str, str]:
-    """Return the headers that hold secrets, read anew at each call."""
-    headers = {name: secret.reveal() for name, secret in config.headers.items()}
-    if config.bearer_token is not None:
-        headers["Authorization"] = f"Bearer {config.bearer_token.reveal()}"
-    if config.username is not None and config.password is not None:
-        headers["Authorization"] = basic(config.username, config.password.reveal())
-    return headers
-
-
 def signature(config: SignatureConfig, body: bytes, now_us: int) -> Mapping[str, str]:
-    """Return the headers that prove that ``body`` comes from who knows the secret."""
+    """Return the headers that prove that the sender of ``body`` knows the secret."""
     headers, signed = {}, body
     if config.timestamp_header:
         seconds = str(now_us // 1_000_000)
@@ -150,72 +99,49 @@ class HttpSink:
             raise ConfigError(f"sink {context.name}: body: array needs a JSON format")
         self._config = config
         self._clock = context.clock
-        self._client = HttpClient(config, context.user_agent)
-        spread = config.balance == "round_robin"
-        self._endpoints = Endpoints(config.addresses, context.clock, spread=spread)
+        self._http = HttpDestination(config, context)
         self._content_type = content_type(config, context.media_type)
 
     @property
     def limits(self) -> BatchLimits:
-        """Return the engine's defaults, and a time-out above the client's own."""
+        """Return the engine's defaults, and a time limit above the client's own."""
         return BatchLimits(write_timeout=self._config.response_timeout * 2)
 
     async def open(self) -> None:
-        """Ask for the health where there is an address for it; posting nothing proves nothing."""
-        authentication(self._config)
+        """Request the health address if there is one; an empty POST would prove nothing."""
+        self._config.authorization()
         if self._config.health_url is not None:
-            url = self._config.health_url
-            headers = authentication(self._config)
-            error = self._judge(url, await self._client.request("GET", url, headers=headers))
-            if error is not None:
-                raise error if isinstance(error, TransientError) else TransientError(str(error))
+            with no_batch():
+                self._check(await self._http.ask("GET", self._config.health_url))
 
     async def write(self, batch: Batch) -> WriteResult:
-        """Post the batch and believe the status."""
-        body = encode(batch.events, array=self._config.body == "array")
-        headers = {"Content-Type": self._content_type, **authentication(self._config)}
-        if self._config.gzip:
-            body = await gzipped(body)
-            headers["Content-Encoding"] = "gzip"
+        """Post the batch and trust the status."""
+        body = await self._http.packed(encode(batch.events, array=self._config.body == "array"))
+        headers = {"Content-Type": self._content_type}
         if self._config.signature is not None:
             headers |= signature(self._config.signature, body, self._clock.now_us())
-        url = self._endpoints.next()
-        try:
-            answer = await self._client.request(
-                self._config.method, url, headers=headers, body=body
-            )
-            error = self._judge(url, answer)
-            if error is not None:
-                raise error
-        except TransientError:
-            self._endpoints.failed(url)
-            raise
-        self._endpoints.answered(url)
+        with self._http.attempt() as url:
+            self._check(await self._http.send(self._config.method, url, body, headers))
         return ACCEPTED
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._client.aclose()
+        await self._http.aclose()
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Say whether the health address answers, or that there is none to ask."""
+        """Request the health address, or warn that there is none."""
         if self._config.health_url is None:
             text = "cannot be tried without sending events; set health_url to have it checked"
-            return [Finding("warning", origin(self._endpoints.urls[0]), text)]
+            return [Finding("warning", origin(self._http.urls[0]), text)]
         subject = origin(self._config.health_url)
-        try:
-            await self.open()
-        except TransientError as error:
-            return [Finding("fault", subject, str(error), error.hint)]
-        return [Finding("ok", subject, "answers with a success")]
+        return [await finding(subject, self.open(), "answers with a success")]
 
-    def _judge(self, url: str, answer: Answer) -> ForwarderError | None:
-        """Return what the status stands for, None for a success."""
-        wanted, where = self._config.success_codes, origin(url)
-        asked = answer.retry_after(self._clock.now_us())
-        if wanted and answer.status in wanted:
-            return None
-        error = status_error(answer.status, where, retry_after=asked)
-        if error is None and wanted:
-            return BatchRefusedError(f"{where} answered {answer.status}, which is no success here")
-        return error
+    def _check(self, answer: Answer) -> None:
+        """Raise what the status stands for, unless it is a success here."""
+        wanted = self._config.success_codes
+        if answer.status in wanted:
+            return
+        self._http.check(answer)
+        if wanted:
+            said = f"{answer.where} answered {answer.status}, which is not in success_codes"
+            raise BatchRefusedError(said)

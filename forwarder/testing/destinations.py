@@ -117,8 +117,11 @@ def assert_clean(
 ) -> None:
     """See that no secret and no row is in what people and logs get to see."""
     shown = [repr(sink), getattr(error, "hint", "")]
+    links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None:
+        assert link not in links, "an error must not be its own cause: raise ... from another one"
+        links.append(link)
         shown += [str(link), repr(link)]
         link = link.__cause__
     forbidden = [*destination.secrets, *(event.id for event in batch.events)]

@@ -1,68 +1,278 @@
-"""Several addresses of one destination: which one is next, and which one rests after a failure."""
+"""An HTTP destination as a sink sees it: addresses, log-in, compression, statuses as errors.
+
+class MySink:
+    def __init__(self, config: HttpAuth, context: SinkContext) -> None:
+        self._http = HttpDestination(config, context)
+
+    async def write(self, batch: Batch) -> WriteResult:
+        body = await self._http.packed(encode(batch.events))
+        with self._http.attempt() as url:
+            answer = await self._http.send("POST", f"{url}/ingest", body)
+            self._http.check(answer)
+        return ACCEPTED
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
-from forwarder.core.errors import TransientError
-from forwarder.core.timing import Clock
+from pydantic import Field, field_validator, model_validator
+
+from forwarder.core.contracts import Finding, SinkContext
+from forwarder.core.errors import (
+    BatchRefusedError,
+    BatchTooLargeError,
+    ForwarderError,
+    NeedsOperatorError,
+    TransientError,
+)
+from forwarder.transport.compression import gzipped
+from forwarder.transport.http import LARGEST_ANSWER, Answer, HttpClient, basic
+from forwarder.transport.settings import HttpSettings, Secret, origin
 
 REST = 30.0
 """Seconds for which a failed address is passed over while another one works."""
+
+_SET_BY_US = frozenset(
+    {"content-length", "transfer-encoding", "content-encoding", "host", "connection"}
+)
+
+
+class HttpAuth(HttpSettings):
+    """Settings of a destination with a log-in: a bearer token, a user and password, or headers."""
+
+    LOGINS: ClassVar[Sequence[str]] = ("bearer_token", "username")
+    """The keys of which at most one may be given."""
+
+    bearer_token: Secret | None = Field(None, description="token for bearer authentication")
+    username: str | None = Field(None, description="user for basic authentication")
+    password: Secret | None = Field(None, description="password for basic authentication")
+    headers: dict[str, Secret] = Field(
+        {}, description="more headers, each NAME: VALUE or NAME_file: PATH; shown nowhere"
+    )
+
+    @field_validator("headers")
+    @classmethod
+    def _only_headers_that_are_free(cls, value: dict[str, Secret]) -> dict[str, Secret]:
+        for name in value:
+            if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"{name!r} is not a valid header name")
+            if name.lower() in _SET_BY_US:
+                raise ValueError(f"{name} is set by the program itself")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_log_in(self) -> HttpAuth:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("username and password belong together")
+        given = [name for name in self.LOGINS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give only one of {' and '.join(given)}")
+        return self
+
+    def authorization(self) -> dict[str, str]:
+        """Return the headers that hold secrets; a secret file is re-read when it changed."""
+        headers = {name: secret.reveal() for name, secret in self.headers.items()}
+        if self.bearer_token is not None:
+            headers["Authorization"] = f"Bearer {self.bearer_token.reveal()}"
+        if self.username is not None and self.password is not None:
+            headers["Authorization"] = basic(self.username, self.password.reveal())
+        return headers
+
+
+class HttpDestination:
+    """The addresses of one sink. Each call is one request: nothing here retries."""
+
+    def __init__(
+        self, settings: HttpSettings, context: SinkContext, *, connections: int = 8
+    ) -> None:
+        """Open nothing yet; ``connections`` bounds how many requests run at once."""
+        self._settings = settings
+        self._clock = context.clock
+        self._client = HttpClient(settings, context.user_agent, connections=connections)
+        self._spread = settings.balance == "round_robin"
+        self._turn = 0
+        self._rests_until = dict.fromkeys(settings.addresses, 0.0)
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Return the addresses in order of preference."""
+        return tuple(self._rests_until)
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[str]:
+        """Yield the address for the next request; it rests if the block has a TransientError.
+
+        Everything that can tell that this address is bad belongs into the block, above all the
+        interpretation of the answer.
+        """
+        url = self._next()
+        try:
+            yield url
+        except TransientError:
+            self._rests_until[url] = self._clock.monotonic() + REST
+            raise
+        self._rests_until[url] = 0.0
+
+    def _next(self) -> str:
+        index = choose(tuple(self._rests_until.values()), self._clock.monotonic(), self._turn)
+        if self._spread:
+            self._turn = (index + 1) % len(self._rests_until)
+        return self.urls[index]
+
+    async def packed(self, body: bytes) -> bytes:
+        """Return ``body`` as ``send`` takes it: compressed unless the settings say otherwise."""
+        return await gzipped(body) if self._settings.gzip else body
+
+    async def send(
+        self,
+        method: str,
+        url: str,
+        packed: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        largest: int = LARGEST_ANSWER,
+    ) -> Answer:
+        """Send a body that ``packed`` returned, with the log-in; return the answer as it is.
+
+        ``largest`` bounds the bytes of the answer. Raises what ``HttpClient.request`` raises.
+        """
+        encoding = {"Content-Encoding": "gzip"} if self._settings.gzip else {}
+        return await self.ask(method, url, {**(headers or {}), **encoding}, packed, largest=largest)
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        *,
+        largest: int = LARGEST_ANSWER,
+    ) -> Answer:
+        """Send a small request that carries no events, such as a probe; never compressed."""
+        sent = {**(headers or {}), **self._settings.authorization()}
+        return await self._client.request(method, url, headers=sent, body=body, largest=largest)
+
+    def retry_after(self, answer: Answer) -> float | None:
+        """Return the seconds that ``Retry-After`` asks for, or None."""
+        return answer.retry_after(self._clock.now_us())
+
+    def check(self, answer: Answer) -> None:
+        """Raise the error that the status of ``answer`` stands for, if it is not a success."""
+        error = status_error(answer.status, answer.where, retry_after=self.retry_after(answer))
+        if error is not None:
+            raise error
+
+    async def probe(self, check: Callable[[str], Awaitable[None]]) -> None:
+        """Check all addresses at once; one that works is enough.
+
+        Raises what the first address in order of preference raised when none works; a refusal
+        counts as an outage, since there is no batch to refuse.
+        """
+        results = await asyncio.gather(
+            *(self._probed(url, check) for url in self.urls), return_exceptions=True
+        )
+        faults = [result for result in results if result is not None]
+        bugs = [fault for fault in faults if not isinstance(fault, TransientError)]
+        if bugs or len(faults) == len(self.urls):
+            raise (bugs or faults)[0]
+
+    async def _probed(self, url: str, check: Callable[[str], Awaitable[None]]) -> None:
+        try:
+            with no_batch():
+                await check(url)
+        except TransientError:
+            self._rests_until[url] = self._clock.monotonic() + REST
+            raise
+        self._rests_until[url] = 0.0
+
+    async def diagnosis(
+        self, check: Callable[[str], Awaitable[None]], healthy: str
+    ) -> list[Finding]:
+        """Return a finding for each address: ``healthy``, or what ``check`` raised."""
+        return [await finding(origin(url), check(url), healthy) for url in self.urls]
+
+    async def aclose(self) -> None:
+        """Close the connections; idempotent."""
+        await self._client.aclose()
+
+
+async def finding(subject: str, check: Awaitable[None], healthy: str) -> Finding:
+    """Return what ``check --live`` shows after ``check`` returned or raised one of our errors."""
+    try:
+        await check
+    except ForwarderError as error:
+        return Finding("fault", subject, str(error), getattr(error, "hint", ""))
+    return Finding("ok", subject, healthy)
+
+
+@contextlib.contextmanager
+def no_batch() -> Iterator[None]:
+    """Turn a refusal inside the block into an outage: no batch was sent that could be refused."""
+    try:
+        yield
+    except (BatchRefusedError, BatchTooLargeError) as error:
+        raise TransientError(str(error)) from error
 
 
 def choose(rests_until: Sequence[float], now: float, start: int = 0) -> int:
     """Return the index of the address to use at ``now`` (monotonic seconds).
 
-    The first one from ``start`` on, going round, that does not rest; if all do, the one whose rest
-    ends first. ``rests_until`` has one time an address and at least one address.
+    The first address from ``start`` on, going round, that does not rest; if all rest, the one
+    whose rest ends first. ``rests_until`` has one time an address and at least one address.
     """
     count = len(rests_until)
     order = [(start + step) % count for step in range(count)]
     return min(order, key=lambda index: max(rests_until[index], now))
 
 
-class Endpoints:
-    """The addresses of one sink and how each is doing."""
+_OPERATOR = {
+    401: ("unauthorised", "check the token, user and password; a changed secret file is re-read"),
+    402: ("payment required", "check the subscription of the account there"),
+    403: ("forbidden", "check that this token or user may write there"),
+    404: ("not found", "check the path of the URL"),
+    405: ("method not allowed", "check the path of the URL"),
+    406: ("not acceptable", "check the URL and the format"),
+    407: ("proxy authentication required", "set proxy_username and proxy_password"),
+    410: ("gone", "check the URL"),
+    411: ("length required", "a proxy on the way removes the length of requests"),
+    415: ("unsupported media type", "set gzip: false, or check the content type"),
+    421: ("misdirected request", "check the host name and tls.server_name"),
+    426: ("upgrade required", "use https"),
+    431: ("header fields too large", "check the headers in the settings"),
+    495: ("certificate refused", "check tls.cert_file"),
+    496: ("certificate required", "set tls.cert_file and tls.key_file"),
+    511: ("network authentication required", "a gateway on the way asks for a log-in"),
+}
+_TRANSIENT = frozenset({408, 409, 423, 425, 429, 499})
+_TOO_LARGE = 413
 
-    def __init__(self, urls: Sequence[str], clock: Clock, *, spread: bool = False) -> None:
-        """Take the addresses in order of preference; ``spread`` uses them in turn instead."""
-        self.urls = tuple(urls)
-        self._clock = clock
-        self._spread = spread
-        self._turn = 0
-        self._rests_until = [0.0] * len(self.urls)
 
-    def next(self) -> str:
-        """Return the address for the next request."""
-        index = choose(self._rests_until, self._clock.monotonic(), self._turn)
-        if self._spread:
-            self._turn = (index + 1) % len(self.urls)
-        return self.urls[index]
+def status_error(
+    status: int, where: str, *, retry_after: float | None = None
+) -> ForwarderError | None:
+    """Return the error that ``status`` stands for, or None for a success (2xx).
 
-    def failed(self, url: str) -> None:
-        """Let ``url`` rest; the engine's next attempt goes elsewhere."""
-        self._rests_until[self.urls.index(url)] = self._clock.monotonic() + REST
-
-    def answered(self, url: str) -> None:
-        """Take ``url`` as healthy from now on."""
-        self._rests_until[self.urls.index(url)] = 0.0
-
-    async def probe(self, check: Callable[[str], Awaitable[None]]) -> None:
-        """Check all addresses at once; one that works is enough.
-
-        Raises what the first address in order of preference raised when none works.
-        """
-        results = await asyncio.gather(*(check(url) for url in self.urls), return_exceptions=True)
-        faults: list[TransientError] = []
-        for url, result in zip(self.urls, results, strict=True):
-            if isinstance(result, TransientError):
-                self.failed(url)
-                faults.append(result)
-            elif isinstance(result, BaseException):
-                raise result
-            else:
-                self.answered(url)
-        if len(faults) == len(self.urls):
-            raise faults[0]
+    ``where`` names the destination for messages, without path and secrets. An unknown status is
+    judged by its class: 5xx may pass, any other 4xx refuses just this request.
+    """
+    said = f"{where} answered {status}"
+    if 200 <= status < 300:  # noqa: PLR2004 - the success class
+        return None
+    if status in _OPERATOR:
+        what, hint = _OPERATOR[status]
+        return NeedsOperatorError(f"{said} ({what})", retry_after=retry_after, hint=hint)
+    if status == _TOO_LARGE:
+        return BatchTooLargeError(said)
+    if 300 <= status < 400:  # noqa: PLR2004 - redirects, which would carry the token to another host
+        return NeedsOperatorError(
+            f"{said}: a redirect, which is never followed",
+            retry_after=retry_after,
+            hint="give the final URL; a log-in page or a change from http to https redirects too",
+        )
+    if status >= 500 or status in _TRANSIENT:  # noqa: PLR2004 - the server's own faults
+        return TransientError(said, retry_after=retry_after)
+    return BatchRefusedError(said)

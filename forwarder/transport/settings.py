@@ -379,6 +379,10 @@ class HttpSettings(PluginSettings):
         """Return the addresses in order of preference, without a slash at the end."""
         return self.urls or ((self.url,) if self.url else ())
 
+    def authorization(self) -> dict[str, str]:
+        """Return the headers that log in, for one request; none unless overridden."""
+        return {}
+
 
 def clean_url(value: str) -> str:
     """Return an http or https URL without a slash at its end.

@@ -9,7 +9,7 @@ from forwarder.core.errors import (
     NeedsOperatorError,
     TransientError,
 )
-from forwarder.transport.http import status_error
+from forwarder.transport.http_destination import status_error
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
-"""Elasticsearch and OpenSearch, through their bulk endpoint."""
+"""Elasticsearch and OpenSearch data streams."""
 
-from forwarder.sinks.elasticsearch.config import ElasticsearchConfig
-from forwarder.sinks.elasticsearch.sink import ElasticsearchSink
+from forwarder.sinks.elasticsearch.sink import ElasticsearchConfig, ElasticsearchSink
 
 __all__ = ["ElasticsearchConfig", "ElasticsearchSink"]

@@ -1,18 +1,24 @@
-"""Bulk requests and what their answers mean for each event: pure functions."""
+"""What is sent to a cluster and what its answers mean: pure functions."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import orjson
 
-from forwarder.core.contracts import BatchEvent, Rejection, SinkContext, WriteResult
+from forwarder.core.contracts import (
+    FORWARDER_STREAM,
+    BatchEvent,
+    Rejection,
+    SinkContext,
+    WriteResult,
+)
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.timing import format_us
-from forwarder.sinks.elasticsearch.config import target
 
 FILTER = (
     "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,"
@@ -34,6 +40,22 @@ _OPERATOR = {
 """Types of errors of an item that no other event would escape: a person must mend them."""
 
 _FIELD = re.compile(r"failed to parse field \[([^\]\n]{1,200})\] of type \[(\w{1,40})\]")
+
+LOGS: Mapping[str, str] = {
+    "access_requests": "audit",
+    "scim_updates": "scim",
+    FORWARDER_STREAM: "forwarder",
+}
+"""How each stream is called in the name of its data stream."""
+
+_LONGEST_NAME = 255
+"""Of an index, by Elasticsearch's rules; a longer pattern is not worth the time to compile it."""
+
+
+def target_name(template: str, stream: str, account: str) -> str:
+    """Return the name to write to for one stream of one account; names are always lower case."""
+    name = template.replace("{log}", LOGS.get(stream, stream))
+    return name.replace("{stream}", stream).replace("{account}", account).lower()
 
 
 class Bulk:
@@ -57,7 +79,7 @@ class Bulk:
         return b"".join(parts)
 
     def _head(self, key: tuple[str, str]) -> bytes:
-        name = orjson.dumps(target(self._template, *key))
+        name = orjson.dumps(target_name(self._template, *key))
         head = self._targets[key] = b'{"create":{"_index":%b,"_id":"' % name
         return head
 
@@ -139,3 +161,43 @@ def _notes(items: Sequence[Any]) -> Sequence[str]:
     if not used:
         return ()
     return (f"failure_store: {used} events did not fit the mapping and are in the failure store",)
+
+
+def makes_data_stream(answer: bytes, name: str) -> bool:
+    """Say whether the index template that governs ``name`` makes data streams.
+
+    ``answer`` is the body that ``GET /_index_template`` returned. Raises ``TransientError`` for
+    one that is none.
+    """
+    try:
+        entries = as_object(answer).get("index_templates", ())
+        templates: list[dict[str, Any]] = [entry.get("index_template", {}) for entry in entries]
+        matching = [template for template in templates if _governs(template, name)]
+        chosen = max(matching, key=lambda template: template.get("priority") or 0, default=None)
+    except (TypeError, AttributeError) as error:
+        raise TransientError(
+            "the question for index templates was answered with something else",
+            hint="check the URL; a log-in page or a load balancer may answer in its place",
+        ) from error
+    return chosen is not None and "data_stream" in chosen
+
+
+def as_object(text: bytes) -> dict[str, Any]:
+    """Return the JSON object in ``text``, or an empty one when it holds something else."""
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def section(found: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the object under ``key``, or an empty one when there is something else."""
+    inner = found.get(key)
+    return inner if isinstance(inner, dict) else {}
+
+
+def _governs(template: dict[str, Any], name: str) -> bool:
+    patterns = template.get("index_patterns", ())
+    patterns = (patterns,) if isinstance(patterns, str) else patterns
+    return any(len(pattern) <= _LONGEST_NAME and fnmatchcase(name, pattern) for pattern in patterns)

@@ -25,7 +25,7 @@ from forwarder.core.errors import (
     NeedsOperatorError,
     TransientError,
 )
-from forwarder.transport.http import status_error
+from forwarder.transport.http_destination import no_batch, status_error
 
 
 class Meaning(Enum):
@@ -173,17 +173,16 @@ def judge_acks(
     if status == 200 and isinstance(acks, dict):  # noqa: PLR2004 - the one status with ids
         return {int(key): value is True for key, value in acks.items() if _NUMBER.fullmatch(key)}
     code = _code(said)
-    if code is None or code.meaning in _GOOD:
-        raise _without_batch(_by_status(status, where, retry_after))
-    raise _without_batch(fault(code, where, retry_after))
+    with no_batch():
+        if code is None or code.meaning in _GOOD:
+            raise _by_status(status, where, retry_after)
+        raise fault(code, where, retry_after)
 
 
 def judge_health(status: int, body: bytes, where: str, retry_after: float | None = None) -> None:
     """Raise unless the collector calls itself healthy."""
-    try:
+    with no_batch():
         judge(status, body, Sent(0, 0, where), retry_after)
-    except ForwarderError as error:
-        raise _without_batch(error) from error
 
 
 def fault(code: Code, where: str, retry_after: float | None = None) -> ForwarderError:
@@ -202,11 +201,6 @@ def fault(code: Code, where: str, retry_after: float | None = None) -> Forwarder
             return TransientError(said, retry_after=retry_after)
         case _:
             return BatchRefusedError(said)
-
-
-def _without_batch(error: ForwarderError) -> TransientError:
-    """Return ``error`` as an outage where no batch was sent that could be refused."""
-    return error if isinstance(error, TransientError) else TransientError(str(error))
 
 
 def _poisoned(said: Mapping[str, Any], code: Code, sent: Sent) -> Taken:

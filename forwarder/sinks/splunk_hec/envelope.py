@@ -78,6 +78,10 @@ class SplunkHecConfig(HttpSettings):
                     raise ValueError(f"{name} can hold no placeholder with endpoint: raw")
         return self
 
+    def authorization(self) -> dict[str, str]:
+        """Return the header with the token, read anew at each call."""
+        return {"Authorization": f"Splunk {self.token.reveal()}"}
+
 
 _LABELS = {
     "host": "{account}",

@@ -15,7 +15,7 @@ from forwarder.core.contracts import (
     SinkContext,
     WriteResult,
 )
-from forwarder.core.errors import ForwarderError, TransientError
+from forwarder.core.errors import TransientError
 from forwarder.sinks.splunk_hec.acks import Acks, Channel, Channels
 from forwarder.sinks.splunk_hec.answers import (
     AcksDisabledError,
@@ -27,9 +27,7 @@ from forwarder.sinks.splunk_hec.answers import (
     judge_health,
 )
 from forwarder.sinks.splunk_hec.envelope import Envelopes, Lines, SplunkHecConfig, raw_query
-from forwarder.transport.compression import gzipped
-from forwarder.transport.http import Answer, HttpClient
-from forwarder.transport.http_destination import Endpoints
+from forwarder.transport.http_destination import HttpDestination
 from forwarder.transport.settings import origin
 
 _WAITING = 256
@@ -49,10 +47,8 @@ class SplunkHecSink:
     def __init__(self, config: SplunkHecConfig, context: SinkContext) -> None:
         """Prepare everything that needs no connection."""
         self._config = config
-        self._clock = context.clock
-        self._client = HttpClient(config, context.user_agent, connections=config.connections + 2)
-        spread = config.balance == "round_robin"
-        self._endpoints = Endpoints(config.addresses, context.clock, spread=spread)
+        # Two more than batches: questions for acknowledgements must not queue behind them.
+        self._http = HttpDestination(config, context, connections=config.connections + 2)
         self._channels = Channels()
         self._acks = Acks(
             self._ask,
@@ -67,7 +63,7 @@ class SplunkHecSink:
         self._path = f"/services/collector/{config.endpoint}{raw_query(config) if raw else ''}"
         self._probes = Channels()
         self._gate = asyncio.Semaphore(config.connections)
-        self._troubles = 0
+        self._failures = 0
         self._told = False
 
     @property
@@ -81,25 +77,23 @@ class SplunkHecSink:
         )
 
     async def open(self) -> None:
-        """See that one collector at least is healthy and knows the token."""
-        await self._endpoints.probe(self._probe)
+        """Check that at least one collector is healthy and knows the token."""
+        await self._http.probe(self._probe)
 
     async def write(self, batch: Batch) -> WriteResult:
         """Post the batch, and wait for its acknowledgement if there will be one."""
         offsets = array("q", [event.offset for event in batch.events])
         body = self._body.encode(batch.events)
         size = len(body)
-        if self._config.gzip:
-            body = await gzipped(body)
-        troubles = self._troubles
+        body = await self._http.packed(body)
+        failures = self._failures
         if self._gate.locked():
             batch.release()
         async with self._gate:
-            if troubles != self._troubles:
+            # Up to 256 batches wait here. After a failure the engine sends them again, one first.
+            if failures != self._failures:
                 raise TransientError("not sent: an attempt before it failed")
-            url = self._endpoints.next()
-            channel = self._channels.current(url)
-            taken = await self._post(channel, body, Sent(len(offsets), size, origin(url)))
+            channel, taken = await self._post(body, len(offsets), size)
         if taken.ack_id is not None and self._config.ack != "off" and batch.events:
             batch.release()
         del body
@@ -108,34 +102,34 @@ class SplunkHecSink:
     async def aclose(self) -> None:
         """Stop asking for acknowledgements and close the connections."""
         await self._acks.aclose()
-        await self._client.aclose()
+        await self._http.aclose()
 
     async def diagnose(self) -> Sequence[Finding]:
         """Ask every collector for its health and for the token, and say what is missing."""
-        return [await self._finding(url) for url in self._endpoints.urls]
+        return await self._http.diagnosis(
+            self._probe, "the collector is healthy and knows the token"
+        )
 
-    async def _post(self, channel: Channel, body: bytes, sent: Sent) -> Taken:
-        """Send one request; trouble lets the address rest, a doubt about the node the channel."""
-        headers = self._headers(channel)
-        if self._config.gzip:
-            headers["Content-Encoding"] = "gzip"
-        doubt = True
+    async def _post(self, body: bytes, count: int, size: int) -> tuple[Channel, Taken]:
+        """Send one request under the channel of the next address, and interpret the answer."""
+        doubt, channel = True, None
         try:
-            answer = await self._client.request(
-                "POST", f"{channel.url}{self._path}", headers=headers, body=body
-            )
-            doubt = answer.status in _GATEWAY
-            taken = judge(answer.status, answer.body, sent, self._retry_after(answer))
+            with self._http.attempt() as url:
+                channel = self._channels.current(url)
+                answer = await self._http.send(
+                    "POST", f"{url}{self._path}", body, self._headers(channel)
+                )
+                doubt = answer.status in _GATEWAY
+                sent = Sent(count, size, answer.where)
+                taken = judge(answer.status, answer.body, sent, self._http.retry_after(answer))
         except TransientError as error:
-            self._troubles += 1
-            self._endpoints.failed(channel.url)
-            if doubt or isinstance(error, ChannelRefusedError):
+            self._failures += 1
+            if channel is not None and (doubt or isinstance(error, ChannelRefusedError)):
                 self._channels.give_up(channel)
             raise
-        self._endpoints.answered(channel.url)
         if taken.acks_fill:
             self._acks.hurry()
-        return taken
+        return channel, taken
 
     async def _confirm(self, channel: Channel, taken: Taken) -> tuple[str, ...]:
         """Wait for the acknowledgement; return notes about a delivery that has none."""
@@ -152,45 +146,30 @@ class SplunkHecSink:
         return () if told else (f"acks_disabled: {_NO_ACKS}",)
 
     async def _ask(self, channel: Channel, ids: Sequence[int]) -> Mapping[int, bool]:
-        answer = await self._client.request(
+        """Return which of the ids are acknowledged."""
+        answer = await self._http.ask(
             "POST",
             f"{channel.url}/services/collector/ack?channel={channel.id}",
-            headers=self._headers(channel),
-            body=b'{"acks":[%b]}' % ",".join(map(str, ids)).encode(),
+            self._headers(channel),
+            b'{"acks":[%b]}' % ",".join(map(str, ids)).encode(),
         )
-        where = origin(channel.url)
-        return judge_acks(answer.status, answer.body, where, self._retry_after(answer))
+        wait = self._http.retry_after(answer)
+        return judge_acks(answer.status, answer.body, answer.where, wait)
 
     async def _probe(self, url: str) -> None:
         """Ask for the health, which needs no token, and for an acknowledgement, which does."""
-        health = await self._client.request("GET", f"{url}/services/collector/health")
-        judge_health(health.status, health.body, origin(url), self._retry_after(health))
+        health = await self._http.ask("GET", f"{url}/services/collector/health")
+        wait = self._http.retry_after(health)
+        judge_health(health.status, health.body, health.where, wait)
         try:
             await self._ask(self._probes.current(url), [0])
         except AcksDisabledError:
             if self._config.ack == "required":
                 raise
 
-    async def _finding(self, url: str) -> Finding:
-        subject = origin(url)
-        try:
-            await self._probe(url)
-        except TransientError as error:
-            return Finding("fault", subject, str(error), error.hint)
-        except ForwarderError as error:
-            return Finding("fault", subject, str(error))
-        return Finding("ok", subject, "the collector is healthy and knows the token")
-
     def _headers(self, channel: Channel) -> dict[str, str]:
         """Return what every request carries; a token without acknowledgement needs no channel."""
-        return {
-            "Authorization": f"Splunk {self._config.token.reveal()}",
-            "X-Splunk-Request-Channel": channel.id,
-            "Content-Type": "application/json",
-        }
-
-    def _retry_after(self, answer: Answer) -> float | None:
-        return answer.retry_after(self._clock.now_us())
+        return {"X-Splunk-Request-Channel": channel.id, "Content-Type": "application/json"}
 
 
 def _result(taken: Taken, offsets: Sequence[int], notes: Sequence[str]) -> WriteResult:

@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import BatchEvent, Rejection, SinkContext, WriteResult
 from forwarder.core.errors import ForwarderError, NeedsOperatorError, TransientError
-from forwarder.sinks.elasticsearch.bulk import Bulk, judge
-from forwarder.sinks.elasticsearch.config import (
-    ElasticsearchConfig,
-    known_targets,
-    makes_data_stream,
-    target_template,
-)
+from forwarder.sinks.elasticsearch import ElasticsearchConfig
+from forwarder.sinks.elasticsearch.bulk import Bulk, judge, makes_data_stream
 from forwarder.testing.fake_sinks import make_event, sink_context
 
 WHERE = "https://es:9200"
@@ -29,7 +24,7 @@ def encode(
     event: BatchEvent, context: SinkContext | None = None, **more: Any
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the action and the document of one event."""
-    bulk = Bulk(target_template(config(**more)), context or sink_context())
+    bulk = Bulk(config(**more).target, context or sink_context())
     action, document = bulk.encode([event]).splitlines()
     return orjson.loads(action)["create"], orjson.loads(document)
 
@@ -217,7 +212,7 @@ def template(pattern: str, priority: int | None, **more: Any) -> dict[str, Any]:
 
 
 def test_the_template_with_the_highest_priority_decides() -> None:
-    name = known_targets(config())[0]
+    name = config().known_targets[0]
 
     def verdict(*templates: dict[str, Any]) -> bool:
         return makes_data_stream(orjson.dumps({"index_templates": templates}), name)
@@ -231,6 +226,6 @@ def test_the_template_with_the_highest_priority_decides() -> None:
 
 
 def test_what_the_settings_cannot_tell_is_not_looked_for() -> None:
-    assert len(known_targets(config())) == 3
-    assert not known_targets(config(namespace="{account}"))
-    assert not known_targets(config(index="siem"))
+    assert len(config().known_targets) == 3
+    assert not config(namespace="{account}").known_targets
+    assert not config(index="siem").known_targets

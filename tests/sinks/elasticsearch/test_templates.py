@@ -8,7 +8,7 @@ import pytest
 
 from forwarder.core.errors import TransientError
 from forwarder.sinks.elasticsearch import ElasticsearchConfig
-from forwarder.sinks.elasticsearch.config import known_targets, makes_data_stream
+from forwarder.sinks.elasticsearch.bulk import makes_data_stream
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "elastic"
 
@@ -21,7 +21,7 @@ def load(name: str) -> Any:
 def test_the_default_names_are_governed(engine: str) -> None:
     template = load(f"{engine}/index-template.json")
     answer = orjson.dumps({"index_templates": [{"name": "x", "index_template": template}]})
-    names = known_targets(ElasticsearchConfig(url="https://es:9200"))
+    names = ElasticsearchConfig(url="https://es:9200").known_targets
 
     assert all(makes_data_stream(answer, name) for name in names)
 

@@ -203,3 +203,11 @@ def test_only_numbers_are_acknowledged() -> None:
     odd = {"\u00b2": True, "\u0663": True, "9" * 5000: True, "-1": True, "4": True}
 
     assert judge_acks(200, orjson.dumps({"acks": odd}), "x") == {4: True}
+
+
+def test_no_error_is_its_own_cause() -> None:
+    """Whoever walks the causes of such an error never ends."""
+    for body in (said(18), said(4), said(6), b""):
+        with pytest.raises(TransientError) as caught:
+            judge_health(503, body, "x")
+        assert caught.value.__cause__ is not caught.value
