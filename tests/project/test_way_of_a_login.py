@@ -26,7 +26,7 @@ from forwarder.formats.pipeline import Pipeline
 from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import Surroundings
+from forwarder.ingest.rounds import StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal, Keeping
 from forwarder.simulator import (
@@ -110,7 +110,7 @@ async def _way_of_one_login(folder: Path) -> set[str]:
         )
         plugin = CloudflareAccess(config, SourceContext(clock, CloudflareAccess.share(clock, None)))
         journal = await Journal.open(folder, Keeping(2**30, 0), clock=clock, emit=ignore)
-        around = Surroundings(
+        around = StreamContext(
             key=StreamKey(DEFAULT_ACCOUNT, ACCESS_REQUESTS),
             account="acme",
             source=plugin.streams()[ACCESS_REQUESTS].source,
