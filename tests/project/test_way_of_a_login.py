@@ -20,13 +20,11 @@ from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock, format_us
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.options import DeliveryOptions
-from forwarder.formats.ocsf import OcsfFormat
-from forwarder.formats.ocsf.format import OcsfConfig
+from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
-from forwarder.ingest.retrying import Gate
-from forwarder.ingest.rounds import StreamContext
+from forwarder.ingest.retrying import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal, Keeping
 from forwarder.simulator import (
