@@ -1,34 +1,24 @@
 """The control socket: commands of the same user change a running forwarder.
 
-Names that the daemon and its commands agree on.
-
-The control socket: how commands reach a running daemon, as JSON over a Unix socket.
-
-It lies in the state folder (0700) with mode 0600, so whoever may write the journal may use it.
-
-How a command asks the daemon that holds a state folder. Small imports: commands start fast.
+JSON over HTTP over a Unix socket. The socket lies in the state folder (0700) with mode 0600, so
+that whoever may write the journal may use it, and nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Mapping
 from contextlib import suppress
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
 import orjson
 from aiohttp import web
 
+from forwarder.admin.client import SOCKET_NAME
 from forwarder.admin.server import Command, as_json
 from forwarder.core.errors import ConfigError, ForwarderError, StateError
-
-SOCKET_NAME = "control.sock"
-"""The control socket's name inside the state folder."""
-
 
 _LONGEST_PATH = 100
 _LARGEST = 1_000_000
@@ -97,54 +87,3 @@ async def _carry_out(command: Command, given: Any) -> web.Response:
 
 def _refusal(status: int, *errors: str) -> web.Response:
     return as_json({"errors": errors}, status)
-
-
-class NoDaemonError(ForwarderError):
-    """Nobody listens at the control socket."""
-
-
-class RefusedError(ForwarderError):
-    """The daemon refused the command; ``errors`` says why, one sentence each."""
-
-    def __init__(self, errors: list[str]) -> None:
-        """Keep the daemon's sentences."""
-        super().__init__("\n".join(errors))
-        self.errors = errors
-
-
-def ask(
-    state_dir: Path, command: str, arguments: Mapping[str, Any] | None = None, *, wait: float = 30.0
-) -> Any:
-    """Send one command to the daemon of ``state_dir`` and return its answer.
-
-    Raises ``NoDaemonError`` when none runs and ``RefusedError`` when it says no. ``wait`` is
-    seconds for the answer.
-    """
-    connection = _UnixConnection(state_dir / SOCKET_NAME, wait)
-    try:
-        connection.request("POST", f"/{command}", orjson.dumps(dict(arguments or {})))
-        answer = connection.getresponse()
-        content = orjson.loads(answer.read())
-    except (OSError, HTTPException, orjson.JSONDecodeError) as error:
-        late = f"nothing within {wait:.0f} s" if isinstance(error, TimeoutError) else ""
-        reason = late or getattr(error, "strerror", None) or type(error).__name__
-        problem = f"no daemon answers in {state_dir}: {reason}"
-        raise NoDaemonError(f"{problem} (does `forwarder run` use these settings?)") from error
-    finally:
-        connection.close()
-    if answer.status >= 400:  # noqa: PLR2004 - HTTP's own line between yes and no
-        raise RefusedError([str(reason) for reason in content["errors"]])
-    return content
-
-
-class _UnixConnection(HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path, wait: float) -> None:
-        super().__init__("localhost", timeout=wait)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))

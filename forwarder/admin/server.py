@@ -1,17 +1,15 @@
-"""The admin server: probes, metrics, status and the page.
+"""The admin server: probes, metrics, status and a page, over HTTP and read-only.
 
-What the admin server and the control socket ask of the running daemon.
-
-The page at ``/``: the state at a glance, put together into one self-contained file.
-
-HTTP for operators and probes: /livez /readyz /metrics /status /history and a page. Read-only.
+Everybody may see the probes; everything else needs the token, if the settings have one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hmac
 import ssl
-from base64 import b64encode
+from base64 import b64decode, b64encode
+from binascii import Error as NotBase64Error
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -21,8 +19,7 @@ from typing import Any, Protocol, TypeAlias
 import orjson
 from aiohttp import web
 
-from forwarder.admin.access import CHALLENGES, Access, Guard, Handler
-from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
 from forwarder.transport.settings import Secret
 
 Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -86,6 +83,86 @@ POLICY = (
     "frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 """The page's Content-Security-Policy: its own style and script, and nothing from elsewhere."""
+
+
+_OPEN = frozenset({"/livez", "/readyz"})
+
+CHALLENGES = ("Bearer", 'Basic realm="forwarder", charset="UTF-8"')
+"""What a refusal offers: programs send a bearer token, browsers ask for a password."""
+
+
+class Access:
+    """Judges requests; without a token everybody may see everything."""
+
+    def __init__(self, token: Secret | None) -> None:
+        """Demand ``token``; its file is read anew when it changes."""
+        self._token = token
+
+    def granted(self, path: str, authorization: str) -> bool:
+        """Tell whether a request for ``path`` with this header may be answered.
+
+        A browser cannot send a bearer token, so the token is also taken as the password of any
+        user.
+        """
+        if self._token is None or path in _OPEN:
+            return True
+        try:
+            expected = self._token.reveal()
+        except NeedsOperatorError:
+            return False
+        return hmac.compare_digest(_given(authorization), expected.encode())
+
+
+def _given(authorization: str) -> bytes:
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip().encode(errors="surrogateescape")
+    if kind.lower() == "basic":
+        try:
+            return b64decode(value.strip(), validate=True).partition(b":")[2]
+        except (NotBase64Error, ValueError):
+            return b""
+    return b""
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MOST_CONNECTIONS = 100
+_PATIENCE = 10.0
+
+
+class Guard:
+    """A protocol factory around aiohttp's own, and the middleware that notes activity."""
+
+    def __init__(self, server: web.Server, *, patience: float = _PATIENCE) -> None:
+        """Give each connection ``patience`` seconds to send a request."""
+        self._server = server
+        self._patience = patience
+        self._busy: set[asyncio.Protocol] = set()
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection; called by the event loop."""
+        protocol = self._server()
+        too_many = len(self._server.connections) >= MOST_CONNECTIONS
+        delay = 0.0 if too_many else self._patience
+        asyncio.get_running_loop().call_later(delay, self._look, protocol)
+        return protocol
+
+    def _look(self, protocol: web.RequestHandler) -> None:
+        """Close a connection without a request under way; idle ones may connect again."""
+        if protocol in self._busy:
+            asyncio.get_running_loop().call_later(self._patience, self._look, protocol)
+        elif protocol.transport is not None:
+            protocol.force_close()
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note that the connection has a request under way."""
+        self._busy.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._busy.discard(request.protocol)
 
 
 _HANDSHAKE = 5.0

@@ -61,7 +61,7 @@ def command(config: Path, *, cancel: str | None, detach: bool, **given: Any) -> 
 
 
 def _carry_out(settings: ForwarderSettings, order: Mapping[str, Any], *, detach: bool) -> None:
-    from forwarder.admin.control import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
+    from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
     from forwarder.cli.verify import Bar  # noqa: PLC0415 - imports rich
 
     state_dir = settings.root.state_dir
@@ -86,7 +86,7 @@ def _carry_out(settings: ForwarderSettings, order: Mapping[str, Any], *, detach:
 
 async def _watch(state_dir: Path, lane: str, bar: Bar) -> None:
     """Draw what the daemon says until the lane is through."""
-    from forwarder.admin.control import ask  # noqa: PLC0415 - keeps --help fast
+    from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
     from forwarder.cli.verify import is_open  # noqa: PLC0415 - imports rich
 
     while is_open(status := await asyncio.to_thread(ask, state_dir, "status"), lane):

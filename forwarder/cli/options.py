@@ -182,7 +182,7 @@ T = TypeVar("T")
 
 def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) -> Any:
     """Let the running daemon carry out an operation, or do it here when none runs."""
-    from forwarder.admin.control import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
+    from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
 
     try:
         return ask(settings.root.state_dir, name, given)

@@ -237,7 +237,7 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
 
 
 def _ask(state_dir: Path) -> Any:
-    from forwarder.admin.control import ask  # noqa: PLC0415 - keeps --help fast
+    from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
 
     return ask(state_dir, "status")
 

@@ -81,7 +81,12 @@ class TelemetryEvent:
     """Something that happened once, at the moment it is emitted."""
 
     description: ClassVar[Description | None]
-    """How to log the event; None if it moves metrics only. Set by the decorator ``event``."""
+    """How to log the event; None if it moves metrics only."""
+
+    @classmethod
+    def describe(cls, description: Description | None) -> None:
+        """Set the description of all events of the class; the decorator ``event`` calls this."""
+        cls.description = description
 
     def is_worse(self) -> bool:
         """Return True if the line takes the second of the declared levels."""
@@ -141,7 +146,7 @@ def event(
 
     def decorate(cls: type[E]) -> type[E]:
         made = dataclass(frozen=True, slots=True)(cls)
-        made.description = _description(made, name, levels, limited=limited, hint=hint)
+        made.describe(_description(made, name, levels, limited=limited, hint=hint))
         return made
 
     return decorate

@@ -10,8 +10,7 @@ from aiohttp import ClientSession
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.admin.access import Access
-from forwarder.admin.server import AdminServer
+from forwarder.admin.server import Access, AdminServer
 from forwarder.transport.settings import Secret
 from tests.admin.conftest import FakeDaemon
 

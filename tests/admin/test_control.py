@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from forwarder.admin.control import ControlSocket, NoDaemonError, RefusedError, ask
+from forwarder.admin.client import NoDaemonError, RefusedError, ask
+from forwarder.admin.control import ControlSocket
 from forwarder.core.errors import ConfigError, Fault, StateError
 
 

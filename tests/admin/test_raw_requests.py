@@ -10,8 +10,7 @@ from aiohttp import ClientSession
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.admin.access import Guard
-from forwarder.admin.server import AdminServer
+from forwarder.admin.server import AdminServer, Guard
 from tests.admin.conftest import FakeDaemon
 
 HEAD = b"Host: x\r\nConnection: close\r\n\r\n"

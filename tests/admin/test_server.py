@@ -8,8 +8,7 @@ import re
 import pytest
 from aiohttp import ClientSession
 
-from forwarder.admin.access import MOST_CONNECTIONS, Guard
-from forwarder.admin.server import AdminServer, Verdict
+from forwarder.admin.server import MOST_CONNECTIONS, AdminServer, Guard, Verdict
 from forwarder.core.errors import ConfigError
 from forwarder.transport.settings import Secret
 from tests.admin.conftest import FakeDaemon
