@@ -37,8 +37,8 @@ def ask(
 ) -> Any:
     """Send one command to the daemon of ``state_dir`` and return its answer.
 
-    Raises ``NoDaemonError`` when none runs and ``RefusedError`` when it says no. ``wait`` is
-    seconds for the answer.
+    Raises ``NoDaemonError`` if none answers within ``wait`` seconds, and ``RefusedError`` if it
+    refuses the command.
     """
     connection = _UnixConnection(state_dir / SOCKET_NAME, wait)
     try:
@@ -52,7 +52,7 @@ def ask(
         raise NoDaemonError(f"{problem} (does `forwarder run` use these settings?)") from error
     finally:
         connection.close()
-    if answer.status >= 400:  # noqa: PLR2004 - HTTP's own line between yes and no
+    if answer.status >= 400:  # noqa: PLR2004 - HTTP's own line between success and failure
         raise RefusedError([str(reason) for reason in content["errors"]])
     return content
 

@@ -20,6 +20,7 @@ from forwarder.admin.client import SOCKET_NAME
 from forwarder.admin.server import Command, as_json
 from forwarder.core.errors import ConfigError, ForwarderError, StateError
 
+# The address of a Unix socket has 108 bytes on Linux and 104 on the BSDs, the final NUL included.
 _LONGEST_PATH = 100
 _LARGEST = 1_000_000
 
@@ -34,9 +35,10 @@ class ControlSocket:
         self._runner: web.AppRunner | None = None
 
     async def start(self) -> None:
-        """Listen, in the place of a socket that a killed process left behind.
+        """Listen, replacing a socket that a killed process left behind.
 
-        The caller holds the state folder's lock, so nobody else can be listening.
+        The caller holds the state folder's lock, so nobody else can be listening. Raises
+        ``StateError`` if the socket cannot be made.
         """
         if len(os.fsencode(self._path)) > _LONGEST_PATH:
             raise StateError(

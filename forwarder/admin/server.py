@@ -23,12 +23,12 @@ from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
 from forwarder.transport.settings import Secret
 
 Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Carries out one command with JSON values in and out; a ``ForwarderError`` is told as such."""
+"""Runs one command, JSON values in and out; a ``ForwarderError`` is the refusal to send back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A health check's answer: whether all is well, and what is not."""
+    """A health check's result, with a sentence for each thing that is wrong."""
 
     well: bool
     reasons: tuple[str, ...] = ()
@@ -39,11 +39,11 @@ class Overview(Protocol):
     """The daemon as seen from outside; every method is quick and never raises."""
 
     def live(self) -> Verdict:
-        """Tell whether every loop gives signs of life."""
+        """Return the verdict of /livez: every task gives signs of life."""
         ...
 
     def ready(self) -> Verdict:
-        """Tell whether events flow, or why not."""
+        """Return the verdict of /readyz: events flow."""
         ...
 
     async def status(self) -> Mapping[str, Any]:
@@ -75,7 +75,7 @@ _STYLE = _read("style.css")
 _SCRIPT = "\n".join(_read(name) for name in _SCRIPTS)
 
 PAGE = _read("index.html").replace("/*STYLE*/", _STYLE).replace("/*SCRIPT*/", _SCRIPT)
-"""The document; it asks ``status`` and ``history`` for everything that changes."""
+"""The document; its script requests ``status`` and ``history`` for everything that changes."""
 
 POLICY = (
     f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; "
@@ -84,24 +84,24 @@ POLICY = (
 )
 """The page's Content-Security-Policy: its own style and script, and nothing from elsewhere."""
 
-
+# A kubelet sends no token.
 _OPEN = frozenset({"/livez", "/readyz"})
 
 CHALLENGES = ("Bearer", 'Basic realm="forwarder", charset="UTF-8"')
-"""What a refusal offers: programs send a bearer token, browsers ask for a password."""
+"""What a 401 offers: programs send a bearer token, browsers ask their user for a password."""
 
 
 class Access:
-    """Judges requests; without a token everybody may see everything."""
+    """Decides which requests may be answered; without a token, all of them."""
 
     def __init__(self, token: Secret | None) -> None:
-        """Demand ``token``; its file is read anew when it changes."""
+        """Require ``token``; its file is read again when it changes."""
         self._token = token
 
     def granted(self, path: str, authorization: str) -> bool:
-        """Tell whether a request for ``path`` with this header may be answered.
+        """Return True if a request for ``path`` with this header may be answered.
 
-        A browser cannot send a bearer token, so the token is also taken as the password of any
+        A browser cannot send a bearer token, so the token is also accepted as the password of any
         user.
         """
         if self._token is None or path in _OPEN:
@@ -109,13 +109,15 @@ class Access:
         try:
             expected = self._token.reveal()
         except NeedsOperatorError:
-            return False
+            return False  # the token's file is gone: closed is the safe side
+        # Compares in constant time, so that response times tell nothing about the token.
         return hmac.compare_digest(_given(authorization), expected.encode())
 
 
 def _given(authorization: str) -> bytes:
     kind, _, value = authorization.partition(" ")
     if kind.lower() == "bearer":
+        # aiohttp decodes headers with surrogateescape; the same way back gives the bytes sent.
         return value.strip().encode(errors="surrogateescape")
     if kind.lower() == "basic":
         try:
@@ -132,7 +134,11 @@ _PATIENCE = 10.0
 
 
 class Guard:
-    """A protocol factory around aiohttp's own, and the middleware that notes activity."""
+    """Closes connections that send nothing or too slowly, and those beyond the limit.
+
+    aiohttp bounds the time between requests (keep-alive), but not the time to send one. So the
+    guard stands in as the protocol factory, and as a middleware it notes who is being answered.
+    """
 
     def __init__(self, server: web.Server, *, patience: float = _PATIENCE) -> None:
         """Give each connection ``patience`` seconds to send a request."""
@@ -145,19 +151,20 @@ class Guard:
         protocol = self._server()
         too_many = len(self._server.connections) >= MOST_CONNECTIONS
         delay = 0.0 if too_many else self._patience
-        asyncio.get_running_loop().call_later(delay, self._look, protocol)
+        # One beyond the limit is closed a turn later: the loop needs a protocol to connect first.
+        asyncio.get_running_loop().call_later(delay, self._check, protocol)
         return protocol
 
-    def _look(self, protocol: web.RequestHandler) -> None:
-        """Close a connection without a request under way; idle ones may connect again."""
+    def _check(self, protocol: web.RequestHandler) -> None:
+        """Close a connection without a request under way; its client may connect again."""
         if protocol in self._busy:
-            asyncio.get_running_loop().call_later(self._patience, self._look, protocol)
+            asyncio.get_running_loop().call_later(self._patience, self._check, protocol)
         elif protocol.transport is not None:
             protocol.force_close()
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Note that the connection has a request under way."""
+        """Mark the connection as busy while its request is answered."""
         self._busy.add(request.protocol)
         try:
             return await handler(request)
@@ -176,7 +183,7 @@ _HEADERS = {
 
 
 class AdminServer:
-    """Listens on one address; loopback unless the settings say otherwise."""
+    """Listens on one address and answers GET and HEAD only."""
 
     def __init__(
         self,
@@ -185,10 +192,7 @@ class AdminServer:
         token: Secret | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        """Show ``overview``, over HTTPS with ``tls``.
-
-        With a ``token``, everything but the probes demands it.
-        """
+        """Serve ``overview``, over HTTPS with ``tls``; a ``token`` guards all but the probes."""
         self._overview = overview
         self._access = Access(token)
         self._tls = tls
@@ -196,9 +200,9 @@ class AdminServer:
         self._runner: web.AppRunner | None = None
 
     async def start(self, host: str, port: int) -> str:
-        """Listen and return the base URL; port 0 takes a free one.
+        """Listen and return the base URL; port 0 takes a free port.
 
-        Raises ``ConfigError`` when the address cannot be used.
+        Raises ``ConfigError`` if the address cannot be used.
         """
         protection: dict[str, Any] = {}
         if self._tls is not None:
@@ -217,7 +221,8 @@ class AdminServer:
             )
         except OSError as error:
             await self.aclose()
-            reason = str(error.strerror or error).rpartition(": ")[2]  # asyncio's words go before
+            # asyncio puts its own words and the address before the reason, with a colon.
+            reason = str(error.strerror or error).rpartition(": ")[2]
             problem = f"{host}:{port} cannot be listened on: {reason}"
             fault = Fault("admin.listen", problem, "choose another port, or 0 for a free one")
             raise ConfigError([fault]) from error
@@ -246,7 +251,7 @@ class AdminServer:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Count the connection as busy, demand the token, bound the time, add the headers."""
+        """Mark the connection as busy, require the token, bound the time, add the headers."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             if not self._access.granted(request.path, request.headers.get("Authorization", "")):
@@ -257,7 +262,7 @@ class AdminServer:
         try:
             response = await self._guard.middleware(request, guarded)
         except web.HTTPException as error:
-            error.headers.update(_HEADERS)
+            error.headers.update(_HEADERS)  # aiohttp's own 404 and 405 come as exceptions
             raise
         except TimeoutError:
             response = web.Response(status=503, text="the state could not be read in time\n")

@@ -1,4 +1,4 @@
-"""Gauges: how things stand now, read from one snapshot at every scrape."""
+"""Gauges: the current state, read from one snapshot at every scrape."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class JournalLevels:
 
 @dataclass(frozen=True, slots=True)
 class Levels:
-    """Everything that a scrape shows beside counters."""
+    """All gauges of one moment."""
 
     streams: Sequence[StreamLevels] = ()
     sinks: Sequence[SinkLevels] = ()
@@ -60,7 +60,7 @@ class LevelsCollector(Collector):
     """Turns the newest snapshot into gauges."""
 
     def __init__(self, current: Callable[[], Levels]) -> None:
-        """Ask ``current`` at every scrape; it must not block."""
+        """Call ``current`` at every scrape; it must not block."""
         self._current = current
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -74,16 +74,19 @@ class LevelsCollector(Collector):
         yield from _journal(levels.journal)
 
     def describe(self) -> Iterator[GaugeMetricFamily]:
-        """Name nothing in advance, so that registering does not ask for a snapshot."""
+        """Name nothing in advance, so that registering needs no snapshot."""
         return iter(())
 
 
 def _streams(streams: Sequence[StreamLevels]) -> Iterator[GaugeMetricFamily]:
     gauges = (
         ("forwarder_covered_until_timestamp_seconds", "All rows up to then have been read."),
-        ("forwarder_retention_left_seconds", "Until rows that were not read yet expire."),
+        (
+            "forwarder_retention_left_seconds",
+            "Time until rows that were not read yet expire at Cloudflare.",
+        ),
         ("forwarder_last_poll_success_timestamp_seconds", "When a poll last succeeded."),
-        ("forwarder_stream_held", "1 while a person must mend something."),
+        ("forwarder_stream_held", "1 while only a person can fix what is wrong."),
     )
     families = [GaugeMetricFamily(*gauge, labels=("stream", "account")) for gauge in gauges]
     for one in streams:
@@ -95,11 +98,14 @@ def _streams(streams: Sequence[StreamLevels]) -> Iterator[GaugeMetricFamily]:
 def _sinks(sinks: Sequence[SinkLevels]) -> Iterator[GaugeMetricFamily]:
     gauges = (
         ("forwarder_sink_backlog_events", "Events in the journal that wait for the sink."),
-        ("forwarder_sink_oldest_unacknowledged_seconds", "Age of the oldest of them."),
+        (
+            "forwarder_sink_oldest_unacknowledged_seconds",
+            "Age of the oldest event that waits for the sink.",
+        ),
         ("forwarder_sink_last_success_timestamp_seconds", "When a write last succeeded."),
         ("forwarder_sink_in_flight_batches", "Batches sent and not acknowledged."),
         ("forwarder_sink_dead_letters", "Events given up and kept."),
-        ("forwarder_sink_held", "1 while a person must mend something."),
+        ("forwarder_sink_held", "1 while only a person can fix what is wrong."),
     )
     families = [GaugeMetricFamily(*gauge, labels=("sink",)) for gauge in gauges]
     for one in sinks:

@@ -231,7 +231,7 @@ class Metrics:
             "forwarder_sink_sent_bytes_total", "Bytes of the bodies in answered batches.", _SINK
         )
         self.throttled = self._counter(
-            "forwarder_sink_throttled_total", "How often the destination asked for less.", _SINK
+            "forwarder_sink_throttled_total", "Requests of the destination to send less.", _SINK
         )
         self.failed_writes = self._counter(
             "forwarder_sink_failed_writes_total", "Batches without an answer.", (*_SINK, "kind")
