@@ -70,7 +70,7 @@ def _carry_out(settings: ForwarderSettings, order: Mapping[str, Any], *, detach:
     except NoDaemonError:
         if detach:
             raise
-        from forwarder.runtime.alone import backfill  # noqa: PLC0415 - imports everything
+        from forwarder.runtime.operations import backfill  # noqa: PLC0415 - imports everything
 
         with Bar() as bar:
             answer = backfill(settings, order, bar.show)

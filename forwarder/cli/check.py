@@ -41,7 +41,7 @@ def command(config: Path, *, live: bool, journal: bool) -> None:
         _check_journal(settings.root.state_dir)
     if live:
         from forwarder.runtime.inspection import diagnose  # noqa: PLC0415 - as above
-        from forwarder.runtime.process import run_fast  # noqa: PLC0415 - as above
+        from forwarder.runtime.replica import run_fast  # noqa: PLC0415 - as above
 
         logging.getLogger().addHandler(logging.NullHandler())  # findings say what libraries would
         findings = [_folder(settings.root.state_dir), *run_fast(diagnose(settings))]

@@ -18,8 +18,7 @@ from forwarder.cli.options import PORT, RATE, DurationType
 if TYPE_CHECKING:
     from forwarder.config import ForwarderSettings
     from forwarder.runtime.daemon import Daemon
-    from forwarder.runtime.parts import Telemetry
-    from forwarder.runtime.signals import Signals
+    from forwarder.runtime.replica import Signals, Telemetry
     from forwarder.simulator import Simulator
 
 _SETTINGS = """\
@@ -54,7 +53,7 @@ def command(*, duration: float | None, style: str, rate: float, port: int) -> No
 
     Needs no account, no settings and no network; leaves nothing behind.
     """
-    from forwarder.runtime.process import fast_loop  # noqa: PLC0415 - imports everything
+    from forwarder.runtime.replica import fast_loop  # noqa: PLC0415 - imports everything
 
     with tempfile.TemporaryDirectory(prefix="forwarder-demo-") as folder:
         demo = _Demo(Path(folder), style, rate, port)
@@ -69,8 +68,7 @@ class _Demo:
     async def run(self, duration: float | None) -> int:
         from forwarder.core.timing import SystemClock  # noqa: PLC0415 - as above
         from forwarder.runtime.daemon import Daemon  # noqa: PLC0415 - as above
-        from forwarder.runtime.process import telemetry_of  # noqa: PLC0415 - as above
-        from forwarder.runtime.signals import Signals  # noqa: PLC0415 - as above
+        from forwarder.runtime.replica import Signals, telemetry_of  # noqa: PLC0415 - as above
         from forwarder.simulator import Simulator, SimulatorSettings  # noqa: PLC0415 - as above
 
         settings = SimulatorSettings(rate=self._rate, scim_rate=self._rate / 10, history=60.0)

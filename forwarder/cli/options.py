@@ -187,9 +187,9 @@ def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) 
     try:
         return ask(settings.root.state_dir, name, given)
     except NoDaemonError:
-        from forwarder.runtime import alone  # noqa: PLC0415 - imports everything
+        from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
 
-        return alone.carry_out(settings, name, given)
+        return operations.carry_out(settings, name, given)
 
 
 def read(state_dir: Path, question: Callable[[sqlite3.Connection], T]) -> T:

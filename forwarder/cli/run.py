@@ -22,7 +22,7 @@ def command(config: Path) -> None:
     Exit status: 0 after a graceful end, 1 when something failed or did not settle in time, 2 when
     the settings or the state folder cannot be used, or another process holds that folder.
     """
-    from forwarder.runtime.process import run_daemon  # noqa: PLC0415 - imports everything
+    from forwarder.runtime.daemon import run_daemon  # noqa: PLC0415 - imports everything
 
     settings = settings_from(config)
     sys.exit(run_daemon(settings, lambda: settings_from(config), os._exit))

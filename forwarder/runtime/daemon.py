@@ -1,59 +1,122 @@
-"""The daemon from start to end: open, start, wait, reload, drain, close."""
+"""The daemon from start to end: open, start, wait, reload, drain, close.
+
+What follows a change of files while it runs is here too: the settings, and secrets.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-from collections import Counter
+import ssl
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
 
 from forwarder import __version__
 from forwarder.admin.control import ControlSocket
-from forwarder.admin.server import AdminServer
-from forwarder.config import ForwarderSettings, watched_files
-from forwarder.core.errors import ConfigError, ForwarderError
-from forwarder.core.own_events import Own, own_row
-from forwarder.core.telemetry import TelemetryEvent
-from forwarder.core.timing import Clock
-from forwarder.delivery.events import SinkDrained
-from forwarder.journal import Journal
-from forwarder.journal.events import GapClosed, GapOpened, with_name
+from forwarder.admin.server import AdminServer, Command
+from forwarder.config import (
+    AdminSettings,
+    Changes,
+    Difference,
+    ForwarderSettings,
+    RootSettings,
+    changes,
+    watched_files,
+)
+from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
+from forwarder.core.own_events import Own
+from forwarder.core.telemetry import Emit
+from forwarder.core.timing import Clock, SystemClock
 from forwarder.observe.events import (
     AdminListening,
-    JournalTroubled,
+    AdminTlsUnusable,
     SecretChanged,
     SettingsRefused,
+    SettingsReloaded,
     SettingsWarning,
     Started,
     Stopped,
     Stopping,
     TaskStuck,
 )
-from forwarder.runtime.admin_tls import admin_tls
-from forwarder.runtime.commands import commands_of
-from forwarder.runtime.fingerprint import fingerprint
-from forwarder.runtime.parts import Parts, SettingsReader, Telemetry, keeping
-from forwarder.runtime.reloading import Reloader
-from forwarder.runtime.secret_watch import SecretWatch
-from forwarder.runtime.signals import Signals, first
-from forwarder.runtime.supervisor import Beat
+from forwarder.runtime.cell import Cell
+from forwarder.runtime.operations import Operations
+from forwarder.runtime.replica import (
+    Replica,
+    Signals,
+    Telemetry,
+    fast_loop,
+    libraries_logged,
+    telemetry_of,
+)
+from forwarder.runtime.status import Overview
+from forwarder.runtime.supervisor import Beat, Supervisor
+from forwarder.runtime.workers import preflight
+from forwarder.transport.tls import ServerTls
+
+SettingsReader: TypeAlias = Callable[[], ForwarderSettings]
+"""Reads the settings from their file; raises ``ConfigError`` with every fault."""
+Stamp: TypeAlias = tuple[int, int, int] | None
 
 GRACE = 25.0
 """Seconds from the first signal to the end of the process."""
+DONE, FAILED = 0, 1
 _CLOSING = 4.0
-_FAREWELL = 3.0
-"""Seconds for the last events, of sinks that have few."""
-_NEAR = 1000
+"""Seconds of the grace that are kept for what follows the last write."""
 _UPKEEP = 5.0
+_SECRETS = 2.0
+# Thresholds of the garbage collector. A page makes thousands of short-lived rows, none of them in
+# a cycle: Python's own threshold would look for cycles at every 700 of them, mostly in vain.
 _GARBAGE = (50_000, 20, 50)
-"""Thresholds of the garbage collector. A page makes thousands of short-lived rows, none in a
-cycle: looking for cycles at every 700 of them, as Python does by itself, is mostly in vain."""
+
+
+def run_daemon(
+    settings: ForwarderSettings, read_settings: SettingsReader, abort: Callable[[int], NoReturn]
+) -> int:
+    """Run until a signal and return the exit code.
+
+    ``abort`` ends the process at once: after a second signal, or when the grace is over and
+    something still hangs. Raises what ``Daemon.run`` raises.
+    """
+    preflight(settings)
+    telemetry = telemetry_of(settings)
+    with libraries_logged(telemetry.observer), asyncio.Runner(loop_factory=fast_loop()) as runner:
+        return runner.run(_main(settings, read_settings, telemetry, abort))
+
+
+async def _main(
+    settings: ForwarderSettings,
+    read_settings: SettingsReader,
+    telemetry: Telemetry,
+    abort: Callable[[int], NoReturn],
+) -> int:
+    signals = Signals()
+    daemon = Daemon(settings, read_settings, telemetry, signals, SystemClock())
+    with signals.caught():
+        running = asyncio.create_task(daemon.run(), name="daemon")
+        insisted = asyncio.create_task(_patience(signals), name="patience")
+        await asyncio.wait({running, insisted}, return_when=asyncio.FIRST_COMPLETED)
+        if not running.done():
+            telemetry.observer.emit(Stopped(settled=False, backlog=0))
+            abort(FAILED)
+        insisted.cancel()
+        return DONE if running.result() else FAILED
+
+
+async def _patience(signals: Signals) -> None:
+    """Return when the process must not wait any longer."""
+    await signals.stop.wait()
+    try:
+        await asyncio.wait_for(signals.insist.wait(), GRACE)
+    except TimeoutError:
+        return
 
 
 class Daemon:
-    """Runs the forwarder until it is told to stop."""
+    """Runs the forwarder until it is told to stop: one replica with one cell."""
 
     def __init__(
         self,
@@ -64,146 +127,264 @@ class Daemon:
         clock: Clock,
     ) -> None:
         """Open nothing yet; ``read_settings`` is called at a reload."""
-        self._settings = settings
+        self._replica = Replica(settings, telemetry, clock)
         self._read_settings = read_settings
-        self._telemetry = telemetry
         self._signals = signals
-        self._clock = clock
-        self._abandoned = 0
+        self._tasks = Supervisor(clock, self._replica.random, self._replica.emit)
         self.admin_url = ""
         self.running = asyncio.Event()
 
     async def run(self) -> bool:
-        """Run until a signal; return whether everything that was in flight has settled.
+        """Run until a signal; return True if everything that was in flight has settled.
 
-        Raises ``ConfigError``, ``LockedError``, ``DamagedError`` or ``StateError`` when it cannot
+        Raises ``ConfigError``, ``LockedError``, ``DamagedError`` or ``StateError`` if it cannot
         start.
         """
         async with AsyncExitStack() as stack:
-            root = self._settings.root
-            journal = await Journal.open(
-                root.state_dir, keeping(self._settings), clock=self._clock, emit=self._emit
+            cell = await stack.enter_async_context(Cell.opened(self._replica))
+            stack.push_async_callback(self._tasks.stop_all)
+            overview = Overview(self._replica, cell, self._tasks)
+            reloader = Reloader(self._replica, cell, self._read_settings)
+            # The admin server and the control socket come first: a slow start can be watched.
+            await self._listen(stack, overview)
+            control = ControlSocket(
+                self._replica.settings.root.state_dir,
+                daemon_commands(self._replica, cell, overview, reloader),
             )
-            stack.push_async_callback(journal.aclose)
-            parts = Parts.around(journal, self._settings, self._telemetry, self._clock, self._emit)
-            reloader = Reloader(parts, self._settings, self._read_settings, self._telemetry)
-            stack.push_async_callback(parts.streams.stop)
-            stack.push_async_callback(parts.supervisor.stop_all)
-            await self._listen(stack, parts, reloader)
-            await self._start(parts, reloader)
+            await control.start()
+            stack.push_async_callback(control.aclose)
+            await self._start(cell, overview)
             await self._serve(reloader)
-            await self._wind_down(parts)
-        return not self._abandoned
+            await self._wind_down(cell)
+        return not cell.sinks.abandoned
 
-    async def _listen(self, stack: AsyncExitStack, parts: Parts, reloader: Reloader) -> None:
-        """Open the admin server and the control socket first: a slow start can be watched."""
-        root = self._settings.root
-        if root.admin.address is not None:
-            tls = admin_tls(root.admin, self._emit)
-            server = AdminServer(parts.overview, token=root.admin.token, tls=tls)
-            self.admin_url = await server.start(*root.admin.address)
+    async def _listen(self, stack: AsyncExitStack, overview: Overview) -> None:
+        admin = self._replica.settings.root.admin
+        if admin.address is not None:
+            tls = admin_tls(admin, self._replica.emit)
+            server = AdminServer(overview, token=admin.token, tls=tls)
+            self.admin_url = await server.start(*admin.address)
             stack.push_async_callback(server.aclose)
-            self._emit(AdminListening(self.admin_url))
-        control = ControlSocket(root.state_dir, commands_of(parts, reloader))
-        await control.start()
-        stack.push_async_callback(control.aclose)
+            self._replica.emit(AdminListening(self.admin_url))
 
-    async def _start(self, parts: Parts, reloader: Reloader) -> None:
-        settings, supervisor = self._settings, parts.supervisor
+    async def _start(self, cell: Cell, overview: Overview) -> None:
+        replica, settings = self._replica, self._replica.settings
         for warning in settings.warnings:
-            self._emit(SettingsWarning(warning))
-        await parts.sinks.join(settings.sinks)
-        await self._note(parts, Own.START)
-        parts.sinks.start(sink.name for sink in settings.sinks)
-        await parts.streams.start(settings.accounts)
-        parts.overview.expect()
-        await parts.backfills.resume()
+            replica.emit(SettingsWarning(warning))
+        await cell.start()
         watch = SecretWatch(
-            lambda: watched_files(reloader.settings),
-            lambda file: self._heal(parts, file),
-            self._clock,
+            lambda: watched_files(replica.settings),
+            lambda file: self._secret_changed(cell, file),
+            replica.clock,
         )
-        supervisor.start("secrets", watch.run)
-        supervisor.start("history", parts.overview.watch)
-        supervisor.start("upkeep", lambda beat: self._upkeep(parts, beat))
-        config_hash = fingerprint(settings)
-        parts.overview.started, parts.overview.config_hash = True, config_hash
-        self._emit(Started(__version__, config_hash, parts.streams.count, len(settings.sinks)))
+        self._tasks.start("secrets", watch.run)
+        self._tasks.start("history", overview.watch)
+        self._tasks.start("upkeep", lambda beat: self._upkeep(cell, overview, beat))
+        streams = len(cell.streams.names)
+        replica.emit(Started(__version__, replica.config_hash, streams, len(settings.sinks)))
+        # What was made so far lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GARBAGE)
         self.running.set()
 
     async def _serve(self, reloader: Reloader) -> None:
-        """Wait for the end; read the settings anew whenever a signal asks for it."""
-        signals = self._signals
-        while not signals.stop.is_set():
-            await first(signals.stop, signals.reload)
-            if signals.reload.is_set():
-                signals.reload.clear()
+        """Wait for the end; reload the settings whenever a signal requests it."""
+        while not self._signals.stop.is_set():
+            if await self._signals.wait():
                 try:
                     await reloader.reload()
                 except ConfigError as error:
                     faults = tuple(str(fault) for fault in error.faults)
-                    self._emit(SettingsRefused(faults))
+                    self._replica.emit(SettingsRefused(faults))
 
-    async def _wind_down(self, parts: Parts) -> None:
-        """Read no more, let writes end, acknowledge; what was not delivered stays stored."""
-        self._emit(Stopping(self._signals.reason, GRACE))
-        began = self._clock.monotonic()
-        parts.overview.started = False
-        await parts.streams.stop()
-        await self._note(parts, Own.STOP)
-        await self._bid_farewell(parts)
-        spent = self._clock.monotonic() - began
-        await parts.sinks.drain(None, max(1.0, GRACE - _CLOSING - spent))
-        await parts.supervisor.stop_all()
-        places = await parts.journal.places()
-        backlog = sum(place.backlog for place in places if place.running)
-        self._telemetry.observer.flush()
-        await asyncio.to_thread(self._telemetry.observer.close)
-        self._emit(Stopped(not self._abandoned, backlog))
+    async def _wind_down(self, cell: Cell) -> None:
+        """Stop reading, let writes end, acknowledge; what was not delivered stays stored."""
+        replica, observer = self._replica, self._replica.telemetry.observer
+        replica.emit(Stopping(self._signals.reason, GRACE))
+        backlog = await cell.wind_down(GRACE - _CLOSING)
+        await self._tasks.stop_all()
+        observer.flush()
+        # In a thread: spans are sent to a collector that may not answer.
+        await asyncio.to_thread(observer.close)
+        replica.emit(Stopped(not cell.sinks.abandoned, backlog))
 
-    async def _bid_farewell(self, parts: Parts) -> None:
-        """Let sinks that are up to date deliver the last event too: nobody else will soon."""
-        backlog = Counter[str]()
-        for place in await parts.journal.places():
-            backlog[place.sink] += place.backlog
-        near = [name for name, events in backlog.items() if events <= _NEAR]
-        await parts.sinks.finish(near, _FAREWELL)
-
-    async def _upkeep(self, parts: Parts, beat: Beat) -> None:
-        """Prune, keep what the next process should know, write held-back lines; for ever."""
+    async def _upkeep(self, cell: Cell, overview: Overview, beat: Beat) -> None:
+        """Maintain the cell, report stuck tasks, write log lines that were held back; for ever."""
         while True:
             beat()
-            await self._clock.sleep(_UPKEEP)
-            try:
-                await parts.journal.maintain()
-                await parts.streams.remember()
-            except ForwarderError as error:
-                self._emit(JournalTroubled(str(error)))
-            for task in parts.supervisor.states():
+            await self._replica.clock.sleep(_UPKEEP)
+            await cell.maintain()
+            for task in overview.tasks():
                 if task.stuck:
-                    self._emit(TaskStuck(task.name, task.silent))
-            self._telemetry.observer.flush()
+                    self._replica.emit(TaskStuck(task.name, task.silent))
+            self._replica.telemetry.observer.flush()
 
-    async def _note(self, parts: Parts, event: Own) -> None:
-        """Store one of the forwarder's own events; a full disk must not keep it from starting."""
-        try:
-            row = own_row(event, self._clock.now_us(), version=__version__)
-            await parts.journal.append_own("", [row])
-        except ForwarderError as error:
-            self._emit(JournalTroubled(str(error)))
+    def _secret_changed(self, cell: Cell, file: Path) -> None:
+        self._replica.emit(SecretChanged(str(file)))
+        cell.wake()
 
-    def _heal(self, parts: Parts, file: Path) -> None:
-        self._emit(SecretChanged(str(file)))
-        parts.streams.wake()
-        parts.sinks.wake()
 
-    def _emit(self, happening: TelemetryEvent) -> None:
-        if isinstance(happening, SinkDrained):
-            self._abandoned += happening.abandoned
-        elif isinstance(happening, GapOpened | GapClosed):
-            labels = {one.account_id: one.label for one in self._settings.accounts}
-            happening = replace(happening, scope=with_name(happening.scope, labels))
-        self._telemetry.observer.emit(happening)
+def daemon_commands(
+    replica: Replica, cell: Cell, overview: Overview, reloader: Reloader
+) -> dict[str, Command]:
+    """Return what the control socket of a running daemon offers: the operations and more."""
+
+    async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await overview.status()
+
+    async def reload(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        difference = await reloader.reload()
+        return {
+            "sinks": _plain(difference.sinks),
+            "streams": _plain(difference.streams),
+            "needs_restart": difference.needs_restart,
+        }
+
+    async def wake(_: Mapping[str, Any]) -> Mapping[str, Any]:
+        cell.wake()
+        return {}
+
+    return {
+        **Operations(replica, cell).table(),
+        "backfill": cell.backfills.begin,
+        "status": status,
+        "reload": reload,
+        "wake": wake,
+    }
+
+
+def _plain(difference: Difference) -> dict[str, list[str]]:
+    return {
+        name: [str(item) for item in getattr(difference, name)]
+        for name in ("added", "changed", "removed")
+    }
+
+
+class Reloader:
+    """Puts new settings into force: what differs is changed, the rest is not touched."""
+
+    def __init__(self, replica: Replica, cell: Cell, read: SettingsReader) -> None:
+        """Read nothing yet."""
+        self._replica = replica
+        self._cell = cell
+        self._read = read
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self) -> Changes:
+        """Read the settings and apply what differs.
+
+        Raises ``ConfigError`` if they have faults; then nothing has changed.
+        """
+        async with self._one_at_a_time:
+            # In a thread: files of secrets may be on a slow or hanging file system.
+            new = await asyncio.to_thread(self._read)
+            preflight(new)
+            old = self._replica.settings
+            difference = changes(old, new)
+            new = replace(new, root=_kept(old, new))
+            self._replica.learn(new)
+            await self._cell.change(difference, new)
+            self._replica.adopt(new)
+            await self._report(difference)
+            return difference
+
+    async def _report(self, difference: Changes) -> None:
+        replica = self._replica
+        for warning in replica.settings.warnings:
+            replica.emit(SettingsWarning(warning))
+        replica.emit(
+            SettingsReloaded(
+                replica.config_hash,
+                _words(difference.sinks, str),
+                _words(difference.streams, lambda key: replica.scope_name(str(key))),
+                difference.needs_restart,
+            )
+        )
+        await self._cell.note(Own.CONFIG_RELOADED, replica.config_hash)
+
+
+def _kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:
+    """Return the new root with the values that only a restart can change left as they are."""
+    kept = {key: getattr(old.root, key) for key in ("state_dir", "journal", "admin")}
+    return new.root.model_copy(update=kept)
+
+
+def _words(difference: Difference, name_of: Callable[[Any], str]) -> tuple[str, ...]:
+    """Return ``added NAME``, ``changed NAME`` and ``removed NAME`` for each difference."""
+    return tuple(
+        f"{what} {name_of(item)}"
+        for what in ("added", "changed", "removed")
+        for item in getattr(difference, what)
+    )
+
+
+class SecretWatch:
+    """Notices secret files that change, so that a new token ends a failure at once.
+
+    It compares what the names lead to: Kubernetes changes a mounted secret by swapping a link, so
+    a watch on the files themselves would see nothing.
+    """
+
+    def __init__(
+        self,
+        files: Callable[[], Iterable[Path]],
+        on_change: Callable[[Path], None],
+        clock: Clock,
+    ) -> None:
+        """Call ``files`` each time, since a reload may change them."""
+        self._files = files
+        self._on_change = on_change
+        self._clock = clock
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Watch for ever."""
+        known = await asyncio.to_thread(stamps, set(self._files()))
+        while True:
+            beat()
+            await self._clock.sleep(_SECRETS)
+            now = await asyncio.to_thread(stamps, set(self._files()))
+            for file in changed(known, now):
+                self._on_change(file)
+            # A file that is away for a moment keeps its stamp: it may come back changed.
+            known = {file: stamp or known.get(file) for file, stamp in now.items()}
+
+
+def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
+    """Return modification time, size and inode of each file; None for one that is not there."""
+    return {file: _stamp(file) for file in files}
+
+
+def changed(before: Mapping[Path, Stamp], now: Mapping[Path, Stamp]) -> list[Path]:
+    """Return the files that are there and differ from before; a missing file has not changed."""
+    return [
+        file
+        for file, stamp in now.items()
+        if file in before and stamp is not None and stamp != before[file]
+    ]
+
+
+def _stamp(file: Path) -> Stamp:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def admin_tls(settings: AdminSettings, emit: Emit) -> ssl.SSLContext | None:
+    """Return what the admin server listens with, None for plain HTTP.
+
+    Raises ``ConfigError`` if the files cannot be used now; a renewal that cannot be used is
+    reported and the certificate that was there before is kept.
+    """
+    if settings.server_tls is None:
+        return None
+
+    def on_trouble(error: NeedsOperatorError) -> None:
+        emit(AdminTlsUnusable(str(error), error.hint))
+
+    try:
+        return ServerTls(settings.server_tls).listening(on_trouble)
+    except NeedsOperatorError as error:
+        raise ConfigError([Fault("admin.tls", str(error), error.hint)]) from error

@@ -1,4 +1,8 @@
-"""What commands find out without a daemon and without changing anything."""
+"""What commands find out without a daemon and without changing anything.
+
+``preview``: what each sink would receive. ``check --live``: what plugins find at the other side.
+``verify``: what the API shows against what the journal knows.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +16,19 @@ from typing import Any
 import orjson
 
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
-from forwarder.core.contracts import Finding, Rendered, SinkContext, StoredPage, StreamKey, Window
+from forwarder.core.contracts import Finding, Rendered, StoredPage, StreamKey, Window
 from forwarder.core.errors import ForwarderError
 from forwarder.core.identity import Identifier
 from forwarder.core.log import KeySet
-from forwarder.core.source_contract import SourceContext, StreamPlan
+from forwarder.core.source_contract import SourcePlugin, StreamPlan
 from forwarder.core.timing import SystemClock, parse_us
 from forwarder.ingest.backfill import verify
 from forwarder.journal import JournalReader
 from forwarder.journal.auditing import Verdict, judge
 from forwarder.journal.storage import recall
 from forwarder.journal.stream_log import load_key_sets
-from forwarder.runtime.rendering import Rendering
-from forwarder.runtime.workers import USER_AGENT
+from forwarder.runtime.replica import Rendering
+from forwarder.runtime.workers import sink_of, source_of
 
 _TIME_KEYS = ("created_at", "logged_at", "time")
 EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
@@ -119,34 +123,27 @@ _LONGEST = 60.0
 
 
 async def diagnose(settings: ForwarderSettings) -> Sequence[Finding]:
-    """Ask every account and every sink at the same time; return their findings in order.
+    """Diagnose every account and every sink at the same time; return their findings in order.
 
-    Every subject begins with whose it is, since two sinks of one type find the same things.
+    Every subject begins with its account or sink, since two sinks of one type find the same.
     """
     found = await asyncio.gather(
-        *(_account(account) for account in settings.accounts),
-        *(_sink(sink) for sink in settings.sinks),
+        *(_diagnose_account(account) for account in settings.accounts),
+        *(_diagnose_sink(sink) for sink in settings.sinks),
     )
     return [finding for findings in found for finding in findings]
 
 
-async def _account(account: AccountSettings) -> Sequence[Finding]:
-    clock = SystemClock()
-    shared = account.plugin.share(clock, None)
-    context = SourceContext(clock=clock, shared=shared, user_agent=USER_AGENT)
-    return await _ask(account.plugin(account.config, context), f"account {account.label}")
+async def _diagnose_account(account: AccountSettings) -> Sequence[Finding]:
+    return await _findings(_source(account), f"account {account.label}")
 
 
-async def _sink(sink: SinkSettings) -> Sequence[Finding]:
-    writer = sink.format_plugin(sink.format_config)
-    context = SinkContext(
-        sink.name, sink.format, writer.media_type, SystemClock(), user_agent=USER_AGENT
-    )
-    return await _ask(sink.plugin(sink.config, context), f"sink {sink.name}")
+async def _diagnose_sink(sink: SinkSettings) -> Sequence[Finding]:
+    return await _findings(sink_of(sink, SystemClock()), f"sink {sink.name}")
 
 
-async def _ask(plugin: Any, subject: str) -> Sequence[Finding]:
-    """Let a plugin diagnose; one that cannot is opened, if it can be."""
+async def _findings(plugin: Any, subject: str) -> Sequence[Finding]:
+    """Let a plugin diagnose; one that cannot is opened instead."""
     try:
         async with asyncio.timeout(_LONGEST):
             if hasattr(plugin, "diagnose"):
@@ -160,6 +157,12 @@ async def _ask(plugin: Any, subject: str) -> Sequence[Finding]:
     finally:
         await plugin.aclose()
     return [Finding("ok", subject, "can be reached")]
+
+
+def _source(account: AccountSettings) -> SourcePlugin:
+    """Make a source with a request budget of its own, since no daemon's is at hand."""
+    clock = SystemClock()
+    return source_of(account, account.plugin.share(clock, None), clock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +210,7 @@ async def _audit_account(
     sinks: Sequence[str],
     streams: Collection[str],
 ) -> list[Audit]:
-    clock = SystemClock()
-    shared = account.plugin.share(clock, None)
-    source = account.plugin(account.config, SourceContext(clock, shared, USER_AGENT))
+    source = _source(account)
     try:
         found: list[Audit] = []
         known = await reader.query(_sinks)

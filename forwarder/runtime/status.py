@@ -1,29 +1,156 @@
-"""The state of the daemon at one moment: probes, /status, gauges and the last hour. Pure."""
+"""The state of the daemon: probes, ``/status``, gauges, and the last hour for the page.
+
+``Overview`` collects a ``Snapshot``; pure functions turn it into what is shown.
+"""
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
+from prometheus_client import generate_latest
+
+from forwarder import __version__
 from forwarder.admin.server import Verdict
 from forwarder.core.contracts import LIVE
-from forwarder.core.errors import TransientError
-from forwarder.core.timing import format_us
+from forwarder.core.errors import ForwarderError, TransientError
+from forwarder.core.timing import format_seconds, format_us
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.journal import SinkPlace, Usage
-from forwarder.journal.dead_letters import LetterGroup
+from forwarder.journal.dead_letters import MOST_EVENTS, LetterGroup, summarise_letters
 from forwarder.journal.events import with_name
-from forwarder.journal.ledger import Gap, GapCount
-from forwarder.observe.levels import JournalLevels, Levels, SinkLevels, StreamLevels
+from forwarder.journal.ledger import Gap, GapCount, count_gaps, latest_gaps
+from forwarder.observe.levels import (
+    JournalLevels,
+    Levels,
+    LevelsCollector,
+    SinkLevels,
+    StreamLevels,
+)
 from forwarder.observe.metrics import Metrics, summed
-from forwarder.runtime.supervisor import TaskState
+from forwarder.runtime.cell import Cell
+from forwarder.runtime.replica import Replica
+from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
+
+Series: TypeAlias = tuple[str, str, str]
+"""Group (``streams``, ``sinks``), name, measure."""
 
 _SECOND_US = 1_000_000
 _NOTHING = Usage(0, 0, 0, 0)
+_NOT_READY = frozenset({"starting", "held"})
+_SHOWN = 20
+"""Gaps, and groups of dead letters, that status shows."""
+_INTERVAL = 15.0
+_HOUR = 3600.0
+
+
+class Overview:
+    """The running daemon as the admin server and commands see it.
+
+    Implements ``admin.server.Overview``. Streams, sinks and losses are those of the cell.
+    """
+
+    def __init__(self, replica: Replica, cell: Cell, tasks: Supervisor | None = None) -> None:
+        """Show ``cell``, and beside its tasks those of the process, if it has any."""
+        self._replica = replica
+        self._cell = cell
+        self._tasks = tasks
+        self._metrics = replica.telemetry.metrics
+        self._started_us = replica.clock.now_us()
+        self._levels = Levels()
+        self._history = History()
+        self._metrics.registry.register(LevelsCollector(lambda: self._levels))
+
+    def tasks(self) -> list[TaskState]:
+        """Return the state of every task of the process."""
+        return [*self._cell.supervisor.states(), *(self._tasks.states() if self._tasks else ())]
+
+    def live(self) -> Verdict:
+        """Return whether every task gives signs of life."""
+        return liveness(self.tasks())
+
+    def ready(self) -> Verdict:
+        """Return whether events flow, and if not, why."""
+        return readiness(
+            started=self._cell.started,
+            gate_closed=self._cell.gate.closed,
+            journal_trouble=self._cell.journal.trouble,
+            streams=self._cell.streams.states(),
+            sinks=self._cell.sinks.states(),
+        )
+
+    async def snapshot(self) -> Snapshot:
+        """Collect everything once."""
+        cell, room = self._cell, await self._cell.sinks.dead_letter_room()
+        return Snapshot(
+            now_us=self._replica.clock.now_us(),
+            streams=cell.streams.states(),
+            sinks=cell.sinks.states(),
+            places=await cell.journal.places(),
+            dead_letters={name: MOST_EVENTS - left for name, left in room.items()},
+            usage=await cell.journal.usage(),
+            limit=cell.limit,
+            gate_closed=cell.gate.closed,
+            ready=self.ready().well,
+        )
+
+    async def status(self) -> Mapping[str, Any]:
+        """Return the whole state as JSON values."""
+        snapshot, live, ready = await self.snapshot(), self.live(), self.ready()
+        kinds = {
+            name: {"type": sink.type, "format": sink.format}
+            for name, sink in self._cell.sinks.settings.items()
+        }
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "started": format_seconds(self._started_us),
+            "uptime_seconds": round((snapshot.now_us - self._started_us) / _SECOND_US),
+            "config": self._replica.config_hash,
+            "live": live.well,
+            "ready": ready.well,
+            "reasons": [*live.reasons, *ready.reasons],
+            "streams": streams_json(snapshot),
+            "sinks": sinks_json(snapshot, kinds),
+            "journal": journal_json(snapshot),
+            "backfills": self._cell.backfills.states(),
+            **await self._losses(),
+            "tasks": tasks_json(self.tasks()),
+        }
+
+    async def metrics(self) -> bytes:
+        """Return all metrics in Prometheus' text format."""
+        self._levels = levels_of(await self.snapshot())
+        return generate_latest(self._metrics.registry)
+
+    def history(self) -> Mapping[str, Any]:
+        """Return the last hour as JSON values."""
+        return self._history.as_json()
+
+    async def watch(self, beat: Beat) -> None:
+        """Add to the history for ever; the daemon runs it as a task."""
+        while True:
+            beat()
+            with suppress(ForwarderError):  # the journal is busy: this moment stays empty
+                self._history.add(point_of(await self.snapshot(), self._metrics))
+            await self._replica.clock.sleep(self._history.interval)
+
+    async def _losses(self) -> Mapping[str, Any]:
+        """Return what was lost or given up, with the latest entries."""
+        ask = self._cell.journal.ask
+        counted = await ask(count_gaps)
+        latest = await ask(lambda connection: latest_gaps(connection, _SHOWN))
+        letters = await ask(lambda connection: summarise_letters(connection, _SHOWN))
+        return {
+            "gaps": gaps_json(counted, latest, self._replica.rendering.labels),
+            "dead_letters": letters_json(letters),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,11 +300,11 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
 
 
-_NOT_READY = frozenset({"starting", "held"})
-
-
 def liveness(tasks: Iterable[TaskState]) -> Verdict:
-    """Fail only when a loop is stuck: no outage and no quiet tenant may restart the process."""
+    """Return the verdict for /livez, which restarts the process.
+
+    It fails only if a task is stuck: a restart heals neither an outage nor a quiet tenant.
+    """
     stuck = tuple(
         f"task {task.name} gave no sign of life for {task.silent:.0f} s"
         for task in tasks
@@ -194,9 +321,10 @@ def readiness(
     streams: Iterable[StreamStatus],
     sinks: Iterable[SinkState],
 ) -> Verdict:
-    """Fail while something starts, while the journal takes nothing, while a person must act.
+    """Return the verdict for /readyz, with one reason for each thing that a person must know.
 
-    A destination that is merely out does not: its events wait, and that is what they are kept for.
+    It fails while something starts, while the journal stores nothing, and while something is held
+    until a person acts. A destination that is out does not make it fail: its events wait.
     """
     reasons = [] if started else ["the daemon is starting"]
     if gate_closed:
@@ -240,6 +368,14 @@ def letters_json(groups: Sequence[LetterGroup]) -> list[dict[str, Any]]:
     ]
 
 
+def tasks_json(tasks: Iterable[TaskState]) -> list[dict[str, Any]]:
+    """Return the tasks as /status shows them."""
+    return [
+        {"task": task.name, "silent_seconds": round(task.silent, 1), "crashes": task.crashes}
+        for task in tasks
+    ]
+
+
 def _gap_json(gap: Gap, labels: Mapping[str, str]) -> dict[str, Any]:
     return {
         "scope": _scope(gap.scope, labels),
@@ -260,16 +396,9 @@ def _scope(scope: str, labels: Mapping[str, str]) -> str:
     return with_name(scope, labels)
 
 
-INTERVAL = 15.0
-_HOUR = 3600.0
-
-Series: TypeAlias = tuple[str, str, str]
-"""Group (``streams``, ``sinks``), name, measure."""
-
-
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One moment: ``levels`` are shown as they are, ``totals`` as their rate a second."""
+    """One moment: ``levels`` are shown as they are, ```totals`` as their rate per second."""
 
     time: float
     levels: Mapping[Series, float]
@@ -277,9 +406,9 @@ class Point:
 
 
 class History:
-    """Keeps the points of an hour."""
+    """The last hour in memory, which the status page draws; bounded."""
 
-    def __init__(self, interval: float = INTERVAL) -> None:
+    def __init__(self, interval: float = _INTERVAL) -> None:
         """Expect a point every ``interval`` seconds."""
         self.interval = interval
         self._points: deque[Point] = deque(maxlen=round(_HOUR / interval) + 1)
@@ -289,7 +418,7 @@ class History:
         self._points.append(point)
 
     def as_json(self) -> dict[str, Any]:
-        """Return ``times`` (seconds since 1970) and one list a measure, with None for unknown."""
+        """Return ``times`` (seconds since 1970) and one list for each measure; None is unknown."""
         points = list(self._points)
         rates = [dict[Series, float](), *(_rates(*two) for two in pairwise(points))]
         values = [{**point.levels, **rate} for point, rate in zip(points, rates, strict=False)]
@@ -302,7 +431,11 @@ class History:
 
 
 def point_of(snapshot: Snapshot, metrics: Metrics) -> Point:
-    """Return the point of a snapshot; streams of one name are one series, the worst lag counts."""
+    """Return the point of a snapshot.
+
+    Streams of one name are one series, whatever the number of accounts, so that the hour stays
+    small; the worst lag counts.
+    """
     levels: dict[Series, float] = {}
     for stream in snapshot.streams:
         covered = stream.covered_until.get(LIVE)
@@ -327,7 +460,7 @@ def point_of(snapshot: Snapshot, metrics: Metrics) -> Point:
 
 
 def _rates(before: Point, after: Point) -> dict[Series, float]:
-    """Return increases a second; a counter that was not there yet began at zero."""
+    """Return increases per second; a counter that was not there before began at zero."""
     seconds = after.time - before.time
     if seconds <= 0:
         return {}

@@ -13,9 +13,11 @@ from forwarder.core.timing import Backoff, Clock
 from forwarder.observe.events import TaskCrashed
 
 Beat: TypeAlias = Callable[[], None]
+"""Gives a sign of life; a task calls it at least as often as it was started with."""
 Work: TypeAlias = Callable[[Beat], Awaitable[None]]
 """What a task does, from its beginning; called again after a crash."""
 
+# A task that ran for a minute before it crashed is not crashing in a loop.
 _CALM = 60.0
 
 
@@ -30,20 +32,34 @@ class TaskState:
 
     @property
     def stuck(self) -> bool:
-        """Tell whether it was silent for longer than it may be."""
+        """True if the task was silent for longer than it may be."""
         return self.silent > self.allowed
 
 
-@dataclass(slots=True)
-class _Task:
-    task: asyncio.Task[None]
-    beat_at: float
-    allowed: float
-    crashes: int = 0
+class _Life:
+    """The record of one task: its last sign of life and its crashes."""
+
+    def __init__(self, name: str, clock: Clock, allowed: float) -> None:
+        self.name = name
+        self._clock = clock
+        self._allowed = allowed
+        self._crashes = 0
+        self._beat_at = clock.monotonic()
+
+    def beat(self) -> None:
+        self._beat_at = self._clock.monotonic()
+
+    def crash(self) -> None:
+        self._crashes += 1
+        self.beat()
+
+    def state(self) -> TaskState:
+        silent = self._clock.monotonic() - self._beat_at
+        return TaskState(self.name, silent, self._allowed, self._crashes)
 
 
 class Supervisor:
-    """Owns the background tasks of the process."""
+    """Owns background tasks."""
 
     def __init__(self, clock: Clock, rng: Random, emit: Emit) -> None:
         """Own nothing yet."""
@@ -51,7 +67,7 @@ class Supervisor:
         self._rng = rng
         self._emit = emit
         self._backoff = Backoff()
-        self._tasks: dict[str, _Task] = {}
+        self._tasks: dict[str, tuple[_Life, asyncio.Task[None]]] = {}
 
     def start(self, name: str, work: Work, *, silent_for: float = 300.0) -> None:
         """Run ``work`` until it returns or is stopped.
@@ -60,13 +76,14 @@ class Supervisor:
         """
         if name in self._tasks:
             raise ValueError(f"a task called {name} runs already")
-        task = asyncio.create_task(self._keep_running(name, work), name=name)
-        self._tasks[name] = _Task(task, self._clock.monotonic(), silent_for)
+        life = _Life(name, self._clock, silent_for)
+        task = asyncio.create_task(self._keep_running(life, work), name=name)
+        self._tasks[name] = life, task
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
     async def stop(self, *names: str) -> None:
-        """Cancel tasks and wait for their end; names that are not running are passed over."""
-        tasks = [self._tasks[name].task for name in names if name in self._tasks]
+        """Cancel tasks and wait for their end; names that are not running are ignored."""
+        tasks = self._named(names)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -77,36 +94,29 @@ class Supervisor:
 
     async def join(self, *names: str) -> None:
         """Wait until tasks have ended by themselves."""
-        tasks = [self._tasks[name].task for name in names if name in self._tasks]
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._named(names), return_exceptions=True)
 
     def states(self) -> Sequence[TaskState]:
-        """Return how every task is, in the order they were started."""
-        now = self._clock.monotonic()
-        return [
-            TaskState(name, now - task.beat_at, task.allowed, task.crashes)
-            for name, task in self._tasks.items()
-        ]
+        """Return the state of every task, in the order they were started."""
+        return [life.state() for life, _ in self._tasks.values()]
 
-    async def _keep_running(self, name: str, work: Work) -> None:
+    def _named(self, names: Sequence[str]) -> list[asyncio.Task[None]]:
+        return [self._tasks[name][1] for name in names if name in self._tasks]
+
+    async def _keep_running(self, life: _Life, work: Work) -> None:
         attempt = 0
         while True:
             began = self._clock.monotonic()
             try:
-                await work(lambda: self._beat(name))
+                await work(life.beat)
             except Exception as error:  # noqa: BLE001 - the one place where a crash ends
                 attempt = 1 if self._clock.monotonic() - began > _CALM else attempt + 1
                 delay = self._backoff.delay(attempt, self._rng)
-                self._tasks[name].crashes += 1
-                self._emit(TaskCrashed(name, _inner(error), delay))
-                self._beat(name)
+                life.crash()
+                self._emit(TaskCrashed(life.name, _inner(error), delay))
                 await self._clock.sleep(delay)
             else:
                 return
-
-    def _beat(self, name: str) -> None:
-        if name in self._tasks:
-            self._tasks[name].beat_at = self._clock.monotonic()
 
 
 def _inner(error: BaseException) -> BaseException:

@@ -1,22 +1,23 @@
-"""Settings become supervised tasks: a poller for each stream, a consumer for each sink."""
+"""Settings become supervised tasks: a poller for each stream, a consumer for each sink.
+
+The only place where the plugins of sources and sinks are made out of their settings.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from random import SystemRandom
 from typing import Any, TypeVar
 
-from forwarder import __version__
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
-from forwarder.core.contracts import Render, SinkContext, StreamKey
+from forwarder.core.contracts import Render, Sink, SinkContext, StreamKey
 from forwarder.core.errors import ConfigError, Fault
-from forwarder.core.source_contract import SourceContext, StreamPlan
-from forwarder.core.telemetry import Emit
+from forwarder.core.source_contract import SourceContext, SourcePlugin
+from forwarder.core.telemetry import Emit, TelemetryEvent, ignore
 from forwarder.core.timing import Backoff, Clock, SystemClock
 from forwarder.delivery.consumer import Consumer
+from forwarder.delivery.events import SinkDrained
 from forwarder.delivery.options import DeliveryOptions
 from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.state import SinkState
@@ -24,110 +25,128 @@ from forwarder.ingest.poller import Poller, StreamStatus
 from forwarder.ingest.retrying import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal
-from forwarder.runtime.rendering import Rendering
+from forwarder.runtime.replica import USER_AGENT, Rendering, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor
 
 T = TypeVar("T")
 
-USER_AGENT = f"cloudflare-access-forwarder/{__version__}"
 _SILENT_FOR = 900.0
 _SHARED = "shared:{type}"
 
 
-@dataclass(slots=True)
-class _Account:
-    settings: AccountSettings
-    source: Any
-    plans: Mapping[str, StreamPlan]
-    pollers: dict[str, Poller] = field(default_factory=dict)
+def source_of(
+    account: AccountSettings, shared: Any, clock: Clock, emit: Emit = ignore
+) -> SourcePlugin:
+    """Make the source of an account; ``shared`` is what its plugin's ``share`` returned."""
+    context = SourceContext(clock=clock, shared=shared, user_agent=USER_AGENT, emit=emit)
+    source: SourcePlugin = account.plugin(account.config, context)
+    return source
+
+
+def sink_of(sink: SinkSettings, clock: Clock, emit: Emit = ignore) -> Sink:
+    """Make a sink; nothing is opened. Raises ``ConfigError`` if its settings cannot be used."""
+    context = SinkContext(
+        name=sink.name,
+        format=sink.format,
+        media_type=sink.format_plugin(sink.format_config).media_type,
+        clock=clock,
+        user_agent=USER_AGENT,
+        emit=emit,
+    )
+    made: Sink = sink.plugin(sink.config, context)
+    return made
+
+
+def preflight(settings: ForwarderSettings) -> None:
+    """Make every sink and its rendering once, for the faults that only plugins can find.
+
+    Raises ``ConfigError`` with all of them. Called before anything starts and at a reload.
+    """
+    faults: list[Fault] = []
+    rendering = Rendering(settings)
+    for sink in settings.sinks:
+        try:
+            rendering.render_for(sink)
+            sink_of(sink, SystemClock())
+        except ConfigError as error:
+            faults += [
+                Fault(f"sinks.{sink.name}", fault.problem, fault.hint) for fault in error.faults
+            ]
+    if faults:
+        raise ConfigError(faults)
 
 
 class Streams:
-    """Starts, stops and shows the pollers."""
+    """Starts, stops and shows the pollers of one journal."""
 
     def __init__(
-        self,
-        journal: Journal,
-        gate: Gate,
-        supervisor: Supervisor,
-        clock: Clock,
-        emit: Emit,
+        self, replica: Replica, journal: Journal, gate: Gate, supervisor: Supervisor
     ) -> None:
         """Read nothing yet."""
+        self._replica = replica
         self._journal = journal
         self._gate = gate
         self._supervisor = supervisor
-        self._clock = clock
-        self._emit = emit
         self._shared: dict[str, Any] = {}
         self._accounts: dict[str, _Account] = {}
 
     async def start(self, accounts: Iterable[AccountSettings], *, poll: bool = True) -> None:
-        """Make the sources and start a poller for each stream; none without ``poll``."""
+        """Make the sources and start a poller for each stream; without ``poll`` no poller."""
         for settings in accounts:
-            await self._share(settings)
-            context = SourceContext(
-                clock=self._clock,
-                shared=self._shared[settings.type],
-                user_agent=USER_AGENT,
-                emit=self._emit,
-            )
-            source = settings.plugin(settings.config, context)
-            account = _Account(settings, source, source.streams())
-            self._accounts[settings.account_id] = account
+            shared = await self._share(settings)
+            source = source_of(settings, shared, self._replica.clock, self._replica.emit)
+            account = self._accounts[settings.account_id] = _Account(settings, source)
             for name in account.plans if poll else ():
                 key = StreamKey(settings.account_id, name)
                 self._supervisor.start(
-                    _task(key), _Work(self, account, key), silent_for=self._silence(account, name)
+                    _task(key), partial(self._poll, key), silent_for=account.may_be_silent(name)
                 )
 
     async def stop(self, account_ids: Iterable[str] | None = None) -> None:
         """Stop the pollers of some accounts, or of all, and close their connections."""
         for account_id in list(self._accounts if account_ids is None else account_ids):
             account = self._accounts.pop(account_id, None)
-            if account is None:
-                continue
-            tasks = [_task(StreamKey(account_id, name)) for name in account.plans]
-            await self._supervisor.stop(*tasks)
-            await account.source.aclose()
+            if account is not None:
+                await self._supervisor.stop(
+                    *(_task(StreamKey(account_id, n)) for n in account.plans)
+                )
+                await account.source.aclose()
+
+    async def paused(self, account_id: str, change: Callable[[], Awaitable[T]]) -> T:
+        """Stop an account's pollers, make a change to what they keep, and start them again.
+
+        If the account is not read, the change is all that happens.
+        """
+        account = self._accounts.get(account_id)
+        await self.stop([account_id])
+        try:
+            return await change()
+        finally:
+            if account is not None:
+                await self.start([account.settings])
 
     def wake(self) -> None:
-        """Let every poller try again what it waits for."""
-        for account in self._accounts.values():
-            for poller in account.pollers.values():
-                poller.wake()
+        """Let every poller retry now whatever it waits for."""
+        for poller in self._pollers():
+            poller.wake()
 
     async def remember(self) -> None:
-        """Keep what the next process should know of the budgets; called every few seconds."""
+        """Store what the next process should know of the budgets; called every few seconds."""
         for kind, shared in self._shared.items():
             await self._journal.keep(_SHARED.format(type=kind), shared.snapshot())
 
     def states(self) -> Sequence[StreamStatus]:
-        """Return how every stream is."""
-        return [
-            poller.state()
-            for account in self._accounts.values()
-            for poller in account.pollers.values()
-        ]
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Return the accounts' names for people by id."""
-        return {key: account.settings.label for key, account in self._accounts.items()}
+        """Return the state of every stream that has started."""
+        return [poller.state() for poller in self._pollers()]
 
     @property
     def names(self) -> list[tuple[str, str]]:
-        """Return label of the account and name of every stream that is read."""
+        """The account's label and the name of every stream that is read."""
         return [
             (account.settings.label, name)
             for account in self._accounts.values()
             for name in account.plans
         ]
-
-    @property
-    def count(self) -> int:
-        """Return the number of streams that are read."""
-        return sum(len(account.plans) for account in self._accounts.values())
 
     def matching(self, *, accounts: Sequence[str], streams: Sequence[str]) -> list[StreamKey]:
         """Return the streams of some accounts (ids or labels) with some names; all when empty."""
@@ -139,103 +158,84 @@ class Streams:
             if not streams or name in streams
         ]
 
-    def around(self, key: StreamKey, beat: Beat) -> StreamContext:
-        """Return what another reader of a running stream works with (a backfill)."""
-        return self.surroundings(self._accounts[key.account_id], key, beat)
-
-    async def paused(self, account_id: str, change: Callable[[], Awaitable[T]]) -> T:
-        """Stop an account's pollers, make a change to what they keep, and start them anew."""
-        account = self._accounts.get(account_id)
-        await self.stop([account_id])
-        try:
-            return await change()
-        finally:
-            if account is not None:
-                await self.start([account.settings])
-
-    async def _share(self, settings: AccountSettings) -> None:
-        """Make what all accounts of one type share, out of what an earlier process kept."""
-        if settings.type not in self._shared:
-            kept = await self._journal.recall(_SHARED.format(type=settings.type))
-            self._shared[settings.type] = settings.plugin.share(self._clock, kept)
-
-    def _silence(self, account: _Account, name: str) -> float:
-        return _SILENT_FOR + 2 * float(account.plans[name].settings.poll_interval)
-
-    def surroundings(self, account: _Account, key: StreamKey, beat: Beat) -> StreamContext:
-        """Return what the poller of one stream works with."""
+    def context(self, key: StreamKey, beat: Beat) -> StreamContext:
+        """Return what a reader of a stream works with: its poller, or a backfill."""
+        account = self._accounts[key.account_id]
         return StreamContext(
             key=key,
             account=account.settings.label,
             source=account.plans[key.stream].source,
             log=self._journal.stream_log(key),
             gate=self._gate,
-            clock=self._clock,
-            rng=SystemRandom(),
-            emit=self._emit,
+            clock=self._replica.clock,
+            rng=self._replica.random,
+            emit=self._replica.emit,
             beat=beat,
             retention=account.settings.config.retention,
         )
 
+    async def _poll(self, key: StreamKey, beat: Beat) -> None:
+        """Be the task of one stream."""
+        await self._accounts[key.account_id].poll(key.stream, self.context(key, beat))
 
-@dataclass(frozen=True, slots=True)
-class _Work:
-    """The task of one stream: a fresh poller at every start, which reads on from the journal."""
+    def _pollers(self) -> list[Poller]:
+        return [one for account in self._accounts.values() for one in account.pollers]
 
-    streams: Streams
-    account: _Account
-    key: StreamKey
+    async def _share(self, settings: AccountSettings) -> Any:
+        """Return what all accounts of one type share, made once out of what the journal keeps."""
+        if settings.type not in self._shared:
+            kept = await self._journal.recall(_SHARED.format(type=settings.type))
+            self._shared[settings.type] = settings.plugin.share(self._replica.clock, kept)
+        return self._shared[settings.type]
 
-    async def __call__(self, beat: Beat) -> None:
-        account, name = self.account, self.key.stream
-        around = self.streams.surroundings(account, self.key, beat)
-        poller = Poller(around, _options(account.plans[name].settings, around.retention))
-        account.pollers[name] = poller
+
+class _Account:
+    """One account that is read: its source, and a poller for each stream that has started."""
+
+    def __init__(self, settings: AccountSettings, source: SourcePlugin) -> None:
+        self.settings = settings
+        self.source = source
+        self.plans = source.streams()
+        self._pollers: dict[str, Poller] = {}
+
+    @property
+    def pollers(self) -> Collection[Poller]:
+        return self._pollers.values()
+
+    async def poll(self, name: str, context: StreamContext) -> None:
+        """Read one stream for ever, with a new poller, from the position in the journal."""
+        plan = self.plans[name].settings
+        options = PollOptions(
+            poll_interval=plan.poll_interval,
+            start_from=plan.start_from,
+            overlap=plan.overlap,
+            reconcile=plan.reconcile,
+            retention=context.retention,
+        )
+        poller = self._pollers[name] = Poller(context, options)
         await poller.run()
 
-
-def _options(settings: Any, retention: float) -> PollOptions:
-    return PollOptions(
-        poll_interval=settings.poll_interval,
-        start_from=settings.start_from,
-        overlap=settings.overlap,
-        reconcile=settings.reconcile,
-        retention=retention,
-    )
-
-
-def _task(key: StreamKey) -> str:
-    return f"stream:{key}"
-
-
-@dataclass(slots=True)
-class _Member:
-    settings: SinkSettings
-    queue: SinkQueue
-    consumer: Consumer | None = None
+    def may_be_silent(self, name: str) -> float:
+        """Return the seconds that the poller of a stream may be silent: it sleeps between polls."""
+        return _SILENT_FOR + 2 * float(self.plans[name].settings.poll_interval)
 
 
 class Sinks:
-    """Starts, stops and shows the consumers."""
+    """Starts, stops and shows the consumers of one journal."""
 
-    def __init__(
-        self,
-        journal: Journal,
-        rendering: Rendering,
-        supervisor: Supervisor,
-        clock: Clock,
-        emit: Emit,
-    ) -> None:
+    def __init__(self, replica: Replica, journal: Journal, supervisor: Supervisor) -> None:
         """Deliver nothing yet."""
+        self._replica = replica
         self._journal = journal
         self._supervisor = supervisor
-        self._clock = clock
-        self._emit = emit
         self._members: dict[str, _Member] = {}
-        self._rendering = rendering
+        self._abandoned = 0
 
     async def join(self, sinks: Iterable[SinkSettings]) -> None:
-        """Give each sink its place in the journal; before any row is stored that it should get."""
+        """Give each sink its place in the journal.
+
+        Called before any row is stored that the sink should get.
+        """
         for settings in sinks:
             options = settings.options
             queue = await self._journal.sink_queue(
@@ -252,79 +252,92 @@ class Sinks:
 
     async def finish(self, names: Iterable[str], patience: float) -> None:
         """Let some sinks deliver what is stored, for at most ``patience`` seconds."""
-        consumers = [self._members[name].consumer for name in names if name in self._members]
-        deadline = self._clock.monotonic() + patience
-        await asyncio.gather(
-            *(consumer.finish(deadline) for consumer in consumers if consumer is not None)
-        )
+        deadline = self._replica.clock.monotonic() + patience
+        await asyncio.gather(*(one.finish(deadline) for one in self._consumers(names)))
 
-    async def drain(self, names: Iterable[str] | None, grace: float) -> None:
-        """Let writes under way end for at most ``grace`` seconds, acknowledge, close."""
-        chosen = list(self._members if names is None else names)
-        consumers = [self._members[name].consumer for name in chosen if name in self._members]
-        deadline = self._clock.monotonic() + grace
-        await asyncio.gather(
-            *(consumer.drain(deadline) for consumer in consumers if consumer is not None)
-        )
+    async def drain(self, names: Iterable[str], grace: float) -> None:
+        """Let writes in flight end for at most ``grace`` seconds, acknowledge, close."""
+        chosen = list(names)
+        deadline = self._replica.clock.monotonic() + grace
+        await asyncio.gather(*(one.drain(deadline) for one in self._consumers(chosen)))
         await self._supervisor.stop(*(f"sink:{name}" for name in chosen))
 
     def leave(self, names: Iterable[str]) -> None:
-        """Forget sinks that the settings no longer name; their places are kept."""
+        """Forget sinks that the settings no longer name; the journal keeps their places."""
         for name in names:
             self._members.pop(name, None)
             self._journal.leave(name)
 
     def wake(self) -> None:
-        """Let every sink try again what it waits for."""
-        for member in self._members.values():
-            if member.consumer is not None:
-                member.consumer.wake()
+        """Let every sink retry now whatever it waits for."""
+        for consumer in self._consumers():
+            consumer.wake()
 
     def states(self) -> Sequence[SinkState]:
-        """Return how every sink is that has started."""
-        members = self._members.values()
-        return [member.consumer.state() for member in members if member.consumer is not None]
+        """Return the state of every sink that has started."""
+        return [consumer.state() for consumer in self._consumers()]
+
+    async def dead_letter_room(self) -> dict[str, int]:
+        """Return by sink how many more dead letters the journal keeps for it."""
+        return {
+            name: (await member.queue.dead_letter_room())[0]
+            for name, member in self._members.items()
+        }
 
     @property
     def settings(self) -> Mapping[str, SinkSettings]:
-        """Return the settings of the running sinks by name."""
+        """The settings of the sinks that have joined, by name."""
         return {name: member.settings for name, member in self._members.items()}
 
     @property
-    def queues(self) -> Mapping[str, SinkQueue]:
-        """Return the running sinks' queues by name."""
-        return {name: member.queue for name, member in self._members.items()}
+    def abandoned(self) -> int:
+        """The batches whose fate was unknown when their sinks had to be closed."""
+        return self._abandoned
+
+    def _consumers(self, names: Iterable[str] | None = None) -> list[Consumer]:
+        chosen = self._members if names is None else [n for n in names if n in self._members]
+        consumers = (self._members[name].consumer for name in chosen)
+        return [consumer for consumer in consumers if consumer is not None]
 
     async def _deliver(self, member: _Member, beat: Beat) -> None:
-        """Be the task of one sink: a fresh consumer at every start, from what was acknowledged."""
-        render = self._rendering.render_for(member.settings)
+        """Be the task of one sink."""
+        render = self._replica.rendering.render_for(member.settings)
         try:
-            member.consumer = self._consumer(member, render)
-            await member.consumer.run(beat)
+            await member.deliver(render, self._replica, self._emit, beat)
         finally:
-            self._rendering.release(render)
+            self._replica.rendering.release(render)
 
-    def _consumer(self, member: _Member, render: Render) -> Consumer:
-        sink = member.settings
-        writer = sink.format_plugin(sink.format_config)
-        context = SinkContext(
-            name=sink.name,
-            format=sink.format,
-            media_type=writer.media_type,
-            clock=self._clock,
-            user_agent=USER_AGENT,
-            emit=self._emit,
-        )
-        return Consumer(
-            name=sink.name,
-            sink=sink.plugin(sink.config, context),
-            queue=member.queue,
+    def _emit(self, event: TelemetryEvent) -> None:
+        if isinstance(event, SinkDrained):
+            self._abandoned += event.abandoned
+        self._replica.emit(event)
+
+
+class _Member:
+    """One sink that has joined: its place in the journal, and its consumer once it has started."""
+
+    def __init__(self, settings: SinkSettings, queue: SinkQueue) -> None:
+        self.settings = settings
+        self.queue = queue
+        self._consumer: Consumer | None = None
+
+    @property
+    def consumer(self) -> Consumer | None:
+        return self._consumer
+
+    async def deliver(self, render: Render, replica: Replica, emit: Emit, beat: Beat) -> None:
+        """Deliver for ever, with a new consumer, from what was acknowledged."""
+        self._consumer = Consumer(
+            name=self.settings.name,
+            sink=sink_of(self.settings, replica.clock, emit),
+            queue=self.queue,
             render=render,
-            options=delivery_options(sink),
-            clock=self._clock,
-            rng=SystemRandom(),
-            emit=self._emit,
+            options=delivery_options(self.settings),
+            clock=replica.clock,
+            rng=replica.random,
+            emit=emit,
         )
+        await self._consumer.run(beat)
 
 
 def delivery_options(sink: SinkSettings) -> DeliveryOptions:
@@ -341,19 +354,5 @@ def delivery_options(sink: SinkSettings) -> DeliveryOptions:
     )
 
 
-def preflight(settings: ForwarderSettings) -> None:
-    """Make every sink and format once and throw it away; raises ``ConfigError`` with all faults."""
-    faults: list[Fault] = []
-    rendering = Rendering(settings)
-    for sink in settings.sinks:
-        try:
-            writer = sink.format_plugin(sink.format_config)
-            rendering.render_for(sink)
-            context = SinkContext(sink.name, sink.format, writer.media_type, SystemClock())
-            sink.plugin(sink.config, context)
-        except ConfigError as error:
-            faults += [
-                Fault(f"sinks.{sink.name}", fault.problem, fault.hint) for fault in error.faults
-            ]
-    if faults:
-        raise ConfigError(faults)
+def _task(key: StreamKey) -> str:
+    return f"stream:{key}"

@@ -96,7 +96,7 @@ async def test_a_collector_that_is_out_stops_nobody_and_the_end_comes_soon() -> 
 
 def test_nothing_of_it_is_imported_by_a_daemon_without_tracing() -> None:
     code = (
-        "import sys; import forwarder.runtime.process;"
+        "import sys; import forwarder.runtime.daemon;"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"
     )
     printed = subprocess.run(

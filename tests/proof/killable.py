@@ -25,8 +25,7 @@ from forwarder.core.timing import SystemClock
 from forwarder.journal import journal
 from forwarder.observe.observer import Observer
 from forwarder.runtime.daemon import Daemon
-from forwarder.runtime.process import fast_loop, libraries_logged, telemetry_of
-from forwarder.runtime.signals import Signals
+from forwarder.runtime.replica import Signals, fast_loop, libraries_logged, telemetry_of
 from forwarder.runtime.workers import preflight
 from tests.proof.planted import SwallowingWriter
 

@@ -18,7 +18,7 @@ from forwarder.config.models import AdminSettings, AdminTlsSettings
 from forwarder.core.errors import ConfigError
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.observe.events import AdminTlsUnusable
-from forwarder.runtime.admin_tls import admin_tls
+from forwarder.runtime.daemon import admin_tls
 from tests.admin.conftest import FakeDaemon
 
 

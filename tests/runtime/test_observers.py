@@ -14,14 +14,14 @@ from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import Observer
 from forwarder.observe.output import LogOutput, Redactor
 from forwarder.observe.tracing import Tracing
-from forwarder.runtime.observers import observer_of
+from forwarder.runtime.replica import observer_of
 
 _WITHOUT = """
 import sys
 sys.modules["opentelemetry"] = None
 from forwarder.config.models import TracingSettings
 from forwarder.core.errors import ConfigError
-from forwarder.runtime.observers import observer_of
+from forwarder.runtime.replica import observer_of
 try:
     observer_of(TracingSettings(endpoint="http://127.0.0.1:9/v1/traces"), None, None, None)
 except ConfigError as error:

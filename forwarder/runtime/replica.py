@@ -1,0 +1,262 @@
+"""What a process has once, whatever number of journals it works on.
+
+Its clock, its logs and metrics, its event loop, its signals, and what renders events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from random import SystemRandom
+from typing import Any, TypeVar
+
+import orjson
+from prometheus_client import disable_created_metrics
+
+from forwarder import __version__
+from forwarder.config import EventFilter as FilterSettings
+from forwarder.config import ForwarderSettings, SinkSettings, effective, secrets_of
+from forwarder.config.models import TracingSettings
+from forwarder.core.contracts import FORWARDER_STREAM, Render
+from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.own_events import OWN_EVENTS
+from forwarder.core.schema import Normaliser
+from forwarder.core.telemetry import TelemetryEvent
+from forwarder.core.timing import Clock, SystemClock
+from forwarder.formats.pipeline import Pipelines
+from forwarder.formats.shape import EventFilter, Shape
+from forwarder.journal.events import GapClosed, GapOpened, with_name
+from forwarder.observe.metrics import Metrics
+from forwarder.observe.observer import LibraryHandler, Observer
+from forwarder.observe.output import LogOutput, Redactor
+
+T = TypeVar("T")
+
+USER_AGENT = f"cloudflare-access-forwarder/{__version__}"
+"""How this program introduces itself to the API and to destinations."""
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+# Room for sinks that are four full pages apart; together they take half of it.
+_SHARED_PAGES_BYTES = 8 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Where the process counts and logs."""
+
+    observer: Observer
+    metrics: Metrics
+    output: LogOutput
+    redactor: Redactor
+
+
+class Replica:
+    """The settings in force and the parts of the process that every cell works with."""
+
+    def __init__(self, settings: ForwarderSettings, telemetry: Telemetry, clock: Clock) -> None:
+        """Take the settings that the process starts with."""
+        self.clock = clock
+        self.random = SystemRandom()
+        self.telemetry = telemetry
+        self.rendering = Rendering(settings)
+        self._settings = settings
+
+    @property
+    def settings(self) -> ForwarderSettings:
+        """The settings in force."""
+        return self._settings
+
+    @property
+    def config_hash(self) -> str:
+        """12 hex digits over the settings in force, to see which pods run which.
+
+        Secrets do not take part.
+        """
+        text = orjson.dumps(effective(self._settings), option=orjson.OPT_SORT_KEYS)
+        return blake2b(text, digest_size=6).hexdigest()
+
+    def learn(self, new: ForwarderSettings) -> None:
+        """Prepare for ``new`` before anything runs with it.
+
+        Its secrets are hidden in logs and its accounts can be rendered from now on.
+        """
+        self.rendering.learn(new)
+        self.telemetry.redactor.know(secret for _, secret in secrets_of(new))
+        self.telemetry.output.set_level(new.root.log.level)
+
+    def adopt(self, new: ForwarderSettings) -> None:
+        """Note that everything runs with ``new``."""
+        self._settings = new
+
+    def emit(self, event: TelemetryEvent) -> None:
+        """Count and log one event; returns at once and never raises."""
+        if isinstance(event, GapOpened | GapClosed):
+            # The journal knows accounts by their ids; people know them by their names.
+            event = replace(event, scope=self.scope_name(event.scope))
+        self.telemetry.observer.emit(event)
+
+    def scope_name(self, scope: str) -> str:
+        """Return ``ACCOUNT_ID/STREAM`` with the account's name in place of its id."""
+        return with_name(scope, self.rendering.labels)
+
+
+class Rendering:
+    """Makes what renders pages for a sink; knows the accounts' names and the streams' normalisers.
+
+    One for a process, since sinks with the same format and shape share their rendered pages.
+    """
+
+    def __init__(self, settings: ForwarderSettings) -> None:
+        """Begin with the accounts of ``settings``."""
+        self.labels: dict[str, str] = {}
+        self._normalisers: dict[str, Normaliser] = {FORWARDER_STREAM: OWN_EVENTS}
+        self._pipelines = Pipelines(self._normalisers, self.labels, max_bytes=_SHARED_PAGES_BYTES)
+        self.learn(settings)
+
+    def learn(self, settings: ForwarderSettings) -> None:
+        """Add the accounts of new settings; pipelines that were made before see them too.
+
+        Accounts that are gone are kept: the journal may still hold their rows.
+        """
+        for account in settings.accounts:
+            self.labels[account.account_id] = account.label
+            self._normalisers.update(account.plugin.normalisers)
+
+    def render_for(self, sink: SinkSettings) -> Render:
+        """Return what renders pages for ``sink``; the key of its hashes is read now.
+
+        ``release`` must be called with the result when the sink is closed.
+        """
+        return self._pipelines.render_for(sink.format_plugin, sink.format_config, _shape_of(sink))
+
+    def release(self, render: Render) -> None:
+        """Drop the pages that are kept for the sink of ``render``."""
+        self._pipelines.release(render)
+
+
+def _shape_of(sink: SinkSettings) -> Shape:
+    options = sink.options
+    return Shape(
+        only=_filter(options.only),
+        unless=_filter(options.except_),
+        drop_fields=options.drop_fields,
+        hash_fields=options.hash_fields,
+        hash_key=options.hash_key.reveal().encode() if options.hash_key else b"",
+        add_fields=tuple(options.add_fields.items()),
+        redact_request_body=options.redact_request_body,
+    )
+
+
+def _filter(given: FilterSettings | None) -> EventFilter | None:
+    return None if given is None else EventFilter(**given.model_dump())
+
+
+class Signals:
+    """What signals have requested: TERM and INT to stop, a second one at once, HUP to reload."""
+
+    def __init__(self) -> None:
+        """Nothing was requested yet."""
+        self.stop = asyncio.Event()
+        self.insist = asyncio.Event()
+        self.reason = ""
+        self._reload = asyncio.Event()
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Catch the signals while the block runs."""
+        loop = asyncio.get_running_loop()
+        for number in _ENDING:
+            loop.add_signal_handler(number, self._end, number.name)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        try:
+            yield
+        finally:
+            for number in (*_ENDING, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Request an end from inside the process."""
+        self.reason = self.reason or reason
+        self.stop.set()
+
+    async def wait(self) -> bool:
+        """Wait for a request to reload or to stop; return True if a reload was requested.
+
+        Several requests to reload that came meanwhile count as one.
+        """
+        waits = [asyncio.ensure_future(event.wait()) for event in (self.stop, self._reload)]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+        reload = self._reload.is_set()
+        self._reload.clear()
+        return reload
+
+    def _end(self, name: str) -> None:
+        if self.stop.is_set():
+            self.insist.set()
+        self.ask_to_stop(name)
+
+
+def telemetry_of(settings: ForwarderSettings) -> Telemetry:
+    """Return where this process counts and logs."""
+    log = settings.root.log
+    redactor = Redactor(secret for _, secret in secrets_of(settings))
+    output = LogOutput(sys.stderr, redactor, level=log.level, style=log.format)
+    # A time of creation beside each counter would double the number of series.
+    disable_created_metrics()  # type: ignore[no-untyped-call]
+    metrics = Metrics()
+    observer = observer_of(settings.root.tracing, metrics, output, SystemClock())
+    return Telemetry(observer, metrics, output, redactor)
+
+
+def observer_of(
+    wanted: TracingSettings | None, metrics: Metrics, output: LogOutput, clock: Clock
+) -> Observer:
+    """Return what counts and logs, and also makes spans if they are wanted.
+
+    Raises ``ConfigError`` if spans are wanted and OpenTelemetry is not installed.
+    """
+    if wanted is None:
+        return Observer(metrics, output, clock)
+    try:
+        from forwarder.observe.tracing import Tracing  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        hint = "pip install 'cloudflare-access-forwarder[otel]', or leave tracing out"
+        raise ConfigError([Fault("tracing", "OpenTelemetry is not installed", hint)]) from error
+    tracing = Tracing(str(wanted.endpoint), wanted.ratio, __version__, clock.now_us)
+    return Observer(metrics, output, clock, tracing)
+
+
+@contextmanager
+def libraries_logged(observer: Observer) -> Iterator[None]:
+    """Send the warnings of libraries to our log while the block runs."""
+    root, handler = logging.getLogger(), LibraryHandler(observer.emit)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+def run_fast(work: Coroutine[Any, Any, T]) -> T:
+    """Run one coroutine on the daemon's kind of loop, so that its errors have the same texts."""
+    with asyncio.Runner(loop_factory=fast_loop()) as runner:
+        return runner.run(work)
+
+
+def fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's factory if uvloop is installed; else None, which means asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional, and slow to import
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
