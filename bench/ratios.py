@@ -27,7 +27,7 @@ from forwarder.journal import Journal, Keeping
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.answers import Answer, Endpoint, Response, read_rows
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
-from forwarder.sources.cloudflare_access.logs import STREAM, AccessRequests
+from forwarder.sources.cloudflare_access.logs import AccessRequests
 
 RECORDED = {
     "raw": 1.7,
@@ -65,9 +65,10 @@ class PageApi:
 
 def rendering(rounds: int = _ROUNDS) -> dict[str, float]:
     """Return, for each format, page → the sink's events over orjson of the same rows."""
-    pages = formats.pages(STREAM, list(formats.usual(_ROWS)), 250)
+    pages = formats.pages(AccessRequests.stream, list(formats.usual(_ROWS)), 250)
     pipelines: dict[str, Work] = {
-        name: Pipeline(style, {STREAM: LOGINS}, {}) for name, style in formats.formats().items()
+        name: Pipeline(style, {AccessRequests.stream: LOGINS}, {})
+        for name, style in formats.formats().items()
     }
     least: dict[str, list[float]] = {}
     for _ in range(rounds):
@@ -103,7 +104,7 @@ async def _storing(pages: int) -> float:
         keeping, clock = Keeping(2**30, 0), SystemClock()
         journal = await Journal.open(Path(folder), keeping, clock=clock, emit=print)
         try:
-            log = journal.stream_log(StreamKey(_ACCOUNT, STREAM))
+            log = journal.stream_log(StreamKey(_ACCOUNT, AccessRequests.stream))
             await log.load()
             costs = []
             for page in range(pages):

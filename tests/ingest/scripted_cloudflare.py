@@ -18,7 +18,7 @@ from forwarder.core.timing import format_seconds, format_us, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.answers import Endpoint, Response
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.rate_limit import Budget, Turn
+from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 from tests.ingest.virtual_time import VirtualClock
 
 SECOND_US = 1_000_000
@@ -207,11 +207,11 @@ class ScriptedApi(Api):
     """The real API client, with `Cloudflare` where the network would be."""
 
     def __init__(self, cloudflare: Cloudflare, config: AccountConfig, clock: VirtualClock) -> None:
-        super().__init__(config, Budget(None, clock), clock)
+        super().__init__(config, RateLimiter(clock), clock)
         self._cloudflare = cloudflare
 
-    async def _send(self, url: str, endpoint: Endpoint, turn: Turn) -> Response:
-        del endpoint, turn
+    async def _send(self, url: str, endpoint: Endpoint, waited: float) -> Response:
+        del endpoint, waited
         parts = urlsplit(url)
         return self._cloudflare.answer(parts.path, parse_qsl(parts.query))
 

@@ -20,13 +20,13 @@ from forwarder.sources.cloudflare_access.answers import (
     read_rows,
 )
 from forwarder.sources.cloudflare_access.logs import PageMaker
-from forwarder.sources.cloudflare_access.scim_updates import _masked as masked  # the stream's own
+from forwarder.sources.cloudflare_access.scim_updates import mask_row
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 NOW_US = 1_767_225_600_000_000
 _STREAMS = (
     ("access_requests", ACCESS_REQUESTS, PageMaker(ACCOUNT, "access_requests", "created_at")),
-    ("scim_updates", SCIM_UPDATES, PageMaker(ACCOUNT, "scim_updates", "logged_at", masked)),
+    ("scim_updates", SCIM_UPDATES, PageMaker(ACCOUNT, "scim_updates", "logged_at", mask_row)),
 )
 
 

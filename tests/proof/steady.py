@@ -35,7 +35,7 @@ from forwarder.sources.cloudflare_access.answers import Endpoint, Response
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.providers import chunked
-from forwarder.sources.cloudflare_access.rate_limit import Budget, Turn
+from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 from forwarder.transport.settings import Secret
 from tests.end_to_end.processes import ACCOUNT
@@ -86,7 +86,7 @@ class SteadyApi(Api):
     """The real client, with arithmetic where the network would be."""
 
     def __init__(self, rates: Rates, config: AccountConfig, clock: VirtualClock) -> None:
-        super().__init__(config, Budget(RateLimit(), clock), clock)
+        super().__init__(config, RateLimiter(clock, [RateLimit()]), clock)
         self._rates = rates
         self._now = clock
         self.counts = Counts(0)
@@ -99,8 +99,8 @@ class SteadyApi(Api):
             case RoundEnded(stream=stream, reader=reader) if reader.startswith("reconcile"):
                 self.counts.slices[stream] += 1
 
-    async def _send(self, url: str, endpoint: Endpoint, turn: Turn) -> Response:
-        del turn
+    async def _send(self, url: str, endpoint: Endpoint, waited: float) -> Response:
+        del waited
         self._now.activity += 1
         query = parse_qs(urlsplit(url).query)
         self.counts.moments.append((self._now.monotonic(), endpoint.name))

@@ -1,19 +1,15 @@
 """An HTTP answer of Cloudflare's API becomes rows, or the error that says what to do.
 
-Which answer means what: Cloudflare's errors as a table, and the exceptions they become.
+Pure: bytes, status and headers in. Trusted is ``success: true`` with a list as ``result``,
+nothing else: not the status alone, not ``total_count``, not that JSON is well formed.
 
     TransientError
-    ├── ThrottledError               the token has used up its quota; the budget knows for how long
+    ├── ThrottledError               the token's quota is used up; the rate limiter knows how long
     └── NeedsOperatorError
         └── RequestRefusedError      wrong token, permission, account, parameter; ``about`` says
 
-The rows of the table are read from the top; the first that fits decides. Codes and texts are
-those that Cloudflare documents or that people have reported of these endpoints.
-
-An HTTP answer of Cloudflare's API becomes rows, or the exception that says what to do.
-
-Pure: bytes, status and headers in. Trusted is ``success: true`` with a list as ``result``,
-nothing else: not the status alone, not ``total_count``, not that JSON is well formed.
+``TABLE`` says which answer becomes which error. Its codes and texts are those that Cloudflare
+documents or that people have reported of these endpoints.
 """
 
 from __future__ import annotations
@@ -22,12 +18,12 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import orjson
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.sources.cloudflare_access.repair import Salvaged, rewritten, salvage
+from forwarder.sources.cloudflare_access.repair import repair, rewritten
 from forwarder.transport.http import parse_retry_after
 
 Kind: TypeAlias = Literal["config", "throttled", "transient"]
@@ -38,7 +34,7 @@ About: TypeAlias = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A place of the API: its name for people, its path and the permission it needs."""
+    """One address of the API: its name for people, its path and the permission it needs."""
 
     name: str
     path: str
@@ -63,20 +59,20 @@ VERIFY_USER_TOKEN = Endpoint("verify", "/user/tokens/verify", "")
 
 
 class ThrottledError(TransientError):
-    """The quota is used up; ``retry_after`` is how long the budget now holds everything back."""
+    """The quota is used up; ``retry_after`` is how long the limiter now holds requests back."""
 
 
 class RequestRefusedError(NeedsOperatorError):
     """Cloudflare refuses the request until a person changes something.
 
-    ``about`` says what: ``parameters`` is the one that another request may not share (an
-    identity provider's id that is refused, for example). ``status`` and ``codes`` are as received.
+    ``about`` says what. Only a refusal about ``parameters`` may spare another request with the
+    same token (a refused identity provider's id). ``status`` and ``codes`` are as received.
     """
 
     def __init__(
         self, message: str, *, about: About, status: int, codes: Sequence[int], hint: str
     ) -> None:
-        """Keep what a caller may decide by."""
+        """Keep what a caller decides by."""
         super().__init__(message, hint=hint)
         self.about = about
         self.status = status
@@ -96,7 +92,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One row of the table; what is empty fits everything. Codes or pattern: one must fit."""
+    """One row of the table. An empty field fits everything; one of codes and pattern must fit."""
 
     kind: Kind
     about: About
@@ -107,7 +103,7 @@ class Rule:
     pattern: str = ""
 
     def fits(self, refusal: Refusal) -> bool:
-        """Say whether this row decides about the answer."""
+        """Return True if this row decides about the answer."""
         if self.statuses and refusal.status not in self.statuses:
             return False
         if not self.codes and not self.pattern:
@@ -118,16 +114,17 @@ class Rule:
 
 
 _ANSWERED = (200, *range(400, 500))
-"""Statuses whose error codes are Cloudflare's considered word; above 499 something broke."""
+"""Statuses whose error codes count; above 499 something broke, and the body may be anything."""
 
 _REPLACE = "put a valid API token into the settings or its file; `forwarder check --live` tries it"
 _GRANT = "give the token `{permission}` for this account; a token made just now needs a minute"
 STRANGE = (
-    "it is asked again; if it stays so check api_url and what is in between, such as a proxy, then "
-    "ask Cloudflare with the cf-ray"
+    "the request is repeated; if it keeps failing check api_url and what is in between, such as a "
+    "proxy, then ask Cloudflare with the cf-ray"
 )
 """What to do about answers that Cloudflare's own servers should not give."""
 
+# Read from the top; the first row that fits decides.
 TABLE: tuple[Rule, ...] = (
     Rule("throttled", "service", "too many requests", statuses=(429,)),
     Rule("throttled", "service", "too many requests", codes=(971, 10013, 10429)),
@@ -205,8 +202,8 @@ TABLE: tuple[Rule, ...] = (
     Rule(
         "transient",
         "service",
-        "the service is out of order",
-        "it is asked again; https://www.cloudflarestatus.com tells of outages",
+        "the service is unavailable",
+        "the request is repeated; https://www.cloudflarestatus.com lists outages",
         range(500, 600),
     ),
     Rule("transient", "service", "the answer does not hold what was asked for", STRANGE),
@@ -241,7 +238,6 @@ def described(refusal: Refusal) -> str:
 _SUCCEEDED = range(200, 300)
 _RAY = re.compile(r"[0-9A-Za-z-]{1,40}")
 _MOST_CODES = 10
-_NOTHING = Salvaged({}, None, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,11 +253,11 @@ class Response:
 class Answer:
     """Rows, each a JSON object that orjson can write.
 
-    ``server_time_us`` is the server's clock, None if it did not say. ``per_page`` is the page size
-    that the server says it used, None if it did not. ``malformed`` counts rows that were not
-    readable as received; each of them says so itself (see ``salvage``). ``repaired`` says that the
-    answer was no clean JSON. ``ray`` is the answer's cf-ray. ``text`` is ``rows`` as orjson writes
-    them, empty when nobody has written them yet.
+    ``server_time_us`` is the server's clock and ``per_page`` the page size that it says it used;
+    each is None if the answer does not say. ``malformed`` counts rows that were not readable as
+    received; each of them is marked (see ``repair``). ``repaired`` is True if the answer was no
+    clean JSON. ``ray`` is the answer's cf-ray. ``text`` is ``rows`` as orjson writes them, empty
+    when nobody has written them yet.
     """
 
     rows: list[dict[str, Any]] = field(repr=False)
@@ -279,18 +275,18 @@ def read_rows(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
     ``now_us`` is the local clock, which matters only for a ``Retry-After`` that is a date. Raises
     ``RequestRefusedError``, ``ThrottledError`` or ``TransientError``.
     """
-    (envelope, rows, malformed), text = _opened(response)
-    if not _granted(response, envelope) or rows is None:
-        raise error_for(_refusal(response, envelope, now_us), endpoint)
-    info = envelope.get("result_info")
+    opened = _opened(response)
+    if not _granted(response, opened.envelope) or opened.rows is None:
+        raise error_for(_refusal(response, opened.envelope, now_us), endpoint)
+    info = opened.envelope.get("result_info")
     return Answer(
-        rows=rows,
+        rows=opened.rows,
         server_time_us=server_time_us(response),
         per_page=_positive(info.get("per_page")) if isinstance(info, dict) else None,
-        malformed=malformed,
-        repaired=text is None,
+        malformed=opened.malformed,
+        repaired=opened.repaired,
         ray=_ray(response),
-        text=text or b"",
+        text=opened.text,
     )
 
 
@@ -335,28 +331,38 @@ def retry_after_seconds(response: Response, now_us: int) -> float | None:
     )
 
 
-def _opened(response: Response) -> tuple[Salvaged, bytes | None]:
-    """Return the envelope and its rows, and these as JSON; None if that took the slow path."""
+class _Opened(NamedTuple):
+    """What a body holds; ``rows`` is None if it has no list of them. ``text`` as in ``Answer``."""
+
+    envelope: Mapping[str, Any] = {}
+    rows: list[dict[str, Any]] | None = None
+    malformed: int = 0
+    text: bytes = b""
+    repaired: bool = False
+
+
+def _opened(response: Response) -> _Opened:
     try:
         envelope = orjson.loads(response.body)
     except orjson.JSONDecodeError:
-        return _opened_slowly(response)
+        return _opened_leniently(response)
     if not isinstance(envelope, dict):
-        return _NOTHING, b""
+        return _Opened()
     rows = envelope.get("result")
     if not isinstance(rows, list):
-        return Salvaged(envelope, None, 0), b""
+        return _Opened(envelope)
     text = rewritten(rows, response.body) if set(map(type, rows)) <= {dict} else None
     if text is None:
-        return _opened_slowly(response)
-    return Salvaged(envelope, rows, 0), text
+        return _opened_leniently(response)
+    return _Opened(envelope, rows, text=text)
 
 
-def _opened_slowly(response: Response) -> tuple[Salvaged, bytes | None]:
+def _opened_leniently(response: Response) -> _Opened:
+    # A body under an error status is a gateway's page more often than rows: not worth the work.
     if response.status not in _SUCCEEDED:
-        return _NOTHING, b""
+        return _Opened()
     try:
-        return salvage(response.body), None
+        return _Opened(*repair(response.body), repaired=True)
     except TransientError as error:
         refusal = Refusal(response.status, ray=_ray(response))
         raise TransientError(f"{error} ({described(refusal)})", hint=STRANGE) from error
@@ -389,7 +395,7 @@ def _refusal(response: Response, envelope: Mapping[str, Any], now_us: int) -> Re
 
 
 def _errors(found: Any) -> Iterator[Mapping[str, Any]]:
-    """Give each error and then its chain; whatever is not of that form is passed over."""
+    """Give each error and then its chain; ignore whatever has another form."""
     for error in _objects(found):
         yield error
         yield from _objects(error.get("error_chain"))

@@ -1,6 +1,6 @@
-"""Cloudflare's API for one account: one request at a time out of the budget, rows back.
+"""Cloudflare's API for one account: one request in its turn, rows back.
 
-Never retries and never sleeps but for the budget; the caller does, by the exception's kind.
+Never retries, and waits only for the rate limiter; the caller decides by the exception's kind.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
 from forwarder.core.errors import ConfigError, NeedsOperatorError
+from forwarder.core.source_contract import Purpose
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access.account import AccountConfig
@@ -29,7 +30,7 @@ from forwarder.sources.cloudflare_access.answers import (
     read_time_us,
 )
 from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
-from forwarder.sources.cloudflare_access.rate_limit import Budget, Priority, Turn
+from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 from forwarder.transport.http import AnswerTooLargeError, HttpClient
 from forwarder.transport.settings import HttpSettings, Secret
 
@@ -43,7 +44,7 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class TokenStatus:
-    """What Cloudflare says of a token: whose it is and whether it is in force."""
+    """What Cloudflare says about a token: whose it is and whether it is in force."""
 
     owner: Literal["account", "user"]
     status: str
@@ -56,7 +57,7 @@ class Api:
     def __init__(
         self,
         config: AccountConfig,
-        budget: Budget,
+        limiter: RateLimiter,
         clock: Clock,
         *,
         user_agent: str = "forwarder",
@@ -64,12 +65,12 @@ class Api:
         answer_seconds: float = _ANSWER_SECONDS,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Take the account's settings and the budget of its token.
+        """Take the account's settings and the limiter of its token.
 
         ``answer_seconds`` bounds one request as a whole; ``environ`` may name a proxy.
         """
         self._config = config
-        self._budget = budget
+        self._limiter = limiter
         self._clock = clock
         self._emit = emit
         self._client = HttpClient(
@@ -91,17 +92,17 @@ class Api:
         endpoint: Endpoint,
         params: Params = (),
         *,
-        priority: Priority = Priority.LIVE,
+        purpose: Purpose = Purpose.LIVE,
         urgency: float = 0.0,
     ) -> Answer:
-        """Ask for rows; a parameter with several values is given several times.
+        """Request rows; a parameter with several values is given several times.
 
-        Waits for its turn in the budget (see ``Budget.turn``). Raises ``RequestRefusedError`` and
-        other ``NeedsOperatorError`` for what a person must mend, ``ThrottledError`` after a 429
-        (the budget holds everything back by then), ``AnswerTooLargeError`` when fewer rows should
-        be asked for, ``TransientError`` for the rest.
+        Waits for its turn (see ``RateLimiter.turn``). Raises ``RequestRefusedError`` and other
+        ``NeedsOperatorError`` for what a person must fix, ``ThrottledError`` after a 429 (the
+        limiter holds everything back by then), ``AnswerTooLargeError`` when fewer rows should be
+        requested, ``TransientError`` for the rest.
         """
-        answer = await self._ask(endpoint, read_rows, params, priority, urgency)
+        answer = await self._ask(endpoint, read_rows, params, purpose, urgency)
         if answer.repaired:
             self._emit(
                 BodyRepaired(self._config.label, endpoint.name, len(answer.rows), answer.malformed)
@@ -111,19 +112,19 @@ class Api:
     async def server_time_us(self) -> int:
         """Return Cloudflare's clock in microseconds since 1970.
 
-        Any answer of the API tells it, also one that refuses the token: the endpoint that is
-        read next says that better. Raises ``TransientError`` when there is no such answer.
+        Any answer of the API has it, also one that refuses the token: the endpoint that is read
+        next reports that better. Raises ``TransientError`` when there is no such answer.
         """
         return await self._ask(VERIFY_ACCOUNT_TOKEN, read_time_us)
 
     async def verify_token(self) -> TokenStatus | None:
-        """Ask whether the token is in force; None for an API key, which cannot be asked about.
+        """Return the state of the token; None for an API key, which cannot be verified.
 
-        An account's own token is known to the account alone, a user's token to the user alone.
         Says nothing about permissions. Raises as ``get`` does.
         """
         if self._config.api_token is None:
             return None
+        # The account knows only its own tokens, a user only theirs: the first may refuse either.
         try:
             return _status("account", await self._ask(VERIFY_ACCOUNT_TOKEN, read_object))
         except RequestRefusedError:
@@ -138,26 +139,26 @@ class Api:
         endpoint: Endpoint,
         read: Callable[[Response, Endpoint, int], _Result],
         params: Params = (),
-        priority: Priority = Priority.LIVE,
+        purpose: Purpose = Purpose.LIVE,
         urgency: float = 0.0,
     ) -> _Result:
-        """Make one request in its turn and read its answer; a 429 blocks the budget."""
+        """Send one request in its turn and read its answer; a 429 blocks the token."""
         path = endpoint.path.format(account_id=self._config.account_id)
         url = f"{self._config.api_url}{path}" + (f"?{urlencode(params)}" if params else "")
-        async with self._budget.turn(priority, urgency) as turn:
-            response = await self._send(url, endpoint, turn)
-            self._budget.heed(response.headers)
+        async with self._limiter.turn(purpose, urgency) as waited:
+            response = await self._send(url, endpoint, waited)
+            self._limiter.heed(response.headers)
             try:
                 return read(response, endpoint, self._clock.now_us())
             except ThrottledError as error:
                 raise self._throttled(error, endpoint) from error
 
     def _throttled(self, error: ThrottledError, endpoint: Endpoint) -> ThrottledError:
-        seconds = self._budget.block(error.retry_after)
+        seconds = self._limiter.block(error.retry_after)
         self._emit(TokenBlocked(self._config.label, endpoint.name, seconds))
         return ThrottledError(str(error), retry_after=seconds, hint=error.hint)
 
-    async def _send(self, url: str, endpoint: Endpoint, turn: Turn) -> Response:
+    async def _send(self, url: str, endpoint: Endpoint, waited: float) -> Response:
         headers = _headers(self._config)
         started, outcome = self._clock.monotonic(), "none"
         try:
@@ -170,20 +171,19 @@ class Api:
             )
             outcome = f"{answer.status // 100}xx"
         except AnswerTooLargeError as error:
-            error.hint = "lower page_size"
-            raise
+            raise AnswerTooLargeError(str(error), hint="lower page_size") from error
         finally:
             seconds = self._clock.monotonic() - started
-            left = self._budget.left
+            left = self._limiter.left
             self._emit(
-                RequestMade(self._config.label, endpoint.name, outcome, seconds, turn.waited, left)
+                RequestMade(self._config.label, endpoint.name, outcome, seconds, waited, left)
             )
         received = {name.lower(): value for name, value in answer.headers.items()}
         return Response(answer.status, received, answer.body)
 
 
 def _headers(config: AccountConfig) -> dict[str, str]:
-    """Return the credentials as headers; a secret file that changed is read again for them."""
+    """Return the credentials as headers; a secret file that changed is read again."""
     accept = {"Accept": "application/json", "Accept-Encoding": "gzip"}
     if config.api_token is not None:
         token = _checked(config.api_token, "api_token")

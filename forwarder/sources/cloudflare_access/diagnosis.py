@@ -32,16 +32,16 @@ SECOND_US = 1_000_000
 _HOUR_US = 3600 * SECOND_US
 _YEAR_US = 366 * 24 * _HOUR_US
 _PAGE = 1000
-Probe = Callable[["Asker"], Awaitable[Finding]]
+Probe = Callable[["Prober"], Awaitable[Finding]]
 
 
-class Asker:
-    """Asks one stream's endpoint with window and page size filled in."""
+class Prober:
+    """Requests rows of one log, with window and page size filled in."""
 
     def __init__(
         self, api: Api, endpoint: Endpoint, time_key: str, now_us: int, extra: Params = ()
     ) -> None:
-        """Take the server's time and what every request of the stream carries."""
+        """Take the server's time and the parameters that every request of the log carries."""
         self._api = api
         self.endpoint = endpoint
         self.time_key = time_key
@@ -73,30 +73,30 @@ class Asker:
         return Finding("ok", self.endpoint.name, text, hint)
 
 
-async def last_hour(ask: Asker) -> Finding:
+async def last_hour(probe: Prober) -> Finding:
     """Count the rows of the last hour: proof that the permission is there."""
-    answer = await ask.rows(ask.now_us - _HOUR_US)
+    answer = await probe.rows(probe.now_us - _HOUR_US)
     count = len(answer.rows)
     more = "at least " if count >= _PAGE else ""
     hint = "" if count else "no rows is normal for a quiet account"
-    return ask.found(f"readable; {more}{count} rows in the last hour", hint)
+    return probe.found(f"readable; {more}{count} rows in the last hour", hint)
 
 
-async def inclusive_since(ask: Asker) -> Finding:
-    """See whether a row at exactly ``since`` is in the answer."""
-    whole = [t for t in ask.times(await ask.rows(ask.now_us - _HOUR_US)) if not t % SECOND_US]
+async def inclusive_since(probe: Prober) -> Finding:
+    """Find out if a row at exactly ``since`` is in the answer."""
+    whole = [t for t in probe.times(await probe.rows(probe.now_us - _HOUR_US)) if not t % SECOND_US]
     if not whole:
-        return ask.found("`since`: no row of a whole second to try it with")
-    again = ask.times(await ask.rows(whole[0]))
+        return probe.found("`since`: no row of a whole second to try it with")
+    again = probe.times(await probe.rows(whole[0]))
     word = "inclusive" if whole[0] in again else "exclusive"
-    return ask.found(f"`since` is {word}", "nothing to set: the overlap covers both")
+    return probe.found(f"`since` is {word}", "nothing to set: the overlap covers both")
 
 
-async def page_size(ask: Asker) -> Finding:
-    """See which of ``limit`` and ``per_page`` counts, and whether a whole page is given."""
-    since_us = ask.now_us - _YEAR_US
-    fewer = len((await ask.rows(since_us, per_page=1, limit=2)).rows)
-    other = len((await ask.rows(since_us, per_page=2, limit=1)).rows)
+async def page_size(probe: Prober) -> Finding:
+    """Find out which of ``limit`` and ``per_page`` counts."""
+    since_us = probe.now_us - _YEAR_US
+    fewer = len((await probe.rows(since_us, per_page=1, limit=2)).rows)
+    other = len((await probe.rows(since_us, per_page=2, limit=1)).rows)
     verdicts = {
         (1, 1): "the smaller of `limit` and `per_page` counts",
         (1, 2): "`per_page` counts, `limit` does not",
@@ -104,61 +104,61 @@ async def page_size(ask: Asker) -> Finding:
         (2, 2): "neither `limit` nor `per_page` cuts below 2 rows",
     }
     text = verdicts.get((fewer, other), "too few rows to see whether `limit` or `per_page` counts")
-    return ask.found(text, "nothing to set: both are sent alike")
+    return probe.found(text, "nothing to set: both are sent alike")
 
 
-async def precision(ask: Asker) -> Finding:
-    """See whether times carry fractions of a second."""
-    times = ask.times(await ask.rows(ask.now_us - _HOUR_US))
+async def precision(probe: Prober) -> Finding:
+    """Find out if times carry fractions of a second."""
+    times = probe.times(await probe.rows(probe.now_us - _HOUR_US))
     fractions = sum(1 for time_us in times if time_us % SECOND_US)
-    return ask.found(f"{fractions} of {len(times)} times carry fractions of a second")
+    return probe.found(f"{fractions} of {len(times)} times carry fractions of a second")
 
 
-async def reach(ask: Asker) -> Finding:
-    """See how old the oldest row is that the API still shows."""
-    times = ask.times(await ask.rows(ask.now_us - _YEAR_US))
+async def reach(probe: Prober) -> Finding:
+    """Find out how old the oldest row is that the API still shows."""
+    times = probe.times(await probe.rows(probe.now_us - _YEAR_US))
     if not times:
-        return ask.found("the history is empty")
-    age = format_duration((ask.now_us - min(times)) // SECOND_US)
-    return ask.found(
+        return probe.found("the history is empty")
+    age = format_duration((probe.now_us - min(times)) // SECOND_US)
+    return probe.found(
         f"the history reaches back {age}",
         "set `retention` to what your plan keeps; it decides when a gap is reported",
     )
 
 
-async def without_ids(ask: Asker) -> Finding:
-    """See what SCIM updates without ``idp_id`` give; ``ask`` carries no ids."""
+async def without_ids(probe: Prober) -> Finding:
+    """Find out what SCIM updates without ``idp_id`` give; ``probe`` has no ids."""
     try:
-        answer = await ask.rows(ask.now_us - _YEAR_US)
+        answer = await probe.rows(probe.now_us - _YEAR_US)
     except TransientError as error:
-        return ask.found(f"`idp_id` is required: {error}")
-    return ask.found(f"without `idp_id` {len(answer.rows)} rows are given")
+        return probe.found(f"`idp_id` is required: {error}")
+    return probe.found(f"without `idp_id` {len(answer.rows)} rows are given")
 
 
 LOGIN_PROBES: Sequence[Probe] = (last_hour, inclusive_since, page_size, precision, reach)
 SCIM_PROBES: Sequence[Probe] = (last_hour, precision, reach)
 
 
-async def run_probes(ask: Asker, probes: Sequence[Probe]) -> list[Finding]:
+async def run_probes(prober: Prober, probes: Sequence[Probe]) -> list[Finding]:
     """Run the probes in order; the first that fails is the last and becomes a fault."""
     findings: list[Finding] = []
     for probe in probes:
         try:
-            findings.append(await probe(ask))
+            findings.append(await probe(prober))
         except TransientError as error:
-            findings.append(Finding("fault", ask.endpoint.name, str(error), error.hint))
+            findings.append(Finding("fault", prober.endpoint.name, str(error), error.hint))
             break
     return findings
 
 
-def login_asker(api: Api, now_us: int, extra: Params) -> Asker:
-    """Return an asker for the authentication log."""
-    return Asker(api, ACCESS_REQUESTS, "created_at", now_us, extra)
+def login_prober(api: Api, now_us: int, extra: Params) -> Prober:
+    """Return a prober of the authentication log."""
+    return Prober(api, ACCESS_REQUESTS, "created_at", now_us, extra)
 
 
-def scim_asker(api: Api, now_us: int, extra: Params) -> Asker:
-    """Return an asker for the provisioning log; ``extra`` carries the ids."""
-    return Asker(api, SCIM_UPDATES, "logged_at", now_us, extra)
+def scim_prober(api: Api, now_us: int, extra: Params) -> Prober:
+    """Return a prober of the provisioning log; ``extra`` has the ids."""
+    return Prober(api, SCIM_UPDATES, "logged_at", now_us, extra)
 
 
 _ABSENT = (
@@ -168,7 +168,7 @@ _ABSENT = (
 
 
 async def diagnose(api: Api, config: AccountConfig) -> list[Finding]:
-    """Look at everything that this account's settings need; nothing is changed or stored."""
+    """Check everything that this account's settings need; changes and stores nothing."""
     findings = [await _token(api)]
     try:
         now_us = await api.server_time_us()
@@ -177,8 +177,8 @@ async def diagnose(api: Api, config: AccountConfig) -> list[Finding]:
     logins, scim = config.streams.access_requests, config.streams.scim_updates
     if logins is not None:
         query = parameters("access_requests", logins.query)
-        ask = login_asker(api, now_us, query)
-        findings += await run_probes(ask, LOGIN_PROBES)
+        probe = login_prober(api, now_us, query)
+        findings += await run_probes(probe, LOGIN_PROBES)
         findings.append(Finding("warning", "access_requests", _ABSENT))
         findings += _hidden("access_requests", logins.query)
     if scim is not None:
@@ -221,9 +221,9 @@ async def _scim(api: Api, config: ScimUpdatesConfig, now_us: int) -> list[Findin
     query = parameters("scim_updates", config.query)
     if ids:
         extra = [*(("idp_id", id_) for id_ in ids), *query]
-        ask = scim_asker(api, now_us, extra)
-        findings += await run_probes(ask, SCIM_PROBES)
-    findings.append(await without_ids(scim_asker(api, now_us, query)))
+        probe = scim_prober(api, now_us, extra)
+        findings += await run_probes(probe, SCIM_PROBES)
+    findings.append(await without_ids(scim_prober(api, now_us, query)))
     return findings + _hidden("scim_updates", config.query)
 
 

@@ -1,14 +1,14 @@
-"""How one log of an account is read, page by page; the authentication log is read as a whole.
+"""How one log of an account is read: the walk's request goes out, its answer becomes a page.
 
-An answer's rows become a page: raw bytes, times, identities, key sets.
-
-The authentication log: who tried to log in to what.
+``AccessRequests`` reads the authentication log with it as a whole; ``scim_updates`` reads the
+provisioning log chunk by chunk.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import orjson
 
@@ -19,11 +19,11 @@ from forwarder.core.timing import format_seconds, format_us, times_us
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,
     AccountConfig,
+    ScimUpdatesConfig,
     parameters,
 )
-from forwarder.sources.cloudflare_access.answers import ACCESS_REQUESTS, Answer
-from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.rate_limit import Priority
+from forwarder.sources.cloudflare_access.answers import ACCESS_REQUESTS, Answer, Endpoint
+from forwarder.sources.cloudflare_access.api import Api, Params
 from forwarder.sources.cloudflare_access.walk import (
     SECOND_US,
     Advance,
@@ -50,11 +50,10 @@ class PageMaker:
         time_key: str,
         mask: Callable[[Row], Row] | None = None,
     ) -> None:
-        """Hold nothing of a page but how many rows the largest had."""
+        """Keep nothing of a page."""
         self._identifier = Identifier(account_id, stream)
         self._time_key = time_key
         self._mask = mask
-        self._most = 0
 
     def records(self, rows: Sequence[Row], text: bytes = b"") -> Records:
         """Return one record a row, in the order of the answer; ``text`` is ``Answer.text``."""
@@ -72,20 +71,15 @@ class PageMaker:
             parsed,
         )
 
-    def seen(self, records: Records, asked: int, per_page: int | None) -> Seen:
-        """Return what the walk looks at; ``per_page`` is what the server says it used."""
-        self._most = max(self._most, len(records.times_us))
-        return Seen(records.times_us, records.identities, asked, per_page, self._most)
-
     def page(
         self,
         answer: Answer,
         records: Sequence[Record],
         position: Any | None,
-        lost: Sequence[Lost] = (),
+        lost: Iterable[Lost] = (),
         reached_us: int | None = None,
     ) -> Page:
-        """Return the page; the rows stay at hand only for ``project``."""
+        """Return the page; it keeps the answer's rows only for ``project``."""
         return Page(
             records=records,
             position=position,
@@ -97,15 +91,13 @@ class PageMaker:
         )
 
     def _projector(self, rows: Sequence[Row]) -> Callable[[int, frozenset[str]], bytes]:
-        """Return what gives rows the identities they had when rows carried only some keys.
-
-        Copies are counted among the rows as they were then: two rows that only a new key tells
-        apart were twins, and twins stay two.
-        """
+        """Return what gives rows the identities they had when rows carried only some keys."""
         known: dict[frozenset[str], list[bytes]] = {}
 
         def project(index: int, keys: frozenset[str]) -> bytes:
             if keys not in known:
+                # All rows at once: copies are counted among the rows as they were then. Two rows
+                # that only a new key tells apart were twins, and twins stay two.
                 before = [{key: row[key] for key in keys if key in row} for row in rows]
                 known[keys] = self._identifier.identities(before)
             return known[keys][index]
@@ -113,34 +105,78 @@ class PageMaker:
         return project
 
 
-STREAM = "access_requests"
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """One answer of a walk; ``step`` is the next request, None at the window's end."""
+
+    answer: Answer
+    records: Records
+    step: Step | None
+    lost: tuple[Lost, ...]
+
+
+class LogReader:
+    """Reads one log of one account, one request of the time walk at a call."""
+
+    def __init__(
+        self,
+        api: Api,
+        account: AccountConfig,
+        endpoint: Endpoint,
+        config: AccessRequestsConfig | ScimUpdatesConfig,
+        pages: PageMaker,
+        advance: Advance = advance,
+    ) -> None:
+        """Do no I/O; ``advance`` is the walk, another one only in tests."""
+        self._api = api
+        self._endpoint = endpoint
+        self._account = account
+        self._size = config.page_size
+        self._query = parameters(endpoint.name, config.query)
+        self._pages = pages
+        self._advance = advance
+        self._most = 0
+
+    async def walk(self, step: Step, window: Window, purpose: Purpose, more: Params = ()) -> Walked:
+        """Send the walk's next request, with ``more`` parameters; raises as ``Api.get``."""
+        answer = await self._api.get(
+            self._endpoint,
+            [*request_parameters(step, window, self._size), *more, *self._query],
+            purpose=purpose,
+            urgency=urgency(step, self._account),
+        )
+        records = self._pages.records(answer.rows, answer.text)
+        self._most = max(self._most, len(records))
+        seen = Seen(records.times_us, records.identities, self._size, answer.per_page, self._most)
+        following, lost = self._advance(step, window, seen)
+        return Walked(answer, records, following, (lost,) if lost else ())
 
 
 def request_parameters(step: Step, window: Window, page_size: int) -> list[tuple[str, str]]:
-    """Return the parameters of the walk's next request.
-
-    ``limit`` and ``per_page`` go together: the default of one would cut the other. Times are
-    whole seconds wherever they can be, since a server may cut them.
-    """
-    until_us = -(-window.until_us // SECOND_US) * SECOND_US
+    """Return the parameters of the walk's next request."""
+    # Whole seconds wherever possible: a server may cut times, and does so downwards.
     since = format_us if step.since_us % SECOND_US else format_seconds
+    until_us = -(-window.until_us // SECOND_US) * SECOND_US
     return [
         ("direction", "asc"),
         ("since", since(step.since_us)),
         ("until", format_seconds(until_us)),
         ("page", str(step.page)),
+        # Both, since the default of one would cut what the other allows.
         ("per_page", str(page_size)),
         ("limit", str(page_size)),
     ]
 
 
-def urgency(step: Step, config: AccountConfig) -> float:
-    """Return when the rows to be read expire, in seconds since 1970: the soonest goes first."""
-    return step.since_us / SECOND_US + config.retention
+def urgency(step: Step, account: AccountConfig) -> float:
+    """Return when the next rows expire, in seconds since 1970: the soonest goes first."""
+    return step.since_us / SECOND_US + account.retention
 
 
 class AccessRequests:
-    """Reads ``access_requests`` of one account; implements ``core.contracts.Source``."""
+    """The authentication log of one account; implements ``core.source_contract.Source``."""
+
+    stream: ClassVar[str] = ACCESS_REQUESTS.name
 
     def __init__(
         self,
@@ -152,11 +188,8 @@ class AccessRequests:
     ) -> None:
         """Do no I/O."""
         self._api = api
-        self._advance = advance
-        self._account = account
-        self._config = config
-        self._query = parameters(STREAM, config.query)
-        self._pages = PageMaker(account.account_id, STREAM, "created_at")
+        self._pages = PageMaker(account.account_id, self.stream, "created_at")
+        self._reader = LogReader(api, account, ACCESS_REQUESTS, config, self._pages, advance)
 
     async def fetch(
         self,
@@ -168,27 +201,18 @@ class AccessRequests:
     ) -> Page:
         """Read one page of the walk through ``window``."""
         step = Step.from_json(position) or first_step(window)
-        size = self._config.page_size
-        answer = await self._api.get(
-            ACCESS_REQUESTS,
-            [*request_parameters(step, window, size), *self._query],
-            priority=Priority(purpose),
-            urgency=urgency(step, self._account),
-        )
-        records = self._pages.records(answer.rows, answer.text)
-        following, lost = self._advance(
-            step, window, self._pages.seen(records, size, answer.per_page)
-        )
+        walked = await self._reader.walk(step, window, purpose)
+        following = walked.step
         return self._pages.page(
-            answer,
-            records,
+            walked.answer,
+            walked.records,
             following and following.to_json(),
-            [lost] if lost else (),
+            walked.lost,
             following.since_us if following else None,
         )
 
     async def parts(self, memory: Any | None, now_us: int) -> Parts:  # noqa: ARG002 - the contract's
-        """Say that this stream is read as a whole."""
+        """Return no parts: this stream is read as a whole."""
         return Parts()
 
     async def server_time_us(self) -> int:

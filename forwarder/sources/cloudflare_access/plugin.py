@@ -9,14 +9,14 @@ from forwarder.core.contracts import Finding
 from forwarder.core.schema import Normaliser
 from forwarder.core.source_contract import SourceContext, StreamPlan
 from forwarder.core.timing import Clock
-from forwarder.sources.cloudflare_access import logs as access_requests
-from forwarder.sources.cloudflare_access import scim_updates
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
-from forwarder.sources.cloudflare_access.rate_limit import Budgets
+from forwarder.sources.cloudflare_access.logs import AccessRequests
+from forwarder.sources.cloudflare_access.rate_limit import RateLimiters
 from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
+from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 
 
 class CloudflareAccess:
@@ -25,30 +25,30 @@ class CloudflareAccess:
     Config: ClassVar[type[AccountConfig]] = AccountConfig
     summary: ClassVar[str] = "Cloudflare Access: logins and SCIM provisioning of one account"
     normalisers: ClassVar[Mapping[str, Normaliser]] = {
-        access_requests.STREAM: LOGINS,
-        scim_updates.STREAM: SCIM_UPDATES,
+        AccessRequests.stream: LOGINS,
+        ScimUpdates.stream: SCIM_UPDATES,
     }
 
     def __init__(self, config: AccountConfig, context: SourceContext) -> None:
         """Take the account's settings; ``context.shared`` is what ``share`` made."""
-        budgets: Budgets = context.shared
+        limiters: RateLimiters = context.shared
         self._config = config
         self._context = context
         self.api = Api(
             config,
-            budgets.of(config),
+            limiters.of(config),
             context.clock,
             user_agent=context.user_agent,
             emit=context.emit,
         )
 
     @classmethod
-    def share(cls, clock: Clock, remembered: Any | None) -> Budgets:
-        """Make what all accounts of a process share: one budget a token.
+    def share(cls, clock: Clock, remembered: Any | None) -> RateLimiters:
+        """Make what all accounts of a process share: one rate limiter a token.
 
         ``remembered`` is what ``snapshot()`` of an earlier process gave, or None.
         """
-        return Budgets(clock, remembered)
+        return RateLimiters(clock, remembered)
 
     def streams(self) -> dict[str, StreamPlan]:
         """Return the streams that the settings switch on."""
@@ -56,15 +56,15 @@ class CloudflareAccess:
         config, context = self._config, self._context
         logins, scim = config.streams.access_requests, config.streams.scim_updates
         if logins is not None:
-            source = access_requests.AccessRequests(self.api, config, logins)
-            plans[access_requests.STREAM] = StreamPlan(source, logins)
+            source = AccessRequests(self.api, config, logins)
+            plans[AccessRequests.stream] = StreamPlan(source, logins)
         if scim is not None:
-            updates = scim_updates.ScimUpdates(self.api, config, scim, context.clock, context.emit)
-            plans[scim_updates.STREAM] = StreamPlan(updates, scim)
+            updates = ScimUpdates(self.api, config, scim, context.clock, context.emit)
+            plans[ScimUpdates.stream] = StreamPlan(updates, scim)
         return plans
 
     async def diagnose(self) -> list[Finding]:
-        """Look at token, permissions and endpoints for ``check --live``; changes nothing."""
+        """Check token, permissions and endpoints for ``check --live``; changes nothing."""
         return await diagnose(self.api, self._config)
 
     async def aclose(self) -> None:

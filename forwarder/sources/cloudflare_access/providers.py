@@ -1,8 +1,7 @@
-"""Which identity providers there are.
+"""Which identity providers are read: those that Cloudflare lists, but for those that it refuses.
 
-Which identity providers are polled, since when, and until when after they are gone; pure.
-
-Asks Cloudflare which identity providers provision over SCIM, and keeps the roster current.
+``ProviderList`` and ``RefusedIds`` are values that the stream's memory keeps, ``ScimPosition`` is
+where a window stands. Only ``current_list`` and ``list_providers`` send requests.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from forwarder.sources.cloudflare_access.events import ProvidersChanged, Provide
 from forwarder.sources.cloudflare_access.walk import Step, first_step
 
 FAREWELL_US = 24 * 3600 * 1_000_000
-"""A vanished provider is polled for another day: its last rows, removals, matter most."""
+"""A vanished provider is read for another day: its last rows, removals, matter most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """An identity provider as listed; ``enabled`` says whether it provisions over SCIM.
+    """An identity provider as listed; ``enabled`` is True if it provisions over SCIM.
 
     Nothing else of the listing is kept: its SCIM settings hold a secret.
     """
@@ -52,15 +51,15 @@ class Member:
     vanished_us: int | None = None
 
     def is_polled(self, now_us: int) -> bool:
-        """Say whether it is there, or gone for less than a day."""
+        """Return True if it is there, or gone for less than a day."""
         return self.vanished_us is None or now_us < self.vanished_us + FAREWELL_US
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderList:
-    """The providers of an account in the order of their ids; part of the stream's position.
+    """The providers of an account in the order of their ids; part of the stream's memory.
 
-    ``checked_us`` is when they were last asked for, whatever the answer; None is never.
+    ``checked_us`` is when they were last listed, or could not be; None is never.
     """
 
     members: tuple[Member, ...] = ()
@@ -71,18 +70,18 @@ class ProviderList:
         return tuple(member for member in self.members if member.is_polled(now_us))
 
     def is_due(self, now_us: int, refresh: float) -> bool:
-        """Say whether ``refresh`` seconds have gone since they were asked for.
+        """Return True if they were listed ``refresh`` seconds ago, or later than now.
 
-        So it is, too, when the clock was set back.
+        The latter means that the clock was set back.
         """
         return self.checked_us is None or not 0 <= now_us - self.checked_us < refresh * 1e6
 
     def checked(self, now_us: int) -> ProviderList:
-        """Return the same with a note that they were asked for in vain."""
+        """Return the same providers; a listing was tried and refused."""
         return replace(self, checked_us=now_us)
 
     def listed(self, providers: Iterable[Provider], now_us: int) -> ProviderList:
-        """Return the roster after a complete listing."""
+        """Return the list after a complete listing."""
         found = {one.id: one for one in providers if one.enabled}
         known = {member.id: member for member in self.polled(now_us)}
         present = {
@@ -97,7 +96,7 @@ class ProviderList:
         return _provider_list({**present, **gone}.values(), now_us)
 
     def fixed(self, ids: Iterable[str], now_us: int) -> ProviderList:
-        """Return the roster of exactly the providers that the settings name."""
+        """Return exactly the providers that the settings name."""
         known = {member.id: member for member in self.polled(now_us)}
         members = (
             replace(known[id_], vanished_us=None) if id_ in known else Member(id_, "", "", now_us)
@@ -106,12 +105,12 @@ class ProviderList:
         return _provider_list(members, now_us)
 
     def to_json(self) -> dict[str, Any]:
-        """Return a JSON value to persist."""
+        """Return what the memory keeps."""
         return {"checked_us": self.checked_us, "members": [asdict(one) for one in self.members]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> ProviderList:
-        """Return what ``to_json`` gave; keys of a later version are passed over."""
+        """Return what ``to_json`` gave; ignores keys of a later version."""
         names = Member.__dataclass_fields__
         return cls(
             tuple(
@@ -134,40 +133,38 @@ _HINT = "or name the ids of the identity providers in `identity_providers`"
 async def current_list(
     api: Api,
     config: ScimUpdatesConfig,
-    roster: ProviderList,
+    known: ProviderList,
     now_us: int,
     *,
     account: str,
     emit: Emit = ignore,
 ) -> ProviderList:
-    """Return the roster to poll by now; asks Cloudflare only when that is due.
+    """Return the providers to read by now; requests them from Cloudflare only when that is due.
 
-    ``now_us`` is the same clock as in earlier calls, ``account`` the label for reports. When the
-    providers cannot be listed the known ones are polled further. Raises what ``Api.get`` raises
-    only when none is known.
+    ``now_us`` is the same clock as in earlier calls, ``account`` the label for events. When the
+    providers cannot be listed the known ones are read further; only when none is known it raises
+    as ``Api.get``.
     """
     if config.identity_providers != "auto":
-        return _told(roster, roster.fixed(config.identity_providers, now_us), account, emit)
-    if not roster.is_due(now_us, config.refresh):
-        return roster
+        return _emitted(known, known.fixed(config.identity_providers, now_us), account, emit)
+    if not known.is_due(now_us, config.refresh):
+        return known
     try:
-        listed = roster.listed(await list_providers(api), now_us)
+        listed = known.listed(await list_providers(api), now_us)
     except TransientError as error:
-        return _known(roster, error, now_us, account, emit)
-    return _told(roster, listed, account, emit)
+        return _unlisted(known, error, now_us, account, emit)
+    return _emitted(known, listed, account, emit)
 
 
 async def list_providers(api: Api) -> list[Provider]:
-    """Return all identity providers of the account, page by page to an empty one.
-
-    A page that repeats only what is known ends it too: then the page number was ignored.
-    """
+    """Return all identity providers of the account, page by page to an empty one."""
     found: dict[str, Provider] = {}
     for page in range(1, _MOST_PAGES + 1):
         answer = await api.get(
             IDENTITY_PROVIDERS, (("page", str(page)), ("per_page", str(_PAGE_SIZE)))
         )
         fresh = {one.id: one for one in _providers(answer.rows) if one.id not in found}
+        # A page that repeats only what is known ends the list too: the page number was ignored.
         if not fresh:
             break
         found.update(fresh)
@@ -187,48 +184,50 @@ def _providers(rows: Iterable[Mapping[str, Any]]) -> Iterator[Provider]:
             )
 
 
-def _known(
-    roster: ProviderList, error: TransientError, now_us: int, account: str, emit: Emit
+def _unlisted(
+    known: ProviderList, error: TransientError, now_us: int, account: str, emit: Emit
 ) -> ProviderList:
-    """Go on with what is known: denied, ask again when due; out of order, at the next poll."""
-    denied = isinstance(error, NeedsOperatorError)
+    """Go on with what is known: denied, list again when due; unavailable, at the next poll."""
+    denied, hint = isinstance(error, NeedsOperatorError), error.hint
     if denied:
-        error.hint = f"{error.hint}; {_HINT}" if error.hint else _HINT
-    polled = roster.polled(now_us)
+        hint = f"{hint}; {_HINT}" if hint else _HINT
+    polled = known.polled(now_us)
     if not polled:
-        raise error
-    emit(ProvidersNotListed(account, len(polled), str(error), error.hint))
-    return roster.checked(now_us) if denied else roster
+        raise NeedsOperatorError(str(error), hint=hint) if denied else error
+    emit(ProvidersNotListed(account, len(polled), str(error), hint))
+    return known.checked(now_us) if denied else known
 
 
-def _told(before: ProviderList, after: ProviderList, account: str, emit: Emit) -> ProviderList:
+def _emitted(before: ProviderList, after: ProviderList, account: str, emit: Emit) -> ProviderList:
     old, new = _present(before), _present(after)
     if old != new:
-        appeared, vanished = sorted(new - old), sorted(old - new)
-        emit(ProvidersChanged(account, tuple(appeared), tuple(vanished)))
+        emit(ProvidersChanged(account, tuple(sorted(new - old)), tuple(sorted(old - new))))
     return after
 
 
-def _present(roster: ProviderList) -> set[str]:
-    return {member.id for member in roster.members if member.vanished_us is None}
+def _present(known: ProviderList) -> set[str]:
+    return {member.id for member in known.members if member.vanished_us is None}
 
 
 _IDS_A_REQUEST = 20
-"""A request names at most so many providers: 20 ids of 36 characters keep the URL short."""
+"""At most so many providers in one request: 20 ids of 36 characters keep the URL short."""
 
 Chunks = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ScimPosition:
-    """Where a window stands: chunks of ids still to be read, and the walk through the first."""
+    """Where a window stands: chunks of ids still to be read, and the walk through the first.
+
+    Each chunk is walked through the whole window before the next one.
+    """
 
     chunks: Chunks
     step: Step
 
     @property
     def reached_us(self) -> int | None:
-        """Return how far all ids have been read: nothing is known before the last chunk."""
+        """Return how far all ids have been read; None before the last chunk."""
         return self.step.since_us if len(self.chunks) == 1 else None
 
     def to_json(self) -> dict[str, Any]:
@@ -237,7 +236,7 @@ class ScimPosition:
 
     @classmethod
     def from_json(cls, kept: Any, window: Window) -> ScimPosition | None:
-        """Return the place of a position; None for one that cannot be read."""
+        """Return what a position kept; None if it cannot be read."""
         try:
             chunks = tuple(tuple(str(id_) for id_ in chunk) for chunk in kept["chunks"])
             return cls(chunks, Step.from_json(kept["step"]) or first_step(window))
@@ -246,22 +245,22 @@ class ScimPosition:
 
 
 def chunked(ids: Sequence[str]) -> Chunks:
-    """Return the ids in groups that fit into one request."""
+    """Return the ids in groups that fit into one request each."""
     size = _IDS_A_REQUEST
     return tuple(tuple(ids[start : start + size]) for start in range(0, len(ids), size))
 
 
-def moved(place: ScimPosition, window: Window, step: Step | None) -> ScimPosition | None:
-    """Return the place after an answer: on in this chunk, in the next, or None at the end."""
+def moved(position: ScimPosition, window: Window, step: Step | None) -> ScimPosition | None:
+    """Return the position after an answer: in this chunk, in the next, or None at the end."""
     if step is not None:
-        return ScimPosition(place.chunks, step)
-    rest = place.chunks[1:]
+        return ScimPosition(position.chunks, step)
+    rest = position.chunks[1:]
     return ScimPosition(rest, first_step(window)) if rest else None
 
 
-def halved(place: ScimPosition, window: Window) -> tuple[ScimPosition, tuple[str, ...]]:
-    """Return the place after a refusal, and the ids that are passed over (one at the most)."""
-    chunk, rest = place.chunks[0], place.chunks[1:]
+def halved(position: ScimPosition, window: Window) -> tuple[ScimPosition, tuple[str, ...]]:
+    """Return the position after a refusal, and the ids that are skipped (one at most)."""
+    chunk, rest = position.chunks[0], position.chunks[1:]
     if len(chunk) <= 1:
         return ScimPosition(rest, first_step(window)), chunk
     middle = len(chunk) // 2
@@ -269,7 +268,7 @@ def halved(place: ScimPosition, window: Window) -> tuple[ScimPosition, tuple[str
 
 
 _BELIEVED = 2
-"""One refusal may be a slip; what it hid lies in the overlap of the next poll."""
+"""Refusals in a row; a single one may be a slip, and the next poll overlaps what it hid."""
 
 
 class Refusal(NamedTuple):
@@ -281,45 +280,47 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RefusedIds:
-    """The ids that were refused and have not been accepted since; part of the stream's memory."""
+    """The ids that were refused and not accepted since, so that not every poll finds them anew.
+
+    Part of the stream's memory.
+    """
 
     of: Mapping[str, Refusal] = field(default_factory=dict)
 
     def refused(self, ids: Iterable[str], now_us: int) -> RefusedIds:
-        """Return the refusals after these, too."""
+        """Return the refused ids with these, refused at ``now_us``."""
         times = {id_: self.of[id_].times if id_ in self.of else 0 for id_ in ids}
         return RefusedIds({**self.of, **{id_: Refusal(n + 1, now_us) for id_, n in times.items()}})
 
     def accepted(self, ids: Iterable[str]) -> RefusedIds:
-        """Return the refusals without these ids; the same when none of them was refused."""
+        """Return the refused ids without these."""
         if self.of.keys().isdisjoint(ids):
             return self
         accepted = frozenset(ids)
         return RefusedIds({id_: one for id_, one in self.of.items() if id_ not in accepted})
 
     def among(self, ids: Iterable[str]) -> RefusedIds:
-        """Return the refusals of these ids alone."""
+        """Return those of these ids that are refused."""
         wanted = frozenset(ids)
         return RefusedIds({id_: one for id_, one in self.of.items() if id_ in wanted})
 
     def cover(self, ids: Iterable[str]) -> bool:
-        """Say whether each of these ids is refused."""
+        """Return True if each of these ids is refused."""
         return self.of.keys() >= frozenset(ids)
 
     def plan(self, ids: Sequence[str], now_us: int, refresh: float) -> tuple[Chunks, list[str]]:
-        """Return how to ask for ``ids``, and which of them are passed over.
+        """Return how to query ``ids``, and which of them are skipped.
 
-        An id that was refused is asked for alone, the one first that was refused longest ago.
-        After a second refusal it is not asked for until ``refresh`` seconds have gone, nor after
-        the clock was set back.
+        A refused id has a request of its own, the least recently refused first. After a second
+        refusal it is skipped for ``refresh`` seconds, unless the clock was set back.
         """
-        passed_over = [id_ for id_ in ids if self._is_believed(id_, now_us, refresh)]
+        skipped = [id_ for id_ in ids if self._is_believed(id_, now_us, refresh)]
         alone = sorted(
-            (id_ for id_ in ids if id_ in self.of and id_ not in passed_over),
+            (id_ for id_ in ids if id_ in self.of and id_ not in skipped),
             key=lambda id_: self.of[id_].at_us,
         )
         others = chunked([id_ for id_ in ids if id_ not in self.of])
-        return (*others, *((id_,) for id_ in alone)), passed_over
+        return (*others, *((id_,) for id_ in alone)), skipped
 
     def _is_believed(self, id_: str, now_us: int, refresh: float) -> bool:
         one = self.of.get(id_)
@@ -333,7 +334,7 @@ class RefusedIds:
 
     @classmethod
     def from_json(cls, kept: Any) -> RefusedIds:
-        """Return what was kept; none for what cannot be read."""
+        """Return what was kept; no ids if it cannot be read."""
         try:
             return cls({str(id_): Refusal(*map(int, one)) for id_, one in kept.items()})
         except (AttributeError, TypeError, ValueError):

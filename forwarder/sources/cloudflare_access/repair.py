@@ -1,12 +1,8 @@
-"""Reads answers that orjson refuses.
+"""The lenient parser: reads an answer that orjson refuses, or would change, row by row.
 
-Reads a JSON text that is not quite one, and notes everything it had to change.
-
-The slow path: an answer that orjson refuses, or that it would change, read row by row.
-
-A row that reads well alone is as the fast path would have given it. Any other row carries
+A row that reads well alone is as the fast way would have given it. Any other row carries
 ``_forwarder_malformed`` (why) and ``_forwarder_raw_base64`` (its bytes as received) beside what
-could be read of it. The same bytes always give the same row, since its identity depends on it.
+could be read of it. The same bytes always give the same row, since its identity depends on them.
 """
 
 from __future__ import annotations
@@ -24,26 +20,109 @@ from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 
 _DEEPEST = 100
 _LEAST, _MOST, _MOST_DIGITS = -(2**63), 2**64 - 1, 20
+_WRAPPINGS = 50
+"""Levels that formats and envelopes may later put around a row; orjson writes 254 in all."""
+
+_SPACE = b" \t\n\r"
+_BOM = b"\xef\xbb\xbf"
+_RESULT = b'"result":'
+_CLOSERS = {ord("["): ord("]"), ord("{"): ord("}")}
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_LENIENT_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
+# Possessive quantifiers (`*+`): a string without an end fails at once, in linear time.
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_TOKEN = re.compile(_STRING + rb'|["\[\]{},]', re.DOTALL)
+_NAME = re.compile(rb"[ \t\n\r]*+(" + _STRING + rb")[ \t\n\r]*+:", re.DOTALL)
+_BRACKET = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
 _LONG_INTEGER = re.compile(rb"(?<![^\[,:\s])-?[0-9]{19,}(?![^\],}\s])")
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
-_RUN = b"0" * (_MOST_DIGITS - 1)
+_LONG_RUN = b"0" * (_MOST_DIGITS - 1)
 
 
-def may_hold_long_integer(text: bytes) -> bool:
-    """Say whether an integer may be too long for orjson, which would round it to a float.
+class Repaired(NamedTuple):
+    """``envelope`` is everything but the rows; ``rows`` is None when ``result`` is no list."""
 
-    Cheap where there is none: one translation and one search of the whole text. A long integer
-    inside a string is taken for one too; that costs time and changes nothing.
+    envelope: Mapping[str, Any]
+    rows: list[dict[str, Any]] | None
+    malformed: int
+
+
+class _TornError(Exception):
+    """Brackets or quotes do not match."""
+
+
+def rewritten(value: Any, body: bytes) -> bytes | None:
+    """Return ``value``, which orjson read from ``body``, as orjson writes it.
+
+    None when ``value`` is not exactly what was received, or cannot be written inside of other
+    things; such an answer takes the lenient way.
     """
-    if _RUN not in text.translate(_DIGITS_TO_ZERO):
-        return False
-    return any(not _is_64_bit(found[0]) for found in _LONG_INTEGER.finditer(text))
+    text = _written(value)
+    # Bytes that are just as orjson writes them have lost nothing on the way; only others can hold
+    # an integer that orjson rounds to a float without a word.
+    if text is None or _follows_result(text, body) or not _may_hold_long_integer(body):
+        return text
+    return None
 
 
-class Reader:
-    """Reads values for one row; ``notes`` says what was changed, empty when nothing was."""
+def repair(body: bytes) -> Repaired:
+    """Read an answer row by row.
+
+    Raises ``TransientError`` when the rows cannot even be told apart, which is what a body that
+    was cut short looks like.
+    """
+    text = body.removeprefix(_BOM).strip(_SPACE)
+    try:
+        return _repaired(text)
+    except _TornError:
+        raise TransientError("the answer is cut short or is no JSON") from None
+
+
+def repair_row(raw: bytes) -> tuple[dict[str, Any], bool]:
+    """Return one element of ``result`` as a row, and whether it is clean. Never raises."""
+    parser = _Parser()
+    try:
+        value = orjson.loads(raw)
+        if isinstance(value, dict) and rewritten(value, raw) is not None:
+            return value, True
+    except orjson.JSONDecodeError:
+        parser.note("not strictly JSON")
+    row = parser.row(raw)
+    if parser.notes:
+        row[MALFORMED_KEY] = "; ".join(sorted(parser.notes))
+        row[RAW_BYTES_KEY] = b64encode(raw).decode()
+    return row, not parser.notes
+
+
+def _repaired(text: bytes) -> Repaired:
+    where = _find_result(text)
+    if where is None:
+        return Repaired(_read_envelope(text), None, 0)
+    start, end = where
+    envelope = _read_envelope(text[:start] + b"null" + text[end:])
+    if text[start:end][:1] != b"[":
+        return Repaired(envelope, None, 0)
+    read = [repair_row(text[begin:stop]) for begin, stop in _parts(text, start, end)]
+    return Repaired(envelope, [row for row, _ in read], sum(not clean for _, clean in read))
+
+
+def _find_result(text: bytes) -> tuple[int, int] | None:
+    """Return where the value of the last ``result`` lies: of equal keys the last one counts."""
+    found = None
+    for begin, stop in _parts(text, 0, len(text)):
+        name = _NAME.match(text, begin, stop)
+        if name and name[1] == b'"result"':
+            value = text[name.end() : stop].lstrip(_SPACE)
+            found = (stop - len(value), stop - len(value) + len(value.rstrip(_SPACE)))
+    return found
+
+
+def _read_envelope(text: bytes) -> Mapping[str, Any]:
+    value = _Parser().value(text)
+    return value if isinstance(value, dict) else {}
+
+
+class _Parser:
+    """Reads one row; ``notes`` says what was changed, empty when nothing was."""
 
     def __init__(self) -> None:
         self.notes: set[str] = set()
@@ -52,7 +131,18 @@ class Reader:
         """Remember that something is not as it was received."""
         self.notes.add(what)
 
-    def read(self, raw: bytes) -> Any:
+    def row(self, raw: bytes) -> dict[str, Any]:
+        """Return what can be read of a row, member by member."""
+        row = {}
+        try:
+            for name, value in _members(raw.strip(_SPACE)):
+                row[str(self.value(name))] = self.value(value)
+        except _TornError:
+            self.note("not a JSON object")
+            return {}
+        return row
+
+    def value(self, raw: bytes) -> Any:
         """Return the value, or its text where it cannot be read. Never raises.
 
         The result holds nothing that orjson cannot write.
@@ -121,126 +211,6 @@ class Reader:
         return value
 
 
-def _is_64_bit(digits: str | bytes) -> bool:
-    return len(digits) <= _MOST_DIGITS and _LEAST <= int(digits) <= _MOST
-
-
-def _depth(raw: bytes) -> int:
-    deepest = depth = 0
-    for token in _LENIENT_TOKEN.finditer(raw):
-        kind = raw[token.start()]
-        if kind in b"[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif kind in b"]}":
-            depth -= 1
-    return deepest
-
-
-_SPACE = b" \t\n\r"
-_BOM = b"\xef\xbb\xbf"
-_TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},]', re.DOTALL)
-_NAME = re.compile(rb'[ \t\n\r]*+("[^"\\]*+(?:\\.[^"\\]*+)*+")[ \t\n\r]*+:', re.DOTALL)
-_RESULT = b'"result":'
-_CLOSERS = {ord("["): ord("]"), ord("{"): ord("}")}
-_WRAPPINGS = 50
-"""Levels that formats and envelopes may later put around a row; orjson writes 254 in all."""
-
-
-class Salvaged(NamedTuple):
-    """``envelope`` is everything but the rows; ``rows`` None when ``result`` is no list."""
-
-    envelope: Mapping[str, Any]
-    rows: list[dict[str, Any]] | None
-    malformed: int
-
-
-class _TornError(Exception):
-    """Brackets or quotes do not match."""
-
-
-def rewritten(value: Any, body: bytes) -> bytes | None:
-    """Return ``value``, which orjson read from ``body``, as it writes it.
-
-    None when it is not exactly what was received, or cannot be written inside of other things.
-    An answer that comes just as orjson would have written it has lost nothing; only another one
-    is searched for integers that orjson rounds.
-    """
-    text = _written(value)
-    if text is None or _follows_result(text, body) or not may_hold_long_integer(body):
-        return text
-    return None
-
-
-def salvage(body: bytes) -> Salvaged:
-    """Read an answer row by row.
-
-    Raises ``TransientError`` when the rows cannot even be told apart, which is what a body that
-    was cut short looks like.
-    """
-    text = body.removeprefix(_BOM).strip(_SPACE)
-    try:
-        return _salvaged(text)
-    except _TornError:
-        raise TransientError("the answer is cut short or is no JSON") from None
-
-
-def read_row(raw: bytes) -> tuple[dict[str, Any], bool]:
-    """Return one element of ``result`` as a row, and whether it is clean. Never raises."""
-    reader = Reader()
-    try:
-        value = orjson.loads(raw)
-        if isinstance(value, dict) and rewritten(value, raw) is not None:
-            return value, True
-    except orjson.JSONDecodeError:
-        reader.note("not strictly JSON")
-    row = _readable(raw, reader)
-    if reader.notes:
-        row[MALFORMED_KEY] = "; ".join(sorted(reader.notes))
-        row[RAW_BYTES_KEY] = b64encode(raw).decode()
-    return row, not reader.notes
-
-
-def _salvaged(text: bytes) -> Salvaged:
-    where = _find_result(text)
-    if where is None:
-        return Salvaged(_read_envelope(text), None, 0)
-    start, end = where
-    envelope = _read_envelope(text[:start] + b"null" + text[end:])
-    if text[start:end][:1] != b"[":
-        return Salvaged(envelope, None, 0)
-    read = [read_row(text[begin:stop]) for begin, stop in _parts(text, start, end)]
-    return Salvaged(envelope, [row for row, _ in read], sum(not clean for _, clean in read))
-
-
-def _find_result(text: bytes) -> tuple[int, int] | None:
-    """Return where the value of the last ``result`` lies."""
-    found = None
-    for begin, stop in _parts(text, 0, len(text)):
-        name = _NAME.match(text, begin, stop)
-        if name and name[1] == b'"result"':
-            value = text[name.end() : stop].lstrip(_SPACE)
-            found = (stop - len(value), stop - len(value) + len(value.rstrip(_SPACE)))
-    return found
-
-
-def _read_envelope(text: bytes) -> Mapping[str, Any]:
-    value = Reader().read(text)
-    return value if isinstance(value, dict) else {}
-
-
-def _readable(raw: bytes, reader: Reader) -> dict[str, Any]:
-    """Return what can be read of a row."""
-    row = {}
-    try:
-        for name, value in _members(raw.strip(_SPACE)):
-            row[str(reader.read(name))] = reader.read(value)
-    except _TornError:
-        reader.note("not a JSON object")
-        return {}
-    return row
-
-
 def _members(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Give the names and values of an object, as bytes."""
     if not raw.startswith(b"{"):
@@ -263,6 +233,7 @@ def _parts(text: bytes, start: int, end: int) -> list[tuple[int, int]]:
         if kind in _CLOSERS:
             open_ends.append(_CLOSERS[kind])
         elif kind == ord('"'):
+            # A quote alone opens a string that has no end.
             if token.end() - place == 1:
                 raise _TornError
         elif kind != ord(","):
@@ -277,8 +248,35 @@ def _parts(text: bytes, start: int, end: int) -> list[tuple[int, int]]:
     raise _TornError
 
 
+def _depth(raw: bytes) -> int:
+    deepest = depth = 0
+    for token in _BRACKET.finditer(raw):
+        kind = raw[token.start()]
+        if kind in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif kind in b"]}":
+            depth -= 1
+    return deepest
+
+
+def _is_64_bit(digits: str | bytes) -> bool:
+    return len(digits) <= _MOST_DIGITS and _LEAST <= int(digits) <= _MOST
+
+
+def _may_hold_long_integer(text: bytes) -> bool:
+    """Return True if an integer may be too long for orjson, which would round it to a float.
+
+    Cheap where there is none: one translation and one search of the whole text. A long integer
+    inside a string counts too; that costs time and changes nothing.
+    """
+    if _LONG_RUN not in text.translate(_DIGITS_TO_ZERO):
+        return False
+    return any(not _is_64_bit(found[0]) for found in _LONG_INTEGER.finditer(text))
+
+
 def _written(value: Any) -> bytes | None:
-    """Return JSON, None when orjson could not write it with more wrapped around it."""
+    """Return JSON, or None when orjson could not write it with more wrapped around it."""
     for _ in range(_WRAPPINGS):
         value = [value]
     try:

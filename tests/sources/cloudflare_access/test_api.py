@@ -36,7 +36,7 @@ from forwarder.sources.cloudflare_access.answers import (
 )
 from forwarder.sources.cloudflare_access.api import Api, TokenStatus
 from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
-from forwarder.sources.cloudflare_access.rate_limit import Budget
+from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 from forwarder.transport.http import AnswerTooLargeError
 
 PAGE = (("limit", "5"), ("per_page", "5"))
@@ -63,7 +63,7 @@ async def client(
     config, clock = AccountConfig.model_validate(settings), SystemClock()
     api = Api(
         config,
-        Budget(config.rate_limit, clock),
+        RateLimiter(clock, [config.rate_limit] if config.rate_limit else ()),
         clock,
         user_agent="forwarder/1.2.3",
         emit=(happenings if happenings is not None else []).append,

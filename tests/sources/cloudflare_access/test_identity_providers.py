@@ -32,7 +32,7 @@ from forwarder.sources.cloudflare_access.providers import (
     current_list,
     list_providers,
 )
-from forwarder.sources.cloudflare_access.rate_limit import Budget
+from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 
 NOW = 1_790_000_000_000_000
 MINUTE = 60_000_000
@@ -139,7 +139,7 @@ async def api(simulator: Simulator) -> AsyncIterator[Api]:
         {"account_id": DEFAULT_ACCOUNT, "api_token": DEFAULT_TOKEN, "api_url": simulator.url}
     )
     clock = SystemClock()
-    api = Api(config, Budget(None, clock), clock, environ={})
+    api = Api(config, RateLimiter(clock), clock, environ={})
     yield api
     await api.aclose()
 

@@ -10,27 +10,27 @@ import pytest
 
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.sources.cloudflare_access.logs import PageMaker
-from forwarder.sources.cloudflare_access.scim_updates import _masked
+from forwarder.sources.cloudflare_access.scim_updates import mask_row
 
 _SECRET = "hunter2-correct-horse"
 _BODY = '{"userName":"ann","password":"hunter2-correct-horse"}'
 
 
 def stored(row: dict[str, Any]) -> dict[str, Any]:
-    (record,) = PageMaker("a" * 32, "scim_updates", "logged_at", _masked).records([row])
+    (record,) = PageMaker("a" * 32, "scim_updates", "logged_at", mask_row).records([row])
     parsed: dict[str, Any] = orjson.loads(record.row)
     return parsed
 
 
 @pytest.mark.parametrize("body", [_BODY, orjson.loads(_BODY), [orjson.loads(_BODY)]])
-def test_a_password_in_the_body_is_masked_whatever_the_body_is(body: Any) -> None:
+def test_a_password_in_the_body_ismask_row_whatever_the_body_is(body: Any) -> None:
     row = stored({"request_body": body, "status": "SUCCESS"})
 
     assert _SECRET not in orjson.dumps(row).decode()
     assert row["status"] == "SUCCESS"
 
 
-def test_a_password_in_the_bytes_of_a_malformed_row_is_masked() -> None:
+def test_a_password_in_the_bytes_of_a_malformed_row_ismask_row() -> None:
     raw = b'{"request_body":"' + _BODY.replace('"', '\\"').encode() + b'","x":1e400}'
 
     row = stored({MALFORMED_KEY: "1e400", RAW_BYTES_KEY: b64encode(raw).decode()})
@@ -39,7 +39,7 @@ def test_a_password_in_the_bytes_of_a_malformed_row_is_masked() -> None:
 
 
 def test_the_identity_is_taken_before_the_mask() -> None:
-    maker = PageMaker("a" * 32, "scim_updates", "logged_at", _masked)
+    maker = PageMaker("a" * 32, "scim_updates", "logged_at", mask_row)
     one, other = ({"request_body": _BODY.replace("hunter2", word)} for word in ("first", "second"))
 
     records = maker.records([one, other])

@@ -14,7 +14,7 @@ from forwarder.core.errors import TransientError
 from forwarder.core.identity import Identifier
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.simulator import unreadable_row
-from forwarder.sources.cloudflare_access.repair import Salvaged, read_row, rewritten, salvage
+from forwarder.sources.cloudflare_access.repair import Repaired, repair, repair_row, rewritten
 
 IDENTIFY = Identifier("a" * 32, "access_requests")
 GOOD = {"ray_id": "8a1c5e2f00000003", "created_at": "2026-07-02T15:03:00Z", "n": 1, "x": [{}, "é"]}
@@ -83,9 +83,9 @@ def body_of(*rows: bytes) -> bytes:
     return b'{"success":true,"result":[' + b",".join(rows) + b'],"result_info":{"per_page":7}}'
 
 
-def rows_of(salvaged: Salvaged) -> list[dict[str, Any]]:
-    assert salvaged.rows is not None
-    return salvaged.rows
+def rows_of(repaired: Repaired) -> list[dict[str, Any]]:
+    assert repaired.rows is not None
+    return repaired.rows
 
 
 @pytest.mark.parametrize(("why", "value"), BROKEN_VALUES.items(), ids=BROKEN_VALUES)
@@ -95,7 +95,7 @@ def test_a_row_keeps_all_that_can_be_read_of_it_and_its_bytes(
     raw, read = value
     row = orjson.dumps(GOOD)[:-1] + b',"bad":' + raw + b',"last":true}'
 
-    (found,) = rows_of(salvage(body_of(row)))
+    (found,) = rows_of(repair(body_of(row)))
 
     assert b64decode(found.pop(RAW_BYTES_KEY)) == row
     assert why in found.pop(MALFORMED_KEY)
@@ -104,26 +104,26 @@ def test_a_row_keeps_all_that_can_be_read_of_it_and_its_bytes(
 
 @pytest.mark.parametrize(("raw", "_"), BROKEN_VALUES.values(), ids=BROKEN_VALUES)
 def test_its_neighbours_are_as_if_it_were_not_there(raw: bytes, _: str) -> None:
-    salvaged = salvage(body_of(orjson.dumps(GOOD), b'{"bad":' + raw + b"}", orjson.dumps(GOOD)))
+    repaired = repair(body_of(orjson.dumps(GOOD), b'{"bad":' + raw + b"}", orjson.dumps(GOOD)))
 
-    first, bad, last = rows_of(salvaged)
+    first, bad, last = rows_of(repaired)
     assert first == GOOD == last
     assert MALFORMED_KEY in bad
-    assert salvaged.malformed == 1
-    assert salvaged.envelope["success"] is True
-    assert salvaged.envelope["result_info"] == {"per_page": 7}
+    assert repaired.malformed == 1
+    assert repaired.envelope["success"] is True
+    assert repaired.envelope["result_info"] == {"per_page": 7}
 
 
 @pytest.mark.parametrize("variant", ["lone_surrogate", "bad_utf8", "huge_number", "deep"])
 def test_what_the_simulator_makes_unreadable_is_read(variant: str) -> None:
-    (found,) = rows_of(salvage(body_of(unreadable_row(variant, GOOD))))
+    (found,) = rows_of(repair(body_of(unreadable_row(variant, GOOD))))
 
     assert found.items() >= GOOD.items()
 
 
 @pytest.mark.parametrize("element", [b"1", b'"text"', b"null", b"[{}]", b"{broken}", b"{} {}"])
 def test_an_element_that_is_no_object_is_a_row_of_its_bytes_alone(element: bytes) -> None:
-    (found,) = rows_of(salvage(body_of(element)))
+    (found,) = rows_of(repair(body_of(element)))
 
     assert found.keys() == {MALFORMED_KEY, RAW_BYTES_KEY}
     assert "not a JSON object" in found[MALFORMED_KEY]
@@ -131,7 +131,7 @@ def test_an_element_that_is_no_object_is_a_row_of_its_bytes_alone(element: bytes
 
 
 def test_a_name_that_cannot_be_read_is_cleaned_too() -> None:
-    (found,) = rows_of(salvage(body_of(b'{"caf\xe9":1}')))
+    (found,) = rows_of(repair(body_of(b'{"caf\xe9":1}')))
 
     assert found["caf\ufffd"] == 1
     assert found[MALFORMED_KEY] == "bytes that are no UTF-8, replaced; not strictly JSON"
@@ -139,35 +139,35 @@ def test_a_name_that_cannot_be_read_is_cleaned_too() -> None:
 
 @pytest.mark.parametrize("row", [b'{"a":1,}', b'{"a":1,,"b":2}', b'\x0b{"a":1}', b'{"a":1\x0c}'])
 def test_whatever_is_not_strictly_json_is_marked(row: bytes) -> None:
-    found, clean = read_row(row)
+    found, clean = repair_row(row)
 
     assert "not strictly JSON" in found[MALFORMED_KEY]
     assert not clean
 
 
 def test_a_byte_order_mark_and_white_space_around_the_answer_mean_nothing() -> None:
-    salvaged = salvage(b"\xef\xbb\xbf\r\n" + body_of(b" {} ", b"\n{}") + b"\n")
+    repaired = repair(b"\xef\xbb\xbf\r\n" + body_of(b" {} ", b"\n{}") + b"\n")
 
-    assert (rows_of(salvaged), salvaged.malformed) == ([{}, {}], 0)
+    assert (rows_of(repaired), repaired.malformed) == ([{}, {}], 0)
 
 
 def test_the_last_result_counts_as_in_any_json() -> None:
     body = b'{"result":[{"a":1}],"x":{"result":[3]},"success":true,"result" : [ {"b":\xff"c"} ] }'
 
-    (found,) = rows_of(salvage(body))
+    (found,) = rows_of(repair(body))
     assert "b" in found
 
 
 @pytest.mark.parametrize("cut", [1, 30, 60, -3, -1])
 def test_a_body_that_was_cut_short_is_a_passing_fault(cut: int) -> None:
     with pytest.raises(TransientError, match="cut short"):
-        salvage(body_of(b'{"bad":"\xff"}', orjson.dumps(GOOD))[:cut])
+        repair(body_of(b'{"bad":"\xff"}', orjson.dumps(GOOD))[:cut])
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{]", b'{"a":"}', b"{}}", b'{"a":[}'])
 def test_what_is_no_envelope_gives_no_rows(body: bytes) -> None:
     with suppress(TransientError):
-        assert salvage(body).rows is None
+        assert repair(body).rows is None
 
 
 def test_an_integer_within_64_bits_is_no_reason_to_be_slow() -> None:
@@ -180,7 +180,7 @@ def test_a_long_integer_is_never_rounded() -> None:
     row = b'{"a":[1,123456789012345678901234]}'
 
     assert rewritten(orjson.loads(row), row) is None
-    assert read_row(row)[0]["a"] == [1, "123456789012345678901234"]
+    assert repair_row(row)[0]["a"] == [1, "123456789012345678901234"]
 
 
 @pytest.mark.parametrize("depth", range(198, 260, 3))
@@ -188,7 +188,7 @@ def test_a_nested_row_can_be_wrapped_and_written_whatever_its_depth(depth: int) 
     row = b'{"deep":' + b"[" * depth + b"]" * depth + b"}"
     body = body_of(row)
 
-    (found,) = rows_of(salvage(body))
+    (found,) = rows_of(repair(body))
 
     orjson.dumps({"unmapped": {"raw": [found]}})
     if rewritten(orjson.loads(body)["result"], body) is not None:
@@ -197,7 +197,7 @@ def test_a_nested_row_can_be_wrapped_and_written_whatever_its_depth(depth: int) 
 
 @given(st.lists(clean_rows | broken_rows | values.map(orjson.dumps), max_size=5))
 def test_no_row_of_a_valid_list_is_lost(rows: list[bytes]) -> None:
-    found = rows_of(salvage(body_of(*rows)))
+    found = rows_of(repair(body_of(*rows)))
 
     assert len(found) == len(rows)
     for row, raw in zip(found, rows, strict=True):
@@ -208,43 +208,43 @@ def test_no_row_of_a_valid_list_is_lost(rows: list[bytes]) -> None:
 @given(st.lists(objects, max_size=5))
 def test_clean_rows_are_as_the_fast_path_gives_them(rows: list[dict[str, Any]]) -> None:
     body = body_of(*map(orjson.dumps, rows))
-    salvaged = salvage(b"\xef\xbb\xbf" + body)
+    repaired = repair(b"\xef\xbb\xbf" + body)
 
-    assert salvaged.rows == orjson.loads(body)["result"]
-    assert salvaged.malformed == 0
+    assert repaired.rows == orjson.loads(body)["result"]
+    assert repaired.malformed == 0
 
 
 @given(objects)
 def test_escaped_and_spaced_rows_are_read_alike(row: dict[str, Any]) -> None:
     raw = json.dumps(row, ensure_ascii=True, indent=2).encode()
 
-    assert read_row(raw) == (orjson.loads(raw), True)
+    assert repair_row(raw) == (orjson.loads(raw), True)
 
 
 @given(st.lists(damaged_rows | broken_rows | clean_rows, max_size=5), st.binary(max_size=3))
 def test_anything_at_all_gives_rows_or_a_passing_fault(rows: list[bytes], tail: bytes) -> None:
     body = body_of(*rows) + tail
     try:
-        salvaged = salvage(body)
+        repaired = repair(body)
     except TransientError:
         return
 
-    for row in salvaged.rows or []:
+    for row in repaired.rows or []:
         orjson.loads(orjson.dumps(row))
         IDENTIFY.identity(row)
-    assert salvage(bytes(body)) == salvaged
+    assert repair(bytes(body)) == repaired
 
 
 @given(st.binary(max_size=60) | damaged_rows)
 def test_the_same_bytes_give_the_same_row_alone_and_among_others(raw: bytes) -> None:
-    row, clean = read_row(raw)
+    row, clean = repair_row(raw)
 
     IDENTIFY.identity(row)
-    assert read_row(raw) == (row, clean)
+    assert repair_row(raw) == (row, clean)
     assert clean is (MALFORMED_KEY not in row)
     body = body_of(orjson.dumps(GOOD), raw)
     try:
-        found = rows_of(salvage(body))
+        found = rows_of(repair(body))
     except TransientError:
         return
     if len(found) == 2 and RAW_BYTES_KEY in found[1] and b64decode(found[1][RAW_BYTES_KEY]) == raw:
