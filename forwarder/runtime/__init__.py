@@ -1,1 +1,1 @@
-"""The composition root: settings become objects, objects become supervised tasks."""
+"""Settings become objects, objects become supervised tasks; commands and the daemon start here."""

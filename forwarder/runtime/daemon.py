@@ -100,6 +100,7 @@ async def _main(
         insisted = asyncio.create_task(_patience(signals), name="patience")
         await asyncio.wait({running, insisted}, return_when=asyncio.FIRST_COMPLETED)
         if not running.done():
+            # The last line is due in any case; nobody can count the backlog any more.
             telemetry.observer.emit(Stopped(settled=False, backlog=0))
             abort(FAILED)
         insisted.cancel()
@@ -116,7 +117,7 @@ async def _patience(signals: Signals) -> None:
 
 
 class Daemon:
-    """Runs the forwarder until it is told to stop: one replica with one cell."""
+    """Runs the forwarder until a signal: one replica with one cell."""
 
     def __init__(
         self,

@@ -30,6 +30,7 @@ from forwarder.journal.stream_log import load_key_sets
 from forwarder.runtime.replica import Rendering
 from forwarder.runtime.workers import sink_of, source_of
 
+_LONGEST = 60.0
 _TIME_KEYS = ("created_at", "logged_at", "time")
 EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
     (
@@ -62,7 +63,7 @@ EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
         },
     ),
 )
-"""Shown when no rows are given; shaped like the API's documentation."""
+"""Shown when no rows are given; shaped like the API's documentation, with its example values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,14 @@ def previews(
     sinks: Sequence[str],
     now_us: int,
 ) -> list[Preview]:
-    """Return what the sinks (all when none is named) would receive for (stream, row) pairs."""
+    """Return what the sinks (all if none is named) would receive for (stream, row) pairs."""
     rendering = Rendering(settings)
     renders = {
         sink.name: rendering.render_for(sink)
         for sink in settings.sinks
         if not sinks or sink.name in sinks
     }
+    # A row does not say whose it is; the first account stands for all.
     account_id = settings.accounts[0].account_id
     found: list[Preview] = []
     for stream, row in rows:
@@ -100,26 +102,27 @@ def previews(
 
 
 def stream_of(row: Mapping[str, Any]) -> str:
-    """Return the stream that a row looks like it came from."""
+    """Return the stream that a row most likely came from."""
     return "scim_updates" if {"idp_id", "resource_type"} & row.keys() else "access_requests"
 
 
 def shown(rendered: Rendered) -> bytes | None:
-    """Return what a page of one row became: the body, why there is none, or None if left out."""
+    """Return what a page of one row became: its body, or in brackets why there is none.
+
+    None if the sink's filters drop it.
+    """
     if rendered.failed:
         return f"({rendered.failed[0].reason})".encode()
     return next((event.body for event in rendered.events), None)
 
 
 def _page(account_id: str, stream: str, row: Mapping[str, Any], now_us: int) -> StoredPage:
+    # Through a stored page, as the daemon does it, so that the shown event has the same id.
     times = (parse_us(row.get(key)) for key in _TIME_KEYS)
     time_us = next((t for t in times if t is not None), now_us)
     identity = Identifier(account_id, stream).identity(row)
     body = orjson.dumps([row])
     return StoredPage(1, account_id, stream, now_us, array("q", [time_us]), identity, body)
-
-
-_LONGEST = 60.0
 
 
 async def diagnose(settings: ForwarderSettings) -> Sequence[Finding]:
@@ -146,6 +149,7 @@ async def _findings(plugin: Any, subject: str) -> Sequence[Finding]:
     """Let a plugin diagnose; one that cannot is opened instead."""
     try:
         async with asyncio.timeout(_LONGEST):
+            # ``diagnose`` is optional in both contracts.
             if hasattr(plugin, "diagnose"):
                 found: Sequence[Finding] = await plugin.diagnose()
                 return [replace(one, subject=f"{subject}: {one.subject}") for one in found]
@@ -167,7 +171,7 @@ def _source(account: AccountSettings) -> SourcePlugin:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The verdict over one stream for one sink; not ``joined``: the journal never had the sink."""
+    """The verdict over one stream for one sink; if not ``joined``, the journal has no such sink."""
 
     account: str
     stream: str
@@ -186,10 +190,10 @@ class Choice:
 
 
 async def audit(settings: ForwarderSettings, window: Window, choice: Choice) -> list[Audit]:
-    """Return a verdict for every chosen stream and sink; raises ``TransientError`` by the API.
+    """Return a verdict for every chosen stream and sink.
 
-    Reads the journal read-only, beside a running daemon or without one, and spends requests of
-    the same token.
+    Reads the journal read-only, beside a running daemon or without one. Its requests count against
+    the token's limit beside the daemon's. Raises ``TransientError`` if the API fails.
     """
     reader = JournalReader(settings.root.state_dir)
     sinks = [s.name for s in settings.sinks if not choice.sinks or s.name in choice.sinks]
@@ -230,9 +234,11 @@ async def _audit_account(
 async def _audit_stream(
     reader: JournalReader, key: StreamKey, plan: StreamPlan, window: Window, sinks: Sequence[str]
 ) -> dict[str, Verdict]:
+    # The roster of parts is the poller's, which may know more than the API shows at this moment.
     group = await reader.query(lambda c: recall(c, str(key), "group"))
     parts = await plan.source.parts((group or {}).get("memory"), await plan.source.server_time_us())
     totals = dict.fromkeys(sinks, Verdict())
+    # Nothing can have been stored yet: the stream has parts, and the API names none of them.
     if parts.ids == ():
         return totals
     key_sets = await reader.query(partial(_key_sets, key))

@@ -118,6 +118,7 @@ def backfill(
             await cell.streams.start(settings.accounts, poll=False)
             cell.sinks.start(sink.name for sink in settings.sinks)
             answer = await cell.backfills.begin(given)
+            # Open until the sinks have everything; the reading ends earlier.
             while await cell.backfills.is_open(answer["lane"]):
                 progress(await overview.status())
                 await asyncio.sleep(_LOOK)

@@ -123,6 +123,7 @@ class Rendering:
 
         Accounts that are gone are kept: the journal may still hold their rows.
         """
+        # Both are filled in place, since pipelines hold on to them.
         for account in settings.accounts:
             self.labels[account.account_id] = account.label
             self._normalisers.update(account.plugin.normalisers)
@@ -195,6 +196,7 @@ class Signals:
         finally:
             for wait in waits:
                 wait.cancel()
+        # Cleared before the reload begins: a signal that arrives during it must not be lost.
         reload = self._reload.is_set()
         self._reload.clear()
         return reload

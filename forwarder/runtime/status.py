@@ -126,6 +126,7 @@ class Overview:
 
     async def metrics(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
+        # The registry collects synchronously, so what it collects is prepared here.
         self._levels = levels_of(await self.snapshot())
         return generate_latest(self._metrics.registry)
 
@@ -137,7 +138,8 @@ class Overview:
         """Add to the history for ever; the daemon runs it as a task."""
         while True:
             beat()
-            with suppress(ForwarderError):  # the journal is busy: this moment stays empty
+            # The journal cannot be read now: this moment stays empty.
+            with suppress(ForwarderError):
                 self._history.add(point_of(await self.snapshot(), self._metrics))
             await self._replica.clock.sleep(self._history.interval)
 
@@ -228,6 +230,7 @@ def oldest_age(snapshot: Snapshot, sink: str) -> float:
 
 
 def _stream_levels(one: StreamStatus, now_us: int) -> StreamLevels:
+    # Trailing readers are behind on purpose: only the live reader's position is the lag.
     covered = one.covered_until.get(LIVE)
     return StreamLevels(
         account=one.account,
@@ -332,6 +335,7 @@ def readiness(
     if journal_trouble is not None:
         reasons.append(f"{journal_trouble} ({journal_trouble.hint})")
     for stream in streams:
+        # "waiting" is an outage of the API, which nobody here can end.
         if stream.phase in _NOT_READY:
             trouble = f": {stream.trouble.error}" if stream.trouble else ""
             hint = f" ({stream.trouble.hint})" if stream.trouble and stream.trouble.hint else ""
@@ -391,6 +395,7 @@ def _gap_json(gap: Gap, labels: Mapping[str, str]) -> dict[str, Any]:
 
 def _scope(scope: str, labels: Mapping[str, str]) -> str:
     """Return ``account/stream`` with the account's name, or ``sink NAME``."""
+    # Scopes of sinks have another form, and a sink may have the name of an account.
     if scope.startswith("sink:"):
         return scope.replace(":", " ", 1)
     return with_name(scope, labels)
@@ -461,10 +466,12 @@ def point_of(snapshot: Snapshot, metrics: Metrics) -> Point:
 
 def _rates(before: Point, after: Point) -> dict[Series, float]:
     """Return increases per second; a counter that was not there before began at zero."""
+    # The wall clock may have been set back between two points.
     seconds = after.time - before.time
     if seconds <= 0:
         return {}
     return {
+        # Never negative: a counter whose series was removed starts again at zero.
         series: round(max(0.0, total - before.totals.get(series, 0.0)) / seconds, 3)
         for series, total in after.totals.items()
     }

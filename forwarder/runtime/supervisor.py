@@ -79,6 +79,7 @@ class Supervisor:
         life = _Life(name, self._clock, silent_for)
         task = asyncio.create_task(self._keep_running(life, work), name=name)
         self._tasks[name] = life, task
+        # Only a task that ended by itself or was stopped is forgotten; a crash never ends it.
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
 
     async def stop(self, *names: str) -> None:
@@ -116,6 +117,7 @@ class Supervisor:
                 self._emit(TaskCrashed(life.name, _inner(error), delay))
                 await self._clock.sleep(delay)
             else:
+                # Work that returns has nothing left to do: a backfill that is complete.
                 return
 
 

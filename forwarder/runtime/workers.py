@@ -30,6 +30,7 @@ from forwarder.runtime.supervisor import Beat, Supervisor
 
 T = TypeVar("T")
 
+# A page, its retries and a wait for the request budget may take minutes without a beat.
 _SILENT_FOR = 900.0
 _SHARED = "shared:{type}"
 
@@ -66,6 +67,7 @@ def preflight(settings: ForwarderSettings) -> None:
     rendering = Rendering(settings)
     for sink in settings.sinks:
         try:
+            # Formats and filters check their options when the pipeline is made.
             rendering.render_for(sink)
             sink_of(sink, SystemClock())
         except ConfigError as error:
@@ -110,6 +112,7 @@ class Streams:
                 await self._supervisor.stop(
                     *(_task(StreamKey(account_id, n)) for n in account.plans)
                 )
+                # After its pollers: a request in flight would fail on a closed connection.
                 await account.source.aclose()
 
     async def paused(self, account_id: str, change: Callable[[], Awaitable[T]]) -> T:
@@ -184,6 +187,7 @@ class Streams:
     async def _share(self, settings: AccountSettings) -> Any:
         """Return what all accounts of one type share, made once out of what the journal keeps."""
         if settings.type not in self._shared:
+            # Without it a restart would spend a whole new budget in the window of the old one.
             kept = await self._journal.recall(_SHARED.format(type=settings.type))
             self._shared[settings.type] = settings.plugin.share(self._replica.clock, kept)
         return self._shared[settings.type]
@@ -212,6 +216,7 @@ class _Account:
             reconcile=plan.reconcile,
             retention=context.retention,
         )
+        # A new one after every crash: what a crashed poller holds in memory is in doubt.
         poller = self._pollers[name] = Poller(context, options)
         await poller.run()
 
@@ -266,6 +271,7 @@ class Sinks:
         """Forget sinks that the settings no longer name; the journal keeps their places."""
         for name in names:
             self._members.pop(name, None)
+            # Its undelivered rows no longer count against ``journal.max_size``.
             self._journal.leave(name)
 
     def wake(self) -> None:
@@ -308,6 +314,7 @@ class Sinks:
             self._replica.rendering.release(render)
 
     def _emit(self, event: TelemetryEvent) -> None:
+        # The exit status of the process depends on it.
         if isinstance(event, SinkDrained):
             self._abandoned += event.abandoned
         self._replica.emit(event)
