@@ -1,4 +1,4 @@
-"""docs/commands.md, out of the command line itself. Pure."""
+"""docs/commands.md, generated from the command line. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _HEAD = """\
 <!-- Generated from the code: make generate -->
 # Commands
 
-`forwarder COMMAND --help` says the same. Exit status: 0 done, 1 failed, 2 the settings, the usage
-or a state folder in use. Logs go to standard error, results to standard output. Commands that
-change something reach a running daemon through a socket in the state folder, and do it themselves
-when none runs; [operations.md](operations.md) says when to use which.
+This is what `forwarder COMMAND --help` prints. Exit status: 0 done, 1 failed, 2 wrong settings or
+usage, or a state folder in use. Logs go to standard error, results to standard output. Commands
+that change something go through the running daemon, by a socket in the state folder; if no daemon
+runs, they do the work themselves. [operations.md](operations.md) says when to use which.
 
-A moment is an RFC 3339 time (`2026-01-31T12:00:00Z`) or a duration ago (`2h`).
+`MOMENT` is an RFC 3339 time (`2026-01-31T12:00:00Z`) or a duration ago (`2h`).
 """
 
 

@@ -32,7 +32,7 @@ starts; `forwarder config show` prints what is in force, with secrets masked;
 | secret | text, a variable, or a file: every secret `KEY` can be given as `KEY_file: PATH` |
 | variable | `${NAME}` and `${NAME:-default}` in any value; `$${` is a plain `${` |
 
-Secret files are read again when they change. `SIGHUP` reads the settings anew and changes only what
+Secret files are read again when they change. `SIGHUP` reloads the settings and changes only what
 differs; `state_dir`, `journal`, `admin` and little else need a restart, and the log line
 `settings_reloaded` says so (`needs_restart`). Settings with faults are refused as a whole and the
 old ones stay in force. Unknown keys are faults.

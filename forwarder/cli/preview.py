@@ -1,4 +1,4 @@
-"""A row and what each sink would receive of it: side by side, one above the other, or as text."""
+"""``forwarder preview``: a row, and what each sink would receive for it."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from forwarder.cli.options import config_option, settings_from
+from forwarder.cli.access import settings_from
+from forwarder.cli.terminal import config_option, now_us, printable, say
 from forwarder.runtime.inspection import Preview
 
 _NARROWEST = 48
-"""Characters a column needs: a key and an id of 36 characters, indented, stay in one line."""
+"""Characters that a column needs to keep a key and an indented id of 36 characters in a line."""
 
 
 def rendered(preview: Preview, width: int) -> RenderableType:
     """Return the preview for a terminal of ``width`` characters.
 
-    The row and all bodies stand side by side if there is room for that, else in panels.
+    The row and all bodies stand side by side if there is room, otherwise in panels.
     """
     parts = _parts(preview)
     if width < _NARROWEST * len(parts):
@@ -39,28 +40,28 @@ def rendered(preview: Preview, width: int) -> RenderableType:
 
 
 def plain(preview: Preview) -> str:
-    """Return the preview for a file or another program: no frames, and no line is broken."""
+    """Return the preview for a file or another program: without frames and line breaks."""
     return "\n".join(f"{name}\n{text}\n" for name, text in _parts(preview).items())
 
 
 def _parts(preview: Preview) -> dict[str, str]:
-    """Return what there is to show, by its heading."""
+    """Return what there is to show, by heading."""
     received = {f"{preview.stream}: as received": _indented(preview.row)}
     return received | {name: _readable(body) for name, body in preview.bodies.items()}
 
 
 def _readable(body: bytes | None) -> str:
-    """Return JSON indented and any other text as it is."""
+    """Return JSON indented, and any other text as it is."""
     if body is None:
-        return "(left out by this sink's filters)"
+        return "(excluded by this sink's filters)"
     try:
         return _indented(orjson.loads(body))
     except orjson.JSONDecodeError:
-        return body.decode(errors="replace")
+        return printable(body.decode(errors="replace"))
 
 
 def _indented(value: Mapping[str, Any]) -> str:
-    return orjson.dumps(value, option=orjson.OPT_INDENT_2).decode()
+    return printable(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 @click.command()
@@ -70,13 +71,12 @@ def _indented(value: Mapping[str, Any]) -> str:
     "--file",
     "rows_file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="JSON rows: an array, one row, or one a line; default: two examples.",
+    help="JSON rows: an array, one row, or one per line; default: two examples.",
 )
 def command(config: Path, *, sinks: tuple[str, ...], rows_file: Path | None) -> None:
     """Show rows and what each sink would receive for them. Sends nothing."""
     from rich.console import Console  # noqa: PLC0415 - keeps --help fast
 
-    from forwarder.core.timing import SystemClock  # noqa: PLC0415 - as above
     from forwarder.runtime.inspection import EXAMPLES, previews  # noqa: PLC0415 - as above
 
     settings = settings_from(config)
@@ -85,17 +85,15 @@ def command(config: Path, *, sinks: tuple[str, ...], rows_file: Path | None) -> 
         raise click.UsageError(f"no sink is called {', '.join(sorted(unknown))}")
     rows = EXAMPLES if rows_file is None else _rows(rows_file)
     console = Console()
-    for preview in previews(settings, rows, sinks, SystemClock().now_us()):
+    for preview in previews(settings, rows, sinks, now_us()):
         if console.is_terminal:
             console.print(rendered(preview, console.width))
         else:
-            click.echo(plain(preview))
+            say(plain(preview))
 
 
 def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
-    """Read an array, an API answer, one object, or one object a line."""
-    import orjson  # noqa: PLC0415 - keeps --help fast
-
+    """Read an array, an API answer, one object, or one object per line."""
     from forwarder.runtime.inspection import stream_of  # noqa: PLC0415 - as above
 
     text = path.read_bytes()
@@ -105,10 +103,10 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         except orjson.JSONDecodeError:
             value = [orjson.loads(line) for line in text.splitlines() if line.strip()]
     except orjson.JSONDecodeError as error:
-        raise click.UsageError(f"{path} holds no JSON rows: {error}") from error
+        raise click.UsageError(f"{path} contains no JSON rows: {error}") from error
     if isinstance(value, dict):
         value = value["result"] if isinstance(value.get("result"), list) else [value]
     rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
     if not rows:
-        raise click.UsageError(f"{path} holds no JSON rows")
+        raise click.UsageError(f"{path} contains no JSON rows")
     return [(stream_of(row), row) for row in rows]

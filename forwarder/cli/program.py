@@ -13,6 +13,8 @@ from click.shell_completion import get_completion_class
 from forwarder import __version__
 from forwarder.core.errors import ConfigError, ForwarderError, LockedError
 
+FAILED, UNUSABLE = 1, 2
+
 _VARIABLE = "_FORWARDER_COMPLETE"
 _INSTALL = {
     "bash": 'eval "$(forwarder completion bash)"   in ~/.bashrc (needs bash 4.4 or newer)',
@@ -21,51 +23,39 @@ _INSTALL = {
 }
 
 
-@click.command(
-    epilog="\b\nTo have it in every shell, put this line:\n"
-    + "\n".join(f"  {line}" for line in _INSTALL.values())
-)
-@click.argument("shell", type=click.Choice(list(_INSTALL)))
-@click.pass_context
-def command(context: click.Context, shell: str) -> None:
-    """Print the script that completes commands and options in a shell."""
-    script = get_completion_class(shell)
-    assert script is not None  # noqa: S101 - click knows the three names above  # nosec B101
-    click.echo(script(context.find_root().command, {}, "forwarder", _VARIABLE).source())
-
-
-FAILED, UNUSABLE = 1, 2
-
-
 class Entry(NamedTuple):
-    """Where a command is, and its line in the overview."""
+    """Where a command is (``module:attribute`` of this room), and its line in the overview."""
 
-    module: str
+    place: str
     summary: str
 
 
 COMMANDS: Mapping[str, Entry] = {
-    "run": Entry("run", "Tail Cloudflare and deliver to the sinks, until stopped."),
-    "check": Entry("check", "Look whether the settings can be used."),
-    "demo": Entry("demo", "Simulated Cloudflare and the forwarder, events on the terminal."),
-    "simulate": Entry("simulate", "Serve a simulated Cloudflare API."),
-    "status": Entry("status", "Show how the running forwarder is."),
-    "preview": Entry("preview", "Show rows and what each sink would receive for them."),
-    "verify": Entry("verify", "Re-read a window and say what became of every row."),
-    "backfill": Entry("backfill", "Read an older window and deliver it behind live events."),
-    "replay": Entry("replay", "Deliver kept events to one sink again."),
-    "dead-letters": Entry("dead_letters", "List, show, replay or drop what a sink refused."),
-    "cursors": Entry("cursors", "List or set the positions of the streams."),
-    "gaps": Entry("gaps", "List what was lost, or may have been."),
-    "config": Entry("settings", "Show the settings in force, or their JSON schema."),
-    "plugins": Entry("plugins", "List sources, sinks and formats."),
-    "completion": Entry("program", "Print the script that completes commands in a shell."),
+    "run": Entry("run:run", "Tail Cloudflare and deliver to the sinks until stopped."),
+    "check": Entry("settings:check", "Validate the settings."),
+    "demo": Entry("run:demo", "Run a simulated Cloudflare and the forwarder on the terminal."),
+    "simulate": Entry("run:simulate", "Serve a simulated Cloudflare API."),
+    "status": Entry("status:command", "Show the status of the running forwarder."),
+    "preview": Entry("preview:command", "Show rows and what each sink would receive for them."),
+    "verify": Entry("verify:command", "Re-read a window and report what became of every row."),
+    "backfill": Entry(
+        "backfill:command", "Read an older window and deliver it behind live events."
+    ),
+    "replay": Entry("journal:replay", "Deliver stored events to one sink again."),
+    "dead-letters": Entry(
+        "journal:dead_letters", "List, show, replay or drop what a sink refused."
+    ),
+    "cursors": Entry("journal:cursors", "List or set the positions of the streams."),
+    "gaps": Entry("journal:gaps", "List what was lost, or may have been lost."),
+    "config": Entry("settings:config", "Show the settings in force, or their JSON schema."),
+    "plugins": Entry("settings:plugins", "List sources, sinks and formats."),
+    "completion": Entry("program:completion", "Print the script that completes commands."),
 }
-"""Adding a command is one line here and one module beside this one with a function ``command``."""
+"""A new command is one line here and a function of that name in a module beside this one."""
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name and imports the one that is used."""
+    """Knows its commands by name, and imports the one that is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order of the table."""
@@ -78,7 +68,8 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        command: click.Command = import_module(f"forwarder.cli.{entry.module}").command
+        module, _, attribute = entry.place.partition(":")
+        command: click.Command = getattr(import_module(f"forwarder.cli.{module}"), attribute)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -90,7 +81,7 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Say which command was probably meant."""
+        """Suggest the command that was probably meant."""
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             from difflib import get_close_matches  # noqa: PLC0415 - only for a typing error
 
@@ -106,29 +97,44 @@ class LazyGroup(click.Group):
 )
 @click.version_option(__version__, "-V", "--version", message="forwarder %(version)s")
 def program() -> None:
-    """Tail Cloudflare Access' logs and deliver every event to any number of SIEMs."""
+    """Tail Cloudflare Access logs and deliver every event to any number of SIEMs."""
+
+
+@click.command(
+    epilog="\b\nTo have it in every shell, add this line:\n"
+    + "\n".join(f"  {line}" for line in _INSTALL.values())
+)
+@click.argument("shell", type=click.Choice(list(_INSTALL)))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print the script that completes commands and options in a shell."""
+    script = get_completion_class(shell)
+    assert script is not None  # noqa: S101 - click knows the three names above  # nosec B101
+    click.echo(script(context.find_root().command, {}, "forwarder", _VARIABLE).source())
 
 
 def run_program() -> None:
-    """Run a command; tell every known error in one line a fault, without a traceback.
+    """Run a command; report every known error in one line per fault, without a traceback.
 
-    Exit 2 for settings, usage and a state folder that is wrong or in use, 1 for everything else
-    that failed.
+    Exit 2 for settings, usage, and a state folder that is wrong or in use; 1 for all other
+    failures.
     """
     try:
         program(prog_name="forwarder")
     except ConfigError as error:
-        _tell(*(str(fault) for fault in error.faults))
+        _report(*(str(fault) for fault in error.faults))
         sys.exit(UNUSABLE)
     except LockedError as error:
-        _tell(str(error))
+        _report(str(error))
         sys.exit(UNUSABLE)
     except ForwarderError as error:
         hint = getattr(error, "hint", "")
-        _tell(f"{error} ({hint})" if hint else str(error))
+        _report(f"{error} ({hint})" if hint else str(error))
         sys.exit(FAILED)
 
 
-def _tell(*lines: str) -> None:
+def _report(*lines: str) -> None:
+    from forwarder.cli.terminal import one_line, tell  # noqa: PLC0415 - keeps --help fast
+
     for line in lines:
-        click.echo(f"forwarder: {line}", err=True)
+        tell(f"forwarder: {one_line(line)}")

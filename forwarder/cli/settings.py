@@ -1,34 +1,153 @@
-"""``forwarder config schema`` and ``forwarder config show``."""
+"""The settings and what they name: ``config``, ``check`` and ``plugins``."""
 
 from __future__ import annotations
 
+import logging
+import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from forwarder.cli.options import config_option, settings_from
+from forwarder.cli.access import read, settings_from
+from forwarder.cli.terminal import config_option, json_option, print_json, say, tell
+
+if TYPE_CHECKING:
+    from forwarder.core.contracts import Finding
+
+_COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 
 @click.group()
-def command() -> None:
+def config() -> None:
     """Show the settings in force, or their JSON schema."""
 
 
-@command.command()
+@config.command()
 def schema() -> None:
     """Print the JSON schema of the settings file, installed plugins included."""
-    import orjson  # noqa: PLC0415 - keeps --help fast
+    from forwarder.config.plugins import InstalledPlugins  # noqa: PLC0415 - imports pydantic
+    from forwarder.config.showing import json_schema  # noqa: PLC0415 - as above
 
-    from forwarder.config import InstalledPlugins, json_schema  # noqa: PLC0415 - as above
-
-    text = orjson.dumps(json_schema(InstalledPlugins()), option=orjson.OPT_INDENT_2)
-    click.echo(text.decode())
+    print_json(json_schema(InstalledPlugins()))
 
 
-@command.command()
+@config.command()
 @config_option
 def show(config: Path) -> None:
     """Print the settings in force: defaults filled in, variables resolved, secrets masked."""
-    from forwarder.config import as_yaml  # noqa: PLC0415 - keeps --help fast
+    from forwarder.config.showing import as_yaml  # noqa: PLC0415 - imports pydantic
 
-    click.echo(as_yaml(settings_from(config)), nl=False)
+    say(as_yaml(settings_from(config)), newline=False)
+
+
+@click.command()
+@json_option
+def plugins(*, as_json: bool) -> None:
+    """List sources, sinks and formats, and those that cannot be imported."""
+    rows = _plugin_rows()
+    if as_json:
+        print_json(rows)
+        return
+    width = max(len(row["name"]) for row in rows)
+    for row in rows:
+        say(f"{row['kind']:<8} {row['name']:<{width}}  {row['summary'] or row['error']}")
+
+
+def _plugin_rows() -> list[dict[str, str]]:
+    from forwarder.config.plugins import (  # noqa: PLC0415 - imports pydantic
+        InstalledPlugins,
+        PluginError,
+    )
+
+    installed, rows = InstalledPlugins(), []
+    for kind in ("sources", "sinks", "formats"):
+        for name, entry in sorted(installed.entries(kind).items()):
+            summary = error = ""
+            try:
+                summary = getattr(installed.load(kind, name), "summary", "")
+            except PluginError as fault:
+                error = str(fault)
+            rows.append(
+                {
+                    "kind": kind.removesuffix("s"),
+                    "name": name,
+                    "summary": summary,
+                    "error": error,
+                    "distribution": entry.dist.name if entry.dist else "",
+                }
+            )
+    return rows
+
+
+@click.command()
+@config_option
+@click.option("--live", is_flag=True, help="Also query Cloudflare and every sink; changes nothing.")
+@click.option("--journal", is_flag=True, help="Also read the whole journal, verifying checksums.")
+def check(config: Path, *, live: bool, journal: bool) -> None:
+    """Validate the settings.
+
+    Exit status: 0 if all is well, 1 if --live found a fault or --journal found damage, 2 if the
+    settings have faults.
+    """
+    from forwarder.runtime.workers import preflight  # noqa: PLC0415 - imports the plugins
+
+    settings = settings_from(config)
+    preflight(settings)
+    for warning in settings.warnings:
+        tell(f"warning: {warning}", colour="yellow")
+    accounts, sinks = len(settings.accounts), len(settings.sinks)
+    say(f"{config}: the settings are valid: {accounts} account(s), {sinks} sink(s)")
+    if journal:
+        _check_journal(settings.root.state_dir)
+    if live:
+        sys.exit(1 if _found_faults(settings) else 0)
+
+
+def _check_journal(state_dir: Path) -> None:
+    """Read everything; list every damage, and exit with 1 if there is any."""
+    from forwarder.journal.database import (  # noqa: PLC0415 - keeps --help fast
+        FILE_NAME,
+        REMEDY,
+        check_fully,
+    )
+
+    path = state_dir / FILE_NAME
+    damages = read(state_dir, lambda connection: list(check_fully(connection, path)))
+    for damage in damages:
+        tell(f"damaged: {damage}", colour="red")
+    if damages:
+        tell(f"{path}: {REMEDY}")
+        sys.exit(1)
+    say("the journal is undamaged")
+
+
+def _found_faults(settings: Any) -> bool:
+    """Query everything, and print a line per finding and what to do about it below."""
+    from forwarder.runtime.inspection import diagnose  # noqa: PLC0415 - imports everything
+    from forwarder.runtime.replica import run_fast  # noqa: PLC0415 - as above
+
+    # Libraries would log on stderr what the findings report.
+    logging.getLogger().addHandler(logging.NullHandler())
+    findings = [_folder(settings.root.state_dir), *run_fast(diagnose(settings))]
+    for finding in findings:
+        say(f"{finding.level:<7}", colour=_COLOURS[finding.level], newline=False)
+        say(f"  {finding.subject}: {finding.text}")
+        if finding.hint:
+            say(f"         -> {finding.hint}")
+    return any(finding.level == "fault" for finding in findings)
+
+
+def _folder(state_dir: Path) -> Finding:
+    """Return whether the journal's folder can be used; nothing is created."""
+    from forwarder.core.contracts import Finding  # noqa: PLC0415 - keeps --help fast
+
+    subject, absolute = f"state_dir {state_dir}", state_dir.absolute()
+    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not nearest.is_dir():
+        return Finding("fault", subject, f"{nearest} is not a folder", "choose another state_dir")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        hint = "give the folder to the user that runs the forwarder, or choose another state_dir"
+        return Finding("fault", subject, f"this user may not write to {nearest}", hint)
+    return Finding("ok", subject, "can be written")

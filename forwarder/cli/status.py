@@ -1,9 +1,4 @@
-"""`forwarder status`: how the running forwarder is.
-
-The state of a daemon as tables for a terminal.
-
-``forwarder status``.
-"""
+"""``forwarder status``: the status of the running forwarder, as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -21,10 +16,14 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from forwarder.cli.options import config_option, json_option, settings_from
+from forwarder.cli.access import settings_from, status_of
+from forwarder.cli.terminal import config_option, json_option, print_json, printable_tree
 from forwarder.core.contracts import LIVE
 from forwarder.core.timing import parse_us
 from forwarder.transport.settings import format_duration, format_size
+
+_WIDE = 200
+"""Characters per line if the output is not a terminal: a pipe, a file, kubectl exec."""
 
 _NUMBERS = {
     "backlog",
@@ -46,8 +45,43 @@ _COLOURS = {
 }
 
 
+@click.command()
+@config_option
+@json_option
+@click.option("--watch", is_flag=True, help="Refresh every second until interrupted.")
+def command(config: Path, *, as_json: bool, watch: bool) -> None:
+    """Show the status of the running forwarder: streams, sinks, journal.
+
+    Exit status: 0 if it is ready, 1 if it is not ready or not running.
+    """
+    state_dir = settings_from(config).root.state_dir
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_watch(state_dir))
+        return
+    state = status_of(state_dir)
+    if as_json:
+        print_json(state)
+    else:
+        from rich.console import Console  # noqa: PLC0415 - slow to import
+
+        terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
+        Console(width=None if terminal else _WIDE).print(rendered(state))
+    sys.exit(0 if state["ready"] else 1)
+
+
+async def _watch(state_dir: Path) -> None:
+    from rich.live import Live  # noqa: PLC0415 - slow to import
+
+    with Live(rendered(status_of(state_dir)), auto_refresh=False, screen=True) as live:
+        while True:
+            await asyncio.sleep(1)
+            live.update(rendered(await asyncio.to_thread(status_of, state_dir)), refresh=True)
+
+
 def rendered(state: Mapping[str, Any]) -> RenderableType:
-    """Return what ``forwarder status`` prints; ``state`` is what /status gives."""
+    """Return what ``forwarder status`` prints; ``state`` is the answer of /status."""
+    state = printable_tree(state)
     parts = (
         _headline(state),
         _streams(state),
@@ -104,7 +138,7 @@ def _sinks(state: Mapping[str, Any]) -> Table:
 def _troubles(
     state: Mapping[str, Any], kind: str, name: Callable[[Mapping[str, Any]], str]
 ) -> Text | None:
-    """Return a line for each error that the headline does not give: which, what, what to do."""
+    """Return a line for each error that the headline lacks: which, what, what to do."""
     told = "\n".join(state["reasons"])
     lines = [
         f"{name(one)}: {one['error']}" + (f" ({one['hint']})" if one["hint"] else "")
@@ -134,14 +168,14 @@ def _backfills(state: Mapping[str, Any]) -> Table | None:
             one["stream"],
             _second(one["done_until"]),
             _second(one["until"]),
-            f"{_share(one):.0%}",
+            f"{share_read(one):.0%}",
             f"{one['rows']:,}",
         )
     return table if table.rows else None
 
 
 def _lanes(state: Mapping[str, Any]) -> Table | None:
-    """Return what backfills and replays still have to deliver."""
+    """Return what backfills and replays have yet to deliver."""
     table = _table("lane", "sink", "backlog")
     for sink in state["sinks"]:
         for lane in sink["lanes"]:
@@ -159,7 +193,7 @@ def _letters(state: Mapping[str, Any]) -> Table | None:
 
 
 def _gaps(state: Mapping[str, Any]) -> RenderableType | None:
-    """Return the gaps that are open; closed ones are counted."""
+    """Return the open gaps as a table; the closed ones are only counted."""
     gaps = state["gaps"]
     closed = gaps["total"] - gaps["open"]
     if not gaps["open"]:
@@ -174,10 +208,10 @@ def _gaps(state: Mapping[str, Any]) -> RenderableType | None:
     return table
 
 
-def _share(one: Mapping[str, Any]) -> float:
-    """Return how much of a backfill's window has been read, from 0 to 1."""
+def share_read(one: Mapping[str, Any]) -> float:
+    """Return the share of a backfill's window that was read, from 0 to 1."""
     since, done, until = (parse_us(one[key]) or 0 for key in ("since", "done_until", "until"))
-    return (done - since) / max(1, until - since)
+    return 1.0 if until <= since else (done - since) / (until - since)
 
 
 def _table(*columns: str) -> Table:
@@ -203,49 +237,3 @@ def _seconds(seconds: float | None) -> str:
 def _second(moment: str | None) -> str:
     """Return an RFC 3339 time without its fraction."""
     return "" if moment is None else f"{moment[:19]}Z"
-
-
-_WIDE = 200
-"""Characters in a line for those that are no terminal: a pipe, a file, kubectl exec."""
-
-
-@click.command()
-@config_option
-@json_option
-@click.option("--watch", is_flag=True, help="Show it anew every second, until interrupted.")
-def command(config: Path, *, as_json: bool, watch: bool) -> None:
-    """Show how the running forwarder is: streams, sinks, journal.
-
-    Exit status: 0 when it is ready, 1 when it is not or when none runs.
-    """
-    state_dir = settings_from(config).root.state_dir
-    if watch:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_watch(state_dir))
-        return
-    state = _ask(state_dir)
-    if as_json:
-        import orjson  # noqa: PLC0415 - keeps --help fast
-
-        click.echo(orjson.dumps(state, option=orjson.OPT_INDENT_2).decode())
-    else:
-        from rich.console import Console  # noqa: PLC0415 - slow to import
-
-        terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
-        Console(width=None if terminal else _WIDE).print(rendered(state))
-    sys.exit(0 if state["ready"] else 1)
-
-
-def _ask(state_dir: Path) -> Any:
-    from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
-
-    return ask(state_dir, "status")
-
-
-async def _watch(state_dir: Path) -> None:
-    from rich.live import Live  # noqa: PLC0415 - slow to import
-
-    with Live(rendered(_ask(state_dir)), auto_refresh=False, screen=True) as live:
-        while True:
-            await asyncio.sleep(1)
-            live.update(rendered(await asyncio.to_thread(_ask, state_dir)), refresh=True)

@@ -76,5 +76,5 @@ def test_piped_output_has_no_frames_and_no_broken_lines() -> None:
 def test_an_event_that_a_filter_drops_is_said_to_be() -> None:
     preview = Preview("access_requests", _ROW, {"splunk": None})
 
-    assert "left out" in plain(preview)
-    assert any("left out" in line for line in _shown(preview, 80))
+    assert "excluded by" in plain(preview)
+    assert any("excluded by" in line for line in _shown(preview, 80))

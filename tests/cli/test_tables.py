@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.cli.options import laid_out
+from forwarder.cli.terminal import laid_out
 
 COLUMNS = ("scope", "detail")
 ROWS = [("acme/access_requests", "an operator moved the cursor"), ("sink:hook", "full")]

@@ -77,7 +77,7 @@ def test_a_live_check_finds_that_the_state_folder_cannot_be(settings: str, tmp_p
 
     lines = invoke("check", "--live", "-c", settings).output.splitlines()
 
-    assert f"fault    state_dir {tmp_path}/state: {tmp_path}/state is no folder" in lines
+    assert f"fault    state_dir {tmp_path}/state: {tmp_path}/state is not a folder" in lines
     assert "         -> choose another state_dir" in lines
 
 
@@ -110,7 +110,7 @@ def test_a_day_is_no_moment_and_an_example_is_given(settings: str) -> None:
     result = invoke("backfill", "-c", settings, "--since", "2026-07-01")
 
     assert result.exit_code == 2
-    assert "'2026-07-01' is no moment; write for example 2026-07-01T12:00:00Z" in result.output
+    assert "'2026-07-01' is not a time; write for example 2026-07-01T12:00:00Z" in result.output
 
 
 def test_a_position_in_the_future(settings: str) -> None:
@@ -119,4 +119,4 @@ def test_a_position_in_the_future(settings: str) -> None:
     result = invoke("cursors", "set", "-c", settings, *where, "--to", "2999-01-01T00:00:00Z")
 
     assert result.exit_code == 2
-    assert "--to lies in the future" in result.output
+    assert "--to is in the future" in result.output

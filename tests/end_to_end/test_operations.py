@@ -192,7 +192,7 @@ async def test_the_whole_journal_can_be_checked(api: Cloudflare, forwarder: Forw
     code, out, err = await command(forwarder, "check", "--journal")
 
     assert code == 0, err
-    assert "the journal is whole" in out
+    assert "the journal is undamaged" in out
 
 
 async def test_there_are_no_dead_letters_and_no_gaps_in_quiet_times(

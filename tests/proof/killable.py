@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from forwarder.cli.options import settings_from
+from forwarder.cli.access import settings_from
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.journal import journal
