@@ -1,4 +1,4 @@
-"""What a reload changed, so that everything else is left alone. Pure."""
+"""What a reload changes, so that everything else keeps running. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from forwarder.core.contracts import StreamKey
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Names or keys that are new, that differ, and that are gone; each sorted."""
+    """Names or keys that were added, changed and removed; each sorted."""
 
     added: tuple[Any, ...] = ()
     changed: tuple[Any, ...] = ()
@@ -24,7 +24,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """``sinks`` by name, ``streams`` by ``StreamKey``, and the keys that only a restart applies."""
+    """``sinks`` by name, ``streams`` by ``StreamKey``, and keys that need a restart."""
 
     sinks: Difference
     streams: Difference
@@ -37,7 +37,7 @@ _ONLY_BY_RESTART = {
 
 
 def changes(old: ForwarderSettings, new: ForwarderSettings) -> Changes:
-    """Return what differs between the running settings and those just read."""
+    """Return the differences between the running settings and the new ones."""
     return Changes(
         sinks=_difference(_sinks(old), _sinks(new)),
         streams=_difference(_streams(old), _streams(new)),
@@ -60,7 +60,7 @@ def _sinks(settings: ForwarderSettings) -> dict[str, Any]:
 
 
 def _streams(settings: ForwarderSettings) -> dict[Any, Any]:
-    """Return for each stream all that it depends on: its own settings and its account's."""
+    """Return everything that each stream depends on: its own settings and its account's."""
     return {
         StreamKey(account.account_id, name): (
             account.type,

@@ -1,10 +1,7 @@
-"""The YAML document with line numbers, and the variables in it.
+"""The settings file as plain values, with the line of each value, and its variables.
 
-The YAML file as plain values, together with the line on which each of them stands.
-
-``${VAR}`` and ``${VAR:-default}`` in scalars, resolved after parsing; ``$${`` is a plain ``${``.
-
-Resolving after parsing means that no value of a variable can change the structure of the file.
+``${VAR}`` and ``${VAR:-default}`` are resolved in scalars after parsing, so that the value of a
+variable can never change the structure of the file. ``$${`` is a plain ``${``.
 """
 
 from __future__ import annotations
@@ -20,7 +17,7 @@ import yaml
 from forwarder.core.errors import ConfigError, Fault
 
 Place: TypeAlias = tuple[str | int, ...]
-"""Where a value stands: keys and list indices from the top."""
+"""The path of a value: keys and list indices from the top."""
 
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _MERGE = "tag:yaml.org,2002:merge"
@@ -32,7 +29,7 @@ _ABSENT = object()
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A settings file: ``data`` as written, variables not yet resolved, and lines from 1."""
+    """A settings file: ``data`` as written, variables unresolved; ``lines`` count from 1."""
 
     name: str
     data: Any
@@ -47,11 +44,11 @@ class Document:
         return Fault(": ".join(filter(None, (f"{self.name}{line}", dotted(place)))), problem, hint)
 
     def has(self, place: Place) -> bool:
-        """Tell whether the file says something at ``place``."""
+        """Return True if the file has something at ``place``."""
         return self.written(place, _ABSENT) is not _ABSENT
 
     def written(self, place: Place, default: Any = None) -> Any:
-        """Return what the file says at ``place``, variables as such, or ``default``."""
+        """Return what the file has at ``place``, variables unresolved, or ``default``."""
         found = self.data
         for part in place:
             fits = isinstance(found, list) if isinstance(part, int) else isinstance(found, dict)
@@ -72,7 +69,7 @@ def dotted(place: Place) -> str:
 def read_document(path: Path) -> Document:
     """Read and parse a settings file.
 
-    Raises ``ConfigError`` when it cannot be read, is no YAML, or gives one key twice.
+    Raises ``ConfigError`` if it cannot be read, is not YAML, or has a key twice.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -85,24 +82,25 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(text: str, name: str = "settings") -> Document:
-    """Parse YAML; ``name`` stands in front of every fault."""
+    """Parse YAML; every fault begins with ``name``."""
     try:
         return _Reader(text, name).read()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
         said = error.problem or ""
-        if said.startswith("but "):  # the second half of a sentence
+        # PyYAML spreads one sentence over context and problem.
+        if said.startswith("but "):
             said = f"{error.context}, {said}"
-        raise ConfigError([Fault(place, f"no valid YAML: {said}")]) from error
+        raise ConfigError([Fault(place, f"invalid YAML: {said}")]) from error
     except yaml.reader.ReaderError as error:
         place = f"{name}:{text.count(chr(10), 0, error.position) + 1}"
-        problem = f"no valid YAML: the character U+{ord(text[error.position]):04X} may not be there"
+        problem = f"invalid YAML: the character U+{ord(text[error.position]):04X} is not allowed"
         raise ConfigError([Fault(place, problem)]) from error
 
 
 class _Reader:
-    """Walks the node tree, so that duplicate keys and line numbers are seen."""
+    """Walks the node tree, which has the duplicate keys and line numbers that values lack."""
 
     def __init__(self, text: str, name: str) -> None:
         self._loader = yaml.SafeLoader(text)
@@ -129,13 +127,17 @@ class _Reader:
         if isinstance(node, yaml.SequenceNode) and node.tag == _SEQUENCE:
             return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
         if node.tag == _TIMESTAMP:
+            # YAML would make a datetime of it; settings take texts.
             return node.value
         try:
             return self._loader.construct_object(node)
-        except (ValueError, KeyError):  # looks like a number, or says that it is one, and is none
+        except (ValueError, KeyError):
+            # It looks or is tagged like a number and is not one: 0x, 1__0, !!int x.
             kind = node.tag.rpartition(":")[2]
             where = f"{self._name}:{node.start_mark.line + 1}: {dotted(place)}"
-            self._faults.append(Fault(where, f"{node.value!r} is no {kind}", "put it in quotes"))
+            self._faults.append(
+                Fault(where, f"{node.value!r} is not a valid {kind}", "put it in quotes")
+            )
             return None
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
@@ -168,9 +170,9 @@ _REFERENCE = re.compile(
 
 
 def resolve(document: Document, environment: Mapping[str, str]) -> tuple[Any, list[Fault]]:
-    """Return the document's values with variables put in, and a fault for each that is missing.
+    """Return the document's values with variables resolved, and a fault for each unset variable.
 
-    A variable that is set to nothing counts as missing when a default is given, as in a shell.
+    An empty variable takes the default if there is one, as in a shell.
     """
     resolver = _Resolver(document, environment)
     return resolver.value(document.data, ()), resolver.faults

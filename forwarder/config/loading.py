@@ -1,9 +1,4 @@
-"""Load the settings: read, resolve, validate, report every fault at once.
-
-Secrets in the settings: can their files be read, and who else may read them.
-
-From the file to checked settings; every fault is found at once.
-"""
+"""Load the settings: read, resolve, validate, and report every fault at once."""
 
 from __future__ import annotations
 
@@ -49,7 +44,7 @@ def secrets_of(settings: ForwarderSettings) -> Iterator[tuple[Place, Secret]]:
 
 
 def watched_files(settings: ForwarderSettings) -> list[Path]:
-    """Return the files whose change may mend something: secrets, certificates, keys."""
+    """Return the files whose change may fix something: secrets, certificates, keys."""
     secrets = [secret.path for _, secret in secrets_of(settings) if secret.path is not None]
     return [*secrets, *(file for _, file in _files(settings))]
 
@@ -57,9 +52,9 @@ def watched_files(settings: ForwarderSettings) -> list[Path]:
 def check_secrets(
     settings: ForwarderSettings, document: Document, path: Path | None
 ) -> tuple[list[Fault], list[str]]:
-    """Return faults for files that cannot be read and warnings for modes that are too wide.
+    """Return faults for unreadable files, and warnings for modes that are too wide.
 
-    ``path`` is the settings file itself, which counts when a secret is written in it.
+    ``path`` is the settings file itself; its mode matters if a secret is written in it.
     """
     faults: list[Fault] = []
     guarded: dict[Path, Place] = {}
@@ -89,13 +84,14 @@ def _files(settings: ForwarderSettings) -> Iterator[tuple[Place, Path]]:
 
 
 def _mode_warning(file: Path, place: Place) -> str:
-    """Return a warning; what belongs to somebody else can only be read through the group."""
+    """Return a warning if others may read a file with a secret, or an empty text."""
+    # Kubernetes mounts secrets owned by root, readable for the pod's group: that is fine.
     found = file.stat()
     mode = found.st_mode & 0o777
     too_wide = _OTHERS if found.st_uid == os.geteuid() else _OTHERS_BUT_READING_GROUP
     if not mode & too_wide:
         return ""
-    return f"{file} holds {dotted(place)} and has mode {mode:04o}; run: chmod 600 {file}"
+    return f"{file} contains {dotted(place)} and has mode {mode:04o}; run: chmod 600 {file}"
 
 
 def _as_file(place: Place) -> Place:
@@ -134,9 +130,9 @@ _DEFAULT_SOURCE = "cloudflare_access"
 def load(
     path: Path, environment: Mapping[str, str], plugins: Plugins | None = None
 ) -> ForwarderSettings:
-    """Read and check a settings file.
+    """Read and validate a settings file.
 
-    ``environment`` supplies the variables. Secret files are read once, to see that they can be.
+    ``environment`` has the variables. Every secret file is read once, to see that it is readable.
     Raises ``ConfigError`` with all faults.
     """
     return build(read_document(path), environment, plugins or InstalledPlugins(), path=path)
@@ -149,7 +145,7 @@ def build(
     *,
     path: Path | None = None,
 ) -> ForwarderSettings:
-    """Check a parsed document; ``path`` is the file whose mode guards secrets written in it."""
+    """Validate a parsed document; ``path`` is its file, whose mode guards secrets written in it."""
     data, faults = resolve(document, environment)
     if faults:
         raise ConfigError(faults)
@@ -157,7 +153,7 @@ def build(
 
 
 class _Builder:
-    """Collects faults while it turns data into settings."""
+    """Turns data into settings, and collects faults on the way."""
 
     def __init__(self, document: Document, data: Any, plugins: Plugins) -> None:
         self._document = document
@@ -230,7 +226,7 @@ class _Builder:
 
     def _sink(self, name: str, given: Any, place: Place) -> SinkSettings | None:
         if not _SINK_NAME.fullmatch(name):
-            self._fault(place, "a name has letters, digits, dots, _ and - only, at most 63")
+            self._fault(place, "a name has only letters, digits, dots, _ and -, at most 63")
         if not isinstance(given, dict):
             self._fault(place, f"found {shown(given)}; must be a mapping of keys")
             return None
@@ -240,7 +236,8 @@ class _Builder:
             self._fault((*place, "type"), f"required, but not given; allowed: {allowed}")
             return None
         given_type = keys.pop("type")
-        kind = "null" if given_type is None else str(given_type)  # what YAML makes of `type: null`
+        # YAML reads `type: null`, which is a sink type, as no value.
+        kind = "null" if given_type is None else str(given_type)
         plugin = self._plugin("sinks", kind, (*place, "type"), "sink type")
         style = str(keys.get("format") or _default_format(plugin, keys))
         writer = self._plugin("formats", style, (*place, "format"), "format")
@@ -259,7 +256,7 @@ class _Builder:
     def _split(
         self, keys: dict[str, Any], place: Place, models: tuple[type[BaseModel], ...]
     ) -> list[dict[str, Any]]:
-        """Give every key to the first model that knows it."""
+        """Give each key to the first model that knows it."""
         owners = {key: model for model in reversed(models) for key in keys_of(model)}
         self._refuse_unknown(place, keys, sorted([*owners, "type"]))
         return [
@@ -275,7 +272,7 @@ class _Builder:
         try:
             return self._plugins.load(kind, name)
         except PluginError as error:
-            self._fault(place, str(error), "is its distribution installed completely?")
+            self._fault(place, str(error), "is its distribution fully installed?")
             return None
 
     def _validated(self, model: type[_Model], given: dict[str, Any], place: Place) -> _Model | None:
@@ -296,6 +293,6 @@ class _Builder:
 
 
 def _default_format(plugin: Any, keys: dict[str, Any]) -> str:
-    """Ask the plugin if the format depends on its other settings, as with syslog's presets."""
+    """Return the plugin's default, which may depend on its other settings (syslog's presets)."""
     choose = getattr(plugin, "format_for", None)
     return str(choose(keys) if choose else getattr(plugin, "default_format", "raw"))

@@ -1,9 +1,4 @@
-"""The settings as typed, frozen models.
-
-What every sink takes, whatever its type; the sink's own code never sees these keys.
-
-The settings as objects. Every key says its unit, its default and its reason.
-"""
+"""The settings as typed, frozen models. Every key has its unit, its default and its reason."""
 
 from __future__ import annotations
 
@@ -39,29 +34,29 @@ Outcomes = Annotated[
     tuple[_Outcome, ...],
     BeforeValidator(_as_list, json_schema_input_type=_Outcome | tuple[_Outcome, ...]),
 ]
-"""One outcome or a list of them; any other word would silence the sink."""
+"""One outcome or a list of them; any other word would match nothing and silence the sink."""
 
 
 class EventFilter(Settings):
-    """Which events are meant: all keys that are given must fit, one value of each is enough."""
+    """Selects events: every given key must match, by any one of its values."""
 
     stream: Words = Field((), description="access_requests, scim_updates or forwarder")
-    outcome: Outcomes = Field((), description="how it ended")
+    outcome: Outcomes = Field((), description="result of the action")
     action: Words = Field((), description="the row's action, for example login or logout")
     app: Words = Field((), description="name, domain or id of the application")
     connection: Words = Field((), description="the login method")
 
 
 class BatchOptions(Settings):
-    """How large a batch may grow; what is left out is the sink type's own default."""
+    """How large a batch may grow; a missing key takes the default of the sink type."""
 
     max_events: int | None = Field(None, ge=1, le=100_000, description="events in one batch")
     max_bytes: Size | None = Field(None, ge=1, description="bytes of the bodies in one batch")
-    max_wait: Duration | None = Field(None, description="how long an incomplete batch waits")
+    max_wait: Duration | None = Field(None, description="longest time an incomplete batch waits")
 
 
 class RetryOptions(Settings):
-    """Waiting between attempts: exponential with full jitter."""
+    """Waiting between attempts: exponential, with full jitter."""
 
     initial: Duration = Field(1.0, gt=0, description="ceiling of the first wait")
     max: Duration = Field(30.0, gt=0, description="ceiling of all waits")
@@ -74,28 +69,34 @@ class RetryOptions(Settings):
 
 
 class SinkOptions(Settings):
-    """The keys that every sink takes beside its own."""
+    """The keys that every sink takes beside its own; the plugin never sees them."""
 
-    format: str | None = Field(None, description="how events are written; default: the type's own")
+    format: str | None = Field(
+        None, description="how events are written; default: that of the sink type"
+    )
     when_full: Literal["block", "drop_oldest"] = Field(
-        "block", description="block: no row is lost, ingest waits; drop_oldest: best effort"
+        "block", description="block: no row is lost, reading waits; drop_oldest: best effort"
     )
     start_at: Literal["now", "beginning"] = Field(
-        "now", description="where a sink that is new to this journal begins"
+        "now", description="where a sink begins that is new to this journal"
     )
-    paused: bool = Field(False, description="keep the offset, deliver nothing")
+    paused: bool = Field(False, description="keep the offset and deliver nothing")
     batch: BatchOptions = Field(BatchOptions(), description="how large batches may grow")
-    max_in_flight: int | None = Field(None, ge=1, le=256, description="batches at the same time")
+    max_in_flight: int | None = Field(
+        None, ge=1, le=256, description="batches in flight at the same time"
+    )
     timeout: Duration | None = Field(None, gt=0, description="longest time one batch may take")
     retry: RetryOptions = Field(RetryOptions(), description="waiting between attempts")
-    only: EventFilter | None = Field(None, description="deliver nothing else")
-    except_: EventFilter | None = Field(None, alias="except", description="do not deliver these")
-    drop_fields: Words = Field((), description="keys of the row to leave out")
+    only: EventFilter | None = Field(None, description="deliver only these events")
+    except_: EventFilter | None = Field(
+        None, alias="except", description="do not deliver these events"
+    )
+    drop_fields: Words = Field((), description="keys of the row to remove")
     hash_fields: Words = Field((), description="keys of the row to replace by a keyed hash")
     hash_key: Secret | None = Field(None, description="key of hash_fields")
     add_fields: dict[str, str] = Field({}, description="keys and texts to add to every event")
     redact_request_body: bool | None = Field(
-        None, description="leave out SCIM request bodies; default: as the format does"
+        None, description="remove SCIM request bodies; default: as the format does"
     )
 
     @model_validator(mode="after")
@@ -109,7 +110,8 @@ _HIGHEST_PORT = 65_535
 
 
 def _listening(given: Any) -> str | None:
-    """Take ``host:port`` or ``off`` (which YAML reads as false)."""
+    """Return ``host:port``, or None for ``off``."""
+    # YAML 1.1 reads an unquoted `off` as false.
     if given in (False, "off", None):
         return None
     host, _, port = str(given).rpartition(":")
@@ -122,7 +124,7 @@ class JournalSettings(Settings):
     """How much the journal may hold."""
 
     max_size: Size = Field(
-        2 * 2**30, ge=2**20, description="undelivered bytes at which ingest waits"
+        2 * 2**30, ge=2**20, description="undelivered bytes at which reading waits"
     )
     keep_delivered: Duration = Field(
         86_400.0, description="how long delivered rows can be replayed"
@@ -136,7 +138,7 @@ class AdminTlsSettings(Settings):
     key_file: Path = Field(description="PEM file with the key, without a password")
     ca_file: Path | None = Field(
         None,
-        description="PEM file with authorities; demands a certificate of everybody, probes too",
+        description="PEM file with authorities; then every client needs a certificate, probes too",
     )
     min_version: Literal["1.2", "1.3"] = Field("1.2", description="lowest TLS version")
 
@@ -147,16 +149,16 @@ class AdminSettings(Settings):
     listen: Annotated[
         str | None,
         BeforeValidator(_listening, json_schema_input_type=str | Literal[False] | None),
-    ] = Field("127.0.0.1:9464", description="host:port, or off; port 0 takes a free one")
+    ] = Field("127.0.0.1:9464", description="host:port, or off; port 0 takes any free port")
     token: Secret | None = Field(
         None,
-        description="token that all but /livez and /readyz demand, as bearer or as a password",
+        description="token for everything but /livez and /readyz, as bearer token or as password",
     )
     tls: AdminTlsSettings | None = Field(None, description="serve HTTPS instead of HTTP")
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Return host and port to listen on, or None when switched off."""
+        """Return host and port to listen on, or None if switched off."""
         if self.listen is None:
             return None
         host, _, port = self.listen.rpartition(":")
@@ -171,12 +173,11 @@ class AdminSettings(Settings):
 class TracingSettings(Settings):
     """Spans for a collector; needs the extra ``otel``.
 
-    What OpenTelemetry reads from the environment (``OTEL_EXPORTER_OTLP_HEADERS`` and the like)
-    applies too.
+    OpenTelemetry's environment variables apply as well (``OTEL_EXPORTER_OTLP_HEADERS``, ...).
     """
 
     endpoint: AnyHttpUrl = Field(
-        description="address that takes OTLP over HTTP, http://collector:4318/v1/traces"
+        description="address for OTLP over HTTP, such as http://collector:4318/v1/traces"
     )
     ratio: float = Field(1.0, ge=0, le=1, description="share of the spans that are sent")
 
@@ -186,19 +187,19 @@ class LogSettings(Settings):
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest level")
     format: Literal["auto", "json", "console"] = Field(
-        "auto", description="auto: console on a terminal, else one JSON object a line"
+        "auto", description="auto: console on a terminal, otherwise one JSON object per line"
     )
 
 
 class RootSettings(Settings):
-    """What stands at the top of the file beside accounts and sinks."""
+    """The keys at the top of the file beside accounts and sinks."""
 
     version: Literal[1] = Field(description="version of this file's format")
     state_dir: NamedPath = Field(Path("state"), description="folder of the journal, mode 0700")
     journal: JournalSettings = Field(JournalSettings(), description="bounds of the journal")
     admin: AdminSettings = Field(AdminSettings(), description="health, metrics and status")
     log: LogSettings = Field(LogSettings(), description="what is logged, and how")
-    tracing: TracingSettings | None = Field(None, description="send spans; off when left out")
+    tracing: TracingSettings | None = Field(None, description="send spans; off by default")
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +217,7 @@ class AccountSettings:
 
     @property
     def label(self) -> str:
-        """Return the name for people: logs, metrics, events."""
+        """Return the name that logs, metrics and events show."""
         return str(self.config.label)
 
 
@@ -236,7 +237,7 @@ class SinkSettings:
 
 @dataclass(frozen=True, slots=True)
 class ForwarderSettings:
-    """All settings, checked. ``warnings`` are sentences worth a log line, no reason to stop."""
+    """All settings, validated. ``warnings`` are sentences to log; they do not stop anything."""
 
     root: RootSettings
     accounts: tuple[AccountSettings, ...]

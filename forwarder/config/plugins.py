@@ -13,16 +13,16 @@ class Plugins(Protocol):
     """Finds the classes that the settings name."""
 
     def names(self, kind: Kind) -> list[str]:
-        """Return the names that may be used, sorted; imports nothing."""
+        """Return the available names, sorted; imports nothing."""
         ...
 
     def load(self, kind: Kind, name: str) -> Any:
-        """Return the plugin's class; raises ``PluginError`` when it cannot be imported."""
+        """Return the plugin's class; raises ``PluginError`` if it cannot be imported."""
         ...
 
 
 class PluginError(Exception):
-    """A plugin is installed but cannot be used; the message says why."""
+    """A plugin is installed but cannot be used; the message has the reason."""
 
 
 class InstalledPlugins:
@@ -47,5 +47,5 @@ class InstalledPlugins:
         except (ImportError, AttributeError, SyntaxError) as error:
             raise PluginError(f"{entry.value} cannot be imported: {error}") from error
         if not hasattr(plugin, "Config"):
-            raise PluginError(f"{entry.value} is no plugin: it has no Config")
+            raise PluginError(f"{entry.value} is not a plugin: it has no Config")
         return plugin

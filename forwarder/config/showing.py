@@ -1,8 +1,6 @@
-"""The settings as others see them: JSON Schema, and what is in force.
+"""The settings as others see them: their JSON Schema for editors and tools, and what is in force.
 
-The JSON schema of the settings file, plugins included: for editors and for deployment tools.
-
-The effective settings, defaults included, secrets and credentials masked.
+What is in force has its defaults filled in, and secrets and credentials masked.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ _REFERENCE = "#/$defs/{model}"
 
 
 def json_schema(plugins: Plugins) -> Schema:
-    """Return the schema of the whole file with every plugin that can be imported."""
+    """Return the schema of the whole file, with every plugin that can be imported."""
     definitions: Schema = {}
     root = _object(definitions, RootSettings)
     accounts = [
@@ -62,12 +60,13 @@ def _loaded(plugins: Plugins, kind: Kind) -> list[tuple[str, Any]]:
         try:
             found.append((name, plugins.load(kind, name)))
         except PluginError:
-            continue  # `forwarder plugins` says why; the schema describes what can be used
+            # `forwarder plugins` shows why; the schema describes what can be used.
+            continue
     return found
 
 
 def _sink(definitions: Schema, name: str, plugin: Any, formats: list[tuple[str, Any]]) -> Schema:
-    """Merge what a sink takes itself, what all sinks take, and what the formats take."""
+    """Merge a sink's own keys, those of all sinks, and those of the formats."""
     merged = _object(definitions, plugin.Config)
     properties: Schema = {}
     for _, writer in formats:
@@ -91,7 +90,7 @@ def _typed(schema: Schema, name: str, *, optional: bool) -> Schema:
 
 
 def _object(definitions: Schema, model: type[BaseModel]) -> Schema:
-    """Return a model's own schema; the models inside it go to the shared definitions."""
+    """Return a model's schema; models inside it go to the shared definitions."""
     schema = model.model_json_schema(ref_template=_REFERENCE, by_alias=True)
     definitions |= schema.pop("$defs", {})
     schema.pop("title", None)
@@ -99,7 +98,7 @@ def _object(definitions: Schema, model: type[BaseModel]) -> Schema:
 
 
 def _allow_variable(schema: Schema) -> Schema:
-    """Let a variable stand wherever a number or a truth value is wanted."""
+    """Also allow a variable wherever a number or a truth value is expected."""
     if schema.get("type") not in _NOT_TEXT and not _closed(schema):
         return schema
     about: Schema = {key: schema.pop(key) for key in _ABOUT if key in schema}
@@ -111,7 +110,7 @@ def _closed(schema: Schema) -> bool:
 
 
 def _changed(node: Any, change: Callable[[Schema], Schema]) -> Any:
-    """Apply ``change`` to every schema in the tree, inner ones first."""
+    """Apply ``change`` to every schema in the tree, innermost first."""
     if isinstance(node, list):
         return [_changed(item, change) for item in node]
     if not isinstance(node, dict):
@@ -155,7 +154,7 @@ def as_yaml(settings: ForwarderSettings) -> str:
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:
-    """Return a model as its keys are written; a secret out of a file is shown as that file."""
+    """Return a model as it is written in the file; a secret from a file is shown as that file."""
     result: dict[str, Any] = {}
     for name, dumped in model.model_dump(mode="json").items():
         value, key = getattr(model, name), type(model).model_fields[name].alias or name

@@ -1,14 +1,9 @@
-"""Faults of the settings, each with its path and line.
+"""Faults and warnings of the settings, each with its path and line.
 
-From what pydantic found to sentences for people: where, what was found, what is allowed.
-
-Streams that a sink's filter names and no source has: a slip that would silence the sink.
-
-Paths in a sink's settings that no event can have: most likely a slip of the pen.
-
-Warnings, not faults: rows may get keys that nobody knows today.
-
-What two sinks cannot share, and what no sink may write: found before anything starts.
+Faults: what pydantic refuses, in sentences for people (where, what was found, what is allowed);
+streams in a filter that no source has; what two sinks cannot share. Warnings: paths in a sink's
+settings that no event has, most likely typing errors. Those are no faults, because rows may get
+keys that are unknown today.
 """
 
 from __future__ import annotations
@@ -33,7 +28,7 @@ _LONGEST = 60
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _SHOULD = re.compile(r"^\w+ should")
 _KEY = "[key]"
-"""How pydantic says that the key of a mapping is meant, and not its value."""
+"""Pydantic's mark that the key of a mapping is wrong, not its value."""
 _KINDS = {dict: "a mapping", list: "a list", bool: "true or false", str: "a text"}
 
 
@@ -44,7 +39,7 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
 
 
 def unknown(kind: str, name: str, allowed: Sequence[str]) -> tuple[str, str]:
-    """Return problem and hint for a name that is not among those allowed."""
+    """Return problem and hint for a name that is not allowed."""
     return f"unknown {kind} {name!r}; allowed: {', '.join(allowed) or 'none'}", nearest(
         name, allowed
     )
@@ -53,7 +48,7 @@ def unknown(kind: str, name: str, allowed: Sequence[str]) -> tuple[str, str]:
 def faults_of(
     error: ValidationError, document: Document, at: Place, model: type[BaseModel]
 ) -> list[Fault]:
-    """Return one fault for each place at which ``model`` refused what stands below ``at``."""
+    """Return one fault for each place below ``at`` that ``model`` refused."""
     found: dict[str, Fault] = {}
     for detail in error.errors(include_url=False):
         place = _place(detail, document, at)
@@ -64,7 +59,7 @@ def faults_of(
 
 
 def keys_of(model: type[BaseModel]) -> list[str]:
-    """Return the keys that a model takes, as they are written in the file."""
+    """Return the keys of a model, as they are written in the file."""
     keys = [field.alias or name for name, field in model.model_fields.items()]
     if issubclass(model, Settings):
         keys += [f"{name}_file" for name in model.secret_fields()]
@@ -94,7 +89,8 @@ def _nested(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def _place(detail: ErrorDetails, document: Document, at: Place) -> Place:
-    """Drop the parts of pydantic's location that name a union's member and not a key."""
+    """Return the place that pydantic means, in keys of the file."""
+    # Its location also names members of unions, which the file does not have.
     place, last = at, len(detail["loc"]) - 1
     for index, part in enumerate(detail["loc"]):
         if document.has((*place, part)) or (index == last and _names_a_key(detail)):
@@ -109,7 +105,7 @@ def _names_a_key(detail: ErrorDetails) -> bool:
 
 
 def _found(detail: ErrorDetails, document: Document, place: Place, keys: Sequence[str]) -> str:
-    """Return what the file says there, unless it is a secret; of a wrong key the key itself."""
+    """Return what the file has there, unless it is a secret; of a wrong key, the key itself."""
     if detail["loc"] and detail["loc"][-1] == _KEY:
         return repr(place[-1])
     is_secret = bool(place) and f"{place[-1]}_file" in keys
@@ -149,7 +145,7 @@ def _sentence(
 
 
 def shown(value: Any) -> str:
-    """Return what the file says, short; a variable shows its name and never its value."""
+    """Return what the file has, short; of a variable its name, never its value."""
     if isinstance(value, dict | list):
         return _KINDS[type(value)] if value else f"an empty {_KINDS[type(value)][2:]}"
     if value is None:
@@ -161,7 +157,10 @@ def shown(value: Any) -> str:
 def check_streams(
     accounts: Sequence[AccountSettings], sinks: Sequence[SinkSettings], document: Document
 ) -> list[Fault]:
-    """Return a fault for each such name; none when a source does not tell its streams."""
+    """Return a fault for each stream in a filter that no source has.
+
+    None if a source does not declare its streams.
+    """
     known = _streams(accounts)
     faults: list[Fault] = []
     for sink in sinks if known else ():
@@ -182,10 +181,10 @@ def _streams(accounts: Sequence[AccountSettings]) -> Collection[str]:
 def unknown_paths(
     accounts: Sequence[AccountSettings], sinks: Sequence[SinkSettings]
 ) -> Iterator[str]:
-    """Yield a warning for each such path in ``drop_fields``, ``hash_fields`` and ``add_fields``.
+    """Yield a warning for each path that no event has in drop_, hash_ and add_fields.
 
-    Nothing is said about rows of a source that does not tell its keys, nor about fields added in
-    a format that takes any.
+    None for rows of a source that does not declare its keys, and for fields added in a format that
+    takes any.
     """
     keys = _row_keys(accounts)
     for sink in sinks:
@@ -204,13 +203,13 @@ def _unknown_keys(sink: SinkSettings, keys: Collection[str]) -> Iterator[str]:
         for path in getattr(sink.options, setting):
             if path not in keys:
                 yield (
-                    f"sinks.{sink.name}.{setting}: no row that is known has {path!r}, so nothing is"
-                    f" hidden by it; the nearest key of a row is {nearest_key(path, keys)!r}"
+                    f"sinks.{sink.name}.{setting}: no known row has {path!r}, so it hides"
+                    f" nothing; the nearest key of a row is {nearest_key(path, keys)!r}"
                 )
 
 
 def _row_keys(accounts: Sequence[AccountSettings]) -> frozenset[str]:
-    """Return the keys that rows may have; none if a source does not tell."""
+    """Return the keys that rows may have; none if a source does not declare them."""
     known = [
         normaliser.keys
         for account in accounts
@@ -220,7 +219,7 @@ def _row_keys(accounts: Sequence[AccountSettings]) -> frozenset[str]:
 
 
 def nearest_key(path: str, keys: Collection[str]) -> str:
-    """Return the key that has most words of ``path``, and of those the one spelled most alike."""
+    """Return the key that shares most words with ``path``, and of those the most similar one."""
     spelled = path.replace(".", "_")
     words = set(spelled.split("_"))
 
@@ -231,10 +230,10 @@ def nearest_key(path: str, keys: Collection[str]) -> str:
 
 
 def check_exclusive(settings: ForwarderSettings, document: Document) -> list[Fault]:
-    """Return a fault for every sink that writes where another or the forwarder itself does.
+    """Return a fault for each sink that writes where another sink or the forwarder itself writes.
 
-    Sinks of one type are compared by what ``PluginSettings.exclusive`` says; a path by the file
-    that it leads to, so that a link does not hide it.
+    Sinks of one type are compared by ``PluginSettings.exclusive``; paths by the file that they
+    lead to, so that a link does not hide it.
     """
     faults: list[Fault] = []
     first: dict[tuple[str, str, Any], str] = {}
@@ -248,6 +247,6 @@ def check_exclusive(settings: ForwarderSettings, document: Document) -> list[Fau
                 problem = f"the same as sinks.{owner}.{key}, and two sinks cannot share it"
                 faults.append(document.fault(place, problem, "give each its own"))
             if isinstance(value, Path) and value.is_relative_to(state):
-                problem = f"{given} lies in state_dir, which holds the journal and nothing else"
+                problem = f"{given} is inside state_dir, which is for the journal only"
                 faults.append(document.fault(place, problem, "choose another folder"))
     return faults

@@ -36,22 +36,22 @@ def test_a_key_given_twice_is_refused_with_both_lines() -> None:
 
 
 def test_broken_yaml_names_the_line() -> None:
-    assert refusal("a: 1\nb: [1, 2\nc: 3\n").startswith("c.yaml:3: no valid YAML: ")
+    assert refusal("a: 1\nb: [1, 2\nc: 3\n").startswith("c.yaml:3: invalid YAML: ")
 
 
 def test_no_object_of_python_can_be_made() -> None:
-    assert "no valid YAML" in refusal("a: !!python/object/apply:os.getcwd []\n")
+    assert "invalid YAML" in refusal("a: !!python/object/apply:os.getcwd []\n")
 
 
 def test_a_control_character_is_refused_with_its_line() -> None:
     assert refusal("a: 1\nb: \x01\n") == (
-        "c.yaml:2: no valid YAML: the character U+0001 may not be there"
+        "c.yaml:2: invalid YAML: the character U+0001 is not allowed"
     )
 
 
 def test_a_second_document_is_refused_in_a_whole_sentence() -> None:
     assert refusal("--- {a: 1}\n--- {b: 1}\n") == (
-        "c.yaml:2: no valid YAML: expected a single document in the stream, but found another"
+        "c.yaml:2: invalid YAML: expected a single document in the stream, but found another"
         " document"
     )
 

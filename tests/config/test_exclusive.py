@@ -64,8 +64,8 @@ def test_no_sink_writes_into_the_folder_of_the_journal(told: Told, tmp_path: Pat
 """)
 
     assert fault == (
-        f"config.yaml:7: sinks.a.path: {tmp_path}/state/journal.db lies in state_dir, which holds"
-        " the journal and nothing else (choose another folder)"
+        f"config.yaml:7: sinks.a.path: {tmp_path}/state/journal.db is inside state_dir, which"
+        " is for the journal only (choose another folder)"
     )
 
 

@@ -42,8 +42,8 @@ def test_a_slip_of_the_pen_is_told_with_the_nearest_key(path: str, nearest: str)
     (dropped,) = _warnings(f"drop_fields: [ray_id, {path}]")
     (hashed,) = _warnings(f"hash_fields: [{path}], hash_key: k")
 
-    assert dropped.startswith(f"sinks.console.drop_fields: no row that is known has '{path}'")
-    assert hashed.startswith(f"sinks.console.hash_fields: no row that is known has '{path}'")
+    assert dropped.startswith(f"sinks.console.drop_fields: no known row has '{path}'")
+    assert hashed.startswith(f"sinks.console.hash_fields: no known row has '{path}'")
     assert nearest in dropped
     assert nearest in hashed
 

@@ -109,7 +109,7 @@ def test_every_fault_is_told_at_once(faults_of: Faults) -> None:
         ),
         (
             "config.yaml:14: sinks.six.type: broken cannot be imported: no module named absent"
-            " (is its distribution installed completely?)"
+            " (is its distribution fully installed?)"
         ),
     ]
 
@@ -210,7 +210,7 @@ def test_a_secret_that_others_can_read_is_a_warning(tmp_path: Path, settings_of:
     settings = settings_of(text)
     (warning,) = settings.warnings
     assert warning == (
-        f"{token} holds accounts[0].api_token_file and has mode 0644; run: chmod 600 {token}"
+        f"{token} contains accounts[0].api_token_file and has mode 0644; run: chmod 600 {token}"
     )
     token.chmod(0o600)
     assert settings_of(text).warnings == ()
