@@ -126,6 +126,10 @@ class Lane:
     end_offset: int | None
 
 
+EXPECTED_REFUSAL = "expected refusal: "
+"""What the reason of a dead letter begins with if the sink expects such refusals."""
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """An event given up for one sink; ``size`` in bytes when its size was the reason."""
@@ -133,6 +137,11 @@ class DeadLetter:
     offset: int
     reason: str
     size: int | None = None
+
+    @property
+    def expected(self) -> bool:
+        """Return True if it may leave again when the dead letters are full."""
+        return self.reason.startswith(EXPECTED_REFUSAL)
 
 
 class StreamLog(Protocol):

@@ -1,98 +1,75 @@
-"""Stores progress and dead letters beside the writing, never in its way."""
+"""Which progress and dead letters are to be stored next; the consumer stores them. Pure."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from forwarder.core.errors import ForwarderError
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.delivery.faults import foreign
-from forwarder.delivery.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """One lane's progress and dead letters, to be stored in one transaction."""
+
+    lane: str
+    progress_of: Callable[[], Progress]
+    progress: Progress
+    dead: Sequence[DeadLetter]
 
 
 class Acknowledger:
-    """Groups acknowledgements: while one is being stored, the next ones become one.
+    """Groups acknowledgements: while one is being stored, the next ones become one."""
 
-    ``changed`` is called after each attempt. While ``condition`` is in trouble the consumer
-    starts no writes: what is delivered but not acknowledged must not grow without end.
-    """
-
-    def __init__(self, wiring: Wiring, *, changed: Callable[[], None]) -> None:
-        """Nothing is pending."""
-        self._wiring = wiring
-        self._changed = changed
+    def __init__(self) -> None:
+        """Begin with nothing to store."""
         self._pending: dict[str, tuple[Callable[[], Progress], list[DeadLetter]]] = {}
-        self._bell = asyncio.Event()
-        self._storing = False
-        self.condition = wiring.condition()
-        self.stored: dict[str, Progress] = {}
+        self._storing: Acknowledgement | None = None
 
     @property
     def idle(self) -> bool:
-        """Say whether everything that was marked is stored."""
-        return not self._pending and not self._storing
+        """Return True if everything that was marked is stored."""
+        return not self._pending and self._storing is None
 
     @property
     def dead_pending(self) -> int:
-        """Return how many dead letters are not stored yet."""
-        return sum(len(letters) for _, letters in self._pending.values())
+        """Return how many dead letters, expected refusals aside, are not stored yet."""
+        letters = [letter for _, dead in self._pending.values() for letter in dead]
+        if self._storing is not None:
+            letters += self._storing.dead
+        return sum(not letter.expected for letter in letters)
 
     def mark(
-        self, lane: str, progress: Callable[[], Progress], dead: Sequence[DeadLetter] = ()
+        self, lane: str, progress_of: Callable[[], Progress], dead: Sequence[DeadLetter] = ()
     ) -> None:
         """Have ``lane`` stored soon.
 
-        ``progress`` is asked at that moment; it must already count the offsets of ``dead``, so
+        ``progress_of`` is called at that moment. It must already count the offsets of ``dead``, so
         that no progress passes a dead letter that is not stored with it.
         """
-        _, letters = self._pending.setdefault(lane, (progress, []))
+        _, letters = self._pending.setdefault(lane, (progress_of, []))
         letters.extend(dead)
-        self._bell.set()
 
-    def forget(self, lane: str) -> None:
-        """Store nothing more for a lane that was cancelled."""
-        if self._pending.pop(lane, None) is not None and not self._pending:
-            self.condition.accepted()
+    def forget(self, lane: str) -> bool:
+        """Store nothing more for a lane; return True if only that lane had something to store."""
+        return self._pending.pop(lane, None) is not None and not self._pending
 
-    async def run(self) -> None:
-        """Store what is marked, until cancelled."""
-        while True:
-            await self._bell.wait()
-            self._bell.clear()
-            while self._pending:
-                await self._store(next(iter(self._pending)))
+    def begin(self) -> Acknowledgement | None:
+        """Return what to store next, None if nothing is pending or one is under way."""
+        if not self._pending or self._storing is not None:
+            return None
+        lane = next(iter(self._pending))
+        progress_of, dead = self._pending.pop(lane)
+        self._storing = Acknowledgement(lane, progress_of, progress_of(), dead)
+        return self._storing
 
-    async def _store(self, lane: str) -> None:
-        progress_of, letters = self._pending.pop(lane)
-        progress, self._storing = progress_of(), True
-        try:
-            await self._wiring.queue.acknowledge(lane, progress, letters)
-        except ForwarderError as error:
-            await self._try_later(lane, progress_of, letters, error)
-        except Exception as error:  # noqa: BLE001 - the journal's trouble must not end a sink
-            await self._try_later(
-                lane, progress_of, letters, foreign(error, "acknowledging in the journal")
-            )
-        else:
-            self.condition.accepted()
-            self.stored[lane] = progress
-        finally:
-            self._storing = False
-            self._changed()
+    def stored(self) -> None:
+        """Record that what ``begin`` returned is stored."""
+        self._storing = None
 
-    async def _try_later(
-        self,
-        lane: str,
-        progress_of: Callable[[], Progress],
-        letters: list[DeadLetter],
-        error: ForwarderError,
-    ) -> None:
-        _, newer = self._pending.get(lane, (progress_of, []))
-        self._pending[lane] = (progress_of, letters + newer)
-        now = self._wiring.clock.monotonic()
-        self.condition.failed(error, now)
-        wait = self.condition.not_before - now
-        self._wiring.queue_failed("acknowledge", error, wait)
-        self._changed()
-        await self._wiring.clock.sleep(wait)
+    def failed(self, tried: Acknowledgement, *, again: bool) -> None:
+        """Record that storing failed; ``again``: the lane still exists, so it is tried again."""
+        self._storing = None
+        if again:
+            _, newer = self._pending.get(tried.lane, (tried.progress_of, []))
+            self._pending[tried.lane] = (tried.progress_of, [*tried.dead, *newer])

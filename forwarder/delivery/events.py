@@ -16,7 +16,7 @@ from forwarder.core.telemetry import (
     rounded,
     shown,
 )
-from forwarder.delivery.parcels import Ages
+from forwarder.delivery.outgoing import Ages
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,17 @@ class EventsDeadLettered(SinkEvent):
     """A destination refused events for good; they are kept.
 
     ``reasons`` counts them by stream and reason; the line shows the most frequent reason.
+    """
+
+    lane: str
+    reasons: Mapping[tuple[str, str], int] = shown("events", "reason", by=_most_frequent)
+
+
+@event("events_refused_as_expected", INFO, limited=True)
+class EventsRefusedAsExpected(SinkEvent):
+    """A destination refused events, as expected; they are kept while there is room.
+
+    ``reasons`` counts them as those of ``EventsDeadLettered``.
     """
 
     lane: str

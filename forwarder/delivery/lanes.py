@@ -1,166 +1,233 @@
-"""All lanes of one sink, in the order in which they are served: live first."""
+"""All lanes of one sink: which is read next, which is sent next, and waiting for rows."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections import Counter
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from forwarder.core.log import Progress
-from forwarder.delivery.acks import Ranges
-from forwarder.delivery.events import LaneFinished
-from forwarder.delivery.lane_reader import LaneReader
-from forwarder.delivery.parcels import Parcel
-from forwarder.delivery.wiring import Wiring
+from forwarder.core.contracts import BatchEvent, BatchLimits, Render, Rendered, StoredPage
+from forwarder.core.timing import Clock
+from forwarder.delivery.cursor import LaneCursor
+from forwarder.delivery.events import EventsFiltered, LaneFinished, SinkEvent
+from forwarder.delivery.outgoing import OutgoingBatch
+from forwarder.delivery.queue import SinkQueue
 
 _PATIENT_AFTER = 3
 _LONGEST_PAUSE = 0.2
 
 
-class Lanes:
-    """Knows what to read next, what to send next, and waits for rows where there are none.
+class LaneScheduler:
+    """Serves the lanes in order, live first, and reads for them.
 
-    ``done`` is told which offsets of a lane are done without a write, ``gone`` which lane was
-    cancelled, ``woken`` that a wait has ended.
+    ``changed`` gets a lane whose prefix grew without a write, or that was cancelled; ``woken`` is
+    called when rows may have come. ``sink`` is the name for ``emit``.
     """
 
     def __init__(
         self,
-        wiring: Wiring,
+        queue: SinkQueue,
+        render: Render,
+        limits: BatchLimits,
+        clock: Clock,
         *,
-        done: Callable[[LaneReader, Ranges], None],
-        gone: Callable[[str], None],
+        sink: str,
+        emit: Callable[[SinkEvent], None],
+        changed: Callable[[LaneCursor], None],
         woken: Callable[[], None],
     ) -> None:
-        """Know no lane yet."""
-        self._wiring = wiring
-        self._done = done
-        self._gone = gone
+        """Begin without a lane; the first read asks which there are."""
+        self._queue = queue
+        self._render = render
+        self._limits = limits
+        self._clock = clock
+        self._sink = sink
+        self._emit = emit
+        self._changed = changed
         self._woken = woken
+        self._stale = True
         self._ended: set[str] = set()
+        self._stored: dict[str, int] = {}
         self._waiting: dict[str, asyncio.Task[None]] = {}
-        self.stale = True
-        self.readers: list[LaneReader] = []
+        self._fruitless: Counter[str] = Counter()
+        self._cursors: list[LaneCursor] = []
 
-    def knows(self, reader: LaneReader) -> bool:
-        """Say whether a lane still exists: a cancelled one is no longer acknowledged."""
-        return reader in self.readers
+    @property
+    def cursors(self) -> Sequence[LaneCursor]:
+        """Return the cursors in the order in which they are served."""
+        return self._cursors
+
+    def knows(self, cursor: LaneCursor) -> bool:
+        """Return True unless the cursor's lane was cancelled: then it is no longer acknowledged."""
+        return cursor in self._cursors
+
+    def has(self, lane: str) -> bool:
+        """Return True if a lane of this name exists."""
+        return any(cursor.name == lane for cursor in self._cursors)
 
     @property
     def suspicious(self) -> bool:
-        """Say whether refused events wait somewhere that may not become dead letters yet."""
-        return any(reader.suspicious for reader in self.readers)
+        """Return True if refused events wait somewhere that may not become dead letters yet."""
+        return any(cursor.suspicious for cursor in self._cursors)
+
+    @property
+    def dry(self) -> bool:
+        """Return True if everything that is stored has been read and handed over to be written."""
+        return not self._stale and all(cursor.dry for cursor in self._cursors)
+
+    def oldest_seen_us(self) -> int | None:
+        """Return when the oldest event that waits here was first seen."""
+        seen = [cursor.oldest_seen_us() for cursor in self._cursors]
+        return min((one for one in seen if one is not None), default=None)
+
+    def next_moments(self) -> list[float]:
+        """Return the moments at which something that rests now may go out."""
+        moments = [cursor.next_moment() for cursor in self._cursors]
+        return [moment for moment in moments if moment is not None]
+
+    def next_batch(
+        self, now: float, max_bytes: int, *, suspects: bool
+    ) -> tuple[LaneCursor, OutgoingBatch] | None:
+        """Return what may be sent now; None too while a lane must read what comes before."""
+        for cursor in self._cursors:
+            batch = cursor.next_batch(now, max_bytes, suspects=suspects)
+            if batch is not None:
+                return cursor, batch
+            if cursor.next_to_load(now, suspects=suspects) is not None:
+                return None
+        return None
 
     def next_read(
         self, now: float, *, again: bool, suspects: bool
     ) -> tuple[str, Coroutine[Any, Any, None]] | None:
         """Return the name of what is to be read next, and the reading, not yet started.
 
-        ``again`` allows to load parcels whose sending failed, ``suspects`` those of suspects in
+        ``again`` allows to load batches whose sending failed, ``suspects`` those of suspects in
         their turn. A lane is read only when those before it are dry.
         """
-        if self.stale:
-            return "lanes", self.refresh()
-        for reader in self.readers:
-            parcel = reader.next_to_load(now, suspects=suspects) if again else None
-            if parcel is not None:
-                return f"{reader.name} again", self._load(reader, parcel)
-            if reader.wants_more:
-                return reader.name, self._fill(reader)
-            if not (reader.caught_up or reader.read_out):
+        if self._stale:
+            return "lanes", self._refresh()
+        for cursor in self._cursors:
+            batch = cursor.next_to_load(now, suspects=suspects) if again else None
+            if batch is not None:
+                cursor.begin_loading(batch)
+                return f"{cursor.name} again", self._load(cursor, batch)
+            if cursor.wants_more:
+                return cursor.name, self._fill(cursor)
+            if not (cursor.caught_up or cursor.read_out):
                 return None
         return None
 
-    async def refresh(self) -> None:
-        """Ask which lanes there are."""
-        self.stale = False
-        known = {reader.name: reader for reader in self.readers}
+    async def _refresh(self) -> None:
+        """Read which lanes there are."""
+        self._stale = False
+        known = {cursor.name: cursor for cursor in self._cursors}
         try:
-            lanes = await self._wiring.queue.lanes()
+            lanes = await self._queue.lanes()
         except BaseException:
-            self.stale = True
+            self._stale = True
             raise
-        self.readers = [known.get(lane.name) or LaneReader(lane, self._wiring) for lane in lanes]
-        for reader, lane in zip(self.readers, lanes, strict=True):
-            reader.limit_to(lane.end_offset)
+        self._cursors = [known.get(lane.name) or LaneCursor(lane, self._limits) for lane in lanes]
+        for cursor, lane in zip(self._cursors, lanes, strict=True):
+            cursor.limit_to(lane.end_offset)
         for name in known.keys() - {lane.name for lane in lanes}:
-            self._gone(name)
+            self._changed(known[name])
             if name in self._waiting:
                 self._waiting.pop(name).cancel()
+        self._note_ends()
 
-    async def _fill(self, reader: LaneReader) -> None:
-        self._done(reader, await reader.fill())
+    async def _fill(self, cursor: LaneCursor) -> None:
+        """Read ahead in one lane."""
+        hurried = cursor.hurried
+        pages = await self._queue.read(cursor.name, cursor.position, cursor.rows_to_read)
+        end = cursor.end_offset
+        pages = [page for page in pages if end is None or page.first_offset < end]
+        if not pages:
+            cursor.nothing_found(hurried=hurried)
+        for page in pages:
+            self._fruitless[cursor.name] = 0
+            rendered = self._rendered(cursor, page)
+            cursor.take_in(page, rendered, self._clock.monotonic())
+        if cursor.pass_over_nothing():
+            self._changed(cursor)
 
-    async def _load(self, reader: LaneReader, parcel: Parcel) -> None:
-        if not await reader.load(parcel):
-            reader.again.remove(parcel)
-            self._done(reader, parcel.ranges)
+    def _rendered(self, cursor: LaneCursor, page: StoredPage) -> Rendered:
+        """Render a page that is read for the first time."""
+        rendered = self._render(page)
+        if rendered.filtered:
+            event = EventsFiltered(self._sink, cursor.name, page.stream, rendered.filtered)
+            self._emit(event)
+        return rendered
 
-    def next_parcel(
-        self, now: float, max_bytes: int, *, suspects: bool
-    ) -> tuple[LaneReader, Parcel] | None:
-        """Return what may be sent now; None too while a lane must read what comes before."""
-        for reader in self.readers:
-            parcel = reader.next_parcel(now, max_bytes, suspects=suspects)
-            if parcel is not None:
-                return reader, parcel
-            if reader.next_to_load(now, suspects=suspects) is not None:
-                return None
-        return None
-
-    def next_moments(self) -> list[float]:
-        """Return the moments at which something that rests now may go out."""
-        moments = [reader.next_moment() for reader in self.readers]
-        return [moment for moment in moments if moment is not None]
-
-    def oldest_seen_us(self) -> int | None:
-        """Return when the oldest event that waits here was first seen."""
-        seen = [reader.oldest_seen_us() for reader in self.readers]
-        return min((one for one in seen if one is not None), default=None)
+    async def _load(self, cursor: LaneCursor, batch: OutgoingBatch) -> None:
+        """Read a batch's events again; what the filters leave out is not reported again."""
+        events: list[BatchEvent] = []
+        failed: dict[int, str] = {}
+        position, last = batch.first_offset, batch.ranges[-1][1]
+        try:
+            while position < last:
+                rows = min(cursor.rows_to_read, last - position)
+                pages = await self._queue.read(cursor.name, position, rows)
+                for page in pages:
+                    if page.first_offset < last:
+                        found, reasons = cursor.undone(batch, page, self._render(page))
+                        events += found
+                        failed |= reasons
+                    position = max(position, page.end_offset)
+                if not pages:
+                    break
+                position = next((max(a, position) for a, b in batch.ranges if b > position), last)
+        finally:
+            cursor.begin_loading(None)
+        if cursor.loaded(batch, events, failed):
+            self._changed(cursor)
 
     def listen(self) -> None:
         """Wait for rows in every lane that was read to its present end."""
-        for reader in self.readers:
-            if reader.caught_up and not reader.read_out and reader.name not in self._waiting:
-                name = f"waiting for rows in {reader.name}"
-                task = asyncio.create_task(self._wait(reader), name=name)
-                self._waiting[reader.name] = task
-                # A change between the last look and the start of this wait would go unheard.
-                self.stale = True
+        for cursor in self._cursors:
+            if cursor.caught_up and not cursor.read_out and cursor.name not in self._waiting:
+                name = f"waiting for rows in {cursor.name}"
+                task = asyncio.create_task(self._wait(cursor), name=name)
+                self._waiting[cursor.name] = task
+                # A change between the last read and the start of this wait would go unheard.
+                self._stale = True
 
-    async def _wait(self, reader: LaneReader) -> None:
-        reader.fruitless += 1
-        if reader.fruitless > _PATIENT_AFTER:
-            await self._wiring.clock.sleep(_LONGEST_PAUSE)
+    async def _wait(self, cursor: LaneCursor) -> None:
+        # A queue that wakes its readers for nothing again and again must not make them spin.
+        self._fruitless[cursor.name] += 1
+        if self._fruitless[cursor.name] > _PATIENT_AFTER:
+            await self._clock.sleep(_LONGEST_PAUSE)
         try:
-            await self._wiring.queue.wait(reader.name, reader.position)
-        except Exception:  # noqa: BLE001 - the next read meets the same trouble and reports it
-            await self._wiring.clock.sleep(1.0)
-        del self._waiting[reader.name]
-        reader.caught_up = False
+            await self._queue.wait(cursor.name, cursor.position)
+        except Exception:  # noqa: BLE001 - the next read meets the same failure and reports it
+            await self._clock.sleep(1.0)
+        del self._waiting[cursor.name]
+        cursor.look_again()
         self._woken()
 
-    def note_ends(self, stored: Mapping[str, Progress]) -> None:
-        """Report lanes whose last progress is stored, and ask anew which lanes there are."""
-        for reader in self.readers:
-            progress = stored.get(reader.name)
-            if progress is None or not reader.ended or reader.name in self._ended:
-                continue
-            if progress.prefix >= reader.done.prefix:
-                self._ended.add(reader.name)
-                self._wiring.emit(LaneFinished(self._wiring.name, reader.name))
-                self.stale = True
+    def stored(self, lane: str, prefix: int) -> None:
+        """Record how far a lane is stored; a lane that is stored to its end is reported."""
+        self._stored[lane] = prefix
+        self._note_ends()
 
-    @property
-    def dry(self) -> bool:
-        """Say whether everything that is stored has been read and handed over to be written."""
-        return not self.stale and all(reader.dry for reader in self.readers)
+    def _note_ends(self) -> None:
+        for cursor in self._cursors:
+            stored = self._stored.get(cursor.name, -1) >= cursor.prefix
+            if stored and cursor.ended and cursor.name not in self._ended:
+                self._ended.add(cursor.name)
+                self._emit(LaneFinished(self._sink, cursor.name))
+                self._stale = True
+
+    def refresh(self) -> None:
+        """Read which lanes there are before anything else is read."""
+        self._stale = True
 
     def hurry(self) -> None:
         """Look for rows once more, and wait for nothing that could join them in a batch."""
-        self.stale = True
-        for reader in self.readers:
-            reader.hurry()
+        self._stale = True
+        for cursor in self._cursors:
+            cursor.hurry()
 
     def stop(self) -> None:
         """Wait no longer."""

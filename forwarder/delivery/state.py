@@ -1,18 +1,71 @@
-"""A snapshot of one sink's delivery, for status and health."""
+"""What can be seen of one sink's delivery from outside: its phase, and a snapshot of its state."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
-from forwarder.delivery.condition import Condition, worst
-from forwarder.delivery.courier import Courier
-from forwarder.delivery.faults import hint_of
-from forwarder.delivery.lane_reader import LaneReader
-from forwarder.delivery.lanes import Lanes
-from forwarder.delivery.phases import Phase, Phases
+from forwarder.delivery.events import (
+    PhaseChanged,
+    SinkEvent,
+    SinkHeld,
+    SinkRecovered,
+    SinkWaiting,
+)
+from forwarder.delivery.pacing import Health, hint_of, worst
 
-__all__ = ["LaneState", "Phase", "SinkState", "snapshot"]
+
+class Phase(StrEnum):
+    """What a consumer is doing."""
+
+    OPENING = "opening"
+    RUNNING = "running"
+    WAITING = "waiting"
+    """The destination or the journal has failed and will be tried again."""
+    HELD = "held"
+    """Only a person can fix it; not ready."""
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+_TROUBLED = frozenset({Phase.HELD, Phase.WAITING})
+
+
+def phase_of(healths: Sequence[Health], *, usable: bool) -> Phase:
+    """Return the phase of a sink that is neither paused nor stopped."""
+    troubled = worst(healths)
+    if troubled is not None:
+        return Phase.HELD if troubled.needs_operator else Phase.WAITING
+    return Phase.RUNNING if usable else Phase.OPENING
+
+
+class PhaseLog:
+    """Remembers the phase and when it began; emits each change once."""
+
+    def __init__(self, sink: str, now_us: int, emit: Callable[[SinkEvent], None]) -> None:
+        """Begin with opening."""
+        self._sink = sink
+        self._emit = emit
+        self._troubled_since = 0.0
+        self.now = Phase.OPENING
+        self.since_us = now_us
+
+    def turn(self, phase: Phase, healths: Sequence[Health], now: float, now_us: int) -> None:
+        """Record the phase at monotonic ``now``; ``healths`` hold what is wrong."""
+        if phase is self.now:
+            return
+        before, self.now, self.since_us = self.now, phase, now_us
+        self._emit(PhaseChanged(self._sink, before, phase))
+        if phase in _TROUBLED:
+            if before not in _TROUBLED:
+                self._troubled_since = now
+            health = worst(healths)
+            error = health.trouble if health else None
+            event = SinkHeld if phase is Phase.HELD else SinkWaiting
+            self._emit(event(self._sink, str(error), hint_of(error)))
+        elif before in _TROUBLED and phase is Phase.RUNNING:
+            self._emit(SinkRecovered(self._sink, now - self._troubled_since))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +83,7 @@ class LaneState:
 class SinkState:
     """One sink at one moment. Times are microseconds since 1970.
 
-    ``since_us`` is when the phase began; ``error`` and ``hint`` are of the trouble that lasts, or
+    ``since_us`` is when the phase began; ``error`` and ``hint`` are of the failure that lasts, or
     empty; ``attempts`` counts failures since an event was last accepted. ``in_flight`` and
     ``window`` are numbers of writes. ``oldest_unacknowledged_us`` is when the oldest event that
     still waits was first seen, None when none is known to wait.
@@ -50,42 +103,5 @@ class SinkState:
 
     @property
     def ready(self) -> bool:
-        """Say whether this sink lets the whole be called ready: only ``held`` does not."""
+        """Return True unless the sink is held: the only phase that makes the daemon not ready."""
         return self.phase is not Phase.HELD
-
-
-def snapshot(
-    name: str,
-    phases: Phases,
-    conditions: Sequence[Condition],
-    courier: Courier,
-    lanes: Lanes,
-) -> SinkState:
-    """Look at the parts of one consumer."""
-    trouble = worst(conditions)
-    seen = [flight.parcel.seen_us for flight in courier.flights]
-    waiting = lanes.oldest_seen_us()
-    return SinkState(
-        name=name,
-        phase=phases.now,
-        since_us=phases.since_us,
-        error="" if trouble is None else str(trouble),
-        hint=hint_of(trouble),
-        attempts=max(condition.attempts for condition in conditions),
-        in_flight=len(courier.flights),
-        window=courier.window.size,
-        oldest_unacknowledged_us=min(seen if waiting is None else [*seen, waiting], default=None),
-        last_success_us=courier.last_success_us,
-        lanes=tuple(_lane_state(reader) for reader in lanes.readers),
-    )
-
-
-def _lane_state(reader: LaneReader) -> LaneState:
-    """Return how far a lane is."""
-    return LaneState(
-        name=reader.name,
-        prefix=reader.done.prefix,
-        read_to=reader.position,
-        end_offset=reader.end_offset,
-        caught_up=reader.caught_up,
-    )

@@ -15,7 +15,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from forwarder.core.contracts import FORWARDER_STREAM
-from forwarder.delivery.parcels import AGE_BOUNDS
+from forwarder.delivery.outgoing import AGE_BOUNDS
 
 GAP_REASONS = (
     "cursor_in_future",

@@ -18,7 +18,7 @@ from forwarder.core.telemetry import Emit, TelemetryEvent, ignore
 from forwarder.core.timing import Backoff, Clock, SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.events import SinkDrained
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
@@ -258,7 +258,7 @@ class Sinks:
     async def finish(self, names: Iterable[str], patience: float) -> None:
         """Let some sinks deliver what is stored, for at most ``patience`` seconds."""
         deadline = self._replica.clock.monotonic() + patience
-        await asyncio.gather(*(one.finish(deadline) for one in self._consumers(names)))
+        await asyncio.gather(*(one.flush(deadline) for one in self._consumers(names)))
 
     async def drain(self, names: Iterable[str], grace: float) -> None:
         """Let writes in flight end for at most ``grace`` seconds, acknowledge, close."""

@@ -23,7 +23,7 @@ from aiohttp import web
 from forwarder.core.contracts import Rendered, Sink, StoredPage
 from forwarder.core.timing import Backoff, SystemClock
 from forwarder.delivery.consumer import Consumer
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.testing.fake_server import (
     FakeServer,
     Script,

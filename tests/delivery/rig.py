@@ -12,7 +12,7 @@ from typing import TypeVar
 from forwarder.core.contracts import BatchLimits, Rejection, Render, Rendered, StoredPage
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.delivery.consumer import Consumer
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.testing.clock import FakeClock
 from forwarder.testing.fake_sinks import ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue, render_plainly

@@ -19,7 +19,7 @@ from forwarder.core.contracts import (
 from forwarder.core.errors import TransientError
 from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.delivery.consumer import Consumer
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.testing.clock import FakeClock
 from forwarder.testing.fake_sinks import hang
 from forwarder.testing.memory_queue import MemoryQueue, render_plainly

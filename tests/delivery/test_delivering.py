@@ -14,7 +14,7 @@ from forwarder.delivery.events import (
     LaneFinished,
     SinkOpened,
 )
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.testing.clock import FakeClock
 from forwarder.testing.fake_sinks import ScriptedSink
 from tests.delivery.rig import PATIENCE, Rig, limits

@@ -7,7 +7,7 @@ from forwarder.core.contracts import ACCEPTED, Batch, WriteResult
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import DeadLetter, Progress
 from forwarder.delivery.events import PhaseChanged, SinkDrained
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.delivery.state import Phase
 from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import PATIENCE, Rig, limits

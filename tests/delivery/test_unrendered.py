@@ -18,7 +18,7 @@ from forwarder.core.telemetry import TelemetryEvent, ignore
 from forwarder.core.timing import SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.events import BatchSettled, EventsDeadLettered, SinkThrottled
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.delivery.state import Phase
 from forwarder.formats.pipeline import Pipeline
 from forwarder.journal import Journal, Keeping

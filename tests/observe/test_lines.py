@@ -9,7 +9,7 @@ from deploy.generate.log_lines import described_events, log_lines
 from forwarder.core.telemetry import Level, SentUnconfirmed, TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.delivery import events as delivery
-from forwarder.delivery.parcels import AGE_BOUNDS, Ages
+from forwarder.delivery.outgoing import AGE_BOUNDS, Ages
 from forwarder.ingest import events as ingest
 from forwarder.journal import events as journal
 from forwarder.observe import events as daemon

@@ -19,7 +19,7 @@ from forwarder.core.source_contract import SourceContext
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock, format_us
 from forwarder.delivery.consumer import Consumer
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.ingest.events import RoundEnded

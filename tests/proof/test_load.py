@@ -28,7 +28,7 @@ from forwarder.core.log import Addition, ReaderState
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
 from forwarder.delivery.consumer import Consumer
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.journal import Journal, Keeping
 from tests.proof.ledger import Ledger
 from tests.proof.measuring import MIB, Sample, growth, level, slope, watched

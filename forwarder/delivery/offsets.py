@@ -1,8 +1,8 @@
 """Which offsets are done: a contiguous prefix, and ranges above it. Pure.
 
 An offset is outstanding or it is done. Work is cut so that its ranges tile the sequence without
-holes; offsets that no event has (filtered rows, rows of other lanes) are done with their
-neighbours, and nobody ever has to name them.
+holes. Offsets that no event has (filtered rows, rows of other lanes) are done together with their
+neighbours, so nobody has to name them.
 """
 
 from __future__ import annotations
@@ -10,19 +10,27 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
-from forwarder.core.contracts import BatchEvent
 from forwarder.core.log import Progress
 
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
-"""Half-open ranges of offsets, in order and apart."""
+"""Half-open ranges of offsets, sorted; no two overlap or touch."""
 
+
+class _Placed(Protocol):
+    """Anything that has an offset."""
+
+    @property
+    def offset(self) -> int: ...
+
+
+E = TypeVar("E", bound=_Placed)
 _OFFSET = attrgetter("offset")
 
 
 def points(offsets: Iterable[int]) -> Ranges:
-    """Return the ranges that hold just these offsets."""
+    """Return the ranges that hold exactly these offsets."""
     ranges: list[tuple[int, int]] = []
     for offset in sorted(offsets):
         if ranges and ranges[-1][1] == offset:
@@ -35,6 +43,7 @@ def points(offsets: Iterable[int]) -> Ranges:
 def without(ranges: Ranges, offsets: Iterable[int]) -> Ranges:
     """Return ``ranges`` with these offsets cut out of them."""
     rest = list(ranges)
+    # From the highest offset down, so that a cut does not move the ranges still to be cut.
     for offset in sorted(offsets, reverse=True):
         at = bisect_right(rest, offset, key=lambda one: one[0]) - 1
         if at < 0 or rest[at][1] <= offset:
@@ -46,7 +55,7 @@ def without(ranges: Ranges, offsets: Iterable[int]) -> Ranges:
 
 
 def contains(ranges: Ranges, offset: int) -> bool:
-    """Say whether ``offset`` lies in one of the ranges."""
+    """Return True if ``offset`` lies in one of the ranges."""
     at = bisect_right(ranges, offset, key=lambda one: one[0]) - 1
     return at >= 0 and offset < ranges[at][1]
 
@@ -58,30 +67,33 @@ def cut(ranges: Ranges, at: int) -> tuple[Ranges, Ranges]:
     return below, above
 
 
-def within(events: Sequence[BatchEvent], ranges: Iterable[tuple[int, int]]) -> list[BatchEvent]:
+def within(events: Sequence[E], ranges: Iterable[tuple[int, int]]) -> list[E]:
     """Return the events (in offset order) whose offsets lie in ``ranges``."""
-    kept: list[BatchEvent] = []
+    kept: list[E] = []
     for start, end in ranges:
         first = bisect_left(events, start, key=_OFFSET)
         kept.extend(events[first : bisect_left(events, end, lo=first, key=_OFFSET)])
     return kept
 
 
-class Acknowledged:
+class DoneOffsets:
     """The done offsets of one lane."""
 
     def __init__(self, progress: Progress) -> None:
         """Continue from what was stored."""
         self.prefix = progress.prefix
+        # Two parallel lists instead of pairs: bisecting plain integers needs no key function.
         self._starts: list[int] = []
         self._ends: list[int] = []
         self.add(progress.ranges)
 
-    def add(self, ranges: Iterable[tuple[int, int]]) -> None:
-        """Count these offsets as done; adding some of them again changes nothing."""
+    def add(self, ranges: Iterable[tuple[int, int]]) -> bool:
+        """Mark these offsets as done, known ones again too; return True if the prefix grew."""
+        before = self.prefix
         for start, end in ranges:
             if end > max(start, self.prefix):
                 self._add(start, end)
+        return self.prefix > before
 
     def _add(self, start: int, end: int) -> None:
         starts, ends = self._starts, self._ends
@@ -99,12 +111,13 @@ class Acknowledged:
         at = bisect_right(self._starts, offset) - 1
         return max(offset, self._ends[at]) if at >= 0 else offset
 
-    def outstanding(self, events: Sequence[BatchEvent], start: int) -> Sequence[BatchEvent]:
+    def outstanding(self, events: Sequence[E], start: int) -> Sequence[E]:
         """Return the events (in offset order) at or after ``start`` that are not done."""
         if not events:
             return events
         start, end = max(start, self.prefix), events[-1].offset + 1
         first = bisect_right(self._ends, start)
+        # Nearly every page lies above everything that is done: it is returned without a copy.
         if start <= events[0].offset and (first == len(self._ends) or self._starts[first] >= end):
             return events
         gaps = zip([start, *self._ends[first:]], [*self._starts[first:], end], strict=True)

@@ -1,4 +1,4 @@
-"""Acknowledged offsets against a plain set of integers."""
+"""DoneOffsets offsets against a plain set of integers."""
 
 from itertools import pairwise
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.log import Progress
-from forwarder.delivery.acks import Acknowledged, contains, cut, points, within, without
+from forwarder.delivery.offsets import DoneOffsets, contains, cut, points, within, without
 from forwarder.testing.fake_sinks import make_event
 
 END = 60
@@ -23,7 +23,7 @@ def _set(ranges: tuple[tuple[int, int], ...]) -> set[int]:
 
 @given(SPANS, st.integers(0, 10))
 def test_progress_says_exactly_what_was_added(spans: list[tuple[int, int]], prefix: int) -> None:
-    done = Acknowledged(Progress(prefix))
+    done = DoneOffsets(Progress(prefix))
     model = set(range(prefix))
     for span in spans:
         done.add([span])
@@ -37,7 +37,7 @@ def test_progress_says_exactly_what_was_added(spans: list[tuple[int, int]], pref
 def test_the_prefix_is_as_long_as_it_can_be_and_ranges_never_touch(
     spans: list[tuple[int, int]],
 ) -> None:
-    done = Acknowledged(Progress(0))
+    done = DoneOffsets(Progress(0))
     done.add(spans)
 
     progress = done.progress()
@@ -47,17 +47,17 @@ def test_the_prefix_is_as_long_as_it_can_be_and_ranges_never_touch(
 
 @given(SPANS)
 def test_progress_survives_a_restart(spans: list[tuple[int, int]]) -> None:
-    done = Acknowledged(Progress(0))
+    done = DoneOffsets(Progress(0))
     done.add(spans)
 
-    assert done.progress() == Acknowledged(done.progress()).progress()
+    assert done.progress() == DoneOffsets(done.progress()).progress()
 
 
 @given(SPANS, st.integers(0, END))
 def test_the_next_outstanding_offset_is_the_first_that_is_not_done(
     spans: list[tuple[int, int]], start: int
 ) -> None:
-    done = Acknowledged(Progress(0))
+    done = DoneOffsets(Progress(0))
     done.add(spans)
     model = {offset for span in spans for offset in range(*span)}
 
@@ -69,7 +69,7 @@ def test_the_next_outstanding_offset_is_the_first_that_is_not_done(
 def test_outstanding_events_are_those_that_are_not_done(
     spans: list[tuple[int, int]], offsets: frozenset[int], start: int
 ) -> None:
-    done = Acknowledged(Progress(0))
+    done = DoneOffsets(Progress(0))
     done.add(spans)
     model = {offset for span in spans for offset in range(*span)}
 

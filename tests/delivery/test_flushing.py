@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from forwarder.core.contracts import ACCEPTED, StoredPage
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import Progress
-from forwarder.delivery.options import DeliveryOptions
+from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import PATIENCE, Rig, limits
 
@@ -17,7 +17,7 @@ async def test_what_is_stored_goes_out_at_once_when_a_sink_finishes() -> None:
     await rig.clock.sleep(10.0)
     rig.queue.append(1)
     started = rig.clock.monotonic()
-    await rig.consumer.finish(started + 3.0)
+    await rig.consumer.flush(started + 3.0)
     finished = rig.clock.monotonic()
     await rig.consumer.drain(started + 25.0)
     await run
@@ -42,7 +42,7 @@ async def test_finishing_overlooks_nothing_that_a_read_under_way_has_missed() ->
     run = asyncio.create_task(rig.consumer.run())
     await empty.wait()
     rig.queue.append(1)
-    await rig.consumer.finish(rig.clock.monotonic() + 3.0)
+    await rig.consumer.flush(rig.clock.monotonic() + 3.0)
     await rig.consumer.drain(rig.clock.monotonic() + 25.0)
     await run
 
@@ -54,7 +54,7 @@ async def test_finishing_has_an_end() -> None:
     run = asyncio.create_task(rig.consumer.run())
     await rig.clock.sleep(1.0)
     started = rig.clock.monotonic()
-    await rig.consumer.finish(started + 2.0)
+    await rig.consumer.flush(started + 2.0)
 
     assert rig.clock.monotonic() == started + 2.0
     await rig.consumer.drain(started + 25.0)
@@ -66,7 +66,7 @@ async def test_a_sink_in_trouble_finishes_at_once() -> None:
     run = asyncio.create_task(rig.consumer.run())
     await rig.clock.sleep(100.0)
     started = rig.clock.monotonic()
-    await rig.consumer.finish(started + 25.0)
+    await rig.consumer.flush(started + 25.0)
 
     assert rig.clock.monotonic() == started
     await rig.consumer.drain(started + 25.0)
@@ -75,10 +75,10 @@ async def test_a_sink_in_trouble_finishes_at_once() -> None:
 
 async def test_a_paused_sink_and_one_that_never_ran_finish_at_once() -> None:
     rig = Rig(rows=10, options=DeliveryOptions(paused=True))
-    await rig.consumer.finish(rig.clock.monotonic() + 25.0)
+    await rig.consumer.flush(rig.clock.monotonic() + 25.0)
     async with asyncio.timeout(PATIENCE), rig.running():
         await rig.clock.sleep(1.0)
         started = rig.clock.monotonic()
-        await rig.consumer.finish(started + 25.0)
+        await rig.consumer.flush(started + 25.0)
 
         assert rig.clock.monotonic() == started

@@ -1,15 +1,17 @@
-"""Batches cut out of what was read ahead."""
+"""Batches cut out of what was read ahead, and what is known of one."""
 
+from bisect import bisect_left
 from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.contracts import BatchEvent
-from forwarder.delivery.batching import Buffer
+from forwarder.delivery.outgoing import AGE_BOUNDS, Buffer, ages, summarise
 from forwarder.testing.fake_sinks import make_event
 from tests.delivery.rig import limits
 
+NOW_US = 10**12
 PAGES = st.lists(st.lists(st.integers(0, 60), max_size=8), max_size=8)
 
 
@@ -20,9 +22,11 @@ def _events(sizes: list[int], first: int) -> list[BatchEvent]:
 def _emptied(
     buffer: Buffer, most_bytes: int = 100
 ) -> list[tuple[list[BatchEvent], tuple[int, int]]]:
-    batches = []
+    batches: list[tuple[list[BatchEvent], tuple[int, int]]] = []
     while buffer:
-        batches.append(buffer.take(most_bytes))
+        cut = buffer.take(most_bytes)
+        batches.append((list(cut.events), cut.span))
+        assert cut.size == sum(len(event.body) for event in cut.events)
     return batches
 
 
@@ -49,7 +53,7 @@ def test_batches_hold_every_event_once_and_in_order(pages: list[list[int]]) -> N
 def test_the_ranges_of_batches_tile_the_offsets(pages: list[list[int]]) -> None:
     buffer = Buffer(0, limits(5))
     _filled(pages, buffer)
-    end = buffer.end
+    end = 2 * sum(map(len, pages))
 
     spans = [span for _, span in _emptied(buffer)]
     edges = [0, *(edge for span in spans for edge in span), end]
@@ -96,9 +100,9 @@ def test_what_is_left_of_a_page_waits_as_long_as_a_new_page() -> None:
     buffer.append(_events([1, 1], 0), 4, 10.0)
     buffer.append(_events([1, 1], 4), 8, 20.0)
 
-    assert buffer.ripe_at() == 11.0
+    assert buffer.ripe_at == 11.0
     buffer.take(100)
-    assert buffer.ripe_at() == 21.0
+    assert buffer.ripe_at == 21.0
 
 
 def test_a_stretch_without_events_is_passed_over() -> None:
@@ -107,3 +111,25 @@ def test_a_stretch_without_events_is_passed_over() -> None:
 
     assert buffer.skip() == (5, 9)
     assert buffer.skip() == (9, 9)
+
+
+@given(st.lists(st.integers(-10, 200_000)))
+def test_ages_are_counted_like_a_histogram(seconds: list[int]) -> None:
+    times = sorted(NOW_US - 1_000_000 * age for age in seconds)
+    expected = [0] * (len(AGE_BOUNDS) + 1)
+    for age in seconds:
+        expected[bisect_left(AGE_BOUNDS, age)] += 1
+
+    counted = ages(times, NOW_US)
+
+    assert counted.counts == tuple(expected)
+    assert counted.total == sum(age for age in seconds if age > 0)
+    assert counted.oldest == max([0, *seconds])
+
+
+def test_a_summary_knows_what_was_in_a_batch() -> None:
+    events = [make_event(9), make_event(4, stream="scim_updates"), make_event(11)]
+    summary = summarise(events)
+
+    assert summary.streams == {"access_requests": 2, "scim_updates": 1}
+    assert list(summary.times_us) == sorted(event.time_us for event in events)
