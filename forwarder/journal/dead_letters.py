@@ -8,13 +8,23 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from forwarder.core.contracts import Record
+from forwarder.core.contracts import Lost, Record, StoredPage
 from forwarder.core.errors import StateError
 from forwarder.core.identity import SIZE
-from forwarder.core.log import DeadLetter
+from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter
 from forwarder.core.source_contract import Records
+from forwarder.journal.events import GapOpened
 from forwarder.journal.lanes import close_lane, open_backfill, open_replay
-from forwarder.journal.ledger import DISCARDED, REPLAYED, Reason, note_letters
+from forwarder.journal.ledger import (
+    DISCARDED,
+    EXPECTED_REFUSALS,
+    REPLAYED,
+    Reason,
+    Scope,
+    close_gaps,
+    note_letters,
+    note_loss,
+)
 from forwarder.journal.storage import (
     CorruptError,
     PageRow,
@@ -70,19 +80,19 @@ def store_letters(
     connection: sqlite3.Connection, sink: int, dead: Sequence[DeadLetter], now_us: int
 ) -> None:
     """Copy the raw rows at these offsets into the sink's dead letters, in this transaction."""
-    for letter in dead:
-        found = connection.execute(_HOLDING, (letter.offset,)).fetchone()
-        row = None if found is None else PageRow(*found)
-        if row is None or row.body is None:
-            raise CorruptError(f"offset {letter.offset} is not in the journal any more")
-        page = to_stored(row)
+    held: tuple[int, StoredPage] | None = None
+    for letter in sorted(dead, key=lambda one: one.offset):
+        # A destination may refuse a whole backfill: each page is unpacked once, not once a row.
+        if held is None or letter.offset >= held[1].end_offset:
+            held = _page_with(connection, letter.offset)
+        stream, page = held
         index = letter.offset - page.first_offset
         connection.execute(
             "INSERT OR IGNORE INTO dead_letter (sink, stream, offset, at_us, seen_us, time_us, "
             "size, reason, identity, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 sink,
-                row.stream,
+                stream,
                 letter.offset,
                 now_us,
                 page.seen_us,
@@ -95,12 +105,76 @@ def store_letters(
         )
 
 
-def room(connection: sqlite3.Connection, sink: int) -> tuple[int, int]:
-    """Return the events and bytes left under the bound."""
+def _page_with(connection: sqlite3.Connection, offset: int) -> tuple[int, StoredPage]:
+    """Return the stream's number and the page that holds an offset."""
+    found = connection.execute(_HOLDING, (offset,)).fetchone()
+    row = None if found is None else PageRow(*found)
+    if row is None or row.body is None:
+        raise CorruptError(f"offset {offset} is not in the journal any more")
+    return row.stream, to_stored(row)
+
+
+@dataclass(frozen=True, slots=True)
+class LetterBounds:
+    """How many dead letters a sink keeps, and how many bytes of them."""
+
+    events: int = MOST_EVENTS
+    bytes: int = MOST_BYTES
+
+
+def room(
+    connection: sqlite3.Connection, sink: int, bounds: LetterBounds = LetterBounds()
+) -> tuple[int, int]:
+    """Return the events and bytes left for refusals that nobody expected.
+
+    Expected ones do not count: the oldest of them leave when there is no more room.
+    """
+    count, size = connection.execute(
+        "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead_letter "
+        "WHERE sink = ? AND substr(reason, 1, ?) <> ?",
+        (sink, len(EXPECTED_REFUSAL), EXPECTED_REFUSAL),
+    ).fetchone()
+    return max(0, bounds.events - count), max(0, bounds.bytes - size)
+
+
+def make_room(
+    connection: sqlite3.Connection, sink: int, now_us: int, bounds: LetterBounds = LetterBounds()
+) -> GapOpened | None:
+    """Let the oldest expected refusals leave until the rest fits; decides alone who leaves.
+
+    They are recorded as passed over, and as a gap of the sink with their number. Returns what to
+    report once the transaction is committed.
+    """
     count, size = connection.execute(
         "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead_letter WHERE sink = ?", (sink,)
     ).fetchone()
-    return max(0, MOST_EVENTS - count), max(0, MOST_BYTES - size)
+    leaving: list[tuple[int, int, int]] = []
+    expected = connection.execute(
+        "SELECT id, offset, time_us, length(row) FROM dead_letter "
+        "WHERE sink = ? AND substr(reason, 1, ?) = ? ORDER BY id",
+        (sink, len(EXPECTED_REFUSAL), EXPECTED_REFUSAL),
+    )
+    while (count > bounds.events or size > bounds.bytes) and (found := expected.fetchone()):
+        number, offset, time_us, length = found
+        leaving.append((number, offset, time_us))
+        count, size = count - 1, size - length
+    if not leaving:
+        return None
+    ids, offsets, times_us = zip(*leaving, strict=True)
+    connection.executemany("DELETE FROM dead_letter WHERE id = ?", [(one,) for one in ids])
+    note_letters(connection, sink, offsets, EXPECTED_REFUSALS)
+    (name,) = connection.execute("SELECT name FROM sink WHERE id = ?", (sink,)).fetchone()
+    why = "the dead letters were full; the destination had refused these events as expected"
+    lost = Lost("expected_refusals", min(times_us), max(times_us), len(ids), why)
+    return note_loss(connection, Scope(sink=name), lost, now_us)
+
+
+def count_letters(connection: sqlite3.Connection) -> dict[str, int]:
+    """Return how many dead letters each sink that has some keeps."""
+    found = connection.execute(
+        "SELECT sink.name, count(*) FROM dead_letter JOIN sink ON sink.id = sink GROUP BY sink.name"
+    )
+    return dict(found.fetchall())
 
 
 def list_letters(
@@ -134,6 +208,7 @@ def drop_letters(
     connection: sqlite3.Connection,
     sink: str,
     letter_ids: Sequence[int] | None,
+    now_us: int,
     reason: Reason = DISCARDED,
 ) -> int:
     """Remove dead letters of a sink (all when no ids are given); return how many."""
@@ -144,6 +219,9 @@ def drop_letters(
     ).fetchall()
     for number in {number for number, _ in gone}:
         note_letters(connection, number, [offset for _, offset in gone], reason)
+    if gone:
+        # There is room again: what leaves from now on is another gap.
+        close_gaps(connection, Scope(sink=sink), now_us, [EXPECTED_REFUSALS])
     return len(gone)
 
 
@@ -220,6 +298,6 @@ def replay_letters(
     spec = {"dead_letters": len(letters)}
     open_backfill(connection, lane, spec, [number], now_us, partial=True)
     requeue_letters(connection, lane_id(connection, lane), letters, now_us)
-    drop_letters(connection, sink, [letter.id for letter in letters], REPLAYED)
+    drop_letters(connection, sink, [letter.id for letter in letters], now_us, REPLAYED)
     close_lane(connection, lane)
     return len(letters)

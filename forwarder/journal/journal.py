@@ -137,7 +137,9 @@ class Journal:
             self._ends.lane_grew(LIVE, await self.ask(next_offset))
             self._emit(opened)
         self._members[name] = Member(number, name, blocking)
-        return SqliteSinkQueue(number, name, self._writer, self._reader, self._ends, self._clock)
+        return SqliteSinkQueue(
+            number, name, self._writer, self._reader, self._ends, self._clock, self._emit
+        )
 
     def leave(self, name: str) -> None:
         """A sink left the settings: its place is kept and pins nothing."""

@@ -16,13 +16,22 @@ from forwarder.core.source_contract import Records
 from forwarder.journal.events import GapClosed, GapOpened
 from forwarder.journal.storage import Place, insert_page, stream_id
 
-Reason = Literal["before_start", "discarded", "replayed", "dropped_oldest", "sink_was_removed"]
+Reason = Literal[
+    "before_start",
+    "discarded",
+    "replayed",
+    "dropped_oldest",
+    "expected_refusals",
+    "sink_was_removed",
+]
 BEFORE_START: Reason = "before_start"
 """The rows were stored before the sink began."""
 DISCARDED: Reason = "discarded"
 """An operator dropped the sink's dead letters."""
 REPLAYED: Reason = "replayed"
 """The dead letters were stored anew in a lane of their own, which is where they count."""
+EXPECTED_REFUSALS: Reason = "expected_refusals"
+"""The oldest dead letters that the sink had expected to be refused made room for newer ones."""
 WITH_INTENT = frozenset({BEFORE_START, DISCARDED})
 
 _LANE_OF = """

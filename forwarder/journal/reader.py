@@ -11,13 +11,15 @@ from pathlib import Path
 from threading import Lock
 from typing import TypeVar
 
-from forwarder.core.contracts import StoredPage
+from forwarder.core.contracts import LIVE, StoredPage
 from forwarder.core.log import DeadLetter, Lane, Progress
+from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.journal.database import FILE_NAME, Writer, connect_reader, translated
-from forwarder.journal.dead_letters import room, store_letters
+from forwarder.journal.dead_letters import make_room, room, store_letters
+from forwarder.journal.events import GapOpened
 from forwarder.journal.lanes import read_ranges, save_progress
-from forwarder.journal.storage import CorruptError, PageRow, lane_id, tail, to_stored
+from forwarder.journal.storage import CorruptError, PageRow, lane_id, next_offset, tail, to_stored
 
 _MOST_FRESH_BYTES = 2**20
 
@@ -282,6 +284,7 @@ class SqliteSinkQueue:
         reader: JournalReader,
         ends: LaneEnds,
         clock: Clock,
+        emit: Emit,
     ) -> None:
         """Made by ``Journal.sink_queue``; ``number`` is the sink's in the file."""
         self.name = name
@@ -290,6 +293,7 @@ class SqliteSinkQueue:
         self._reader = reader
         self._ends = ends
         self._clock = clock
+        self._emit = emit
         self._pages_of: dict[str, int] = {}
 
     async def lanes(self) -> Sequence[Lane]:
@@ -316,15 +320,22 @@ class SqliteSinkQueue:
         """Store progress and dead letters together; durable when it returns."""
         now_us = self._clock.now_us()
 
-        def store(connection: sqlite3.Connection) -> bool:
+        def store(connection: sqlite3.Connection) -> tuple[bool, GapOpened | None, int]:
             number = lane_id(connection, lane)
             left = [one for one in dead if one.offset >= _prefix(connection, self._number, number)]
             store_letters(connection, self._number, left, now_us)
             save_progress(connection, self._number, number, progress)
-            return connection.execute(_FINISH, (number,)).rowcount > 0
+            opened = make_room(connection, self._number, now_us) if left else None
+            finished = connection.execute(_FINISH, (number,)).rowcount > 0
+            return finished, opened, next_offset(connection)
 
-        if await self._writer.run(store, patient=True):
+        finished, opened, end = await self._writer.run(store, patient=True)
+        if finished:
             self._ends.lanes_changed()
+        if opened is not None:
+            # The gap is a row of the forwarder's own, for the sinks to read.
+            self._ends.lane_grew(LIVE, end)
+            self._emit(opened)
 
     async def wait(self, lane: str, offset: int) -> None:
         """Return when there may be rows at ``offset``, or the lanes have changed."""

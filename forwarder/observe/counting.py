@@ -9,6 +9,7 @@ from forwarder.delivery.events import (
     BatchSettled,
     EventsDeadLettered,
     EventsFiltered,
+    EventsRefusedAsExpected,
     OpenFailed,
     SinkThrottled,
     WriteFailed,
@@ -144,6 +145,12 @@ def _settled(one: BatchSettled, metrics: Metrics) -> None:
 def _dead(one: EventsDeadLettered, metrics: Metrics) -> None:
     for (stream, _), events in one.reasons.items():
         metrics.rejected.labels(one.sink, stream).inc(events)
+
+
+@count.register
+def _refused_as_expected(one: EventsRefusedAsExpected, metrics: Metrics) -> None:
+    for (stream, _), events in one.reasons.items():
+        metrics.expected_refusals.labels(one.sink, stream).inc(events)
 
 
 @count.register

@@ -21,6 +21,7 @@ GAP_REASONS = (
     "cursor_in_future",
     "cursor_moved",
     "dropped_oldest",
+    "expected_refusals",
     "identity_provider_refused",
     "instant_unreadable",
     "older_than_retention",
@@ -212,6 +213,11 @@ class Metrics:
         self.rejected = self._counter(
             events.format("rejected"), "Events given up and kept as dead letters.", _SINK_STREAM
         )
+        self.expected_refusals = self._counter(
+            events.format("expected_refusal"),
+            "Events refused as expected; kept while there is room.",
+            _SINK_STREAM,
+        )
         self.filtered = self._counter(
             events.format("filtered"), "Events left out by only and except.", _SINK_STREAM
         )
@@ -239,6 +245,9 @@ class Metrics:
         self.failed_opens = self._counter(
             "forwarder_sink_failed_opens_total", "Failed attempts to connect.", (*_SINK, "kind")
         )
+        self._declare_writes()
+
+    def _declare_writes(self) -> None:
         self.batch_events = self._histogram(
             "forwarder_sink_batch_events", "Events in a batch.", _SINK, _BATCH
         )
@@ -301,7 +310,13 @@ def _expect_stream(metrics: Metrics, stream: str, account: str) -> None:
 
 
 def _expect_sink(metrics: Metrics, sink: str, streams: Iterable[str]) -> None:
-    counters = (metrics.delivered, metrics.rejected, metrics.deferred, metrics.filtered)
+    counters = (
+        metrics.delivered,
+        metrics.rejected,
+        metrics.expected_refusals,
+        metrics.deferred,
+        metrics.filtered,
+    )
     for counter, stream in product(counters, streams):
         counter.labels(sink, stream)
     metrics.dropped.labels(sink, "all")

@@ -50,7 +50,8 @@ class Operations:
         sink, ids = str(given["sink"]), given.get("ids")
         # Deleting nothing from a sink that does not exist would look like success.
         await self._journal.ask(lambda c: sink_number(c, sink))
-        count = await self._journal.tell(lambda c: drop_letters(c, sink, ids))
+        now_us = self._clock.now_us()
+        count = await self._journal.tell(lambda c: drop_letters(c, sink, ids, now_us))
         return {"events": count}
 
     async def replay_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:

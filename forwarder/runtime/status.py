@@ -23,7 +23,7 @@ from forwarder.core.timing import format_seconds, format_us
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.journal import SinkPlace, Usage
-from forwarder.journal.dead_letters import MOST_EVENTS, LetterGroup, summarise_letters
+from forwarder.journal.dead_letters import LetterGroup, count_letters, summarise_letters
 from forwarder.journal.events import with_name
 from forwarder.journal.ledger import Gap, GapCount, count_gaps, latest_gaps
 from forwarder.observe.levels import (
@@ -87,13 +87,13 @@ class Overview:
 
     async def snapshot(self) -> Snapshot:
         """Collect everything once."""
-        cell, room = self._cell, await self._cell.sinks.dead_letter_room()
+        cell = self._cell
         return Snapshot(
             now_us=self._replica.clock.now_us(),
             streams=cell.streams.states(),
             sinks=cell.sinks.states(),
             places=await cell.journal.places(),
-            dead_letters={name: MOST_EVENTS - left for name, left in room.items()},
+            dead_letters=await cell.journal.ask(count_letters),
             usage=await cell.journal.usage(),
             limit=cell.limit,
             gate_closed=cell.gate.closed,

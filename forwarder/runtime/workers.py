@@ -283,13 +283,6 @@ class Sinks:
         """Return the state of every sink that has started."""
         return [consumer.state() for consumer in self._consumers()]
 
-    async def dead_letter_room(self) -> dict[str, int]:
-        """Return by sink how many more dead letters the journal keeps for it."""
-        return {
-            name: (await member.queue.dead_letter_room())[0]
-            for name, member in self._members.items()
-        }
-
     @property
     def settings(self) -> Mapping[str, SinkSettings]:
         """The settings of the sinks that have joined, by name."""

@@ -30,7 +30,8 @@ class MemoryQueue:
 
     Put rows in with ``append``, run a ``Consumer`` on it, and look at ``progress``, ``dead`` and
     ``acknowledgements``. Drop the consumer and make a new one to play a crash: only what was
-    acknowledged is remembered. ``room`` bounds the dead letters (events, bytes). Each error in
+    acknowledged is remembered. ``room`` bounds the dead letters (events, bytes); where there are
+    more, the oldest expected refusals leave and are counted in ``made_room``. Each error in
     ``read_errors`` and ``acknowledge_errors`` is raised by one call, in order.
 
     It is strict: progress that goes back, ranges out of order and dead letters that are not
@@ -40,6 +41,7 @@ class MemoryQueue:
     room: tuple[int, int] = _ROOM
     next_offset: int = 0
     dead: dict[int, DeadLetter] = field(default_factory=dict)
+    made_room: int = 0
     acknowledgements: int = 0
     reads: int = 0
     read_errors: list[Exception] = field(default_factory=list)
@@ -154,6 +156,10 @@ class MemoryQueue:
         _check(stored.progress, progress, dead)
         stored.progress = progress
         self.dead.update({letter.offset: letter for letter in dead})
+        expected = [offset for offset, letter in self.dead.items() if letter.expected]
+        for offset in expected[: max(0, len(self.dead) - self.room[0])]:
+            del self.dead[offset]
+            self.made_room += 1
         self._changed()
 
     async def wait(self, lane: str, offset: int) -> None:
@@ -163,8 +169,9 @@ class MemoryQueue:
             await self._change()
 
     async def dead_letter_room(self) -> tuple[int, int]:
-        """Return what is left of ``room``."""
-        return self.room[0] - len(self.dead), self.room[1]
+        """Return what is left of ``room``; expected refusals leave when it is needed."""
+        kept = sum(not letter.expected for letter in self.dead.values())
+        return self.room[0] - kept, self.room[1]
 
     def _from(self, lane: str, offset: int) -> Iterator[StoredPage]:
         pages = self._lanes[lane].pages

@@ -8,7 +8,13 @@ import pytest
 from forwarder.core.contracts import ACCEPTED, Batch, Rejection, WriteResult
 from forwarder.core.errors import BatchRefusedError, BatchTooLargeError
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.delivery.events import BatchSettled, BatchSplit, EventsDeadLettered
+from forwarder.delivery.events import (
+    BatchSettled,
+    BatchSplit,
+    EventsDeadLettered,
+    EventsRefusedAsExpected,
+    SinkHeld,
+)
 from forwarder.delivery.state import Phase
 from forwarder.testing.fake_sinks import Answer, ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue
@@ -279,6 +285,47 @@ async def test_without_room_for_dead_letters_the_sink_is_held_until_there_is() -
 
     assert set(queue.dead) == bad
     assert rig.sink.delivered.keys() == set(range(1000)) - bad
+
+
+def expecting(*offsets: int) -> Answer:
+    async def answer(batch: Batch) -> WriteResult:
+        old = [event.offset for event in batch.events if event.offset in offsets]
+        return WriteResult([Rejection(offset, "too old", expected=True) for offset in old])
+
+    return answer
+
+
+async def test_expected_refusals_are_dead_letters_and_never_hold_the_sink() -> None:
+    old = range(1000)
+    rig = Rig(ScriptedSink(otherwise=expecting(*old), limits=limits(100)), rows=1500)
+    await rig.settle()
+
+    assert {DeadLetter(offset, "expected refusal: too old") for offset in old} == set(
+        rig.queue.dead.values()
+    )
+    assert sorted(rig.sink.delivered) == [*range(1000, 1500)]
+    assert (rig.happened(SinkHeld), rig.sink.opens) == ([], 1)
+    assert rig.happened(EventsDeadLettered) == []
+    reported = rig.happened(EventsRefusedAsExpected)
+    assert 1000 == sum(sum(one.reasons.values()) for one in reported)
+
+
+async def test_where_dead_letters_are_full_expected_refusals_leave_and_others_do_not() -> None:
+    async def answer(batch: Batch) -> WriteResult:
+        return WriteResult(
+            [
+                Rejection(event.offset, "no", expected=event.offset % 10 > 0)
+                for event in batch.events
+            ]
+        )
+
+    queue = MemoryQueue(room=(20, 1))
+    rig = Rig(ScriptedSink(otherwise=answer, limits=limits(7)), rows=150, queue=queue)
+    await rig.settle()
+
+    assert {*range(0, 150, 10)} <= queue.dead.keys()
+    assert (len(queue.dead), queue.made_room) == (20, 130)
+    assert rig.happened(SinkHeld) == []
 
 
 async def test_a_released_batch_is_read_again_when_it_must_be_sent_again() -> None:

@@ -78,7 +78,7 @@ async def test_discarded_dead_letters_were_not_delivered(opened: Opener) -> None
     queue = await journal.sink_queue("siem")
     await journal.stream_log(KEY).append(addition(_ROWS))
     await queue.acknowledge(LIVE, Progress(4), [DeadLetter(1, "a"), DeadLetter(2, "a")])
-    await journal.tell(lambda c: drop_letters(c, "siem", [1]))
+    await journal.tell(lambda c: drop_letters(c, "siem", [1], NOON_US))
 
     told = await verdict(journal, _ROWS)
 

@@ -58,6 +58,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
         notes=("code: text",),
     ),
     delivery.EventsDeadLettered("splunk", "live", {("x", "too old"): 2, ("y", "bad"): 5}),
+    delivery.EventsRefusedAsExpected("loki", "live", {("x", "expected refusal: too old"): 3}),
     delivery.BatchSplit("splunk", "live", "refused", 1, 2, "no"),
     delivery.WriteFailed("splunk", "live", "outage", 3, "no answer", "", 4, 1.0),
     delivery.SinkOpened("splunk", 1.23456),
