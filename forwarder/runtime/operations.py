@@ -50,7 +50,7 @@ class Operations:
         sink, ids = str(given["sink"]), given.get("ids")
         # Deleting nothing from a sink that does not exist would look like success.
         await self._journal.ask(lambda c: sink_number(c, sink))
-        now_us = self._clock.now_us()
+        now_us = self._replica.clock.now_us()
         count = await self._journal.tell(lambda c: drop_letters(c, sink, ids, now_us))
         return {"events": count}
 
