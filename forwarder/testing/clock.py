@@ -10,19 +10,19 @@ _START_US = 1_767_225_600_000_000
 
 
 class FakeClock:
-    """A ``Clock`` whose time stands still while anything has work to do.
+    """A ``Clock`` whose time stands still while any task has work to do.
 
-    When every task waits and somebody sleeps here, time jumps to the moment at which the first
-    sleeper wakes. So code with time-outs and backoff runs at full speed and ends the same way
-    each time::
+    When every task waits and at least one sleeps on this clock, time jumps to the moment at which
+    the first sleeper wakes. So code with timeouts and backoff runs at full speed and ends the same
+    way each time::
 
         clock = FakeClock()
         started = clock.monotonic()
         await clock.sleep(3600)  # returns at once
         assert clock.monotonic() - started == 3600
 
-    Idle is: ``patience`` turns of the event loop passed and nobody began to sleep meanwhile. That
-    holds for fakes in memory. What waits for threads or sockets is not seen; with such things use
+    Tasks count as waiting after ``patience`` turns of the event loop in which no task began to
+    sleep. That holds for fakes in memory. Waiting for threads or sockets is not detected: there use
     ``FakeClock(patience=None)`` and move time by hand with ``advance``.
     """
 
@@ -41,12 +41,12 @@ class FakeClock:
         return self._start_us + round(self._elapsed * 1_000_000)
 
     def monotonic(self) -> float:
-        """Return the seconds that have passed since this clock was made."""
+        """Return the seconds since this clock was created."""
         return self._elapsed
 
     @property
     def sleepers(self) -> int:
-        """Return how many sleep at this moment."""
+        """Return how many tasks sleep on this clock."""
         return sum(not future.done() for _, _, future in self._sleepers)
 
     async def sleep(self, seconds: float) -> None:
@@ -60,7 +60,7 @@ class FakeClock:
         await future
 
     def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass; who sleeps less long than that wakes up."""
+        """Let ``seconds`` pass, and wake the tasks whose time has come."""
         self._elapsed += seconds
         while self._sleepers and self._sleepers[0][0] <= self._elapsed:
             self._wake(heapq.heappop(self._sleepers)[2])

@@ -14,15 +14,18 @@ from forwarder.core.contracts import Format, StoredPage
 from forwarder.core.schema import Origin
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import Shape
-from forwarder.testing.sample_events import (
+from forwarder.testing.samples import (
     ACCOUNTS,
+    LOGIN,
+    LOGINS,
     NORMALISERS,
+    ROWS,
+    SCIM_UPDATES,
     SEEN_US,
     event_of,
     page_of,
     sample_events,
 )
-from forwarder.testing.sample_rows import LOGIN, LOGINS, ROWS, SCIM_UPDATES
 
 _LINE_ENDS = (b"\n", b"\r", b"\0")
 

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from forwarder.core.timing import format_us
-from forwarder.testing.sample_rows import LOGIN, LOGINS, SCIM, SCIM_UPDATES
+from forwarder.testing.samples import LOGIN, LOGINS, SCIM, SCIM_UPDATES
 
 HOSTILE = (
     "",

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.timing import format_us, parse_us
 from forwarder.formats.ecs import EcsConfig, EcsFormat
-from forwarder.testing.sample_events import event_of, sample_events
-from forwarder.testing.sample_rows import LOGIN
+from forwarder.testing.samples import LOGIN, event_of, sample_events
 from tests.formats.ecs_fields import CATEGORIES, FIELDS
 from tests.formats.strategies import streams_and_rows
 

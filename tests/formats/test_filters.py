@@ -6,8 +6,16 @@ import pytest
 
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import EventFilter, Shape
-from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, event_of, page_of
-from forwarder.testing.sample_rows import LOGIN, LOGINS, OWN_EVENTS, SCIM_UPDATES
+from forwarder.testing.samples import (
+    ACCOUNTS,
+    LOGIN,
+    LOGINS,
+    NORMALISERS,
+    OWN_EVENTS,
+    SCIM_UPDATES,
+    event_of,
+    page_of,
+)
 from tests.formats.styles import STYLES
 
 _LOGIN = event_of("access_requests", LOGIN)

@@ -15,8 +15,7 @@ from forwarder.formats.cef import CefFormat
 from forwarder.formats.leef import LeefFormat
 from forwarder.formats.lines import clean
 from forwarder.formats.templates import FormatConfig
-from forwarder.testing.sample_events import event_of
-from forwarder.testing.sample_rows import LOGIN
+from forwarder.testing.samples import LOGIN, event_of
 from tests.formats.strategies import HOSTILE, any_texts, logins, streams_and_rows
 
 _CEF, _LEEF = CefFormat(FormatConfig()), LeefFormat(FormatConfig())

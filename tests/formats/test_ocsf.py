@@ -15,8 +15,7 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 
 from forwarder.core.identity import dumps
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
-from forwarder.testing.sample_events import event_of, sample_events
-from forwarder.testing.sample_rows import LOGIN, SCIM_UPDATES
+from forwarder.testing.samples import LOGIN, SCIM_UPDATES, event_of, sample_events
 from tests.formats.strategies import streams_and_rows
 
 _CHECKED = ("1.8.0", "1.7.0")

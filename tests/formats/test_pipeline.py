@@ -15,8 +15,7 @@ from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Event, Normaliser, Origin
 from forwarder.formats.pipeline import Pipeline, Pipelines
 from forwarder.formats.shape import EventFilter, Shape
-from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
-from forwarder.testing.sample_rows import LOGIN, LOGINS
+from forwarder.testing.samples import ACCOUNTS, LOGIN, LOGINS, NORMALISERS, page_of
 
 _STREAM = "access_requests"
 _DENIED = LOGINS["login_denied"]

@@ -13,8 +13,15 @@ from hypothesis import strategies as st
 
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import REMOVED, EventFilter, Hider, Shape
-from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
-from forwarder.testing.sample_rows import LOGIN, LOGINS, SCIM, SCIM_UPDATES
+from forwarder.testing.samples import (
+    ACCOUNTS,
+    LOGIN,
+    LOGINS,
+    NORMALISERS,
+    SCIM,
+    SCIM_UPDATES,
+    page_of,
+)
 from tests.formats.strategies import texts
 from tests.formats.styles import STYLES
 

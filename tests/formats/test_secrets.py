@@ -17,8 +17,7 @@ from forwarder.core.masking import mask_row
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import Shape
-from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
-from forwarder.testing.sample_rows import SCIM
+from forwarder.testing.samples import ACCOUNTS, NORMALISERS, SCIM, page_of
 from tests.formats.styles import STYLES
 
 _STREAM = "scim_updates"

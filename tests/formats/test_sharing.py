@@ -10,8 +10,7 @@ from forwarder.formats.ecs import EcsConfig, EcsFormat
 from forwarder.formats.pipeline import Pipelines, RenderedPages
 from forwarder.formats.shape import Shape
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
-from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
-from forwarder.testing.sample_rows import LOGIN
+from forwarder.testing.samples import ACCOUNTS, LOGIN, NORMALISERS, page_of
 
 _STREAM = "access_requests"
 

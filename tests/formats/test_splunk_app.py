@@ -13,7 +13,7 @@ import pytest
 
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.templates import FormatConfig
-from forwarder.testing.sample_events import sample_events
+from forwarder.testing.samples import sample_events
 
 _APP = Path(__file__).parents[2] / "deploy" / "splunk" / "default"
 _TERM = re.compile(r"(\w+)=(\S+?)(?=[\s)]|$)")

@@ -14,8 +14,7 @@ from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import Shape
 from forwarder.formats.templates import EXTRA, ID, SEEN, TIME, line_writer
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS, view_login
-from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, SEEN_US, event_of, page_of
-from forwarder.testing.sample_rows import LOGIN
+from forwarder.testing.samples import ACCOUNTS, LOGIN, NORMALISERS, SEEN_US, event_of, page_of
 from tests.formats.strategies import (
     any_texts,
     logins,

@@ -16,8 +16,7 @@ from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.raw import RawConfig, RawFormat
 from forwarder.formats.templates import FormatConfig
-from forwarder.testing.sample_events import ACCOUNTS, NORMALISERS, page_of
-from forwarder.testing.sample_rows import ROWS
+from forwarder.testing.samples import ACCOUNTS, NORMALISERS, ROWS, page_of
 
 FOLDER = Path(__file__).parent / "expected"
 FORMATS: dict[str, Any] = {

@@ -37,7 +37,7 @@ from forwarder.simulator import (
 from forwarder.sinks.http import HttpSink, HttpSinkConfig
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig
-from forwarder.testing.sample_rows import LOGIN
+from forwarder.testing.samples import LOGIN
 from forwarder.transport.settings import Secret
 
 MOST_FILES = 62

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from forwarder.config import load
 from forwarder.core.errors import ConfigError, ForwarderError
-from forwarder.testing.sample_rows import LOGINS, SCIM_UPDATES
+from forwarder.testing.samples import LOGINS, SCIM_UPDATES
 from tests.proof.ledger import Ledger
 from tests.proof.reading import read_through
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from forwarder.core.schema import Login, Origin
 from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS, TEXTS, ip_version
-from forwarder.testing.sample_events import event_of
-from forwarder.testing.sample_rows import LOGIN
-from forwarder.testing.sample_rows import LOGINS as ROWS
+from forwarder.testing.samples import LOGIN, event_of
+from forwarder.testing.samples import LOGINS as ROWS
 from tests.formats.strategies import addresses, logins
 
 _SEEN_US = 1_783_004_700_000_000

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 
 from forwarder.core.schema import Member, Provisioning
-from forwarder.testing.sample_events import event_of
-from forwarder.testing.sample_rows import SCIM, SCIM_UPDATES
+from forwarder.testing.samples import SCIM, SCIM_UPDATES, event_of
 from tests.formats.strategies import scim_rows
 
 

@@ -1,13 +1,22 @@
-"""Rows of every kind we know, documented, seen or feared: for contract suites and golden files.
+"""Sample rows of every kind that is documented, seen or feared, as rows, events and pages.
 
-Names, addresses and ids are invented.
+Contract suites and golden files use them. Names, addresses and ids are invented.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
+
+import orjson
+
+from forwarder.core import own_events
+from forwarder.core.contracts import StoredPage
+from forwarder.core.schema import Event, Normaliser, Origin
+from forwarder.core.timing import parse_us
+from forwarder.sources.cloudflare_access import login_mapping, scim_mapping
 
 ACCOUNT_ID = "023e105f4ecef8ad9ca31a8372d0c353"
 ACCOUNT = "acme"
@@ -200,3 +209,49 @@ ROWS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "forwarder": OWN_EVENTS,
 }
 """All rows: stream, then name, then row."""
+
+
+SEEN_US = 1_783_004_700_000_000
+"""When the sample rows were first seen: 2026-07-02T15:05:00Z."""
+
+NORMALISERS: Mapping[str, Normaliser] = {
+    "access_requests": login_mapping.LOGINS,
+    "scim_updates": scim_mapping.SCIM_UPDATES,
+    "forwarder": own_events.OWN_EVENTS,
+}
+ACCOUNTS: Mapping[str, str] = {ACCOUNT_ID: ACCOUNT}
+
+
+def time_of(row: Mapping[str, Any]) -> int:
+    """Return the time that ingest gives ``row``: its own, or when it was first seen."""
+    found = (parse_us(row.get(key)) for key in ("created_at", "logged_at", "time"))
+    return next((time_us for time_us in found if time_us is not None), SEEN_US)
+
+
+def id_of(row: Mapping[str, Any]) -> str:
+    """Return 32 hex digits, always the same for the same row."""
+    return blake2b(repr(sorted(row.items())).encode(errors="replace"), digest_size=16).hexdigest()
+
+
+def event_of(stream: str, row: Mapping[str, Any], origin: Origin | None = None) -> Event:
+    """Return the event of one row."""
+    origin = origin or Origin(ACCOUNT_ID, ACCOUNT, stream, SEEN_US)
+    return NORMALISERS[stream].normalise(row, origin, id_of(row), time_of(row))
+
+
+def page_of(stream: str, rows: Sequence[Mapping[str, Any]], *, first_offset: int = 0) -> StoredPage:
+    """Return rows as the journal returns them."""
+    return StoredPage(
+        first_offset=first_offset,
+        account_id=ACCOUNT_ID,
+        stream=stream,
+        seen_us=SEEN_US,
+        times_us=tuple(map(time_of, rows)),
+        ids=bytes.fromhex("".join(map(id_of, rows))),
+        body=orjson.dumps(list(rows)),
+    )
+
+
+def sample_events() -> list[Event]:
+    """Return an event for each sample row."""
+    return [event_of(stream, row) for stream, rows in ROWS.items() for row in rows.values()]
