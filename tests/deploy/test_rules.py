@@ -9,7 +9,6 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from deploy.generate.catalogue import catalogue
@@ -48,15 +47,15 @@ def used() -> set[str]:
     return {name for expression in EXPRESSIONS for name, _ in series_of(expression)}
 
 
-@pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_a_query_asks_for_series_and_labels_that_exist(expression: str) -> None:
-    found = series_of(expression)
+def test_every_query_asks_for_series_and_labels_that_exist() -> None:
+    for expression in EXPRESSIONS:
+        found = series_of(expression)
 
-    assert found or "ALERTS" in expression
-    for name, labels in found:
-        assert name in EXISTING or name in RECORDED, name
-        assert labels <= EXISTING.get(name, LABELS), name
-    assert grouping_of(expression) <= LABELS
+        assert found or "ALERTS" in expression, expression
+        for name, labels in found:
+            assert name in EXISTING or name in RECORDED, (name, expression)
+            assert labels <= EXISTING.get(name, LABELS), (name, expression)
+        assert grouping_of(expression) <= LABELS, expression
 
 
 def test_a_misspelt_series_or_label_would_be_found() -> None:
@@ -79,16 +78,16 @@ def test_every_recording_is_used() -> None:
     assert RECORDED <= used()
 
 
-@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
-def test_an_alert_says_what_it_means_and_where_help_is(rule: dict[str, Any]) -> None:
-    notes = rule["annotations"]
+def test_every_alert_says_what_it_means_and_where_help_is() -> None:
+    for rule in ALERTS:
+        name, notes = rule["alert"], rule["annotations"]
 
-    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-    assert notes.keys() == {"summary", "description", "runbook_url"}
-    assert re.fullmatch(r"docs/operations\.md#forwarder[a-z]+", notes["runbook_url"])
-    assert notes["summary"].endswith((".", "}}", "held."))
-    shown = re.findall(r"\$labels\.(\w+)", notes["summary"] + notes["description"])
-    assert set(shown) <= LABELS
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}, name
+        assert notes.keys() == {"summary", "description", "runbook_url"}, name
+        assert re.fullmatch(r"docs/operations\.md#forwarder[a-z]+", notes["runbook_url"]), name
+        assert notes["summary"].endswith((".", "}}", "held.")), name
+        shown = re.findall(r"\$labels\.(\w+)", notes["summary"] + notes["description"])
+        assert set(shown) <= LABELS, name
 
 
 def test_the_runbook_has_a_heading_for_every_alert() -> None:
@@ -137,10 +136,12 @@ def test_panels_are_told_apart_and_do_not_cover_each_other() -> None:
         assert apart or above
 
 
-@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: f"{panel['id']} {panel['title']}")
-def test_a_panel_explains_itself_and_follows_the_variables(panel: dict[str, Any]) -> None:
-    assert panel["description"].endswith(".")
-    assert panel["datasource"]["uid"] == "${datasource}"
-    for target in panel["targets"]:
-        for name, _ in series_of(target["expr"]):
-            assert f'{name}{{job=~"$job"' in target["expr"]
+def test_every_panel_explains_itself_and_follows_the_variables() -> None:
+    for panel in PANELS:
+        title = panel["title"]
+
+        assert panel["description"].endswith("."), title
+        assert panel["datasource"]["uid"] == "${datasource}", title
+        for target in panel["targets"]:
+            for name, _ in series_of(target["expr"]):
+                assert f'{name}{{job=~"$job"' in target["expr"], title

@@ -8,13 +8,12 @@ from typing import Any
 
 import click
 import orjson
-import pytest
 import yaml
 from jsonschema import Draft7Validator, Draft202012Validator
 
 from deploy.generate.artefacts import CHART, pages
 from deploy.generate.catalogue import catalogue
-from deploy.generate.markdown import Block, blocks, codes
+from deploy.generate.markdown import blocks, codes
 from forwarder.cli.program import COMMANDS, program
 from forwarder.config import InstalledPlugins, json_schema
 from forwarder.core.schema import Login, OwnEvent, Provisioning
@@ -40,55 +39,60 @@ _OTHERS_WORDS = {
 }
 
 
-def _yaml_blocks() -> Iterator[Any]:
-    for path, text in PAGES.items():
-        for block in blocks(text):
-            if block.language == "yaml":
-                yield pytest.param(block, id=f"{path}:{block.line}")
-
-
-@pytest.mark.parametrize("block", list(_yaml_blocks()))
-def test_a_yaml_example_fits_its_schema(block: Block) -> None:
+def test_every_yaml_example_fits_its_schema() -> None:
     """Settings fit the settings' schema, values of the chart the chart's."""
-    given = yaml.safe_load(block.text)
+    faults = {
+        f"{path}:{block.line}": found
+        for path, text in PAGES.items()
+        for block in blocks(text)
+        if block.language == "yaml" and (found := _misfits(yaml.safe_load(block.text)))
+    }
+
+    assert faults == {}
+
+
+def _misfits(given: dict[str, Any]) -> list[str]:
     if given.keys() <= SETTINGS["properties"].keys():
         if _types(given) & _EXAMPLE_TYPES:
-            return
+            return []
         faults = Draft202012Validator(SETTINGS).iter_errors({**_WHOLE, **given})
     else:
         faults = Draft7Validator(CHART_VALUES).iter_errors(given)
-
-    assert [fault.message for fault in faults] == []
+    return [fault.message for fault in faults]
 
 
 def _types(given: dict[str, Any]) -> set[str]:
     return {sink.get("type", "") for sink in given.get("sinks", {}).values()}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_metrics_that_are_named_exist(page: str) -> None:
-    named = set(re.findall(r"\bforwarder_[a-z][a-z_]+", PAGES[page]))
+def test_metrics_that_are_named_exist() -> None:
+    named = {
+        (page, name)
+        for page, text in PAGES.items()
+        for name in re.findall(r"\bforwarder_[a-z][a-z_]+", text)
+    }
 
-    assert named - METRICS - _PREFIXES == set()
+    assert {one for one in named if one[1] not in METRICS | _PREFIXES} == set()
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_commands_and_options_that_are_named_exist(page: str) -> None:
-    shown = [
-        command.text
-        for block in blocks(PAGES[page])
-        if block.language == "console"
-        for command in commands(block.text, 0)
-    ]
-    listed = [
-        line
-        for block in blocks(PAGES[page])
-        if block.language == "sh"
-        for line in block.text.splitlines()
-    ]
-    written = [*shown, *listed, *codes(PAGES[page])]
+def test_commands_and_options_that_are_named_exist() -> None:
+    unknown = {
+        page: found
+        for page, text in PAGES.items()
+        if (found := [one for line in _calls(text) for one in _unknown(line)])
+    }
 
-    assert [one for text in written for one in _unknown(text)] == []
+    assert unknown == {}
+
+
+def _calls(text: str) -> Iterator[str]:
+    """Yield whatever on a page may be a call of a command."""
+    for block in blocks(text):
+        if block.language == "console":
+            yield from (command.text for command in commands(block.text, 0))
+        elif block.language == "sh":
+            yield from block.text.splitlines()
+    yield from codes(text)
 
 
 def _unknown(text: str) -> Iterator[str]:
@@ -110,12 +114,11 @@ def _unknown(text: str) -> Iterator[str]:
             yield from (word for word in words if word.startswith("-") and word not in known)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_settings_that_are_named_exist(page: str) -> None:
+def test_settings_that_are_named_exist() -> None:
     """Whatever looks like ``key: value`` or ``group.key`` between back quotes."""
     keys, groups = _keys(SETTINGS)
     keys |= _keys(CHART_VALUES)[0]
-    named = codes(PAGES[page])
+    named = [code for text in PAGES.values() for code in codes(text)]
     pairs = {found[1] for one in named if (found := re.match(r"([a-z][a-z_.]*): \S", one))}
     paths = {one for one in named if re.fullmatch(r"[a-z_]+(\.[a-z_]+)+", one)}
     dotted = {one for one in paths if one.split(".")[0] in groups}
