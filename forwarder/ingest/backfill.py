@@ -1,8 +1,6 @@
-"""Reads a range of the past once: to store it, or to verify what was stored.
+"""Reads a range of the past once: to store it in a lane of its own, or to verify what was stored.
 
-Reads an old window of one stream in a lane of its own; never moves the live position.
-
-Re-reads a window from the API and asks what became of every row that it shows.
+Neither ever moves the position of the live reader.
 """
 
 from __future__ import annotations
@@ -15,8 +13,7 @@ from forwarder.core.contracts import LIVE, Page, Record, Window
 from forwarder.core.log import Addition, KeySet, ReaderState
 from forwarder.core.source_contract import Purpose, Source
 from forwarder.ingest.events import BackfillEnded, BackfillMoved
-from forwarder.ingest.retrying import StreamContext
-from forwarder.ingest.rounds import Reading, Rounds, aliases
+from forwarder.ingest.rounds import Reading, Retrier, Rounds, StreamContext, aliases
 from forwarder.ingest.windows import Group
 
 _SLICE_US = 3_600_000_000
@@ -42,36 +39,45 @@ def next_slice(order: BackfillOrder, covered_us: int) -> Window | None:
 
 
 def bounded(window: Window, live_us: int) -> Window:
-    """Return the window cut where the live reader has not been: that is the live reader's."""
+    """Return the window, cut where the live reader has not been: it will read that itself."""
     return Window(window.since_us, max(window.since_us, min(window.until_us, live_us)))
 
 
 class Backfiller:
     """Reads one stream for one order; ``run`` it as a task, cancel it at any time."""
 
-    def __init__(self, around: StreamContext, order: BackfillOrder) -> None:
+    def __init__(self, context: StreamContext, order: BackfillOrder) -> None:
         """Do no I/O; everything starts in ``run``."""
-        self._around = around
+        self._context = context
         self._order = order
-        self._rounds = Rounds(around)
-        self.rows = 0
-        self.covered_us = order.window.since_us
+        self._retrier = Retrier(context)
+        self._rounds = Rounds(context, self._retrier)
+        self._rows = 0
+        self._covered_us = order.window.since_us
+
+    @property
+    def rows(self) -> int:
+        """Return how many rows were stored so far."""
+        return self._rows
+
+    @property
+    def covered_us(self) -> int:
+        """Return how far the order's window has been read."""
+        return self._covered_us
 
     async def run(self) -> None:
         """Read slice by slice from where an earlier run stopped; return at the end.
 
         The reader's state stays in the log, at the window's end, until the lane is closed.
         """
-        order, rounds, log = self._order, self._rounds, self._around.log
-        memory = await rounds.until_done(order.lane, log.load)
-        rounds.key_sets = memory.key_sets
-        await rounds.learn_time()
-        kept = await rounds.until_done(order.lane, lambda: log.recall("group"))
+        order, log = self._order, self._context.log
+        readers = await self._rounds.load(order.lane)
+        kept = await self._retrier.until_done(order.lane, lambda: log.recall("group"))
         parts = (Group.from_json(kept) or Group()).ids
-        live = memory.readers.get(LIVE)
-        live_us = live.covered_until_us if live else rounds.now_us()
+        live = readers.get(LIVE)
+        live_us = live.covered_until_us if live else self._rounds.now_us()
         order = replace(order, window=bounded(order.window, live_us))
-        state = memory.readers.get(order.lane) or await self._begin(order)
+        state = readers.get(order.lane) or await self._begin(order)
         if parts == ():
             state = ReaderState(order.window.until_us)
         reading = Reading(
@@ -80,25 +86,25 @@ class Backfiller:
         await self._read(reading, order, state)
 
     async def _begin(self, order: BackfillOrder) -> ReaderState:
-        state = ReaderState(order.window.since_us)
-        addition = Addition(order.lane, state, self._around.clock.now_us(), lane=order.lane)
-        await self._rounds.until_done(order.lane, lambda: self._around.log.append(addition))
+        state, log = ReaderState(order.window.since_us), self._context.log
+        addition = Addition(order.lane, state, self._context.clock.now_us(), lane=order.lane)
+        await self._retrier.until_done(order.lane, lambda: log.append(addition))
         return state
 
     async def _read(self, reading: Reading, order: BackfillOrder, state: ReaderState) -> None:
         while (window := state.window or next_slice(order, state.covered_until_us)) is not None:
-            self._tell(order, state)
+            self._move(order, state)
             state = await self._rounds.read(reading, replace(state, window=window))
-        self._tell(order, state)
+        self._move(order, state)
 
-    def _tell(self, order: BackfillOrder, state: ReaderState) -> None:
-        self.rows, self.covered_us = state.rows, state.covered_until_us
+    def _move(self, order: BackfillOrder, state: ReaderState) -> None:
+        self._rows, self._covered_us = state.rows, state.covered_until_us
         ended = state.covered_until_us >= order.window.until_us
         moved = BackfillEnded if ended else BackfillMoved
-        self._around.emit(
+        self._context.emit(
             moved(
-                self._around.account,
-                self._around.key.stream,
+                self._context.account,
+                self._context.key.stream,
                 order.lane,
                 state.covered_until_us,
                 order.window.until_us,
@@ -129,11 +135,11 @@ async def verify(
     key_sets: Sequence[KeySet],
     judge: Judge[Verdicts],
 ) -> AsyncIterator[Verdicts]:
-    """Give one verdict a page over rows within the window; a row that is read twice counts once.
+    """Give one verdict a page over the rows within the window; each row counts once.
 
-    ``judge`` looks rows up in the journal. The walk reads some seconds twice; identities that
-    were judged already are left out, and so are rows outside the window.
+    ``judge`` looks rows up in the journal.
     """
+    # The walk reads some seconds twice, and rows around the window come along.
     judged: set[bytes] = set()
     async for page in pages_of(source, window, parts):
         known = aliases(page, key_sets)

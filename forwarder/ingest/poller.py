@@ -1,8 +1,8 @@
-"""The loop of one stream: rounds, trailing readers, new parts.
+"""The loops of one stream: the live reader, new parts, and the trailing readers.
 
-How a stream is, for status and health.
-
-Tails one stream of one account: the live reader, new parts, and the trailing readers.
+The live reader follows the log; trailing readers read everything once more when it has come of
+age, for rows that appear late; a new part has a reader of its own until it is level. ``windows``
+decides what is read, ``rounds`` reads it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,15 @@ from forwarder.core.log import Addition, ReaderState
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.ingest.events import PartJoined, PartsChanged, RetentionNear, RoundStarted
-from forwarder.ingest.retrying import StreamContext, Trouble
-from forwarder.ingest.rounds import PARTS, Reading, Rounds
+from forwarder.ingest.rounds import (
+    PARTS,
+    START,
+    Failure,
+    Reading,
+    Retrier,
+    Rounds,
+    StreamContext,
+)
 from forwarder.ingest.windows import (
     Group,
     PollOptions,
@@ -39,11 +46,11 @@ from forwarder.ingest.windows import (
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
-    """A stream as status and health show it.
+    """The state of a stream as status and health show it.
 
     ``covered_until`` maps readers to microseconds; ``retention_left_s`` is None before the first
     round. ``success_age_s`` is None until a page was stored. ``phase`` is one of ``starting``,
-    ``running``, ``waiting`` (trouble, will pass), ``held`` (a person must act), ``gated``,
+    ``running``, ``waiting`` (a failure that will pass), ``held`` (a person must act), ``gated``,
     ``idle`` (no parts to read).
     """
 
@@ -53,16 +60,16 @@ class StreamStatus:
     covered_until: Mapping[str, int]
     retention_left_s: float | None
     success_age_s: float | None
-    trouble: Trouble | None
+    failure: Failure | None
     parts: tuple[str, ...] | None
 
 
 def phase(
-    trouble: Trouble | None, *, started: bool, gated: bool, parts: tuple[str, ...] | None
+    failure: Failure | None, *, started: bool, gated: bool, parts: tuple[str, ...] | None
 ) -> str:
     """Return the phase of a stream (see ``StreamStatus``)."""
-    if trouble is not None:
-        return "held" if trouble.held else "waiting"
+    if failure is not None:
+        return "held" if failure.held else "waiting"
     if not started:
         return "starting"
     if gated:
@@ -77,63 +84,62 @@ COVERAGE_EVERY_US = 300_000_000
 class Poller:
     """Owns the readers of one stream. ``run`` it as one task; cancel it to stop."""
 
-    def __init__(self, around: StreamContext, options: PollOptions) -> None:
+    def __init__(self, context: StreamContext, options: PollOptions) -> None:
         """Do no I/O; everything starts in ``run``."""
-        self._around = around
+        self._context = context
         self._options = options
-        self._rounds = Rounds(around)
+        self._retrier = Retrier(context)
+        self._rounds = Rounds(context, self._retrier)
         self._readers: dict[str, ReaderState] = {}
         self._group = Group()
         self._began_us: int | None = None
 
     def wake(self) -> None:
-        """Try again at once what is waiting: a secret changed, an operator asked."""
-        self._rounds.wake()
+        """Retry at once whatever waits: a secret changed, an operator asked."""
+        self._retrier.wake()
 
     async def run(self) -> None:
         """Poll for ever."""
         await self._start()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._live_loop(), name=f"{self._around.key} live")
-            tasks.create_task(self._trailing_loop(), name=f"{self._around.key} trailing")
+            tasks.create_task(self._live_loop(), name=f"{self._context.key} live")
+            tasks.create_task(self._trailing_loop(), name=f"{self._context.key} trailing")
 
     def state(self) -> StreamStatus:
         """Return a snapshot for status and health."""
-        rounds, around = self._rounds, self._around
-        trouble = rounds.troubles.get(LIVE) or rounds.troubles.get("start")
-        trouble = trouble or next(iter(rounds.troubles.values()), None)
+        rounds, context, failures = self._rounds, self._context, self._retrier.failures
+        # The live reader matters most; what a trailing reader waits for is shown if nothing else.
+        failure = failures.get(LIVE) or failures.get(START) or next(iter(failures.values()), None)
         live, left = self._readers.get(LIVE), None
-        if live is not None and rounds.server_clock.known:
+        if live is not None and rounds.clock_known:
             left = retention_left(live.covered_until_us, rounds.now_us(), self._options.retention)
-        last = rounds.last_success
         return StreamStatus(
-            around.account,
-            around.key.stream,
+            context.account,
+            context.key.stream,
             phase(
-                trouble,
+                failure,
                 started=bool(self._readers),
-                gated=around.gate.closed,
+                gated=context.gate.closed,
                 parts=self._group.ids,
             ),
             {name: state.covered_until_us for name, state in self._readers.items()},
             left,
-            None if last is None else around.clock.monotonic() - last,
-            trouble,
+            rounds.success_age,
+            failure,
             self._group.ids,
         )
 
     async def _start(self) -> None:
         """Load what is known, learn the server's time, and give every reader its place."""
-        rounds, log, options = self._rounds, self._around.log, self._options
-        memory = await rounds.until_done("start", log.load)
-        rounds.key_sets = memory.key_sets
-        await rounds.learn_time()
-        kept = await rounds.until_done("start", lambda: log.recall("group"))
-        now_us, readers = rounds.now_us(), dict(memory.readers)
+        log, options, until_done = self._context.log, self._options, self._retrier.until_done
+        readers = dict(await self._rounds.load(START))
+        kept = await until_done(START, lambda: log.recall("group"))
+        now_us = self._rounds.now_us()
         self._began_us = None if LIVE in readers else now_us
         wanted = {LIVE: options.start_from} | {trailing(age): age for age in options.ages}
+        # Ages that left the settings: their readers would hold back what is forgotten for ever.
         for name in [n for n in readers if n.startswith("reconcile:") and n not in wanted]:
-            await rounds.until_done("start", partial(log.forget, name))
+            await until_done(START, partial(log.forget, name))
             del readers[name]
         for name, age in wanted.items():
             if name not in readers:
@@ -144,28 +150,28 @@ class Poller:
 
     async def _first_group(self) -> Group:
         """Take all parts of the very first start into the group: they start level."""
-        parts = await self._rounds.ask_for_parts(None)
+        parts = await self._rounds.list_parts(None)
         await self._keep_group(Group(parts.ids, parts.memory))
         return self._group
 
     async def _live_loop(self) -> None:
-        around, interval = self._around, self._options.poll_interval
-        due = around.clock.monotonic()
+        context, interval = self._context, self._options.poll_interval
+        due = context.clock.monotonic()
         while True:
-            await self._rounds.pause(max(0.0, due - around.clock.monotonic()))
-            around.beat()
-            late_by = max(0.0, around.clock.monotonic() - due)
-            around.emit(RoundStarted(around.account, around.key.stream, late_by))
+            await self._retrier.pause(max(0.0, due - context.clock.monotonic()))
+            context.beat()
+            late_by = max(0.0, context.clock.monotonic() - due)
+            context.emit(RoundStarted(context.account, context.key.stream, late_by))
             await self._live_round()
-            # A round that a person had to end has waited for that: it goes on at once.
+            # A round that a person had to end has waited for that: it is resumed at once.
             wait = 0.0 if self._readers[LIVE].window else interval
-            due = max(due + wait, around.clock.monotonic())
+            due = max(due + wait, context.clock.monotonic())
 
     async def _live_round(self) -> None:
-        """Go on with an interrupted round, or read from covered-until to the server's now."""
+        """Resume an interrupted round, or read from covered-until to the server's now."""
         if not await self._regroup():
             return
-        around, options, now_us = self._around, self._options, self._rounds.now_us()
+        context, options, now_us = self._context, self._options, self._rounds.now_us()
         plan = plan_live(
             self._readers[LIVE],
             now_us,
@@ -178,24 +184,24 @@ class Poller:
         behind, covered_us = plan.left < options.retention * _HALF, plan.state.covered_until_us
         first_round = self._began_us is not None
         if behind and not first_round:
-            around.emit(RetentionNear(around.account, around.key.stream, plan.left))
+            context.emit(RetentionNear(context.account, context.key.stream, plan.left))
         reading = Reading(
             LIVE,
             Purpose.RESCUE if behind else Purpose.LIVE,
             late_before_us=None if first_round else covered_us,
             parts=self._group.ids or (),
             lost=plan.lost,
-            tell=partial(coverage, around.key, around.account, plan.state),
+            tell=partial(coverage, context.key, context.account, plan.state),
         )
         self._readers[LIVE] = state = await self._rounds.read(reading, plan.state)
         self._began_us = self._began_us if state.window else None
 
     async def _regroup(self) -> bool:
-        """Ask for the parts and let level ones join; return whether there is anything to read."""
+        """List the parts and let level ones join; return True if there is anything to read."""
         known = self._group
         if known.ids is None:
             return True
-        parts = await self._rounds.ask_for_parts(known.memory)
+        parts = await self._rounds.list_parts(known.memory)
         now = await self._change_group(known, parts)
         if not now:
             covered_us = self._rounds.now_us()
@@ -203,7 +209,7 @@ class Poller:
         return bool(now)
 
     async def _change_group(self, known: Group, parts: Parts) -> tuple[str, ...]:
-        joining = joining_parts(self._readers)
+        log, joining = self._context.log, joining_parts(self._readers)
         live = self._readers[LIVE]
         live_us = live.window.until_us if live.window else live.covered_until_us
         level = {part for part in joining if self._is_level(reader_of(part), live_us)}
@@ -215,45 +221,44 @@ class Poller:
         for part in member.added:
             await self._save(reader_of(part), ReaderState(start_us))
         for part in {*member.joined, *(p for p in member.removed if p in joining)}:
-            await self._rounds.until_done(PARTS, partial(self._around.log.forget, reader_of(part)))
+            await self._retrier.until_done(PARTS, partial(log.forget, reader_of(part)))
             self._readers.pop(reader_of(part), None)
-        self._report_parts(member.added, member.removed, member.joined)
+        self._emit_parts(member.added, member.removed, member.joined)
         return group.ids or ()
 
     def _is_level(self, reader: str, live_us: int) -> bool:
-        """A joined part is read from the overlap on; there must be no hole before that."""
+        """Return True if a part may join: it is read from the overlap on, without a hole before."""
         state = self._readers[reader]
         return state.window is None and state.covered_until_us >= live_us - us(
             self._options.overlap
         )
 
-    def _report_parts(
+    def _emit_parts(
         self, added: tuple[str, ...], removed: tuple[str, ...], joined: tuple[str, ...]
     ) -> None:
-        account, stream = self._around.account, self._around.key.stream
+        account, stream = self._context.account, self._context.key.stream
         if added or removed:
-            self._around.emit(PartsChanged(account, stream, added, removed))
+            self._context.emit(PartsChanged(account, stream, added, removed))
         for part in joined:
-            self._around.emit(PartJoined(account, stream, part))
+            self._context.emit(PartJoined(account, stream, part))
 
     async def _keep_group(self, group: Group) -> None:
-        await self._rounds.until_done(
-            PARTS, lambda: self._around.log.keep("group", group.to_json())
-        )
+        log = self._context.log
+        await self._retrier.until_done(PARTS, lambda: log.keep("group", group.to_json()))
         self._group = group
 
     async def _trailing_loop(self) -> None:
         """Bring new parts level and re-read what has come of age, one window at a time."""
         while True:
-            self._around.beat()
+            self._context.beat()
             busy = await self._join_once()
             for age in self._options.ages:
                 busy |= await self._reconcile_once(age)
             if not busy:
-                await self._rounds.pause(min(self._options.poll_interval, 10.0))
+                await self._retrier.pause(min(self._options.poll_interval, 10.0))
 
     async def _join_once(self) -> bool:
-        """Read one window of every part that is not level yet; return whether there was one."""
+        """Read one window of every part that is not level yet; return True if there was one."""
         busy = False
         for part in joining_parts(self._readers):
             name = reader_of(part)
@@ -271,7 +276,10 @@ class Poller:
         return busy
 
     async def _reconcile_once(self, age: float) -> bool:
-        """Read the next slice that has come of age, if the live reader has been there."""
+        """Read the next slice that has come of age, if the live reader has been there.
+
+        Returns True if a slice was read.
+        """
         name, live_us = trailing(age), self._readers[LIVE].covered_until_us
         now_us = self._rounds.now_us()
         state = settled_back(self._readers[name], now_us, age)
@@ -286,19 +294,19 @@ class Poller:
             Purpose.RECONCILE,
             late_before_us=live_us,
             parts=self._group.ids or (),
-            tell=partial(late_rows, self._around.key, self._around.account, window),
+            tell=partial(late_rows, self._context.key, self._context.account, window),
         )
         self._readers[name] = await self._rounds.read(reading, replace(state, window=window))
         return True
 
     async def _save(self, name: str, state: ReaderState) -> None:
-        addition = Addition(name, state, self._around.clock.now_us())
-        await self._rounds.until_done("start", lambda: self._around.log.append(addition))
+        addition, log = Addition(name, state, self._context.clock.now_us()), self._context.log
+        await self._retrier.until_done(START, lambda: log.append(addition))
         self._readers[name] = state
 
 
 def coverage(key: StreamKey, account: str, state: ReaderState, rows: int) -> list[dict[str, Any]]:
-    """Say "complete until, n rows" once for every five minutes covered; a SIEM can miss it.
+    """Return "complete until, n rows" once for every five minutes covered; a SIEM can miss it.
 
     ``state`` is the live reader's with the window that ends.
     """
@@ -314,7 +322,7 @@ def coverage(key: StreamKey, account: str, state: ReaderState, rows: int) -> lis
 
 
 def late_rows(key: StreamKey, account: str, slice_: Window, rows: int) -> list[dict[str, Any]]:
-    """Say how many rows of a slice appeared only at its second reading; nothing for none."""
+    """Return how many rows of a slice appeared only when it was read again; nothing for none."""
     if not rows:
         return []
     return [

@@ -1,77 +1,200 @@
-"""Reads one window to its end, page by page.
+"""Reads one window to its end: page by page, each stored with the position behind it.
 
-The other side's clock, carried on by our monotonic one: wall-clock jumps do not matter.
-
-Rows that came to have more keys, and the identities they were stored under before.
-
-When Cloudflare adds a field to all rows, a row that is read again looks new. It is recognised
-by its identity under the key set that rows had before.
-
-Reads one window to its end: page by page, each stored with the position behind it.
+``Gate`` holds reading back while the journal is full, ``Retrier`` repeats what fails for as long
+as it takes, ``Rounds`` carries the pages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from random import Random
+from typing import Any, TypeAlias, TypeVar
 
-from forwarder.core.contracts import LIVE, Lost, Page
-from forwarder.core.errors import NeedsOperatorError
-from forwarder.core.log import Addition, Appended, KeySet, ReaderState
-from forwarder.core.source_contract import Parts, Purpose, Records
-from forwarder.ingest.events import PageStored, RoundEnded
-from forwarder.ingest.retrying import OwnRows, Retrier, StreamContext
-from forwarder.ingest.windows import SECOND_US, beyond_retention
+from forwarder.core.contracts import LIVE, Lost, Page, StreamKey
+from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamLog
+from forwarder.core.source_contract import Parts, Purpose, Records, Source
+from forwarder.core.telemetry import Emit
+from forwarder.core.timing import Backoff, Clock
+from forwarder.ingest.events import (
+    FetchFailed,
+    FetchRecovered,
+    GateClosed,
+    GateOpened,
+    PageStored,
+    RoundEnded,
+    StreamHeld,
+)
+from forwarder.ingest.windows import SECOND_US, ServerClock, beyond_retention
 
-_PLAUSIBLE_US = 60_000_000
+T = TypeVar("T")
+OwnRows: TypeAlias = Sequence[Mapping[str, Any]]
+
+START, PARTS = "start", "parts"
+"""In place of a reader's name: what fails before there are readers, or while parts are listed."""
+_CLOSES, _OPENS, _PAUSES_BACKFILL = 0.95, 0.80, 0.50
+_LOOK_S = 0.5
+_CREEP_S = 60.0
+"""Rows at the very start of the history expire while it is being read; that is no outage."""
 
 
-class ServerClock:
-    """Knows what time it is at the API, from the ``Date`` of its answers.
+def is_closed(undelivered: int, limit: int, *, closed: bool) -> bool:
+    """Return True if the gate is closed now: shuts near the limit, opens below 80 % of it."""
+    # What is left above 95 % is for acknowledgements, gaps and dead letters.
+    return undelivered >= limit * (_OPENS if closed else _CLOSES)
 
-    One answer that is far from what the ones before it said is not believed until the next one
-    says the same: a single machine with a wrong clock must not move positions.
-    """
 
-    def __init__(self) -> None:
-        """Know nothing until the first answer."""
-        self._server_us: int | None = None
-        self._at = 0.0
-        self._doubted: tuple[int, float] | None = None
+class Gate:
+    """Backpressure: stands before every fetch, shared by all streams of the process."""
+
+    def __init__(
+        self, limit: int, measure: Callable[[], Awaitable[int]], clock: Clock, emit: Emit
+    ) -> None:
+        """Take ``journal.max_size`` in bytes and how to measure what is undelivered."""
+        self._limit = limit
+        self._measure = measure
+        self._clock = clock
+        self._emit = emit
+        self._closed = False
+        self._undelivered = 0
+        self._measured = float("-inf")
 
     @property
-    def known(self) -> bool:
-        """Return whether an answer has told the time yet."""
-        return self._server_us is not None
+    def closed(self) -> bool:
+        """Return True while the journal is full."""
+        return self._closed
 
-    def tell(self, server_us: int | None, monotonic: float) -> None:
-        """Take the time of an answer that arrived at ``monotonic`` seconds, if it had one."""
-        if server_us is None:
-            return
-        expected = None if self._server_us is None else (self._server_us, self._at)
-        agreeing = [one for one in (expected, self._doubted) if one is not None]
-        if expected is None or any(_agree(one, server_us, monotonic) for one in agreeing):
-            self._server_us, self._at, self._doubted = server_us, monotonic, None
-        else:
-            self._doubted = (server_us, monotonic)
+    async def passage(self, *, backfill: bool = False, beat: Callable[[], None]) -> None:
+        """Return once there is room; ``backfill`` waits already at half of the limit.
 
-    def now_us(self, monotonic: float) -> int:
-        """Return the server's time in microseconds, cut to its whole second.
-
-        Raises ``LookupError`` before the first answer.
+        ``beat`` is called while waiting, so that a closed gate does not look like a stuck loop.
         """
-        if self._server_us is None:
-            raise LookupError("no answer has told the time yet")
-        return _carried_on((self._server_us, self._at), monotonic) // 1_000_000 * 1_000_000
+        await self._look()
+        while self._closed or (backfill and self._undelivered >= self._limit * _PAUSES_BACKFILL):
+            beat()
+            await self._clock.sleep(_LOOK_S)
+            await self._look()
+
+    async def _look(self) -> None:
+        """Measure: near the limit at every call, otherwise twice a second at most."""
+        now = self._clock.monotonic()
+        if now - self._measured < _LOOK_S and self._undelivered < self._limit * _PAUSES_BACKFILL:
+            return
+        self._undelivered, self._measured = await self._measure(), now
+        closed = is_closed(self._undelivered, self._limit, closed=self._closed)
+        if closed != self._closed:
+            self._closed = closed
+            moved = GateClosed if closed else GateOpened
+            self._emit(moved(self._undelivered, self._limit))
 
 
-def _carried_on(told: tuple[int, float], monotonic: float) -> int:
-    return told[0] + int(max(0.0, monotonic - told[1]) * 1_000_000)
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a reader cannot continue at present; ``since`` is a time of ``Clock.monotonic``."""
+
+    error: str
+    hint: str
+    held: bool
+    since: float
+    attempts: int
 
 
-def _agree(told: tuple[int, float], server_us: int, monotonic: float) -> bool:
-    return abs(_carried_on(told, monotonic) - server_us) <= _PLAUSIBLE_US
+@dataclass(frozen=True, slots=True)
+class StreamContext:
+    """What every reader of one stream works with; ``beat`` tells the supervisor that it lives."""
+
+    key: StreamKey
+    account: str
+    source: Source
+    log: StreamLog
+    gate: Gate
+    clock: Clock
+    rng: Random
+    emit: Emit
+    beat: Callable[[], None]
+    retention: float
+    backoff: Backoff = field(default_factory=Backoff)
+
+
+class Retrier:
+    """Repeats what fails until it succeeds; the failures under way are shown in the status."""
+
+    def __init__(self, context: StreamContext) -> None:
+        """Start without a failure."""
+        self._context = context
+        self._failures: dict[str, Failure] = {}
+        self._wake = asyncio.Event()
+
+    @property
+    def failures(self) -> Mapping[str, Failure]:
+        """Return the failures under way by reader."""
+        return self._failures
+
+    def wake(self) -> None:
+        """Retry at once whatever waits: a secret changed, an operator asked."""
+        # Every waiter holds the old event, so all of them wake and none sleeps on a set one.
+        self._wake.set()
+        self._wake = asyncio.Event()
+
+    async def until_done(
+        self, reader: str, attempt: Callable[[], Awaitable[T]], *, raise_held: bool = False
+    ) -> T:
+        """Call ``attempt`` until it succeeds; emits, waits out and remembers each failure.
+
+        With ``raise_held`` it raises ``NeedsOperatorError`` after waiting: what a person fixes may
+        change what has to be attempted.
+        """
+        while True:
+            self._context.beat()
+            try:
+                result = await attempt()
+            except TransientError as error:
+                await self._wait_out(reader, error)
+                if raise_held and isinstance(error, NeedsOperatorError):
+                    raise
+            else:
+                self._recover(reader)
+                return result
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, or less when ``wake`` is called."""
+        waits = [
+            asyncio.ensure_future(self._context.clock.sleep(seconds)),
+            asyncio.ensure_future(self._wake.wait()),
+        ]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    async def _wait_out(self, reader: str, error: TransientError) -> None:
+        context, held = self._context, isinstance(error, NeedsOperatorError)
+        known = self._failures.get(reader)
+        attempts = known.attempts + 1 if known else 1
+        since = known.since if known else context.clock.monotonic()
+        self._failures[reader] = Failure(str(error), error.hint, held, since, attempts)
+        wait = context.backoff.delay(
+            attempts, context.rng, retry_after=error.retry_after, slow=held
+        )
+        failed, stream = StreamHeld if held else FetchFailed, context.key.stream
+        context.emit(
+            failed(context.account, stream, reader, str(error), error.hint, attempts, wait)
+        )
+        await self.pause(wait)
+
+    def _recover(self, reader: str) -> None:
+        failure = self._failures.pop(reader, None)
+        if failure is not None:
+            context = self._context
+            seconds = context.clock.monotonic() - failure.since
+            context.emit(
+                FetchRecovered(
+                    context.account, context.key.stream, reader, failure.attempts, seconds
+                )
+            )
 
 
 def unknown_keys(page: Page, known: Sequence[KeySet]) -> list[frozenset[str]]:
@@ -83,10 +206,11 @@ def unknown_keys(page: Page, known: Sequence[KeySet]) -> list[frozenset[str]]:
 def aliases(page: Page, known: Sequence[KeySet]) -> dict[int, list[bytes]]:
     """Return, by record index, identities that the row may have been stored under.
 
-    Only rows can be meant that are no newer than the stream was when their own key set first
-    appeared, and only under key sets that are smaller and appeared earlier. In steady state that
-    is no row at all.
+    When Cloudflare adds a field to all rows, a row that is read again looks new. It is recognised
+    by its identity under the key set that rows had before. In steady state that is no row at all.
     """
+    # Only smaller key sets that appeared earlier, and only for rows that are no newer than the
+    # stream was when their own key set first appeared.
     earlier = {keys: _earlier(keys, known) for keys in set(Records.of(page.records).keys)}
     if not any(earlier.values()):
         return {}
@@ -109,12 +233,6 @@ def _earlier(keys: frozenset[str], known: Sequence[KeySet]) -> list[frozenset[st
 
 def _may_be_old(time_us: int | None, horizon_us: int | None) -> bool:
     return horizon_us is None or time_us is None or time_us <= horizon_us
-
-
-PARTS = "parts"
-"""Instead of a reader: what is in the way of knowing what to read. It ends no reader's trouble."""
-_CREEP_S = 60.0
-"""Rows at the very start of the history expire while it is being read; that is no outage."""
 
 
 def _nothing(_: int) -> OwnRows:
@@ -140,29 +258,63 @@ class Reading:
     tell: Callable[[int], OwnRows] = _nothing
 
 
-class Rounds(Retrier):
-    """Carries pages from the source into the log, as often as it takes."""
+class Rounds:
+    """Carries pages from the source into the log; shared by all readers of one stream."""
 
-    def __init__(self, around: StreamContext) -> None:
-        """Know nothing of the stream yet; ``key_sets`` is filled when the log was loaded."""
-        super().__init__(around)
-        self.server_clock = ServerClock()
-        self.key_sets: Sequence[KeySet] = ()
-        self.last_success: float | None = None
+    def __init__(self, context: StreamContext, retrier: Retrier) -> None:
+        """Know nothing of the stream yet; ``load`` comes first."""
+        self._context = context
+        self._retrier = retrier
+        self._server_clock = ServerClock()
+        self._key_sets: Sequence[KeySet] = ()
+        self._last_success: float | None = None
+
+    @property
+    def clock_known(self) -> bool:
+        """Return True once the server's time is known."""
+        return self._server_clock.known
+
+    @property
+    def success_age(self) -> float | None:
+        """Return the seconds since a page was stored, None before the first one."""
+        last = self._last_success
+        return None if last is None else self._context.clock.monotonic() - last
+
+    def now_us(self) -> int:
+        """Return the server's time; valid once ``load`` has returned."""
+        return self._server_clock.now_us(self._context.clock.monotonic())
+
+    async def load(self, reader: str) -> Mapping[str, ReaderState]:
+        """Learn what is stored and the server's time; return the states of all readers.
+
+        Failures are waited out in the name of ``reader``.
+        """
+        memory = await self._retrier.until_done(reader, self._context.log.load)
+        self._key_sets = memory.key_sets
+        if not self._server_clock.known:
+            ask = self._context.source.server_time_us
+            server_us = await self._retrier.until_done(START, ask)
+            self._server_clock.tell(server_us, self._context.clock.monotonic())
+        return memory.readers
+
+    async def list_parts(self, memory: Any | None) -> Parts:
+        """Return the parts to read now; ``memory`` is what the last list came with."""
+        source = self._context.source
+        return await self._retrier.until_done(PARTS, lambda: source.parts(memory, self.now_us()))
 
     async def read(self, reading: Reading, state: ReaderState) -> ReaderState:
         """Read ``state.window`` to its end and return the reader's state behind it.
 
-        Failures are reported and waited out, for ever. Only while a person must act it returns
-        the state with its window, if it reads parts: to be called again with those of then. May
+        Failures are emitted and waited out, for ever. Only while a person must act it returns the
+        state with its window, if it reads parts: to be called again with the parts of then. May
         be cancelled at any await and resumed with the state that the log has.
         """
-        around, began, lost = self._around, self._around.clock.monotonic(), reading.lost
+        context, began, lost = self._context, self._context.clock.monotonic(), reading.lost
         clean = True
         while state.window is not None:
-            around.beat()
-            await around.gate.passage(
-                backfill=reading.purpose is Purpose.BACKFILL, beat=around.beat
+            context.beat()
+            await context.gate.passage(
+                backfill=reading.purpose is Purpose.BACKFILL, beat=context.beat
             )
             try:
                 stored, unharmed = await self._carry(reading, state, lost, clean=clean)
@@ -170,14 +322,14 @@ class Rounds(Retrier):
                 return state
             if stored is not None:
                 state, clean, lost = stored, unharmed, ()
-        around.emit(
+        context.emit(
             RoundEnded(
-                around.account,
-                around.key.stream,
+                context.account,
+                context.key.stream,
                 reading.reader,
                 state.covered_until_us,
                 state.rows,
-                around.clock.monotonic() - began,
+                context.clock.monotonic() - began,
             )
         )
         return state
@@ -187,48 +339,35 @@ class Rounds(Retrier):
     ) -> tuple[ReaderState | None, bool]:
         """Carry one page; return the state behind it and whether nothing was lost so far.
 
-        Nothing keeps the page afterwards, so that the next one is read into the same memory.
+        The state is None for a page that must be fetched again.
         """
-        known = self.key_sets
+        # A function of its own, so that nothing keeps the page: the next one is read into the
+        # same memory.
+        known = self._key_sets
         page = await self._fetch(reading, state)
         losses = (*lost, *self._expired(reading, state), *page.lost)
         unharmed = clean and not losses
         stored = await self._store(reading, state, page, losses, known, clean=unharmed)
         return stored, unharmed
 
-    def now_us(self) -> int:
-        """Return the server's time; valid once ``learn_time`` has returned."""
-        return self.server_clock.now_us(self._around.clock.monotonic())
-
-    async def learn_time(self) -> None:
-        """Ask the server for its time if no answer has told it yet."""
-        if not self.server_clock.known:
-            server_us = await self.until_done("start", self._around.source.server_time_us)
-            self.server_clock.tell(server_us, self._around.clock.monotonic())
-
-    async def ask_for_parts(self, memory: Any | None) -> Parts:
-        """Return the parts to read now; ``memory`` is what they said last."""
-        source = self._around.source
-        return await self.until_done(PARTS, lambda: source.parts(memory, self.now_us()))
-
     async def _fetch(self, reading: Reading, state: ReaderState) -> Page:
-        source, window = self._around.source, state.window
+        source, window = self._context.source, state.window
         assert window is not None  # noqa: S101 - read() loops while there is one
-        page = await self.until_done(
+        page = await self._retrier.until_done(
             reading.reader,
             lambda: source.fetch(
                 window, state.position, parts=reading.parts, purpose=reading.purpose
             ),
-            anew=bool(reading.parts),
+            raise_held=bool(reading.parts),
         )
-        self.server_clock.tell(page.server_time_us, self._around.clock.monotonic())
+        self._server_clock.tell(page.server_time_us, self._context.clock.monotonic())
         return page
 
     def _expired(self, reading: Reading, state: ReaderState) -> Sequence[Lost]:
         """Return what expired unread inside this window, because an outage came between."""
         if reading.purpose not in (Purpose.LIVE, Purpose.RESCUE) or state.reached_us is None:
             return ()
-        lost = beyond_retention(state.reached_us, self.now_us(), self._around.retention)
+        lost = beyond_retention(state.reached_us, self.now_us(), self._context.retention)
         too_long = lost is not None and lost.until_us - lost.since_us > _CREEP_S * SECOND_US
         return (lost,) if lost is not None and too_long else ()
 
@@ -242,29 +381,29 @@ class Rounds(Retrier):
         *,
         clean: bool,
     ) -> ReaderState | None:
-        """Return the state behind the page, None for one that must be asked for again."""
-        around, answered = self._around, self._around.clock.monotonic()
-        ended = page.position is None
+        """Return the state behind the page, None for a page that must be fetched again."""
+        context, answered = self._context, self._context.clock.monotonic()
+        log, ended = context.log, page.position is None
         addition = Addition(
             reader=reading.reader,
             state=self._ended(reading, state) if ended else _further(state, page),
-            seen_us=around.clock.now_us(),
+            seen_us=context.clock.now_us(),
             records=page.records,
-            aliases=aliases(page, self.key_sets),
+            aliases=aliases(page, self._key_sets),
             known=known,
-            new_keys=unknown_keys(page, self.key_sets),
+            new_keys=unknown_keys(page, self._key_sets),
             lost=lost,
             tell=reading.tell if ended else _nothing,
             lane=reading.lane,
             again=reading.again,
             settled=ended and clean and reading.reader == LIVE,
         )
-        appended = await self.until_done(reading.reader, lambda: around.log.append(addition))
-        self.key_sets = appended.key_sets
+        appended = await self._retrier.until_done(reading.reader, lambda: log.append(addition))
+        self._key_sets = appended.key_sets
         if appended.overtaken:
             return None
-        self.last_success = around.clock.monotonic()
-        self._report_page(reading, page, appended, answered)
+        self._last_success = context.clock.monotonic()
+        self._emit_stored(reading, page, appended, answered)
         return replace(addition.state, rows=appended.rows)
 
     def _ended(self, reading: Reading, state: ReaderState) -> ReaderState:
@@ -274,17 +413,17 @@ class Rounds(Retrier):
             until_us = min(until_us, self.now_us())
         return ReaderState(max(state.covered_until_us, until_us), rows=state.rows)
 
-    def _report_page(
+    def _emit_stored(
         self, reading: Reading, page: Page, appended: Appended, answered: float
     ) -> None:
-        around, now_us, limit = self._around, self.now_us(), reading.late_before_us
+        context, now_us, limit = self._context, self.now_us(), reading.late_before_us
         times_us = Records.of(page.records).times_us
         times = [times_us[index] for index in appended.new]
         late = [(now_us - t) / SECOND_US for t in times if limit and t is not None and t < limit]
-        around.emit(
+        context.emit(
             PageStored(
-                around.account,
-                around.key.stream,
+                context.account,
+                context.key.stream,
                 reading.reader,
                 len(page.records),
                 len(appended.new),
@@ -292,7 +431,7 @@ class Rounds(Retrier):
                 page.malformed,
                 times.count(None),
                 tuple(late),
-                around.clock.monotonic() - answered,
+                context.clock.monotonic() - answered,
             )
         )
 

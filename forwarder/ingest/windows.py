@@ -1,21 +1,84 @@
-"""Decides which window of which reader is read next. Pure.
+"""Decides which window of which reader is read next. Pure arithmetic, no I/O.
 
-Streams that are read part by part: which parts go together, which are still catching up.
-
-Which window to read next: pure arithmetic over covered-until, overlap, age and retention.
+Positions are covered-until times; windows follow the server's clock, never this machine's. Streams
+that are read part by part (identity providers) have a group of parts that the live reader reads
+together; a new part has a reader of its own until it is level.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from forwarder.core.contracts import Lost, Window
 from forwarder.core.log import ReaderState
 from forwarder.transport.settings import format_duration
 
+SECOND_US = 1_000_000
+CURSOR_IN_FUTURE = "cursor_in_future"
+RETENTION = "older_than_retention"
 _PREFIX = "part:"
+_PLAUSIBLE_US = 60 * SECOND_US
+_SHORTEST_SLICE_S = 60.0
+_LONGEST_SLICE_S = 300.0
+_LONGEST_WINDOW_S = 3600.0
+_SLICES_AN_AGE = 4
+_A_MOMENT = 30.0
+
+
+class ServerClock:
+    """Knows what time it is at the API, from the ``Date`` of its answers.
+
+    Between answers our monotonic clock carries it on, so jumps of the wall clock do not matter.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing until the first answer."""
+        self._told: _Told | None = None
+        self._doubted: _Told | None = None
+
+    @property
+    def known(self) -> bool:
+        """Return True once an answer has told the time."""
+        return self._told is not None
+
+    def tell(self, server_us: int | None, monotonic: float) -> None:
+        """Take the time of an answer that arrived at ``monotonic`` seconds, if it had one."""
+        if server_us is None:
+            return
+        told = _Told(server_us, monotonic)
+        # A time far from what earlier answers said is not believed until the next answer agrees:
+        # a single machine with a wrong clock must not move positions.
+        others = [one for one in (self._told, self._doubted) if one is not None]
+        if self._told is None or any(one.agrees(told) for one in others):
+            self._told, self._doubted = told, None
+        else:
+            self._doubted = told
+
+    def now_us(self, monotonic: float) -> int:
+        """Return the server's time in microseconds, cut to its whole second.
+
+        Raises ``LookupError`` before the first answer.
+        """
+        if self._told is None:
+            raise LookupError("no answer has told the time yet")
+        return self._told.carried_on(monotonic) // SECOND_US * SECOND_US
+
+
+class _Told(NamedTuple):
+    """What time an answer told, and when it arrived."""
+
+    server_us: int
+    monotonic: float
+
+    def carried_on(self, monotonic: float) -> int:
+        """Return what time it must be by now."""
+        return self.server_us + int(max(0.0, monotonic - self.monotonic) * SECOND_US)
+
+    def agrees(self, later: _Told) -> bool:
+        """Return True if a later answer fits this one."""
+        return abs(self.carried_on(later.monotonic) - later.server_us) <= _PLAUSIBLE_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +128,8 @@ def regroup(
     """Decide who belongs to the group.
 
     ``group`` and ``joining`` are as before, ``level`` those joining parts that have come level,
-    ``now`` all parts that are to be read. A group that is empty takes new parts in by their own
-    readers too: they have a past of their own.
+    ``now`` all parts that are to be read. New parts join by readers of their own even where the
+    group is empty: they have a past of their own.
     """
     wanted = set(now)
     joined = tuple(part for part in joining if part in level and part in wanted)
@@ -76,16 +139,6 @@ def regroup(
     still = tuple(part for part in joining if part in wanted and part not in level)
     removed = tuple(part for part in (*group, *joining) if part not in wanted)
     return Membership((*kept, *joined), (*still, *added), joined, added, removed)
-
-
-SECOND_US = 1_000_000
-_SHORTEST_SLICE_S = 60.0
-_LONGEST_SLICE_S = 300.0
-_LONGEST_WINDOW_S = 3600.0
-_SLICES_AN_AGE = 4
-_A_MOMENT = 30.0
-CURSOR_IN_FUTURE = "cursor_in_future"
-RETENTION = "older_than_retention"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +171,8 @@ def live_window(covered_us: int, now_us: int, overlap_s: float) -> Window:
 
 
 def slice_length(age_s: float) -> float:
-    """Return seconds of a reconciliation slice: a quarter of the age, one minute to five.
-
-    Five at the most, so that a busy account is re-read evenly and not in bursts of requests.
-    """
+    """Return seconds of a reconciliation slice: a quarter of the age, one minute to five."""
+    # Five at most, so that a busy account is re-read evenly and not in bursts of requests.
     return min(_LONGEST_SLICE_S, max(_SHORTEST_SLICE_S, age_s / _SLICES_AN_AGE))
 
 
@@ -152,11 +203,11 @@ class LivePlan:
 def plan_live(
     state: ReaderState, now_us: int, options: PollOptions, *, safe_us: int, past_us: int | None
 ) -> LivePlan:
-    """Go on with an interrupted round, or read from covered-until to the server's now.
+    """Resume an interrupted round, or read from covered-until to the server's now.
 
     ``safe_us`` is a place that is certainly covered, for a position that cannot be true.
-    ``past_us`` is the server's time at the very first start, as long as its first round has not
-    ended: what expired before then is nobody's loss; None later.
+    ``past_us`` is the server's time at the very first start until its first round has ended, None
+    later: what expired before the first start was never ours to lose.
     """
     covered_us, ahead = clamped(state.covered_until_us, now_us, safe_us)
     if ahead is not None:
@@ -181,7 +232,8 @@ def trailing(age_s: float) -> str:
 def safe_place(readers: Mapping[str, ReaderState], now_us: int, options: PollOptions) -> int:
     """Return the newest place that a trailing reader has covered.
 
-    One that is ahead of what its age allows is no witness; without any, where a first start begins.
+    A reader ahead of what its age allows proves nothing; without any other one this is where a
+    first start begins.
     """
     places = [
         readers[trailing(age)].covered_until_us
@@ -192,7 +244,7 @@ def safe_place(readers: Mapping[str, ReaderState], now_us: int, options: PollOpt
 
 
 def settled_back(state: ReaderState, now_us: int, age_s: float) -> ReaderState:
-    """Return a trailing reader's state; one from a time that has not come yet starts anew."""
+    """Return a trailing reader's state; one that is ahead of its age starts over."""
     return ReaderState(now_us - us(age_s)) if _is_ahead(state, now_us, age_s) else state
 
 
@@ -201,7 +253,7 @@ def _is_ahead(state: ReaderState, now_us: int, age_s: float) -> bool:
 
 
 def clamped(covered_us: int, now_us: int, safe_us: int) -> tuple[int, Lost | None]:
-    """Return a usable covered-until; one beyond the server's now is given up and recorded.
+    """Return a usable covered-until, and what to record if it was beyond the server's now.
 
     Where the reader really was nobody knows: it goes back to ``safe_us``.
     """

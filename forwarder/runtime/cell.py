@@ -18,7 +18,7 @@ from forwarder.core.errors import ForwarderError, StateError
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.timing import format_us
 from forwarder.ingest.backfill import Backfiller, BackfillOrder
-from forwarder.ingest.retrying import Gate
+from forwarder.ingest.rounds import Gate
 from forwarder.journal import Journal, Keeping
 from forwarder.journal.lanes import OPEN, cancel_lane, close_lane, list_lanes
 from forwarder.observe.events import JournalTroubled

@@ -257,7 +257,7 @@ def _sink_levels(one: SinkState, snapshot: Snapshot) -> SinkLevels:
 
 def _stream_json(one: StreamStatus, now_us: int) -> dict[str, Any]:
     covered = one.covered_until.get(LIVE)
-    trouble = one.trouble
+    trouble = one.failure
     return {
         "account": one.account,
         "stream": one.stream,
@@ -337,8 +337,8 @@ def readiness(
     for stream in streams:
         # "waiting" is an outage of the API, which nobody here can end.
         if stream.phase in _NOT_READY:
-            trouble = f": {stream.trouble.error}" if stream.trouble else ""
-            hint = f" ({stream.trouble.hint})" if stream.trouble and stream.trouble.hint else ""
+            trouble = f": {stream.failure.error}" if stream.failure else ""
+            hint = f" ({stream.failure.hint})" if stream.failure and stream.failure.hint else ""
             about = f"stream {stream.account}/{stream.stream}"
             reasons.append(f"{about} is {stream.phase}{trouble}{hint}")
     for sink in sinks:

@@ -22,7 +22,7 @@ from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
-from forwarder.ingest.retrying import Gate, StreamContext
+from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal
 from forwarder.runtime.replica import USER_AGENT, Rendering, Replica

@@ -23,7 +23,7 @@ from forwarder.core.source_contract import Source
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import Backoff
 from forwarder.ingest.poller import Poller
-from forwarder.ingest.retrying import Gate, StreamContext
+from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import CURSOR_IN_FUTURE, PollOptions
 from forwarder.journal.ledger import Gap
 from forwarder.journal.stream_log import SeenPages

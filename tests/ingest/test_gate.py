@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.ingest.events import GateClosed, GateOpened
-from forwarder.ingest.retrying import Gate, moved
+from forwarder.ingest.rounds import Gate, is_closed
 from tests.ingest.virtual_time import VirtualClock
 
 LIMIT = 1000
@@ -39,7 +39,7 @@ class Fill:
 def test_it_shuts_at_95_percent_and_opens_below_80(fills: list[int]) -> None:
     closed = False
     for fill in fills:
-        before, closed = closed, moved(fill, LIMIT, closed=closed)
+        before, closed = closed, is_closed(fill, LIMIT, closed=closed)
 
         assert closed or fill < 950
         assert not closed or fill >= 800

@@ -14,7 +14,7 @@ from forwarder.core.source_contract import Source
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.ingest.events import PageStored, RoundEnded, RoundStarted
 from forwarder.ingest.poller import Poller
-from forwarder.ingest.retrying import Gate, StreamContext
+from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,

@@ -9,7 +9,7 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.ingest.events import FetchFailed, FetchRecovered
 from forwarder.ingest.poller import phase
-from forwarder.ingest.retrying import Retrier, StreamContext
+from forwarder.ingest.rounds import Retrier, StreamContext
 from tests.ingest.virtual_time import VirtualClock
 
 NOBODY = cast("Any", None)
@@ -68,7 +68,7 @@ async def test_failures_are_waited_out_and_reported_until_it_succeeds() -> None:
         ("no room", "make some", number, "outage") for number in (1, 2, 3)
     ]
     assert isinstance(rig.reported[-1], FetchRecovered)
-    assert rig.retrier.troubles == {}
+    assert rig.retrier.failures == {}
     assert rig.beats == 4
 
 
@@ -77,7 +77,7 @@ async def test_a_trouble_is_remembered_while_it_lasts() -> None:
     attempt = rig.begin()
     await rig.clock.advance(100)
 
-    trouble = rig.retrier.troubles["live"]
+    trouble = rig.retrier.failures["live"]
     assert (trouble.error, trouble.held, trouble.since) == ("wrong token", True, 0.0)
     assert 2 <= trouble.attempts <= 14
     attempt.cancel()
@@ -109,9 +109,9 @@ async def test_a_stream_says_how_it_is() -> None:
     rig = Rig(NeedsOperatorError("wrong token"), *[TransientError("busy")] * 50)
     attempt = rig.begin()
     await rig.clock.advance(1)
-    held = rig.retrier.troubles["live"]
+    held = rig.retrier.failures["live"]
     await rig.clock.advance(100)
-    passing = rig.retrier.troubles["live"]
+    passing = rig.retrier.failures["live"]
     attempt.cancel()
 
     assert phase(held, started=True, gated=True, parts=()) == "held"

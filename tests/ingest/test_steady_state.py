@@ -13,7 +13,7 @@ from forwarder.core.telemetry import TelemetryEvent, ignore
 from forwarder.core.timing import SystemClock
 from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
-from forwarder.ingest.retrying import Gate, StreamContext
+from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal, Keeping
 from forwarder.simulator import (

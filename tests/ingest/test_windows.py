@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import Window
 from forwarder.core.log import ReaderState
-from forwarder.ingest.rounds import ServerClock
 from forwarder.ingest.windows import (
     CURSOR_IN_FUTURE,
     RETENTION,
     LivePlan,
     PollOptions,
+    ServerClock,
     plan_live,
     safe_place,
     settled_back,

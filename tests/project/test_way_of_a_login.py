@@ -24,7 +24,7 @@ from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
-from forwarder.ingest.retrying import Gate, StreamContext
+from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.journal import Journal, Keeping
 from forwarder.simulator import (

@@ -23,7 +23,7 @@ from forwarder.core.telemetry import TelemetryEvent, ignore
 from forwarder.core.timing import format_seconds, parse_us
 from forwarder.ingest.events import RoundEnded, RoundStarted
 from forwarder.ingest.poller import Poller
-from forwarder.ingest.retrying import Gate, StreamContext
+from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import (
     AccessRequestsConfig,

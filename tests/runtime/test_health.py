@@ -5,12 +5,12 @@ from __future__ import annotations
 from forwarder.core.errors import TransientError
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
-from forwarder.ingest.retrying import Trouble
+from forwarder.ingest.rounds import Failure
 from forwarder.runtime.status import liveness, readiness
 from forwarder.runtime.supervisor import TaskState
 
 
-def stream(phase: str, trouble: Trouble | None = None) -> StreamStatus:
+def stream(phase: str, trouble: Failure | None = None) -> StreamStatus:
     return StreamStatus("acme", "access_requests", phase, {}, None, None, trouble, None)
 
 
@@ -39,7 +39,7 @@ def test_running_idle_waiting_and_paused_are_ready() -> None:
 
 
 def test_whatever_needs_a_person_is_not_ready_and_says_what_to_do() -> None:
-    trouble = Trouble(
+    trouble = Failure(
         "403: no access", "give the token Access: Audit Logs Read", held=True, since=0.0, attempts=3
     )
     verdict = readiness(

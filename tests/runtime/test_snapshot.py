@@ -5,7 +5,7 @@ from __future__ import annotations
 from forwarder.core.log import Progress
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
-from forwarder.ingest.retrying import Trouble
+from forwarder.ingest.rounds import Failure
 from forwarder.journal import SinkPlace, Usage
 from forwarder.runtime.status import (
     Snapshot,
@@ -24,7 +24,7 @@ STREAM = StreamStatus(
     {"live": NOW - 90 * SECOND},
     100.0,
     30.0,
-    Trouble("no access", "mend the token", held=True, since=0.0, attempts=1),
+    Failure("no access", "mend the token", held=True, since=0.0, attempts=1),
     None,
 )
 SINK = SinkState("splunk", Phase.RUNNING, NOW, "", "", 0, 2, 4, None, NOW - 5 * SECOND, ())

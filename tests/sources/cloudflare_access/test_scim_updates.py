@@ -13,7 +13,7 @@ from forwarder.core.contracts import Page, StreamKey, Window
 from forwarder.core.masking import MASK
 from forwarder.core.telemetry import ignore
 from forwarder.ingest.poller import Poller
-from forwarder.ingest.retrying import Gate, StreamContext
+from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.answers import RequestRefusedError
@@ -218,8 +218,8 @@ async def test_where_all_are_refused_the_stream_is_held_and_loses_nothing(rig: R
 
     assert "held" == status.phase
     assert covered_us == held_us
-    assert status.trouble
-    assert status.trouble.since < rig.clock.monotonic() - 2400
+    assert status.failure
+    assert status.failure.since < rig.clock.monotonic() - 2400
     assert sorted(["a", "b", "c"] * 40) == rig.delivered()
     assert [] == rig.gaps()
     assert "running" == rig.poller.state().phase
