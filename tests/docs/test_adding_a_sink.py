@@ -13,8 +13,10 @@ from pathlib import Path
 
 import orjson
 import pytest
+from aiohttp import web
 
 from forwarder.core import telemetry
+from forwarder.testing.fake_server import FakeServer, body_of
 from tests.docs.shell import ROOT
 from tests.end_to_end.processes import ACCOUNT, SCRIPT, TOKEN, cloudflare, until
 
@@ -70,14 +72,34 @@ def test_its_own_tests_pass(package: Path) -> None:
 
     passed = re.search(r"^(\d+) passed", out, re.MULTILINE)
     assert passed is not None, out
-    assert int(passed[1]) > 10
+    assert int(passed[1]) > 20
 
 
-def test_a_sink_that_believes_every_answer_breaks_its_tests(package: Path) -> None:
-    """So that the suite on the page is seen to catch something."""
-    path = package / "lines-sink/lines_sink.py"
+@pytest.mark.parametrize(
+    ("module", "line", "broken", "red"),
+    [
+        (
+            "lines_sink.py",
+            'if answer.strip() != b"%d" % count:',
+            "if answer is None:",
+            "test_what_was_not_confirmed_is_not_delivered",
+        ),
+        (
+            "inbox_sink.py",
+            "self._http.check(answer)",
+            "answer.status",
+            "test_being_locked_out_asks_for_a_person_and_loses_nothing",
+        ),
+    ],
+)
+def test_a_sink_that_believes_every_answer_breaks_its_tests(
+    package: Path, module: str, line: str, broken: str, red: str
+) -> None:
+    """So that the suites on the page are seen to catch something."""
+    path = package / "lines-sink" / module
     text = path.read_text()
-    path.write_text(text.replace('if answer.strip() != b"%d" % count:', "if answer is None:"))
+    assert line in text
+    path.write_text(text.replace(line, broken))
     try:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "lines-sink"],
@@ -91,15 +113,28 @@ def test_a_sink_that_believes_every_answer_breaks_its_tests(package: Path) -> No
         path.write_text(text)
 
     assert done.returncode == 1
-    assert "test_what_was_not_confirmed_is_not_delivered" in done.stdout
+    assert red in done.stdout
 
 
-def test_it_is_listed_and_known_to_the_schema(package: Path) -> None:
+def test_both_sinks_are_listed_and_known_to_the_schema(package: Path) -> None:
     listed = ran(package, SCRIPT, "plugins")
     schema = ran(package, SCRIPT, "config", "schema")
 
     assert re.search(r"^sink +lines +lines over TCP, with an answer$", listed, re.MULTILINE)
+    assert re.search(r"^sink +inbox +JSON lines over HTTP, with", listed, re.MULTILINE)
     assert "TCP port of the receiver" in schema
+
+
+class Inbox(FakeServer):
+    """Stores lines and refuses none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[bytes] = []
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.lines += (await body_of(request)).splitlines()
+        return web.json_response({"refused": []})
 
 
 @asynccontextmanager
@@ -118,17 +153,23 @@ async def receiver() -> AsyncIterator[tuple[int, list[bytes]]]:
         yield server.sockets[0].getsockname()[1], arrived
 
 
-async def test_the_forwarder_checks_it_and_delivers_through_it(
+async def test_the_forwarder_checks_them_and_delivers_through_both(
     package: Path, tmp_path: Path
 ) -> None:
-    async with cloudflare("--history", "1m") as api, receiver() as (port, arrived):
+    async with (
+        cloudflare("--history", "1m") as api,
+        receiver() as (port, arrived),
+        Inbox() as inbox,
+    ):
         settings = tmp_path / "c.yaml"
         settings.touch(mode=0o600)
         settings.write_text(f"""
 version: 1
 state_dir: {tmp_path}/state
 accounts: [{{ account_id: {ACCOUNT}, api_token: {TOKEN}, api_url: "{api.url}" }}]
-sinks: {{ mine: {{ type: lines, host: 127.0.0.1, port: {port} }} }}
+sinks:
+  first: {{ type: inbox, url: "{inbox.url}" }}
+  second: {{ type: lines, host: 127.0.0.1, port: {port} }}
 admin: {{ listen: off }}
 """)
         checked = await asyncio.to_thread(ran, package, SCRIPT, "check", "--live", "-c", settings)
@@ -136,11 +177,12 @@ admin: {{ listen: off }}
             SCRIPT, "run", "-c", settings, env=environment(package), stderr=subprocess.DEVNULL
         )
         try:
-            await until(lambda: len(arrived) > 10)
+            await until(lambda: len(arrived) > 10 and len(inbox.lines) > 10)
         finally:
             daemon.terminate()
             status = await daemon.wait()
 
-    assert "ok       sink mine: can be reached" in checked
+    assert "ok       sink first: can be reached" in checked
+    assert "ok       sink second: can be reached" in checked
     assert status == 0
-    assert all(orjson.loads(line)["metadata"]["uid"] for line in arrived)
+    assert all(orjson.loads(line)["metadata"]["uid"] for line in arrived + inbox.lines)
