@@ -8,6 +8,7 @@ import pytest
 from forwarder.sinks.elasticsearch import ElasticsearchConfig
 from forwarder.sinks.file import FileConfig
 from forwarder.sinks.http import HttpSinkConfig
+from forwarder.sinks.loki import LokiConfig
 from forwarder.sinks.splunk_hec import SplunkHecConfig
 from forwarder.transport.settings import PluginSettings
 
@@ -20,6 +21,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "sinks"
         ("splunk_hec", SplunkHecConfig),
         ("elasticsearch", ElasticsearchConfig),
         ("http", HttpSinkConfig),
+        ("loki", LokiConfig),
         ("file", FileConfig),
     ],
 )
