@@ -1,17 +1,6 @@
 """RELP: syslog whose receiver answers for every message.
 
-A RELP session: frames, transactions, answers.
-
-RELP frames: ``TXNR COMMAND DATALEN [DATA] LF``. Pure.
-
-The rules are those of librelp's protocol description. Transaction numbers run from 1 to 999,999,999
-and must rise by exactly one: rsyslog ends the session at a gap or a repeat.
-
-One RELP session: messages go out as the window allows and are settled by their answers.
-
-RELP: syslog whose receiver answers for every message.
-
-An event counts as delivered when its own ``200 OK`` is there. Batches that are written at once
+An event counts as delivered when its own ``200 OK`` has arrived. Batches that are written at once
 share one connection and its window.
 """
 
@@ -21,9 +10,7 @@ import asyncio
 import contextlib
 import re
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import repeat
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, NamedTuple
 
 from pydantic import Field
@@ -34,264 +21,14 @@ from forwarder.transport.settings import TlsSettings
 from forwarder.transport.stream import Stream
 from forwarder.transport.syslog import Route, SyslogLines, SyslogSettings, within
 
+_DEFAULT_PORT = 2514
+_CLOSING = 2.0
+_OPEN_TXNR = 1
 _LAST_TXNR = 999_999_999
 _HEAD = re.compile(rb"(\d{1,9}) ([A-Za-z]{1,32}) (\d{1,9})([ \n])")
 _LONGEST_HEAD = 9 + 1 + 32 + 1 + 9 + 1
 _LONGEST_DATA = 128 * 1024
-_LONGEST_NUMBER = 9
-_PLAIN = b"200 OK"
-_PLAIN_END = b" rsp %d %b\n" % (len(_PLAIN), _PLAIN)
-
-
-class MalformedError(Exception):
-    """What the other side sent is no RELP."""
-
-
-class Frame(NamedTuple):
-    """What the other side sent; ``command`` is ``rsp`` or ``serverclose``."""
-
-    txnr: int
-    command: bytes
-    data: bytes
-
-    @property
-    def accepted(self) -> bool:
-        """Return whether it is an answer that starts with 200."""
-        return self.data.startswith(b"200")
-
-    @property
-    def text(self) -> str:
-        """Return the first line of the answer, for messages."""
-        return self.data.split(b"\n", 1)[0][:200].decode(errors="replace")
-
-
-def encode(txnr: int, command: bytes, data: bytes = b"") -> bytes:
-    """Return one frame."""
-    if not data:
-        return b"%d %b 0\n" % (txnr, command)
-    return b"%b%b\n" % (head(txnr, command, len(data)), data)
-
-
-def head(txnr: int, command: bytes, size: int) -> bytes:
-    """Return what stands before ``size`` bytes of data, at least one; a line feed follows them."""
-    return b"%d %b %d " % (txnr, command, size)
-
-
-def following(txnr: int) -> int:
-    """Return the transaction number after ``txnr``; 1 follows the last one."""
-    return txnr + 1 if txnr < _LAST_TXNR else 1
-
-
-class Reader:
-    """Cuts what arrives into frames."""
-
-    def __init__(self) -> None:
-        """Start between two frames."""
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[Frame]:
-        """Return the frames that ``data`` completes; raises ``MalformedError``."""
-        frames, data = _plain(self._rest + data)
-        position = 0
-        while (found := _HEAD.match(data, position)) is not None:
-            length = int(found[3])
-            start = found.end() if found[4] == b" " else found.end() - 1
-            end = start + length
-            if length > _LONGEST_DATA or (found[4] == b"\n" and length):
-                raise MalformedError("a frame's length makes no sense")
-            if end >= len(data):
-                break
-            if data[end] != ord("\n"):
-                raise MalformedError("a frame does not end with a line feed")
-            frames.append(Frame(int(found[1]), found[2], data[start:end]))
-            position = end + 1
-        self._rest = data[position:]
-        if found is None and len(self._rest) > _LONGEST_HEAD:
-            raise MalformedError("a frame's head cannot be read")
-        return frames
-
-
-def _plain(data: bytes) -> tuple[list[Frame], bytes]:
-    """Cut off the frames at the front if all but the last, unfinished one are plain consent.
-
-    That is what nearly all answers are: cutting them by what is alike saves a step for each.
-    """
-    front, _, rest = data.rpartition(_PLAIN_END)
-    numbers = front.split(_PLAIN_END)
-    lengths = set(map(len, numbers))
-    if 0 in lengths or max(lengths) > _LONGEST_NUMBER or not b"".join(numbers).isdigit():
-        return [], data
-    answers = zip(map(int, numbers), repeat(b"rsp"), repeat(_PLAIN), strict=False)
-    return list(map(tuple.__new__, repeat(Frame), answers)), rest
-
-
 _OFFER = b"relp_version=0\nrelp_software=forwarder\ncommands=syslog"
-_OPEN_TXNR = 1
-
-
-@dataclass(slots=True, eq=False)
-class _Delivery:
-    """One batch on its way; ``refused`` holds the index and the answer of what was not taken."""
-
-    messages: Sequence[bytes]
-    done: asyncio.Future[None]
-    sent: int = 0
-    left: int = 0
-    refused: list[tuple[int, str]] = field(default_factory=list)
-
-
-class Session:
-    """Numbers messages, keeps at most ``window`` of them unanswered, matches the answers."""
-
-    def __init__(self, window: int) -> None:
-        """Wait for ``start``; ``heard`` and ``lost`` are for the connection to call."""
-        self._window = window
-        self._stream: Stream | None = None
-        self._reader = Reader()
-        self._txnr = _OPEN_TXNR
-        self._unanswered: dict[int, tuple[_Delivery, int]] = {}
-        self._outbox: deque[_Delivery] = deque()
-        self._opening: asyncio.Future[Frame] | None = None
-        self._agreed = False
-        self._failure: TransientError | None = None
-        self._closed = asyncio.Event()
-
-    @property
-    def alive(self) -> bool:
-        """Return whether messages can be delivered."""
-        return self._agreed and self._failure is None
-
-    @property
-    def idle(self) -> bool:
-        """Return whether every message was answered."""
-        return not self._unanswered and not self._outbox
-
-    async def start(self, stream: Stream) -> None:
-        """Agree on version and commands.
-
-        Raises ``NeedsOperatorError`` when the receiver refuses, ``TransientError`` when it ends
-        the connection instead of answering.
-        """
-        self._stream = stream
-        self._opening = asyncio.get_running_loop().create_future()
-        stream.write(encode(_OPEN_TXNR, b"open", _OFFER))
-        answer = await self._opening
-        if not answer.accepted or b"syslog" not in answer.data:
-            raise NeedsOperatorError(
-                f"{stream.endpoint} does not take syslog over RELP: {answer.text}",
-                hint="check that this port is a RELP listener (imrelp)",
-            )
-        self._agreed = True
-
-    async def deliver(self, messages: Sequence[bytes]) -> list[tuple[int, str]]:
-        """Return when each message was answered: index and text of those that were refused.
-
-        Raises ``TransientError`` when the connection is lost first. When cancelled, what has not
-        been sent yet is not sent.
-        """
-        if not self.alive:
-            raise self._loss()
-        done = asyncio.get_running_loop().create_future()
-        delivery = _Delivery(messages, done, left=len(messages))
-        self._outbox.append(delivery)
-        try:
-            self._pump()
-            await done
-        finally:
-            if delivery in self._outbox:
-                self._outbox.remove(delivery)
-        return delivery.refused
-
-    def _pump(self) -> None:
-        """Send what fits into the window, with one write."""
-        room, parts = self._window - len(self._unanswered), list[bytes]()
-        while room and self._outbox:
-            delivery = self._outbox[0]
-            end = min(delivery.sent + room, len(delivery.messages))
-            room -= end - delivery.sent
-            for index in range(delivery.sent, end):
-                self._txnr = txnr = following(self._txnr)
-                self._unanswered[txnr] = (delivery, index)
-                message = delivery.messages[index]
-                parts += (head(txnr, b"syslog", len(message)), message, b"\n")
-            delivery.sent = end
-            if end == len(delivery.messages):
-                self._outbox.popleft()
-        if parts and self._stream is not None:
-            self._stream.write(b"".join(parts))
-
-    def heard(self, data: bytes) -> None:
-        """Settle what the answers in ``data`` speak of, and refill the window."""
-        try:
-            self._settle(self._reader.feed(data))
-        except MalformedError as error:
-            self.lost(TransientError(f"{self._name()} breaks the RELP protocol: {error}"))
-            return
-        if self._outbox:
-            self._pump()
-        elif self._unanswered and self._stream is not None:
-            self._stream.acknowledge_now()
-
-    def _settle(self, frames: Sequence[Frame]) -> None:
-        """Match answers with their messages, here in one go since there are so many."""
-        unanswered = self._unanswered
-        for frame in frames:
-            if frame.command == b"serverclose" or frame.txnr not in unanswered:
-                self._note(frame)
-                continue
-            delivery, index = unanswered.pop(frame.txnr)
-            if not frame.accepted:
-                delivery.refused.append((index, frame.text))
-            delivery.left -= 1
-            if not delivery.left and not delivery.done.done():
-                delivery.done.set_result(None)
-
-    def _note(self, frame: Frame) -> None:
-        """Take what answers no message; raises ``MalformedError`` for what makes no sense."""
-        if frame.command == b"serverclose":
-            self.lost(TransientError(f"{self._name()} closed the RELP session"))
-        elif self._opening is not None and not self._opening.done():
-            self._opening.set_result(frame)
-        elif not self._closed.is_set() and frame.data:
-            raise MalformedError(f"an answer to message {frame.txnr}, which was never sent")
-
-    def lost(self, error: TransientError) -> None:
-        """Fail everything that is unanswered; the engine delivers it again."""
-        if self._failure is None:
-            self._failure = error
-        waiting = [delivery.done for delivery, _ in self._unanswered.values()]
-        waiting += [delivery.done for delivery in self._outbox]
-        self._unanswered.clear()
-        self._outbox.clear()
-        if self._opening is not None and not self._opening.done():
-            self._opening.set_exception(self._loss())
-        for done in waiting:
-            if not done.done():
-                done.set_exception(self._loss())
-        self._closed.set()
-        if self._stream is not None:
-            self._stream.abort()
-
-    async def finish(self, grace: float) -> None:
-        """Close the session politely if nothing is unanswered, and the connection anyway."""
-        stream = self._stream
-        if stream is not None and self.alive and self.idle:
-            stream.write(encode(following(self._txnr), b"close"))
-            with contextlib.suppress(TimeoutError):  # everything was answered before
-                await asyncio.wait_for(self._closed.wait(), grace)
-        self.lost(TransientError("the RELP session was ended here"))
-
-    def _loss(self) -> TransientError:
-        """Return the failure as a new error, since each is raised once."""
-        failure = self._failure or TransientError("the RELP session is not open")
-        return type(failure)(str(failure), hint=failure.hint)
-
-    def _name(self) -> str:
-        return str(self._stream.endpoint) if self._stream is not None else "the receiver"
-
-
-_DEFAULT_PORT = 2514
-_CLOSING = 2.0
 
 
 class RelpConfig(SyslogSettings):
@@ -325,13 +62,13 @@ class RelpSink:
         return BatchLimits()
 
     async def open(self) -> None:
-        """Connect and agree on the protocol, unless a session is there that owes no answer."""
+        """Connect and agree on the protocol, unless there is a session that owes no answer."""
         if self._session is not None and not self._session.idle:
             self._session.lost(TransientError("the RELP session stopped answering"))
         await self._connected()
 
     async def write(self, batch: Batch) -> WriteResult:
-        """Return when every message was answered; what is not accepted is deferred."""
+        """Return when every message was answered; messages that were refused are deferred."""
         cut = self._config.oversize == "truncate"
         lines, too_long = within(
             batch.events, self._lines.lines(batch.events), self._config.max_message_bytes, cut=cut
@@ -386,3 +123,231 @@ class RelpSink:
                 self._route.advance()
                 stream.abort()
         return session
+
+
+class MalformedError(Exception):
+    """The other side does not speak RELP."""
+
+
+class Frame(NamedTuple):
+    """A frame from the other side; ``command`` is ``rsp`` or ``serverclose``."""
+
+    txnr: int
+    command: bytes
+    data: bytes
+
+    @property
+    def accepted(self) -> bool:
+        """Return True if the answer starts with 200."""
+        return self.data.startswith(b"200")
+
+    @property
+    def text(self) -> str:
+        """Return the first line of the answer, for messages."""
+        return self.data.split(b"\n", 1)[0][:200].decode(errors="replace")
+
+
+def encode(txnr: int, command: bytes, data: bytes = b"") -> bytes:
+    """Return one frame, ``TXNR COMMAND DATALEN [DATA] LF``."""
+    if not data:
+        return b"%d %b 0\n" % (txnr, command)
+    return b"%d %b %d %b\n" % (txnr, command, len(data), data)
+
+
+def following(txnr: int) -> int:
+    """Return the transaction number after ``txnr``; 1 follows the last one."""
+    return txnr + 1 if txnr < _LAST_TXNR else 1
+
+
+class Reader:
+    """Cuts received bytes into frames."""
+
+    def __init__(self) -> None:
+        """Start between two frames."""
+        self._rest = b""
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """Return the frames that ``data`` completes; raises ``MalformedError``."""
+        data, frames, position = self._rest + data, list[Frame](), 0
+        while (found := _HEAD.match(data, position)) is not None:
+            length = int(found[3])
+            # librelp ends an empty frame with a blank and a line feed, others with a line feed.
+            start = found.end() if found[4] == b" " else found.end() - 1
+            end = start + length
+            if length > _LONGEST_DATA or (found[4] == b"\n" and length):
+                raise MalformedError("the length of a frame is invalid")
+            if end >= len(data):
+                break
+            if data[end] != ord("\n"):
+                raise MalformedError("a frame does not end with a line feed")
+            frames.append(Frame(int(found[1]), found[2], data[start:end]))
+            position = end + 1
+        self._rest = data[position:]
+        if found is None and len(self._rest) > _LONGEST_HEAD:
+            raise MalformedError("the head of a frame is invalid")
+        return frames
+
+
+class _Delivery:
+    """One batch on its way through a session."""
+
+    def __init__(self, messages: Sequence[bytes]) -> None:
+        self._messages = messages
+        self._sent = 0
+        self._unanswered = len(messages)
+        self.refused: list[tuple[int, str]] = []
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    @property
+    def all_sent(self) -> bool:
+        return self._sent == len(self._messages)
+
+    def next(self, most: int) -> Iterator[tuple[int, bytes]]:
+        """Yield index and text of the next messages to send, ``most`` of them or all."""
+        begin, self._sent = self._sent, min(self._sent + most, len(self._messages))
+        return ((index, self._messages[index]) for index in range(begin, self._sent))
+
+    def answered(self, index: int, answer: Frame) -> None:
+        """Note the answer to one message; the last one completes ``done``."""
+        if not answer.accepted:
+            self.refused.append((index, answer.text))
+        self._unanswered -= 1
+        if not self._unanswered and not self.done.done():
+            self.done.set_result(None)
+
+
+class Session:
+    """Numbers messages, keeps at most ``window`` of them unanswered, and matches the answers."""
+
+    def __init__(self, window: int) -> None:
+        """Wait for ``start``; the connection calls ``heard`` and ``lost``."""
+        self._window = window
+        self._stream: Stream | None = None
+        self._reader = Reader()
+        self._txnr = _OPEN_TXNR
+        self._unanswered: dict[int, tuple[_Delivery, int]] = {}
+        self._outbox: deque[_Delivery] = deque()
+        self._opening: asyncio.Future[Frame] | None = None
+        self._agreed = False
+        self._failure: TransientError | None = None
+        self._closed = asyncio.Event()
+
+    @property
+    def alive(self) -> bool:
+        """Return True if messages can be delivered."""
+        return self._agreed and self._failure is None
+
+    @property
+    def idle(self) -> bool:
+        """Return True if every message was answered."""
+        return not self._unanswered and not self._outbox
+
+    async def start(self, stream: Stream) -> None:
+        """Agree on version and commands.
+
+        Raises ``NeedsOperatorError`` when the receiver refuses, ``TransientError`` when it ends
+        the connection instead of answering.
+        """
+        self._stream = stream
+        self._opening = asyncio.get_running_loop().create_future()
+        stream.write(encode(_OPEN_TXNR, b"open", _OFFER))
+        answer = await self._opening
+        if not answer.accepted or b"syslog" not in answer.data:
+            raise NeedsOperatorError(
+                f"{stream.endpoint} does not take syslog over RELP: {answer.text}",
+                hint="check that this port is a RELP listener (imrelp)",
+            )
+        self._agreed = True
+
+    async def deliver(self, messages: Sequence[bytes]) -> list[tuple[int, str]]:
+        """Return when each message was answered: index and text of those that were refused.
+
+        Raises ``TransientError`` when the connection is lost before that. When cancelled, the
+        messages that have not left yet are not sent.
+        """
+        if not self.alive:
+            raise self._loss()
+        delivery = _Delivery(messages)
+        self._outbox.append(delivery)
+        try:
+            self._pump()
+            await delivery.done
+        finally:
+            if delivery in self._outbox:
+                self._outbox.remove(delivery)
+        return delivery.refused
+
+    def _pump(self) -> None:
+        """Send as many messages as the window allows, with one write."""
+        parts: list[bytes] = []
+        while self._outbox and (room := self._window - len(self._unanswered)) > 0:
+            delivery = self._outbox[0]
+            for index, message in delivery.next(room):
+                # Numbers must rise by exactly one: rsyslog ends the session at a gap or a repeat.
+                self._txnr = txnr = following(self._txnr)
+                self._unanswered[txnr] = (delivery, index)
+                parts.append(encode(txnr, b"syslog", message))
+            if delivery.all_sent:
+                self._outbox.popleft()
+        if parts and self._stream is not None:
+            self._stream.write(b"".join(parts))
+
+    def heard(self, data: bytes) -> None:
+        """Settle the messages that ``data`` answers, and refill the window."""
+        try:
+            for frame in self._reader.feed(data):
+                self._take(frame)
+        except MalformedError as error:
+            self.lost(TransientError(f"{self._name()} breaks the RELP protocol: {error}"))
+            return
+        if self._outbox:
+            self._pump()
+        elif self._unanswered and self._stream is not None:
+            self._stream.acknowledge_now()
+
+    def _take(self, frame: Frame) -> None:
+        """Match one frame; raises ``MalformedError`` for an answer to nothing."""
+        if frame.command == b"serverclose":
+            self.lost(TransientError(f"{self._name()} closed the RELP session"))
+        elif frame.txnr in self._unanswered:
+            delivery, index = self._unanswered.pop(frame.txnr)
+            delivery.answered(index, frame)
+        elif self._opening is not None and not self._opening.done():
+            self._opening.set_result(frame)
+        # The answer to our own close is empty, and comes when nothing is unanswered any more.
+        elif not self._closed.is_set() and frame.data:
+            raise MalformedError(f"an answer to message {frame.txnr}, which was never sent")
+
+    def lost(self, error: TransientError) -> None:
+        """Fail everything that is unanswered; the engine delivers it again."""
+        if self._failure is None:
+            self._failure = error
+        waiting = [delivery.done for delivery, _ in self._unanswered.values()]
+        waiting += [delivery.done for delivery in self._outbox]
+        self._unanswered.clear()
+        self._outbox.clear()
+        if self._opening is not None and not self._opening.done():
+            self._opening.set_exception(self._loss())
+        for done in waiting:
+            if not done.done():
+                done.set_exception(self._loss())
+        self._closed.set()
+        if self._stream is not None:
+            self._stream.abort()
+
+    async def finish(self, grace: float) -> None:
+        """Close the session politely if nothing is unanswered, and the connection anyway."""
+        stream = self._stream
+        if stream is not None and self.alive and self.idle:
+            stream.write(encode(following(self._txnr), b"close"))
+            with contextlib.suppress(TimeoutError):  # every message was answered before
+                await asyncio.wait_for(self._closed.wait(), grace)
+        self.lost(TransientError("the RELP session was ended here"))
+
+    def _loss(self) -> TransientError:
+        """Return the failure as a new error: one object must not be raised in several tasks."""
+        failure = self._failure or TransientError("the RELP session is not open")
+        return type(failure)(str(failure), hint=failure.hint)
+
+    def _name(self) -> str:
+        return str(self._stream.endpoint) if self._stream is not None else "the receiver"

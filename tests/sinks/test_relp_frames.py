@@ -50,7 +50,7 @@ def test_what_is_no_relp_is_named(data: bytes) -> None:
 
 
 @given(st.lists(plain, min_size=1, max_size=5), st.sampled_from([b"x", b" ", b"1234567890", b""]))
-def test_plain_answers_do_not_hide_what_is_wrong_among_them(
+def test_good_answers_do_not_hide_what_is_wrong_among_them(
     answers: list[Frame], wrong: bytes
 ) -> None:
     before = b"".join(encode(*frame) for frame in answers)
