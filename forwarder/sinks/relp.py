@@ -18,8 +18,9 @@ from pydantic import Field
 from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, Finding, SinkContext, WriteResult
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.settings import TlsSettings
-from forwarder.transport.stream import Stream
-from forwarder.transport.syslog import Route, SyslogLines, SyslogSettings, within
+from forwarder.transport.stream import Route, Stream
+from forwarder.transport.syslog import SyslogLines, SyslogSettings, within
+from forwarder.transport.tls import Tls
 
 _DEFAULT_PORT = 2514
 _CLOSING = 2.0
@@ -52,7 +53,12 @@ class RelpSink:
         del context
         self._config = config
         self._lines = SyslogLines(config.header())
-        self._route = Route(config, _DEFAULT_PORT, config.tls)
+        self._route = Route(
+            config.addresses(_DEFAULT_PORT),
+            Tls(config.tls) if config.tls is not None else None,
+            config.connect_timeout,
+            config.user_timeout,
+        )
         self._session: Session | None = None
         self._connecting = asyncio.Lock()
 

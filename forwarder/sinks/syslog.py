@@ -1,19 +1,7 @@
-"""Syslog over UDP, TCP and TLS.
-
-Settings and connections of the syslog sink.
-
-What the syslog sink reports.
-
-The settings of the syslog sink, and presets for the receivers that people have.
-
-The messages that were acknowledged last, kept in case nobody has read them.
-
-How messages travel: over a connection that is mended, or as datagrams.
-
-Syslog over UDP, TCP and TLS, in RFC 5424 or RFC 3164.
+"""Syslog over UDP, TCP and TLS, in RFC 5424 or RFC 3164.
 
 Over TCP and TLS a batch counts as delivered when the receiver's kernel has acknowledged its last
-byte; the protocol knows nothing better. What the receiver's program had not read when a connection
+byte; the protocol has nothing better. What the receiver's program had not read when a connection
 broke is sent again from a window in memory, so a receiver that dies costs duplicates, not events,
 within that window. UDP is best effort.
 """
@@ -35,15 +23,15 @@ from forwarder.core.errors import TransientError
 from forwarder.core.telemetry import WARNING, PluginEvent, SentUnconfirmed, event
 from forwarder.core.timing import Backoff
 from forwarder.transport.settings import Duration, Size, TlsSettings
-from forwarder.transport.stream import Stream
+from forwarder.transport.stream import Route, Stream
 from forwarder.transport.syslog import (
-    Route,
     SyslogLines,
     SyslogSettings,
     lf_terminated,
     octet_counted,
     within,
 )
+from forwarder.transport.tls import Tls
 
 
 @event("window_resent", WARNING, limited=True)
@@ -77,8 +65,11 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "format": "ocsf",
     },
 }
-_DEFAULT_PORTS = {"udp": 514, "tcp": 514, "tls": 6514}
+_CLOSING = 2.0
+_DATAGRAMS_AT_ONCE = 100
+_LARGEST_DATAGRAM = 65_507
 _UDP_BYTES = 2048
+_DEFAULT_PORTS = {"udp": 514, "tcp": 514, "tls": 6514}
 
 
 class SyslogConfig(SyslogSettings):
@@ -118,230 +109,6 @@ class SyslogConfig(SyslogSettings):
         return _DEFAULT_PORTS[self.transport]
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
-    frames: Sequence[bytes]
-    size: int
-    at: float
-
-
-class ResendWindow:
-    """The youngest messages up to ``most`` bytes and ``age`` seconds; pure, time is given.
-
-    A receiver's kernel acknowledges what its program may never read: when that program dies, what
-    was in its socket buffer is gone. So the window is at least as large as such a buffer should
-    be. It is taken when a connection breaks and goes out first on the next one.
-    """
-
-    def __init__(self, most: int, age: float) -> None:
-        """Keep nothing yet; with ``most`` 0 never anything."""
-        self._most = most
-        self._age = age
-        self._sent: deque[_Sent] = deque()
-        self._size = 0
-
-    def add(self, frames: Sequence[bytes], now: float) -> None:
-        """Remember framed messages that arrived at the monotonic second ``now``."""
-        if not self._most or not frames:
-            return
-        kept, size = _tail(frames, self._most)
-        self._sent.append(_Sent(kept, size, now))
-        self._size += size
-        while self._size - self._sent[0].size >= self._most:
-            self._size -= self._sent.popleft().size
-
-    def take(self, now: float) -> list[bytes]:
-        """Remove and return what is young enough, in the order it was sent."""
-        youngest = [sent for sent in self._sent if now - sent.at <= self._age]
-        self._sent.clear()
-        self._size = 0
-        return [frame for sent in youngest for frame in sent.frames]
-
-
-def _tail(frames: Sequence[bytes], most: int) -> tuple[Sequence[bytes], int]:
-    """Return the last frames that together have at least ``most`` bytes, or all, and their size."""
-    whole, size = sum(map(len, frames)), 0
-    if whole <= most:
-        return frames, whole
-    for index in range(len(frames) - 1, -1, -1):
-        size += len(frames[index])
-        if size >= most:
-            return frames[index:], size
-    return frames, size
-
-
-_CLOSING = 2.0
-
-
-class Carrier(Protocol):
-    """Takes framed messages to the receiver."""
-
-    async def open(self) -> None:
-        """Be ready, or say why not."""
-        ...
-
-    async def send(self, frames: Sequence[bytes]) -> None:
-        """Return when the receiver's kernel has them, as far as that can be known."""
-        ...
-
-    async def aclose(self) -> None:
-        """Release everything within seconds."""
-        ...
-
-
-class StreamCarrier:
-    """One TCP or TLS connection at a time.
-
-    What was acknowledged shortly before a connection broke may never have been read: it is owed,
-    and goes out first on the next connection, which is made at once for that.
-    """
-
-    def __init__(self, config: SyslogConfig, context: SinkContext) -> None:
-        """Connect to nothing yet."""
-        tls = config.tls if config.transport == "tls" else None
-        self._route = Route(config, config.default_port, tls)
-        self._window = ResendWindow(config.resend_window, config.resend_age)
-        self._context = context
-        self._stream: Stream | None = None
-        self._owed: list[bytes] = []
-        self._connecting = asyncio.Lock()
-        self._mending: asyncio.Task[None] | None = None
-        self._rng = SystemRandom()
-
-    async def open(self) -> None:
-        """Connect, unless a connection is there that takes all it is given."""
-        if self._stream is not None and self._stream.outstanding():
-            self._stream.abort()
-            self._part()
-        await self._connected()
-
-    async def send(self, frames: Sequence[bytes]) -> None:
-        """Return when the receiver's kernel has acknowledged every byte."""
-        stream = await self._connected()
-        stream.write(b"".join(frames))
-        await stream.settled()
-        self._window.add(frames, self._context.clock.monotonic())
-
-    async def aclose(self) -> None:
-        """Let the receiver read to the end; what it did not is sent once more, if it can be."""
-        if self._mending is not None:
-            self._mending.cancel()
-            await asyncio.wait([self._mending])
-            self._mending = None
-        try:
-            async with asyncio.timeout(2 * _CLOSING):
-                await self._finish()
-                if self._owed:
-                    await (await self._connected()).settled()
-                    await self._finish()
-        except (TransientError, TimeoutError):
-            pass  # nobody is there to take it; the offsets of what is owed are long settled
-        finally:
-            if self._stream is not None:
-                self._stream.abort()
-                self._stream = None
-
-    async def _finish(self) -> None:
-        stream = self._stream
-        if stream is not None and not stream.lost and not await stream.finish(_CLOSING):
-            self._part()
-        self._stream = None
-
-    async def _connected(self) -> Stream:
-        async with self._connecting:
-            if self._stream is None or self._stream.lost:
-                self._stream = stream = await self._route.connect(on_lost=self._on_lost)
-                self._settle_debt(stream)
-            return self._stream
-
-    def _settle_debt(self, stream: Stream) -> None:
-        if not self._owed:
-            return
-        frames, self._owed = self._owed, []
-        stream.write(b"".join(frames))
-        self._window.add(frames, self._context.clock.monotonic())
-        self._context.emit(WindowResent(self._context.name, str(stream.endpoint), len(frames)))
-
-    def _part(self) -> None:
-        """Owe what the connection that just ended may have swallowed."""
-        self._owed += self._window.take(self._context.clock.monotonic())
-
-    def _on_lost(self, error: TransientError) -> None:
-        del error  # whoever waits for the connection gets it
-        self._part()
-        self._route.advance()
-        if self._owed and (self._mending is None or self._mending.done()):
-            name = f"{self._context.name}: send again what may be lost"
-            self._mending = asyncio.get_running_loop().create_task(self._mend(), name=name)
-
-    async def _mend(self) -> None:
-        """Reconnect for what is owed even when there is nothing new to send."""
-        backoff, attempt = Backoff(), 0
-        while self._owed:
-            attempt += 1
-            await self._context.clock.sleep(backoff.delay(attempt, self._rng))
-            with contextlib.suppress(TransientError):
-                await (await self._connected()).settled()
-
-
-class DatagramCarrier(asyncio.DatagramProtocol):
-    """One message a datagram. A receiver that is not there is noticed only now and then."""
-
-    def __init__(self, config: SyslogConfig, context: SinkContext) -> None:
-        """Open no socket yet."""
-        self._route = Route(config, config.default_port, None)
-        self._context = context
-        self._transport: asyncio.DatagramTransport | None = None
-        self._error: Exception | None = None
-
-    def error_received(self, exc: Exception) -> None:
-        """Remember that the other side's kernel refused a datagram; the next send says so."""
-        self._error = exc
-
-    async def open(self) -> None:
-        """Look the name up and make a socket; nobody answers, so nothing is proven."""
-        self._drop()
-        endpoint = self._route.endpoint()
-        loop = asyncio.get_running_loop()
-        try:
-            transport: Any
-            transport, _ = await loop.create_datagram_endpoint(
-                lambda: self, remote_addr=(endpoint.host, endpoint.port)
-            )
-        except OSError as error:
-            raise TransientError(f"no UDP socket for {endpoint}: {error.strerror}") from error
-        self._transport = transport
-
-    async def send(self, frames: Sequence[bytes]) -> None:
-        """Return when all datagrams have left; best effort."""
-        if self._transport is None:
-            await self.open()
-        transport = self._transport
-        for frame in frames:
-            if transport is not None:
-                transport.sendto(frame)
-        await asyncio.sleep(0)
-        if self._error is not None:
-            error, self._error = self._error, None
-            self._route.advance()
-            self._drop()
-            raise TransientError(f"a datagram was refused: {error}") from error
-        self._context.emit(SentUnconfirmed(self._context.name, len(frames)))
-
-    async def aclose(self) -> None:
-        """Close the socket."""
-        self._drop()
-
-    def _drop(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-
-
-_LARGEST_DATAGRAM = 65_507
-_DATAGRAMS_AT_ONCE = 100
-
-
 class SyslogSink:
     """Sends each event as one message."""
 
@@ -354,11 +121,12 @@ class SyslogSink:
         self._config = config
         self._udp = config.transport == "udp"
         self._most = config.max_message_bytes
-        self._frame: Callable[[Sequence[bytes]], Sequence[bytes]] = octet_counted
+        self._frame: Callable[[list[bytes]], list[bytes]]
         self._carrier: Carrier
         if self._udp:
             self._most = min(self._most, _LARGEST_DATAGRAM)
-            self._frame, self._carrier = _unframed, DatagramCarrier(config, context)
+            # A datagram is its own frame.
+            self._frame, self._carrier = list, DatagramCarrier(config, context)
         else:
             self._frame = lf_terminated if config.framing == "lf" else octet_counted
             self._carrier = StreamCarrier(config, context)
@@ -406,11 +174,6 @@ class SyslogSink:
         return findings
 
 
-def _unframed(lines: Sequence[bytes]) -> Sequence[bytes]:
-    """Return the messages as they are: a datagram is its own frame."""
-    return lines
-
-
 def _weaknesses(config: SyslogConfig) -> list[Finding]:
     findings = []
     if config.transport == "udp":
@@ -431,3 +194,225 @@ def _weaknesses(config: SyslogConfig) -> list[Finding]:
             Finding("warning", "tls.verify", "anybody can pose as the receiver", "set tls.ca_file")
         )
     return findings
+
+
+class Carrier(Protocol):
+    """Takes framed messages to the receiver."""
+
+    async def open(self) -> None:
+        """Connect; raises ``TransientError`` when that fails."""
+        ...
+
+    async def send(self, frames: Sequence[bytes]) -> None:
+        """Return when the receiver's kernel has them, as far as that can be known."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release everything within seconds."""
+        ...
+
+
+class StreamCarrier:
+    """One TCP or TLS connection at a time.
+
+    What was acknowledged shortly before a connection broke may never have been read. It is owed:
+    it goes out first on the next connection, which is opened at once for that.
+    """
+
+    def __init__(self, config: SyslogConfig, context: SinkContext) -> None:
+        """Connect to nothing yet."""
+        tls = Tls(config.tls) if config.transport == "tls" else None
+        self._route = _route(config, tls)
+        self._window = ResendWindow(config.resend_window, config.resend_age)
+        self._context = context
+        self._stream: Stream | None = None
+        self._owed: list[bytes] = []
+        self._connecting = asyncio.Lock()
+        self._resending: asyncio.Task[None] | None = None
+        self._rng = SystemRandom()
+
+    async def open(self) -> None:
+        """Connect, unless there is a connection on which nothing is outstanding."""
+        if self._stream is not None and self._stream.outstanding():
+            self._stream.abort()
+            self._part()
+        await self._connected()
+
+    async def send(self, frames: Sequence[bytes]) -> None:
+        """Return when the receiver's kernel has acknowledged every byte."""
+        stream = await self._connected()
+        stream.write(b"".join(frames))
+        await stream.settled()
+        self._window.add(frames, self._context.clock.monotonic())
+
+    async def aclose(self) -> None:
+        """Let the receiver read to the end; send the messages it did not read once more."""
+        if self._resending is not None:
+            self._resending.cancel()
+            await asyncio.wait([self._resending])
+            self._resending = None
+        try:
+            async with asyncio.timeout(2 * _CLOSING):
+                await self._finish()
+                if self._owed:
+                    await (await self._connected()).settled()
+                    await self._finish()
+        except (TransientError, TimeoutError):
+            pass  # nobody is there to take it; what is owed was acknowledged to the engine before
+        finally:
+            if self._stream is not None:
+                self._stream.abort()
+                self._stream = None
+
+    async def _finish(self) -> None:
+        stream = self._stream
+        if stream is not None and not stream.lost and not await stream.finish(_CLOSING):
+            self._part()
+        self._stream = None
+
+    async def _connected(self) -> Stream:
+        async with self._connecting:
+            if self._stream is None or self._stream.lost:
+                self._stream = stream = await self._route.connect(on_lost=self._on_lost)
+                self._settle_debt(stream)
+            return self._stream
+
+    def _settle_debt(self, stream: Stream) -> None:
+        if not self._owed:
+            return
+        frames, self._owed = self._owed, []
+        stream.write(b"".join(frames))
+        self._window.add(frames, self._context.clock.monotonic())
+        self._context.emit(WindowResent(self._context.name, str(stream.endpoint), len(frames)))
+
+    def _part(self) -> None:
+        """Owe the messages that the receiver of the ended connection may not have read."""
+        self._owed += self._window.take(self._context.clock.monotonic())
+
+    def _on_lost(self, error: TransientError) -> None:
+        del error  # whoever waits for the connection raises it
+        self._part()
+        self._route.advance()
+        if self._owed and (self._resending is None or self._resending.done()):
+            name = f"{self._context.name}: send again what may not have been read"
+            self._resending = asyncio.get_running_loop().create_task(self._resend(), name=name)
+
+    async def _resend(self) -> None:
+        """Reconnect for the messages that are owed, even when there is nothing new to send."""
+        backoff, attempt = Backoff(), 0
+        while self._owed:
+            attempt += 1
+            await self._context.clock.sleep(backoff.delay(attempt, self._rng))
+            with contextlib.suppress(TransientError):
+                await (await self._connected()).settled()
+
+
+class DatagramCarrier(asyncio.DatagramProtocol):
+    """One message a datagram. That the receiver is away is noticed only now and then."""
+
+    def __init__(self, config: SyslogConfig, context: SinkContext) -> None:
+        """Open no socket yet."""
+        self._route = _route(config, None)
+        self._context = context
+        self._transport: asyncio.DatagramTransport | None = None
+        self._error: Exception | None = None
+
+    def error_received(self, exc: Exception) -> None:
+        """Remember that the other side's kernel refused a datagram; the next send raises it."""
+        self._error = exc
+
+    async def open(self) -> None:
+        """Resolve the name and make a socket; nobody answers, so this proves nothing more."""
+        self._drop()
+        endpoint = self._route.endpoint()
+        loop = asyncio.get_running_loop()
+        try:
+            transport: Any
+            transport, _ = await loop.create_datagram_endpoint(
+                lambda: self, remote_addr=(endpoint.host, endpoint.port)
+            )
+        except OSError as error:
+            raise TransientError(f"no UDP socket for {endpoint}: {error.strerror}") from error
+        self._transport = transport
+
+    async def send(self, frames: Sequence[bytes]) -> None:
+        """Return when all datagrams have left; best effort."""
+        if self._transport is None:
+            await self.open()
+        transport = self._transport
+        for frame in frames:
+            if transport is not None:
+                transport.sendto(frame)
+        await asyncio.sleep(0)  # the loop reports a refusal of the kernel only at its next turn
+        if self._error is not None:
+            error, self._error = self._error, None
+            self._route.advance()
+            self._drop()
+            raise TransientError(f"a datagram was refused: {error}") from error
+        self._context.emit(SentUnconfirmed(self._context.name, len(frames)))
+
+    async def aclose(self) -> None:
+        """Close the socket."""
+        self._drop()
+
+    def _drop(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+
+def _route(config: SyslogConfig, tls: Tls | None) -> Route:
+    addresses = config.addresses(config.default_port)
+    return Route(addresses, tls, config.connect_timeout, config.user_timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    frames: Sequence[bytes]
+    size: int
+    at: float
+
+
+class ResendWindow:
+    """The youngest messages up to ``most`` bytes and ``age`` seconds; pure, time is given.
+
+    A receiver's kernel acknowledges what its program may never read: when that program dies, the
+    content of its socket buffer is gone. So the window should be at least as large as such a
+    buffer. It is taken when a connection breaks and goes out first on the next one.
+    """
+
+    def __init__(self, most: int, age: float) -> None:
+        """Keep nothing yet; with ``most`` 0 never anything."""
+        self._most = most
+        self._age = age
+        self._sent: deque[_Sent] = deque()
+        self._size = 0
+
+    def add(self, frames: Sequence[bytes], now: float) -> None:
+        """Remember framed messages that arrived at the monotonic second ``now``."""
+        if not self._most or not frames:
+            return
+        kept, size = _tail(frames, self._most)
+        self._sent.append(_Sent(kept, size, now))
+        self._size += size
+        while self._size - self._sent[0].size >= self._most:
+            self._size -= self._sent.popleft().size
+
+    def take(self, now: float) -> list[bytes]:
+        """Remove and return what is young enough, in the order it was sent."""
+        youngest = [sent for sent in self._sent if now - sent.at <= self._age]
+        self._sent.clear()
+        self._size = 0
+        return [frame for sent in youngest for frame in sent.frames]
+
+
+def _tail(frames: Sequence[bytes], most: int) -> tuple[Sequence[bytes], int]:
+    """Return the last frames that together have at least ``most`` bytes, or all, and their size."""
+    whole, size = sum(map(len, frames)), 0
+    if whole <= most:
+        return frames, whole
+    for index in range(len(frames) - 1, -1, -1):
+        size += len(frames[index])
+        if size >= most:
+            return frames[index:], size
+    return frames, size

@@ -16,11 +16,12 @@ import contextlib
 import socket
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.transport.tls import Tls
 
 _NO_COMMON_GROUND = {
     "WRONG_VERSION_NUMBER",
@@ -281,3 +282,46 @@ def _tune(transport: asyncio.Transport, user_timeout: float) -> None:
         number = getattr(socket, name, None)
         if number is not None:
             connection.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+class Route:
+    """Several receivers: the one that works is kept, the next one is tried after a failure."""
+
+    def __init__(
+        self,
+        addresses: Sequence[tuple[str, int]],
+        tls: Tls | None,
+        connect_timeout: float,
+        user_timeout: float,
+    ) -> None:
+        """Take host and port of each receiver, the preferred one first; no I/O."""
+        self._addresses = addresses
+        self._tls = tls
+        self._connect_timeout = connect_timeout
+        self._user_timeout = user_timeout
+        self._current = 0
+
+    def endpoint(self) -> Endpoint:
+        """Return the receiver whose turn it is; raises ``NeedsOperatorError`` for its TLS files."""
+        host, port = self._addresses[self._current]
+        context = self._tls.context() if self._tls else None
+        name = self._tls.name_for(host) if self._tls else None
+        return Endpoint(host, port, context, name, self._connect_timeout, self._user_timeout)
+
+    async def connect(self, on_data: OnData | None = None, on_lost: OnLost | None = None) -> Stream:
+        """Try every receiver once, beginning with the one whose turn it is.
+
+        Raises what ``connect`` raised for the first of them.
+        """
+        failures: list[TransientError] = []
+        for _ in self._addresses:
+            try:
+                return await connect(self.endpoint(), on_data, on_lost)
+            except TransientError as error:
+                failures.append(error)
+                self.advance()
+        raise failures[0]
+
+    def advance(self) -> None:
+        """Turn to the next receiver."""
+        self._current = (self._current + 1) % len(self._addresses)

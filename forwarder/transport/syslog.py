@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,10 +22,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from forwarder.core.contracts import BatchEvent, Rejection
-from forwarder.core.errors import TransientError
-from forwarder.transport.settings import Duration, PluginSettings, Size, TlsSettings
-from forwarder.transport.stream import Endpoint, OnData, OnLost, Stream, connect
-from forwarder.transport.tls import Tls
+from forwarder.transport.settings import Duration, PluginSettings, Size
 
 _FACILITY_NAMES = (
     "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp ntp audit alert clock "
@@ -291,50 +287,6 @@ class SyslogSettings(PluginSettings):
         fallback = self.port or default_port
         found = [(self.host, None)] if self.host else map(split_address, self.hosts)
         return [(host, port or fallback) for host, port in found]
-
-
-class Route:
-    """The receivers in turn: the one that works is kept, the next one is tried after a failure."""
-
-    def __init__(
-        self, settings: SyslogSettings, default_port: int, tls: TlsSettings | None
-    ) -> None:
-        """Read the addresses; files of ``tls`` are read when an endpoint is asked for."""
-        self._settings = settings
-        self._addresses = settings.addresses(default_port)
-        self._tls = Tls(tls) if tls is not None else None
-        self._current = 0
-
-    def endpoint(self) -> Endpoint:
-        """Return the receiver whose turn it is; raises ``NeedsOperatorError`` for its TLS files."""
-        host, port = self._addresses[self._current]
-        context: ssl.SSLContext | None = self._tls.context() if self._tls else None
-        return Endpoint(
-            host,
-            port,
-            context,
-            self._tls.name_for(host) if self._tls else None,
-            self._settings.connect_timeout,
-            self._settings.user_timeout,
-        )
-
-    async def connect(self, on_data: OnData | None = None, on_lost: OnLost | None = None) -> Stream:
-        """Try every receiver once, beginning with the one whose turn it is.
-
-        Raises what ``transport.stream.connect`` raised for the first of them.
-        """
-        failures: list[TransientError] = []
-        for _ in self._addresses:
-            try:
-                return await connect(self.endpoint(), on_data, on_lost)
-            except TransientError as error:
-                failures.append(error)
-                self.advance()
-        raise failures[0]
-
-    def advance(self) -> None:
-        """Turn to the next receiver."""
-        self._current = (self._current + 1) % len(self._addresses)
 
 
 def split_address(address: str) -> tuple[str, int | None]:
