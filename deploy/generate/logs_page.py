@@ -18,6 +18,9 @@ A line that repeats with the same name, account, stream, sink and reason is writ
 minute; the next one says how many were kept back (`repeated`). Lines never hold the content of an
 event, and secrets are replaced by asterisks.
 
+If nobody reads standard error, nothing waits for it: lines beyond 256 KiB are dropped and counted
+in `forwarder_log_lines_dropped_total`, and the log says how many as soon as it is read again.
+
 | event | level | means | keys |
 |---|---|---|---|
 """

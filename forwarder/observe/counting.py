@@ -18,6 +18,7 @@ from forwarder.ingest.events import FetchFailed, PageStored, RoundEnded, RoundSt
 from forwarder.journal.events import GapOpened, JournalPruned, RowsDropped
 from forwarder.observe.events import (
     LibraryWarned,
+    LogLinesDropped,
     SettingsRefused,
     SettingsReloaded,
     Started,
@@ -58,6 +59,11 @@ def _crashed(one: TaskCrashed, metrics: Metrics) -> None:
 @count.register
 def _library(_: LibraryWarned, metrics: Metrics) -> None:
     metrics.library_warnings.inc()
+
+
+@count.register
+def _lines_dropped(one: LogLinesDropped, metrics: Metrics) -> None:
+    metrics.log_lines_dropped.inc(one.lines)
 
 
 @count.register

@@ -142,6 +142,13 @@ class LibraryWarned(TelemetryEvent):
         return self.severe
 
 
+@event("log_lines_dropped", WARNING, limited=True, hint="nobody reads stderr, or too slowly")
+class LogLinesDropped(TelemetryEvent):
+    """Log lines were dropped because standard error took no more; forwarding did not wait."""
+
+    lines: int
+
+
 @event("telemetry_fault", ERROR, limited=True)
 class TelemetryFailed(PluginEvent):
     """An event could not be counted or logged: a fault of the program or of a plugin."""

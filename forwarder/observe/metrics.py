@@ -141,6 +141,9 @@ class Metrics:
         self.library_warnings = self._counter(
             "forwarder_library_warnings_total", "Warnings logged by libraries.", ()
         )
+        self.log_lines_dropped = self._counter(
+            "forwarder_log_lines_dropped_total", "Log lines that standard error did not take.", ()
+        )
         self.journal_pruned_bytes = self._counter(
             "forwarder_journal_pruned_bytes_total", "Bytes of delivered rows that made room.", ()
         )

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from forwarder.core.telemetry import Emit, Level, TelemetryEvent
 from forwarder.core.timing import Clock
 from forwarder.observe.counting import count
-from forwarder.observe.events import LibraryWarned, TelemetryFailed
+from forwarder.observe.events import LibraryWarned, LogLinesDropped, TelemetryFailed
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.output import LogOutput
 
@@ -76,6 +76,8 @@ class Observer:
 
     def flush(self) -> None:
         """Write what was kept back and is due; the runtime calls it every few seconds."""
+        if dropped := self._output.take_dropped():
+            self.emit(LogLinesDropped(dropped))
         for line, kept_back in self._repeats.due(self._clock.monotonic()):
             self._write(line, kept_back)
 

@@ -6,10 +6,14 @@ one, since secrets are a type that shows asterisks.
 
 from __future__ import annotations
 
+import os
 import re
+import select
+import threading
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 import orjson
 
@@ -30,6 +34,20 @@ _PATTERNS = (
 _SHORTEST = 6
 """A shorter secret is not masked: it would be found in words that hold it by chance."""
 _NOW_US = SystemClock().now_us
+_MOST_WAITING = 256 * 1024
+
+
+class LogStream(Protocol):
+    """Where lines go: a text file, or a ``BackgroundWriter`` around one."""
+
+    def write(self, text: str, /) -> object:
+        """Write one line; raises ``OSError`` if it is lost."""
+
+    def flush(self) -> object:
+        """Pass on what is buffered."""
+
+    def isatty(self) -> bool:
+        """Return True for a terminal."""
 
 
 class LogOutput:
@@ -37,7 +55,7 @@ class LogOutput:
 
     def __init__(
         self,
-        stream: TextIO,
+        stream: LogStream,
         redactor: Redactor,
         *,
         level: str = "info",
@@ -49,6 +67,7 @@ class LogOutput:
         self._stream = stream
         self._redactor = redactor
         self._now_us = now_us
+        self._dropped = 0
         terminal = style == "console" or (style == "auto" and stream.isatty())
         self._as_text = _columns(colours=stream.isatty()) if terminal else _as_json
 
@@ -59,7 +78,7 @@ class LogOutput:
     def write(
         self, level: Level, event: str, fields: dict[str, Any], error: BaseException | None = None
     ) -> None:
-        """Write one line."""
+        """Write one line, or count it as dropped if nobody takes it."""
         if level < self.lowest:
             return
         first = {"time": format_us(self._now_us()), "level": level.name.lower(), "event": event}
@@ -68,8 +87,96 @@ class LogOutput:
         try:
             self._stream.write(text + "\n")
             self._stream.flush()
-        except (OSError, ValueError):
-            return  # nobody reads stderr any more; forwarding must not stop for that
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._dropped += 1
+
+    def take_dropped(self) -> int:
+        """Return how many lines were dropped since the last call."""
+        dropped, self._dropped = self._dropped, 0
+        lost = self._stream.take_lost() if isinstance(self._stream, BackgroundWriter) else 0
+        return dropped + lost
+
+
+class BackgroundWriter:
+    """Writes to a file from a thread, so that a reader that stalls blocks nobody.
+
+    A pipe has room for 64 KiB, or for 4 KiB; when nobody reads it, a write waits for ever, and the
+    event loop with it. Non-blocking writes are no way out: the flag belongs to the open file, so
+    that it would also change the terminal or the pipe of whoever started the process.
+    """
+
+    def __init__(self, stream: TextIO, *, most_waiting: int = _MOST_WAITING) -> None:
+        """Write to the file of ``stream``; at most ``most_waiting`` bytes wait for it."""
+        self._file = stream.fileno()
+        self._terminal = stream.isatty()
+        self._most_waiting = most_waiting
+        self._lines = deque[bytes]()
+        self._waiting = 0
+        self._lost = 0
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def write(self, text: str, /) -> None:
+        """Leave a line to the thread; raises ``BlockingIOError`` if too much waits already."""
+        line = text.encode(errors="backslashreplace")
+        with self._changed:
+            if self._waiting + len(line) > self._most_waiting:
+                raise BlockingIOError("nobody reads the log")
+            self._lines.append(line)
+            self._waiting += len(line)
+            self._changed.notify_all()
+            if self._thread is None:
+                # A daemon thread, since a stalled write must not keep the process from ending.
+                self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Do nothing: the thread writes each line as soon as it can."""
+
+    def isatty(self) -> bool:
+        """Return True for a terminal."""
+        return self._terminal
+
+    def take_lost(self) -> int:
+        """Return how many lines could not be written since the last call."""
+        with self._changed:
+            lost, self._lost = self._lost, 0
+        return lost
+
+    def drain(self, seconds: float = 1.0) -> bool:
+        """Wait until every line is written, for ``seconds`` at most; return True if it is."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._waiting, seconds)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines)
+                lines = list(self._lines)
+                self._lines.clear()
+            written = _write_all(self._file, b"".join(lines))
+            with self._changed:
+                # Only now: what is being written takes memory too.
+                self._waiting -= sum(map(len, lines))
+                self._lost += 0 if written else len(lines)
+                self._changed.notify_all()
+
+
+def _write_all(file: int, data: bytes) -> bool:
+    """Write to a file descriptor, however long it takes; return False if it cannot be written.
+
+    The descriptor and not the text stream: a thread that waits in Python's buffered writer holds
+    its lock, and the interpreter aborts at its end if it cannot take that lock.
+    """
+    left = memoryview(data)
+    while left:
+        try:
+            left = left[os.write(file, left) :]
+        except BlockingIOError:
+            select.select([], [file], [])  # whoever started us made the file non-blocking
+        except OSError:
+            return False
+    return True
 
 
 def _columns(*, colours: bool) -> Callable[[dict[str, Any]], str]:

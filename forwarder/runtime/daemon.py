@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -42,6 +43,7 @@ from forwarder.observe.events import (
     Stopping,
     TaskStuck,
 )
+from forwarder.observe.output import BackgroundWriter
 from forwarder.runtime.cell import Cell
 from forwarder.runtime.operations import Operations
 from forwarder.runtime.replica import (
@@ -82,9 +84,21 @@ def run_daemon(
     something still hangs. Raises what ``Daemon.run`` raises.
     """
     preflight(settings)
-    telemetry = telemetry_of(settings)
-    with libraries_logged(telemetry.observer), asyncio.Runner(loop_factory=fast_loop()) as runner:
-        return runner.run(_main(settings, read_settings, telemetry, abort))
+    stderr = BackgroundWriter(sys.stderr)
+    telemetry = telemetry_of(settings, stderr)
+
+    def abort_now(code: int) -> NoReturn:
+        stderr.drain()
+        abort(code)
+
+    try:
+        with (
+            libraries_logged(telemetry.observer),
+            asyncio.Runner(loop_factory=fast_loop()) as runner,
+        ):
+            return runner.run(_main(settings, read_settings, telemetry, abort_now))
+    finally:
+        stderr.drain()
 
 
 async def _main(

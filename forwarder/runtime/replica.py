@@ -34,7 +34,7 @@ from forwarder.formats.shape import EventFilter, Shape
 from forwarder.journal.events import GapClosed, GapOpened, with_name
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer
-from forwarder.observe.output import LogOutput, Redactor
+from forwarder.observe.output import LogOutput, LogStream, Redactor
 
 T = TypeVar("T")
 
@@ -207,11 +207,11 @@ class Signals:
         self.ask_to_stop(name)
 
 
-def telemetry_of(settings: ForwarderSettings) -> Telemetry:
-    """Return where this process counts and logs."""
+def telemetry_of(settings: ForwarderSettings, stream: LogStream | None = None) -> Telemetry:
+    """Return where this process counts and logs; without a ``stream`` it logs to stderr."""
     log = settings.root.log
     redactor = Redactor(secret for _, secret in secrets_of(settings))
-    output = LogOutput(sys.stderr, redactor, level=log.level, style=log.format)
+    output = LogOutput(stream or sys.stderr, redactor, level=log.level, style=log.format)
     # A time of creation beside each counter would double the number of series.
     disable_created_metrics()  # type: ignore[no-untyped-call]
     metrics = Metrics()

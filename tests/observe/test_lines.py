@@ -42,6 +42,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     daemon.JournalTroubled("disk full"),
     daemon.LibraryWarned("lib", "odd", "module:1", severe=False, error=None),
     daemon.LibraryWarned("lib", "odd", "module:1", severe=True, error=BOOM),
+    daemon.LogLinesDropped(7),
     daemon.TelemetryFailed("RowsDropped", "ValueError", "inc:1"),
     journal.GapOpened("acme/access_requests", "expired", 0, 60_000_000, None, ""),
     journal.GapOpened("sink:splunk", "expired", 0, 60_000_000, 7, "down"),

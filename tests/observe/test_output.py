@@ -1,11 +1,24 @@
-"""A terminal gets columns, everything else JSON."""
+"""A terminal gets columns, everything else JSON; a reader that stalls costs lines, not time."""
 
 from __future__ import annotations
 
+import fcntl
 import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import pytest
 
 from forwarder.core.telemetry import Level
-from forwarder.observe.output import LogOutput, Redactor
+from forwarder.core.timing import SystemClock
+from forwarder.observe.events import SettingsWarning
+from forwarder.observe.metrics import Metrics
+from forwarder.observe.observer import Observer
+from forwarder.observe.output import BackgroundWriter, LogOutput, Redactor
 
 
 def test_what_is_no_terminal_gets_json_and_a_terminal_columns() -> None:
@@ -20,3 +33,96 @@ def test_what_is_no_terminal_gets_json_and_a_terminal_columns() -> None:
     assert plain.getvalue().startswith("{")
     assert not terminal.getvalue().startswith("{")
     assert "started" in terminal.getvalue()
+
+
+class Pipe:
+    """A pipe of 4 KiB as stderr, which nobody reads until a test does."""
+
+    def __init__(self) -> None:
+        self._read, write = os.pipe()
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+        os.set_blocking(self._read, False)
+        self._stderr = os.fdopen(write, "w")
+        self._writer = BackgroundWriter(self._stderr, most_waiting=10_000)
+        self._metrics = Metrics()
+        output = LogOutput(self._writer, Redactor(), style="json")
+        self.observer = Observer(self._metrics, output, SystemClock())
+        self._text = b""
+
+    def read(self) -> list[dict[str, Any]]:
+        """Read until everything is written; return all lines so far."""
+        written = False
+        while not written:
+            written = self._writer.drain(0.05)
+            with suppress(BlockingIOError):
+                while data := os.read(self._read, 65536):
+                    self._text += data
+        return [orjson.loads(line) for line in self._text.splitlines()]
+
+    def close(self) -> None:
+        self._stderr.close()
+
+    def dropped(self) -> float:
+        value = self._metrics.registry.get_sample_value("forwarder_log_lines_dropped_total")
+        return value or 0.0
+
+
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    made = Pipe()
+    yield made
+    made.close()
+
+
+def test_a_reader_that_stalls_costs_lines_that_are_counted_and_no_time(pipe: Pipe) -> None:
+    began = time.monotonic()
+    for number in range(1000):
+        pipe.observer.emit(SettingsWarning(f"line {number}"))
+    pipe.observer.flush()
+    seconds = time.monotonic() - began
+
+    dropped, lines = pipe.dropped(), pipe.read()
+    assert seconds < 10
+    assert 700 < dropped < 1000
+    assert [f"line {n}" for n in range(len(lines))] == [line["message"] for line in lines]
+    assert len(lines) + dropped == 1000
+
+
+def test_the_log_says_how_many_lines_it_lost_once_it_is_read_again(pipe: Pipe) -> None:
+    for number in range(1000):
+        pipe.observer.emit(SettingsWarning(f"line {number}"))
+    pipe.read()
+    pipe.observer.flush()
+    last = pipe.read()[-1]
+
+    assert (last["event"], last["lines"]) == ("log_lines_dropped", pipe.dropped())
+
+
+def test_lines_that_cannot_be_written_are_counted() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as stderr:
+        writer = BackgroundWriter(stderr)
+        output = LogOutput(writer, Redactor())
+        output.write(Level.INFO, "started", {})
+        writer.drain(30)
+
+    assert output.take_dropped() == 1
+    assert output.take_dropped() == 0
+
+
+def test_a_pipe_that_does_not_block_gets_every_line() -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with os.fdopen(write, "w") as stderr:
+        writer = BackgroundWriter(stderr, most_waiting=300_000)
+        for _ in range(3000):
+            writer.write("x" * 99 + "\n")
+        taken = b""
+        while len(taken) < 300_000:
+            taken += os.read(read, 65536)
+        writer.drain(30)
+    os.close(read)
+
+    assert taken.count(b"\n") == 3000
+    assert writer.take_lost() == 0
