@@ -16,6 +16,8 @@ import orjson
 from forwarder.core.schema import RAW_BYTES_KEY
 
 MASK = "**********"
+REMOVED = "[removed]"
+"""Stands for a text that a sink is not to get."""
 UNREADABLE = "[masked: an unreadable body that may hold a secret]"
 
 _WORDS = re.compile(

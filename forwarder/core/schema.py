@@ -92,10 +92,14 @@ class Login(NamedTuple):
 
 
 class Member(NamedTuple):
-    """A member named in the body of a group's change: its id and, where sent, its name."""
+    """A member named in the body of a group's change: its id and, where sent, name and type.
+
+    ``type`` is ``User``, ``Group`` or empty.
+    """
 
     value: str
     display: str = ""
+    type: str = ""
 
 
 class Provisioning(NamedTuple):
@@ -103,8 +107,11 @@ class Provisioning(NamedTuple):
 
     ``resource`` is ``user``, ``group`` or empty; ``activity`` is ``create``, ``update``,
     ``delete``, ``enable``, ``disable``, ``add_member``, ``remove_member`` or empty, read out of
-    method and body. ``outcome`` comes from ``status``. ``request_body`` is masked, and so is
-    the one in ``row``. ``has_address`` says that ``user_email`` is an e-mail address.
+    method and body; ``changed`` names the attributes that the body touched, sorted.
+    ``members_added`` and ``members_removed`` are those that the request added and removed,
+    ``members_set`` all members where it named all. ``user_name`` and ``email`` name the user:
+    the row's ``user_email``, else what the body has. ``outcome`` comes from ``status``.
+    ``request_body`` is masked, and so is the one in ``row``.
     """
 
     origin: Origin
@@ -116,12 +123,16 @@ class Provisioning(NamedTuple):
     resource: str
     activity: str
     outcome: str
-    members: tuple[Member, ...]
+    changed: tuple[str, ...]
+    members_added: tuple[Member, ...]
+    members_removed: tuple[Member, ...]
+    members_set: tuple[Member, ...]
+    user_name: str
+    email: str
     logged_at: str
     method: str
     resource_type: str
     user_email: str
-    has_address: bool
     group_name: str
     cf_resource_id: str
     idp_resource_id: str
@@ -131,9 +142,31 @@ class Provisioning(NamedTuple):
     request_body: str
 
     @property
+    def members(self) -> tuple[Member, ...]:
+        """Return all members that the request names."""
+        return self.members_added + self.members_removed + self.members_set
+
+    @property
+    def only_member(self) -> Member | None:
+        """Return the member that was added or removed, None if more was done than that."""
+        moved = self.members_added + self.members_removed
+        return moved[0] if len(moved) == 1 and not self.members_set else None
+
+    @property
     def body_bytes(self) -> int:
         """Return the length of ``request_body`` in UTF-8."""
         return len(self.request_body.encode("utf-8", "replace"))
+
+    @property
+    def takes_away(self) -> bool:
+        """Return True if the change ends somebody's access: where it fails, a leaver keeps it."""
+        return self.activity in {"disable", "delete", "remove_member"}
+
+    @property
+    def message(self) -> str:
+        """Return the change in one line for people."""
+        what = " ".join(filter(None, [self.action or "change", self.resource, self.user]))
+        return f"SCIM {what}: {self.error_description or self.outcome}"
 
     @property
     def action(self) -> str:
@@ -143,21 +176,33 @@ class Provisioning(NamedTuple):
     @property
     def user(self) -> str:
         """Return whom or what it is about: e-mail address, group or id, or nothing."""
-        return self.user_email or self.group_name or self.cf_resource_id
+        return self.user_name or self.group_name or self.cf_resource_id
 
-    def without_body(self) -> Provisioning:
-        """Return this change without its body and the names of members read out of it.
+    def without_body(self, *, names: bool) -> Provisioning:
+        """Return this change without its body and, unless ``names``, names of people in the body.
 
-        What the body asked for (the activity, the ids of members) stays.
+        What the body asked for (the activity, the attributes, the ids of members) stays.
         """
         # The bytes of a row that could not be read may hold a body, too.
         keys = {"request_body", RAW_BYTES_KEY}
-        return self._replace(
+        bare = self._replace(
             row={key: value for key, value in self.row.items() if key not in keys},
             extra={key: value for key, value in self.extra.items() if key not in keys},
-            members=tuple(member._replace(display="") for member in self.members),
             request_body="",
         )
+        if names:
+            return bare
+        return bare._replace(
+            members_added=_without_names(self.members_added),
+            members_removed=_without_names(self.members_removed),
+            members_set=_without_names(self.members_set),
+            user_name=self.user_email,
+            email=self.user_email if is_email(self.user_email) else "",
+        )
+
+
+def _without_names(members: tuple[Member, ...]) -> tuple[Member, ...]:
+    return tuple(member._replace(display="") for member in members)
 
 
 class OwnEvent(NamedTuple):

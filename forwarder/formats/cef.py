@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forwarder.core.schema import FAILURE, Event, Login, OwnEvent, Provisioning
+from forwarder.core.schema import FAILURE, Event, Login, Member, OwnEvent, Provisioning
 from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,
     VENDOR,
+    EventLines,
     Fields,
-    LineFormat,
     clean,
     members_text,
 )
@@ -27,7 +27,7 @@ _LIMITS = {
 _CLASS_LIMIT, _NAME_LIMIT = 1023, 512
 
 
-class CefFormat(LineFormat):
+class CefFormat(EventLines):
     r"""``CEF:0|Cloudflare|Access|1|access.login|Access login allowed|2|key=value ...``."""
 
     summary: ClassVar[str] = "ArcSight Common Event Format 0, one line"
@@ -62,6 +62,15 @@ def _labelled(*named: tuple[str, str]) -> Fields:
     for number, (label, text) in enumerate(named, start=1):
         if text:
             fields |= {f"cs{number}": text, f"cs{number}Label": label}
+    return fields
+
+
+def _flexible(*named: tuple[str, str]) -> Fields:
+    """Return ``flexString1`` and ``flexString2``, with a label beside each that is not empty."""
+    fields: Fields = {}
+    for number, (label, text) in enumerate(named, start=1):
+        if text:
+            fields |= {f"flexString{number}": text, f"flexString{number}Label": label}
     return fields
 
 
@@ -108,25 +117,36 @@ def _login_fields(login: Login) -> Fields:
 
 def _change_head(change: Provisioning) -> str:
     resource, action = change.resource or "unknown", change.action or "unknown"
-    severity = 6 if change.outcome == FAILURE else 3
+    severity = 3 if change.outcome != FAILURE else 8 if change.takes_away else 6
     return _head(f"scim.{resource}.{action}", f"SCIM {resource} {action}", severity)
 
 
 def _change_fields(change: Provisioning) -> Fields:
+    group = change.resource == "group"
+    name, identity = change.user_name, change.cf_resource_id
+    if group:
+        member = change.only_member or Member("")
+        name, identity = member.display or member.value, member.value
     return {
         **_shared(change, "Provisioning"),
-        "duser": change.user_email,
-        "duid": change.cf_resource_id,
+        "duser": name,
+        "duid": identity,
         "requestMethod": change.method,
         "reason": change.error_description,
         "msg": " ".join(f"quality:{name}" for name in change.quality),
         **_labelled(
             ("idpId", change.idp_id),
             ("idpResourceId", change.idp_resource_id),
-            ("resourceType", change.resource_type),
+            ("groupId", change.cf_resource_id) if group else ("resourceType", change.resource_type),
             ("groupName", change.group_name),
-            ("members", members_text(change)),
+            ("membersAdded", members_text(change.members_added))
+            if group
+            else ("changed", " ".join(change.changed)),
             ("requestBody", change.request_body),
+        ),
+        **_flexible(
+            ("membersRemoved", members_text(change.members_removed)),
+            ("membersSet", members_text(change.members_set)),
         ),
     }
 

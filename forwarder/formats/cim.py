@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from forwarder.core.schema import FAILURE, SUCCESS, Event, Login, OwnEvent, Provisioning
-from forwarder.formats.json_events import JsonFormat, Object, filled, iso_text
+from forwarder.core.schema import FAILURE, SUCCESS, Event, Login, Member, OwnEvent, Provisioning
+from forwarder.formats.json_events import JsonEvents, Object, filled, iso_text
 
 _PRODUCT = "Cloudflare Access"
 _CHANGES = {"create": "created", "delete": "deleted"}
 
 
-class CimFormat(JsonFormat):
+class CimFormat(JsonEvents):
     """Fields of the models Authentication and Change (Account Management)."""
 
     summary: ClassVar[str] = "field names of Splunk's Common Information Model"
@@ -78,6 +78,7 @@ def map_login(login: Login) -> Object:
 def map_provisioning(change: Provisioning) -> Object:
     """Return the fields of the model Change, data set Account Management."""
     status = change.outcome if change.outcome in {SUCCESS, FAILURE} else ""
+    name = change.group_name if change.resource == "group" else change.user
     return _describe(
         change,
         change_type="AAA",
@@ -88,17 +89,33 @@ def map_provisioning(change: Provisioning) -> Object:
         dvc=_PRODUCT,
         status=status,
         status_raw=change.status,
-        object=change.group_name if change.resource == "group" else change.user,
+        object=name or change.cf_resource_id,
         object_category=change.resource or change.resource_type,
         object_id=change.cf_resource_id,
-        object_path=change.idp_resource_id,
-        user=change.user_email,
+        object_attrs=list(change.changed),
+        idp_resource_id=change.idp_resource_id,
+        user=_changed_user(change),
         group=change.group_name,
         src_user=change.idp_id,
-        result=change.error_description,
-        members=[filled(member._asdict()) for member in change.members],
-        object_attrs=change.request_body,
+        result=change.error_description or change.status,
+        members_added=_members(change.members_added),
+        members_removed=_members(change.members_removed),
+        members_set=_members(change.members_set),
+        request_body=change.request_body,
     )
+
+
+def _changed_user(change: Provisioning) -> str | list[str]:
+    """Return the account that was changed; of a group's change, who came and who left."""
+    if change.resource != "group":
+        return change.user_name or (change.cf_resource_id if change.resource == "user" else "")
+    moved = change.members_added + change.members_removed
+    names = [member.display or member.value for member in moved]
+    return names[0] if len(names) == 1 else names
+
+
+def _members(members: tuple[Member, ...]) -> list[Object]:
+    return [filled(member._asdict()) for member in members]
 
 
 def map_own(event: OwnEvent) -> Object:

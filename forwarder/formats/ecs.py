@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import Event, Login, OwnEvent, Provisioning
-from forwarder.formats.json_events import JsonFormat, Object, filled, iso_text
+from forwarder.core.schema import Event, Login, Member, OwnEvent, Provisioning, is_email
+from forwarder.formats.json_events import JsonEvents, Object, filled, iso_text
 from forwarder.transport.settings import PluginSettings
 
 ECS_VERSION = "9.4.0"
@@ -36,7 +36,7 @@ class EcsConfig(PluginSettings):
     )
 
 
-class EcsFormat(JsonFormat):
+class EcsFormat(JsonEvents):
     """Events of ECS 9: ``authentication`` and ``iam``, our own fields below ``cloudflare``."""
 
     Config: ClassVar[type[EcsConfig]] = EcsConfig
@@ -170,10 +170,10 @@ def map_own(event: OwnEvent, namespace: str) -> Object:
 
 
 def map_provisioning(change: Provisioning, namespace: str) -> Object:
-    """Return the ECS event of ``change``: whom it is about is in ``user`` and ``user.target``."""
-    resource = change.resource
-    user, group = _user(change), _group(change)
-    kind = _TYPES.get(change.activity, "change") if change.activity else "info"
+    """Return the ECS event of ``change``.
+
+    Whom it is about is in ``user.target`` alone: the actor is an identity provider, no user.
+    """
     error = change.error_description
     return filled(
         {
@@ -182,12 +182,13 @@ def map_provisioning(change: Provisioning, namespace: str) -> Object:
                 "scim",
                 namespace,
                 category=["iam"],
-                type=[*filter(None, [resource]), kind],
-                action=f"scim-{resource or 'unknown'}-{change.action or 'unknown'}",
+                type=_types(change),
+                action=f"scim-{change.resource or 'unknown'}-{change.action or 'unknown'}",
                 reason=error,
             ),
-            "user": filled({**user, "target": user}),
-            "group": group,
+            "message": change.message,
+            "user": filled({"target": _target(change)}),
+            "group": _group(change),
             "http": filled({"request": _request(change)}),
             "error": filled({"message": error}),
             "related": filled({"user": _related(change)}),
@@ -196,12 +197,26 @@ def map_provisioning(change: Provisioning, namespace: str) -> Object:
     )
 
 
-def _user(change: Provisioning) -> Object:
-    if change.resource == "group":
+def _types(change: Provisioning) -> list[str]:
+    kind = _TYPES.get(change.activity, "change") if change.activity else "info"
+    whom = [change.resource] if change.resource else []
+    if change.activity in {"add_member", "remove_member"}:
+        whom = ["user", "group"]
+    return [*whom, kind]
+
+
+def _target(change: Provisioning) -> Object:
+    """Return the user that was changed, or who came to a group or left it."""
+    if change.resource != "group":
+        identity = change.cf_resource_id if change.resource == "user" else ""
+        return filled({"id": identity, "name": change.user_name, "email": change.email})
+    if not (change.members_added or change.members_removed):
         return {}
-    email = change.user_email
-    identity = change.cf_resource_id if change.resource == "user" else ""
-    return filled({"id": identity, "name": email, "email": email if change.has_address else ""})
+    member = change.only_member or Member("")
+    email = member.display if is_email(member.display) else ""
+    return filled(
+        {"id": member.value, "name": member.display, "email": email, "group": _group(change)}
+    )
 
 
 def _group(change: Provisioning) -> Object:
@@ -217,10 +232,10 @@ def _request(change: Provisioning) -> Object:
 
 def _related(change: Provisioning) -> list[str]:
     """Return each name and id of a user once, in order."""
-    found = [change.user_email]
+    found = [change.user_email, change.user_name, change.email]
     if change.resource == "user":
         found.append(change.cf_resource_id)
-    found += [text for member in change.members for text in member]
+    found += [text for member in change.members for text in (member.value, member.display)]
     return list(dict.fromkeys(filter(None, found)))
 
 
@@ -234,6 +249,9 @@ def _scim(change: Provisioning) -> Object:
             "resource_id": "" if known else change.cf_resource_id,
             "resource_user_email": change.user_email if change.resource == "group" else "",
             "status": change.status,
-            "members": [filled(member._asdict()) for member in change.members],
+            "changed": list(change.changed),
+            "members_added": [filled(member._asdict()) for member in change.members_added],
+            "members_removed": [filled(member._asdict()) for member in change.members_removed],
+            "members_set": [filled(member._asdict()) for member in change.members_set],
         }
     )

@@ -10,7 +10,7 @@ from typing import Any
 from forwarder.core.identity import dumps
 from forwarder.core.schema import Event
 from forwarder.core.timing import format_seconds
-from forwarder.formats.templates import TemplatedFormat
+from forwarder.formats.templates import Templated
 
 Object = dict[str, Any]
 
@@ -19,7 +19,7 @@ _REMEMBERED_DAYS = 64
 _EMPTY: tuple[Any, ...] = ("", None, {}, [], ())
 
 
-class JsonFormat(TemplatedFormat):
+class JsonEvents(Templated):
     """A format that maps an event to an object; added fields are dotted paths into that object."""
 
     media_type = "application/json"

@@ -9,8 +9,8 @@ from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,
     VENDOR,
+    EventLines,
     Fields,
-    LineFormat,
     clean,
     identifier,
     members_text,
@@ -23,7 +23,7 @@ _USUAL = 1024
 """Bytes a value may have, where ``_LIMITS`` says nothing else."""
 
 
-class LeefFormat(LineFormat):
+class LeefFormat(EventLines):
     """``LEEF:2.0|Cloudflare|Access|1|access_login_allowed|x09|`` and pairs, a tab between them.
 
     LEEF has no escapes: whatever could be taken for a separator is a space in the values.
@@ -90,10 +90,12 @@ def _change_id(change: Provisioning) -> str:
 
 def _change_fields(change: Provisioning) -> Fields:
     group = change.resource == "group"
+    severity = 3 if change.outcome != FAILURE else 8 if change.takes_away else 6
+    member = change.only_member
     return {
-        **_shared(change, "Provisioning", 6 if change.outcome == FAILURE else 3),
-        "usrName": change.user_email,
-        "identGrpName": change.group_name,
+        **_shared(change, "Provisioning", severity),
+        "usrName": (member.display or member.value) if group and member else change.user_name,
+        "groupName": change.group_name,
         "groupID": change.cf_resource_id if group else "",
         "accountName": "" if group else change.cf_resource_id,
         "realm": change.idp_id,
@@ -102,7 +104,10 @@ def _change_fields(change: Provisioning) -> Fields:
         "method": change.method,
         "status": change.status,
         "reason": change.error_description,
-        "members": members_text(change),
+        "changed": " ".join(change.changed),
+        "membersAdded": members_text(change.members_added),
+        "membersRemoved": members_text(change.members_removed),
+        "membersSet": members_text(change.members_set),
         "requestBody": change.request_body,
     }
 

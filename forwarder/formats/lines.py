@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self
 
 from forwarder.core.errors import ConfigError, Fault
-from forwarder.core.schema import Provisioning
-from forwarder.formats.templates import TemplatedFormat
+from forwarder.core.schema import Member
+from forwarder.formats.templates import Templated
 
 VENDOR, PRODUCT, PRODUCT_VERSION = "Cloudflare", "Access", "1"
 
@@ -23,7 +23,7 @@ _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
 
-class LineFormat(TemplatedFormat):
+class EventLines(Templated):
     """A format of lines with a head and ``key=value`` pairs; added fields are keys."""
 
     media_type = "text/plain"
@@ -69,6 +69,9 @@ def identifier(text: str) -> str:
     return _NO_NAME.sub("_", text)
 
 
-def members_text(change: Provisioning) -> str:
-    """Return the ids of the members that were added or removed."""
-    return " ".join(member.value for member in change.members)
+def members_text(members: Iterable[Member]) -> str:
+    """Return members as ``id (name); id; ...``."""
+    return "; ".join(
+        f"{member.value} ({member.display})" if member.display else member.value
+        for member in members
+    )

@@ -9,26 +9,24 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import FAILURE, Event, Login, Member, OwnEvent, Provisioning
-from forwarder.formats.json_events import JsonFormat, Object, filled
+from forwarder.core.schema import FAILURE, Event, Login, OwnEvent, Provisioning
+from forwarder.formats.json_events import JsonEvents, Object, filled
 from forwarder.formats.ocsf_classes import (
-    ACCOUNT_CHANGE,
+    ACCESS,
     ADDABLE,
     APPLICATION_LIFECYCLE,
     AUTHENTICATION,
-    ENTITY_MANAGEMENT,
-    GROUP_MANAGEMENT,
     HIGH,
     INFORMATIONAL,
     LOW,
     OTHER,
-    USER_MANAGEMENT,
-    EventClass,
+    Version,
     classify,
     describe,
     observables,
     status_of,
 )
+from forwarder.formats.ocsf_provisioning import map_provisioning
 from forwarder.transport.settings import PluginSettings
 
 
@@ -44,7 +42,7 @@ class OcsfConfig(PluginSettings):
     )
 
 
-class OcsfFormat(JsonFormat):
+class OcsfFormat(JsonEvents):
     """Authentication, Account Change, Group Management and Application Lifecycle events."""
 
     Config: ClassVar[type[OcsfConfig]] = OcsfConfig
@@ -54,6 +52,7 @@ class OcsfFormat(JsonFormat):
         """Take the settings and the fields to add (dotted paths)."""
         # A template passes on texts and times; raw_data is the whole row.
         super().__init__(config, added, templates=not config.raw_data)
+        self._version = Version.of(config.ocsf_version)
 
     @staticmethod
     def nearest_path(path: str) -> str:
@@ -66,7 +65,7 @@ class OcsfFormat(JsonFormat):
 
     def map(self, event: Event) -> Object:
         """Return ``event`` as an object of the class that fits it."""
-        version = self._config.ocsf_version
+        version = self._version
         if isinstance(event, Login):
             target = map_login(event, version)
         elif isinstance(event, Provisioning):
@@ -83,7 +82,6 @@ class OcsfFormat(JsonFormat):
         return str(time_us // 1000)
 
 
-_ACCESS = {"name": "Access", "vendor_name": "Cloudflare"}
 _PROFILES = ["cloud", "security_control"]
 _ACTIVITIES = {"login": (1, "Logon"), "logout": (2, "Logoff"), "": (0, "Unknown")}
 _OPENID, _SAML, _OAUTH = (4, "OpenID"), (5, "SAML"), (6, "OAUTH 2.0")
@@ -126,7 +124,7 @@ _USER_TYPES = {
 _UNKNOWN_USER = {"type_id": 0, "type": "Unknown"}
 
 
-def map_login(login: Login, version: str) -> Object:
+def map_login(login: Login, version: Version) -> Object:
     """Return the Authentication event of ``login``."""
     severity = LOW if login.outcome == FAILURE else INFORMATIONAL
     activity_id, activity = _ACTIVITIES.get(login.action, (OTHER, login.action))
@@ -139,7 +137,7 @@ def map_login(login: Login, version: str) -> Object:
                 login,
                 version,
                 _PROFILES,
-                _ACCESS,
+                ACCESS,
                 event_code=login.action,
                 log_name="access_requests",
                 log_provider="Cloudflare",
@@ -216,155 +214,6 @@ def _login_unmapped(login: Login) -> Object:
     return {**filled({"app_type": login.app_type, "country": homeless}), **login.extra}
 
 
-_UPDATE = (OTHER, "Update")
-_ACCOUNT = {
-    "create": (1, "Create"),
-    "update": _UPDATE,
-    "delete": (6, "Delete"),
-    "enable": (2, "Enable"),
-    "disable": (5, "Disable"),
-}
-_GROUP = {
-    "create": (6, "Create"),
-    "update": _UPDATE,
-    "delete": (5, "Delete"),
-    "add_member": (3, "Add User"),
-    "remove_member": (4, "Remove User"),
-}
-_USER_1_9 = {
-    "create": (1, "Create"),
-    "update": (2, "Update"),
-    "delete": (3, "Delete"),
-    "enable": (4, "Enable"),
-    "disable": (5, "Disable"),
-}
-_GROUP_1_9 = {**_GROUP, "update": (9, "Update")}
-
-Activities = dict[str, tuple[int, str]]
-_CLASSES: dict[str, dict[str, tuple[EventClass, Activities]]] = {
-    "1.7.0": {"user": (ACCOUNT_CHANGE, _ACCOUNT), "group": (GROUP_MANAGEMENT, _GROUP)},
-    "1.8.0": {"user": (ACCOUNT_CHANGE, _ACCOUNT), "group": (GROUP_MANAGEMENT, _GROUP)},
-    "1.9.0": {"user": (USER_MANAGEMENT, _USER_1_9), "group": (GROUP_MANAGEMENT, _GROUP_1_9)},
-}
-_METHODS = frozenset(
-    {"OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT", "PATCH"}
-)
-
-
-def map_provisioning(change: Provisioning, version: str) -> Object:
-    """Return the event of ``change``; its class depends on the resource and the version."""
-    kind, activities = _CLASSES[version].get(change.resource, (ENTITY_MANAGEMENT, {}))
-    unknown = (OTHER, change.action) if change.action else (0, "Unknown")
-    activity_id, activity = activities.get(change.activity, unknown)
-    severity = LOW if change.outcome == FAILURE else INFORMATIONAL
-    method = change.method if change.method in _METHODS else ""
-    return filled(
-        {
-            **classify(kind, activity_id, activity, severity),
-            **status_of(change.outcome),
-            "status_code": change.status,
-            "status_detail": change.error_description,
-            **describe(
-                change,
-                version,
-                ["cloud"],
-                _ACCESS,
-                event_code=f"scim.{change.resource or 'unknown'}.{change.action or 'unknown'}",
-                log_name="scim_updates",
-                log_provider="Cloudflare",
-                original_time=change.logged_at,
-            ),
-            "actor": _actor(change.idp_id),
-            **_subject(change, version),
-            "http_request": filled(
-                {"http_method": method, "body_length": change.body_bytes or None}
-            ),
-            "observables": _change_observables(change),
-            "unmapped": _change_unmapped(change, version, homeless="" if method else change.method),
-        }
-    )
-
-
-def _actor(idp_id: str) -> Object:
-    return filled({"app_name": "SCIM", "app_uid": idp_id, "idp": filled({"uid": idp_id})})
-
-
-def _subject(change: Provisioning, version: str) -> Object:
-    """Return whom or what was changed, under the name its class has for it."""
-    if change.resource == "user":
-        return {"user": _changed_user(change)}
-    if change.resource == "group":
-        return {"group": _group(change, version), **_group_users(change, version)}
-    name = change.user_email or change.group_name or "unknown"
-    entity = {"name": name, "uid": change.cf_resource_id, "type": change.resource_type or "Other"}
-    return {"entity": filled({**entity, "type_id": OTHER})}
-
-
-def _changed_user(change: Provisioning) -> Object:
-    email = change.user_email
-    name = email or ("" if change.cf_resource_id else "unknown")
-    return filled(
-        {
-            "name": name,
-            "email_addr": email if change.has_address else "",
-            "uid": change.cf_resource_id,
-            "uid_alt": change.idp_resource_id,
-        }
-    )
-
-
-def _group(change: Provisioning, version: str) -> Object:
-    name = change.group_name or ("" if change.cf_resource_id else "unknown")
-    uid_alt = "" if version == "1.7.0" else change.idp_resource_id
-    return filled({"name": name, "uid": change.cf_resource_id, "uid_alt": uid_alt})
-
-
-def _group_users(change: Provisioning, version: str) -> Object:
-    """Return the members added or removed: one before 1.9, more are in ``unmapped``."""
-    users = [filled({"uid": member.value, "name": member.display}) for member in change.members]
-    if version == "1.9.0":
-        return {"users": users}
-    return {"user": users[0]} if len(users) == 1 else {}
-
-
-def _change_observables(change: Provisioning) -> list[Object]:
-    email = change.user_email if change.resource == "user" and change.has_address else ""
-    group = change.group_name if change.resource == "group" else ""
-    return observables(
-        ("user.email_addr", 5, "Email Address", email),
-        ("group.name", 32, "", group),  # its caption differs between versions and tools
-    )
-
-
-def _change_unmapped(change: Provisioning, version: str, homeless: str) -> Object:
-    """Return what the class has no attribute for."""
-    several = len(change.members) > 1 and version != "1.9.0"
-    members: list[Member] = list(change.members) if several else []
-    placed = change.resource == "user" or (change.resource == "group" and version != "1.7.0")
-    return {
-        **filled(
-            {
-                "request_body": change.request_body,
-                "members": [filled(member._asdict()) for member in members],
-                "idp_resource_id": "" if placed else change.idp_resource_id,
-                "http_method": homeless,
-                **_odd_names(change),
-            }
-        ),
-        **change.extra,
-    }
-
-
-def _odd_names(change: Provisioning) -> Object:
-    """Return a user's e-mail address on a group's row, and the other way round."""
-    if change.resource == "user":
-        return {"resource_group_name": change.group_name}
-    if change.resource == "group":
-        return {"resource_user_email": change.user_email}
-    both = change.user_email and change.group_name
-    return {"resource_group_name": change.group_name if both else ""}
-
-
 _OWN_ACTIVITIES = {
     "start": (3, "Start"),
     "stop": (4, "Stop"),
@@ -374,7 +223,7 @@ _OWN_ACTIVITIES = {
 _FORWARDER = {"name": "forwarder", "vendor_name": "cloudflare-access-forwarder"}
 
 
-def map_own(event: OwnEvent, version: str) -> Object:
+def map_own(event: OwnEvent, version: Version) -> Object:
     """Return the event; what is particular to the forwarder is in ``unmapped``."""
     activity_id, activity = _OWN_ACTIVITIES.get(event.action, (OTHER, event.action))
     severity = HIGH if event.outcome == FAILURE else INFORMATIONAL

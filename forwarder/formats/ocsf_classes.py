@@ -44,7 +44,34 @@ ADDABLE = (
 """Attributes of all these classes that are a text or have texts in them."""
 
 OTHER = 99
+ACCESS = {"name": "Access", "vendor_name": "Cloudflare"}
+"""The product whose log it is."""
 _STATUS = {UNKNOWN: (0, "Unknown"), SUCCESS: (1, "Success"), FAILURE: (2, "Failure")}
+
+
+class Version(NamedTuple):
+    """A version of OCSF."""
+
+    text: str
+    number: tuple[int, int]
+
+    @classmethod
+    def of(cls, text: str) -> Version:
+        """Return the version that is written like ``1.8.0``."""
+        major, minor, _ = map(int, text.split("."))
+        return cls(text, (major, minor))
+
+    def has(self, since: tuple[int, int]) -> bool:
+        """Return True if this version has what came with version ``since``."""
+        return self.number >= since
+
+
+# What came with which version, of all that we write: read out of the published schemas.
+ACTOR_APP = REQUEST_EVERYWHERE = ENTITY_TYPE = APP_UPDATE = AUTH_FACTORS = COUNTRIES = (1, 3)
+SECURITY_CONTROL = BODY_LENGTH = UID_OBSERVABLES = (1, 5)
+PATCH_METHOD = SERVICE_USERS = SUBGROUPS = (1, 6)
+GROUP_UID_ALT = (1, 8)
+USER_MANAGEMENT_CLASS = (1, 9)
 
 
 class Severity(NamedTuple):
@@ -56,6 +83,7 @@ class Severity(NamedTuple):
 
 INFORMATIONAL = Severity(1, "Informational")
 LOW = Severity(2, "Low")
+MEDIUM = Severity(3, "Medium")
 HIGH = Severity(4, "High")
 
 
@@ -86,13 +114,13 @@ def status_of(outcome: str) -> Object:
 
 
 def describe(
-    event: Event, version: str, profiles: list[str], product: Object, **more: Any
+    event: Event, version: Version, profiles: list[str], product: Object, **more: Any
 ) -> Object:
     """Return what all classes share: times, ``metadata`` and ``cloud``."""
     origin = event.origin
     account = filled({"uid": origin.account_id, "name": origin.account})
     metadata = {
-        "version": version,
+        "version": version.text,
         "product": product,
         "profiles": profiles,
         "uid": event.id,

@@ -60,8 +60,9 @@ class Pipeline:
         self._shape = shape
         self._filters = shape.only is not None or shape.unless is not None
         self._hider = shape.hider()
-        redact = shape.redact_request_body
-        self._redacts = redact if redact is not None else not format.request_bodies
+        self._redacts = shape.redact_request_body or (
+            shape.redact_request_body is None and not format.request_bodies
+        )
 
     def __call__(self, page: StoredPage) -> Rendered:
         """Return the page's events as this sink gets them; never raises for a row.
@@ -109,7 +110,10 @@ class Pipeline:
             return _assemble(columns, origin, repeat(origin.account), outcomes, users, bodies)
         events = columns.events(origin, normaliser)
         if self._redacts:
-            events = [without_body(event) for event in events]
+            # A sink that asks for no bodies gets no names out of them either; a format that has no
+            # room for bodies still says who came to a group.
+            names = not self._shape.redact_request_body
+            events = [without_body(event, names=names) for event in events]
         return _assemble(
             columns,
             origin,

@@ -17,9 +17,9 @@ from typing import Any
 import orjson
 
 from forwarder.core.identity import dumps
+from forwarder.core.masking import REMOVED
 from forwarder.core.schema import RAW_BYTES_KEY, Event, Login, Provisioning
 
-REMOVED = "[removed]"
 _HASH_DIGITS = 32
 _LONG = 6
 """A shorter hidden text is looked for as a whole text only: there is a ``US`` in ``USER``."""
@@ -101,9 +101,9 @@ def _values(event: Event, key: str) -> tuple[str, ...]:
     return (event.app_name, event.app_domain, event.host, event.app_uid)
 
 
-def without_body(event: Event) -> Event:
-    """Return ``event`` without its SCIM request body and the names of members read out of it."""
-    return event.without_body() if isinstance(event, Provisioning) else event
+def without_body(event: Event, *, names: bool = True) -> Event:
+    """Return ``event`` without its SCIM request body; see ``Provisioning.without_body``."""
+    return event.without_body(names=names) if isinstance(event, Provisioning) else event
 
 
 class Hider:

@@ -38,7 +38,7 @@ class FormatConfig(PluginSettings):
     """What a sink takes for a format that has no settings of its own."""
 
 
-class TemplatedFormat(ABC):
+class Templated(ABC):
     """A format that renders usual logins by templates and every other event by its mapping.
 
     A subclass has ``render``, the one truth about what an event looks like, and ``time_text``. For

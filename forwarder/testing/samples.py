@@ -148,6 +148,27 @@ SCIM_UPDATES: Mapping[str, Mapping[str, Any]] = {
     },
     "scim_user_delete": {**_without(_USER, "resource_user_email"), "http_method": "DELETE"},
     "scim_user_broken_body": {**_USER, "http_method": "POST", "request_body": "{}}"},
+    "scim_user_put_active": {
+        **_USER,
+        "http_method": "PUT",
+        "request_body": '{"userName":"ann@example.com","active":true,"title":"Engineer"}',
+    },
+    "scim_user_disable_failed": {
+        **_USER,
+        "http_method": "PATCH",
+        "status": "FAILURE",
+        "error_description": "user has no seat",
+        "request_body": _patch(
+            '{"op":"replace","path":"urn:ietf:params:scim:schemas:core:2.0:User:active"'
+            ',"value":false}'
+        ),
+    },
+    "scim_user_named_in_body": {
+        **_without(_USER, "resource_user_email"),
+        "http_method": "POST",
+        "request_body": '{"userName":"ann","emails":[{"value":"a@example.org"},'
+        '{"value":"ann@example.com","primary":true}],"active":true}',
+    },
     "scim_group_create": {
         **_GROUP,
         "http_method": "POST",
@@ -171,6 +192,21 @@ SCIM_UPDATES: Mapping[str, Mapping[str, Any]] = {
         **_GROUP,
         "http_method": "PATCH",
         "request_body": _patch('{"op":"remove","path":"members[value eq \\"u-1\\"]"}'),
+    },
+    "scim_group_swap_members": {
+        **_GROUP,
+        "http_method": "PATCH",
+        "request_body": _patch(
+            '{"op":"remove","path":"members[value eq \\"u-1\\"]"}',
+            '{"op":"add","path":"members","value":[{"value":"u-2","display":"bob@example.com"}]}',
+        ),
+    },
+    "scim_group_add_subgroup": {
+        **_GROUP,
+        "http_method": "PATCH",
+        "request_body": _patch(
+            '{"op":"add","path":"members","value":[{"value":"g-2","display":"QA","type":"Group"}]}'
+        ),
     },
     "scim_group_rename": {
         **_GROUP,

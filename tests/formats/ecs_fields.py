@@ -50,6 +50,8 @@ FIELDS = {
     "user.id": "keyword",
     "user.name": "keyword",
     "user.target.email": "keyword",
+    "user.target.group.id": "keyword",
+    "user.target.group.name": "keyword",
     "user.target.id": "keyword",
     "user.target.name": "keyword",
 }

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from forwarder.core.masking import REMOVED
 from forwarder.formats.pipeline import Pipeline
-from forwarder.formats.shape import REMOVED, EventFilter, Hider, Shape
+from forwarder.formats.shape import EventFilter, Hider, Shape
 from forwarder.testing.samples import (
     ACCOUNTS,
     LOGIN,

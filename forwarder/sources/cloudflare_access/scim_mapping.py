@@ -49,22 +49,28 @@ def normalise_scim(row: Mapping[str, Any], origin: Origin, id: str, time_us: int
     row = mask_row(row)
     texts = {name: _text(row.get(key)) for name, key in _TEXTS.items()}
     method = next((row[key] for key in METHODS if _text(row.get(key))), "").upper()
-    asked = read_request(texts["resource_type"], method, texts["request_body"])
+    body = row.get("request_body")
+    asked = read_request(texts["resource_type"], method, body)
+    email = texts["user_email"]
     return Provisioning(
         origin,
         id=id,
         time_us=time_us,
         row=row,
-        quality=_quality(row, method, readable=asked.whole or not texts["request_body"]),
+        quality=_quality(row, method, readable=asked.whole or body in (None, "")),
         extra={
             key: value for key, value in row.items() if key not in KNOWN_KEYS or not _fits(value)
         },
         resource=asked.resource,
         activity=asked.activity,
         outcome=_OUTCOMES.get(texts["status"].upper(), UNKNOWN),
-        members=asked.members,
+        changed=asked.changed,
+        members_added=asked.members.added,
+        members_removed=asked.members.removed,
+        members_set=asked.members.set,
+        user_name=email or asked.user_name or asked.email,
+        email=email if is_email(email) else asked.email,
         method=method,
-        has_address=is_email(texts["user_email"]) is not None,
         **texts,
     )
 

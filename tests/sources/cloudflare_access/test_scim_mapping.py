@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from forwarder.core.schema import Member, Provisioning
+from forwarder.core.schema import Provisioning
 from forwarder.testing.samples import SCIM, SCIM_UPDATES, event_of
 from tests.formats.strategies import scim_rows
+from tests.formats.styles import STYLES
+from tests.sources.cloudflare_access.scim_bodies import CASES, GROUP, USER, Case, patch
+
+_OFF = {"op": "Replace", "path": "active", "value": "False"}
 
 
 def _change(row: dict[str, Any]) -> Provisioning:
@@ -19,66 +24,114 @@ def _change(row: dict[str, Any]) -> Provisioning:
     return event
 
 
-def _asked(resource: str, method: str, body: Any) -> tuple[str, tuple[Member, ...]]:
-    text = body if isinstance(body, str) else json.dumps(body)
-    row = {**SCIM, "resource_type": resource, "http_method": method, "request_body": text}
-    change = _change(row)
-    return change.activity, change.members
+def _row(case: Case) -> dict[str, Any]:
+    text = case.body if isinstance(case.body, str | None) else json.dumps(case.body)
+    return {
+        **SCIM,
+        "resource_type": case.resource,
+        "http_method": case.method,
+        "request_body": text,
+    }
 
 
-def _patch(**operation: Any) -> dict[str, Any]:
-    return {"Operations": [operation]}
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_request_means_what_its_sender_means(case: Case) -> None:
+    change = _change(_row(case))
+
+    assert change.activity == case.activity
+    assert change.changed == tuple(sorted(case.changed.split()))
+    members = change.members_added, change.members_removed, change.members_set
+    assert members == (case.added, case.removed, case.all)
+    assert (change.user_name, change.email) == (case.user, case.email)
 
 
-@pytest.mark.parametrize(
-    ("method", "body", "activity"),
-    [
-        ("POST", {"active": False}, "create"),
-        ("PUT", {"active": False}, "disable"),
-        ("PUT", {"active": "True"}, "enable"),
-        ("PUT", {"title": "x"}, "update"),
-        ("PATCH", _patch(op="Replace", path="active", value="False"), "disable"),
-        ("PATCH", _patch(op="replace", value={"active": True}), "enable"),
-        ("PATCH", _patch(op="replace", path="Active", value=[{"value": "false"}]), "disable"),
-        ("PATCH", _patch(op="replace", path="active", value="maybe"), "update"),
-        ("PATCH", {"operations": [{"OP": "replace", "Path": "title"}, 17]}, "update"),
-        ("PATCH", "not json", "update"),
-        ("DELETE", "", "delete"),
-        ("GET", "", ""),
-    ],
+def test_a_body_that_is_no_text_is_read_and_named() -> None:
+    change = _change({**SCIM_UPDATES["scim_user_disable"], "request_body": {"Operations": [_OFF]}})
+
+    assert change.activity == "disable"
+    assert change.quality == ("request_body",)
+
+
+def test_the_row_names_the_user_before_the_body_does() -> None:
+    body = json.dumps({"userName": "other", "emails": [{"value": "other@example.com"}]})
+    named = _change({**SCIM_UPDATES["scim_user_create"], "request_body": body})
+    half = _change({**named.row, "resource_user_email": "ann"})
+
+    assert (named.user_name, named.email) == ("ann@example.com", "ann@example.com")
+    assert (half.user_name, half.email) == ("ann", "other@example.com")
+
+
+def test_what_is_hidden_names_nobody() -> None:
+    row = _row(CASES[0])
+    row["request_body"] = json.dumps({"userName": "[removed]", "emails": ["[removed]"]})
+
+    assert _change(row).user_name == ""
+    assert _change(_row(CASES[0])).without_body(names=False).user_name == ""
+
+
+_ATTRIBUTES = {
+    "title": "Lead",
+    "active": False,
+    "name": {"familyName": "Perez"},
+    "displayName": "Maria",
+}
+
+
+@st.composite
+def _spelled(draw: st.DrawFn, attribute: str, value: Any) -> dict[str, Any]:
+    """Spell the operation that replaces ``attribute`` in one of the ways of RFC 7644."""
+    sub = ""
+    if isinstance(value, dict) and draw(st.booleans()):
+        (sub, value), *_ = value.items()
+        sub = f".{sub}"
+    name = draw(st.sampled_from([attribute, attribute.lower(), attribute.upper()]))
+    name = draw(st.sampled_from([name, f"{USER}:{name}"]))
+    op = draw(st.sampled_from(["replace", "Replace"]))
+    if sub or draw(st.booleans()):
+        return {"op": op, "path": name + sub, "value": value}
+    return {"op": op, "value": {name: value}}
+
+
+@st.composite
+def _requests(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Give bodies that all ask for the same."""
+    chosen = draw(st.lists(st.sampled_from(sorted(_ATTRIBUTES)), min_size=1, unique=True))
+    whole = patch({"op": "replace", "value": {name: _ATTRIBUTES[name] for name in chosen}})
+    apart = patch(
+        *(draw(_spelled(name, _ATTRIBUTES[name])) for name in draw(st.permutations(chosen)))
+    )
+    return [whole, apart]
+
+
+@st.composite
+def _memberships(draw: st.DrawFn) -> list[dict[str, Any]]:
+    ids = draw(st.lists(st.sampled_from(["u-1", "u-2", "u-3"]), min_size=1, unique=True))
+    op = draw(st.sampled_from(["add", "remove"]))
+    values = [{"value": identity} for identity in ids]
+    name = draw(st.sampled_from(["members", "Members", f"{GROUP}:members"]))
+    apart = [{"op": op, "path": name, "value": [value]} for value in values]
+    if op == "remove":
+        apart = [{"op": op, "path": f'{name}[value eq "{identity}"]'} for identity in ids]
+    return [patch({"op": op, "path": "members", "value": values}), patch(*apart)]
+
+
+@given(
+    st.one_of(st.tuples(st.just("USER"), _requests()), st.tuples(st.just("GROUP"), _memberships()))
 )
-def test_what_was_asked_for_a_user(method: str, body: Any, activity: str) -> None:
-    assert _asked("USER", method, body) == (activity, ())
+def test_bodies_that_rfc_7644_calls_equivalent_give_the_same_event(
+    given: tuple[str, list[dict[str, Any]]],
+) -> None:
+    resource, bodies = given
+    row = {**SCIM, "resource_type": resource, "http_method": "PATCH"}
+    events = [
+        _change({**row, "request_body": json.dumps(body)})._replace(
+            id="0" * 32, request_body="", row=row
+        )
+        for body in bodies
+    ]
 
-
-_ANN, _BOB = Member("u-1", "Ann"), Member("u-2")
-_BOTH = [{"value": "u-1", "display": "Ann"}, {"value": "u-2"}]
-
-
-@pytest.mark.parametrize(
-    ("body", "activity", "members"),
-    [
-        (_patch(op="Add", path="members", value=_BOTH), "add_member", (_ANN, _BOB)),
-        (_patch(op="add", value={"members": _BOTH}), "add_member", (_ANN, _BOB)),
-        (_patch(op="Remove", path="Members", value=_BOTH[:1]), "remove_member", (_ANN,)),
-        (_patch(op="remove", path='members[value eq "u-2"]'), "remove_member", (_BOB,)),
-        (_patch(op="remove", path="members"), "update", ()),
-        (_patch(op="replace", path="members", value=_BOTH), "update", ()),
-        (_patch(op="replace", value={"displayName": "x"}), "update", ()),
-        (
-            {
-                "Operations": [
-                    {"op": "add", "path": "members", "value": "u-2"},
-                    {"op": "replace", "path": "displayName", "value": "x"},
-                ]
-            },
-            "update",
-            (_BOB,),
-        ),
-    ],
-)
-def test_what_was_asked_for_a_group(body: Any, activity: str, members: tuple[Member, ...]) -> None:
-    assert _asked("GROUP", "PATCH", body) == (activity, members)
+    for style in STYLES.values():
+        assert len({style.render(event) for event in events}) == 1
 
 
 def test_the_live_name_of_the_method_comes_first() -> None:
@@ -95,16 +148,6 @@ def test_the_live_name_of_the_method_comes_first() -> None:
 )
 def test_both_words_for_failure_are_known(status: str, outcome: str) -> None:
     assert _change({**SCIM, "status": status}).outcome == outcome
-
-
-def test_a_body_with_something_behind_it_is_read_and_named() -> None:
-    row = {**SCIM_UPDATES["scim_user_disable"]}
-    row["request_body"] += "}"
-
-    change = _change(row)
-
-    assert change.activity == "disable"
-    assert change.quality == ("request_body",)
 
 
 @given(scim_rows)
