@@ -162,7 +162,8 @@ async def test_an_id_of_a_restarted_collector_acknowledges_no_older_batch(hec: F
     hec.acks, hec.ack_delay = True, 60.0
     sink = make_sink(hec, ack_interval=0.05)
     old = asyncio.create_task(sink.write(make_batch(1)))
-    await asyncio.sleep(0.02)
+    while not hec.channels:  # noqa: ASYNC110 - the fake has no event for it
+        await asyncio.sleep(0.005)
     hec.channels.clear()
     hec.indexed.clear()
     hec.ack_delay = 0.0
