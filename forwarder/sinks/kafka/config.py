@@ -4,31 +4,34 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from forwarder.transport.settings import (
     Duration,
+    HttpSettings,
     PluginSettings,
     Secret,
     Settings,
     Size,
     TlsSettings,
+    clean_url,
 )
 
 _TOPIC_FIELDS = {"stream", "account"}
 
 
 def _as_list(value: Any) -> Any:
-    """Take ``a:9092,b:9092`` for a list, as Kafka's own tools do."""
+    """Split ``a:9092,b:9092`` into a list, as Kafka's own tools do."""
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
 
 
 class SaslSettings(Settings):
-    """How to say who we are. Passwords and secrets can also be given as files."""
+    """How to log in. Passwords and secrets can also be given as files."""
 
     mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = Field(
         "SCRAM-SHA-512", description="what the brokers' listener offers"
@@ -39,7 +42,12 @@ class SaslSettings(Settings):
     client_id: str | None = Field(None, description="for OAUTHBEARER (client credentials)")
     client_secret: Secret | None = Field(None, description="for OAUTHBEARER")
     scope: str | None = Field(None, description="for OAUTHBEARER, if the token server wants one")
-    ca_file: str | None = Field(None, description="authority of token_url, if not a public one")
+    ca_file: Path | None = Field(None, description="authority of token_url, if not a public one")
+
+    @field_validator("token_url")
+    @classmethod
+    def _is_a_url(cls, value: str | None) -> str | None:
+        return None if value is None else clean_url(value)
 
     @model_validator(mode="after")
     def _complete(self) -> SaslSettings:
@@ -49,6 +57,10 @@ class SaslSettings(Settings):
         if missing := [name for name in names if not getattr(self, name)]:
             raise ValueError(f"{self.mechanism} needs {' and '.join(missing)}")
         return self
+
+    def token_server(self) -> HttpSettings:
+        """Return how to reach ``token_url``."""
+        return HttpSettings(url=self.token_url, tls=TlsSettings(ca_file=self.ca_file))
 
 
 class KafkaConfig(PluginSettings):
@@ -111,7 +123,7 @@ class KafkaConfig(PluginSettings):
         return self
 
     def exclusive(self) -> Mapping[str, Any]:
-        """Return what the brokers know a transaction by: the later sink shuts the earlier out."""
+        """Return the transactional id and its brokers: the later sink would fence the earlier."""
         if self.transactional_id is None:
             return {}
         return {"transactional_id": (self.transactional_id, frozenset(self.bootstrap_servers))}

@@ -1,16 +1,9 @@
-"""Producers of aiokafka: made, authenticated, ended.
+"""Producers of aiokafka: one that works at a time, and an end for each that no longer does.
 
-How an aiokafka producer ends: by itself, or taken apart.
-
-An idempotent producer whose brokers are away ends neither a send nor its own ``stop``. Taking it
-apart touches parts of aiokafka that are not public, which is why its version is pinned.
-
-Tokens for SASL OAUTHBEARER, by the OAuth 2.0 client credentials grant (RFC 6749, 4.4).
-
-One working producer at a time, and an end for every one that no longer works.
-
-aiokafka's idempotent producer tries for ever while brokers are away, so every wait has a time-out
-here, and a producer that ran into one is taken apart and made anew.
+aiokafka's idempotent producer retries for ever while brokers are away, and ends neither a send nor
+its own ``stop``. So every wait has a time limit here, and a producer that exceeds it is taken apart
+and replaced. That touches parts of aiokafka that are not public, which is why its version is
+pinned.
 """
 
 from __future__ import annotations
@@ -18,13 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import ssl
 import traceback
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from typing import Any
+from urllib.parse import urlencode
 
-import aiohttp
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 from aiokafka.abc import AbstractTokenProvider
@@ -34,14 +26,252 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.timing import Clock
 from forwarder.sinks.kafka.config import KafkaConfig, SaslSettings
 from forwarder.sinks.kafka.records import explain
+from forwarder.transport.http import HttpClient, basic
 from forwarder.transport.tls import Tls
 
 TAKE_APART = 1.0
 """Seconds that each step of taking apart may take."""
+_TOPIC_APPEARS = 5.0
+_LOOK_AGAIN = 0.1
+_TOKEN_SECONDS = 20.0
+_EARLY = 0.8
+"""A token is renewed after this share of its life."""
+_DEFAULT_LIFE = 300.0
+_CLIENT_FAULT, _SERVER_FAULT = 400, 500
+_TOO_MANY = 429
+
+
+class Producers:
+    """Makes producers and ends them."""
+
+    def __init__(self, config: KafkaConfig, clock: Clock, batch_bytes: int) -> None:
+        """Connect to nothing yet; ``batch_bytes`` bounds a record batch before compression."""
+        self._config = config
+        self._batch_bytes = batch_bytes
+        self._tls = Tls(config.tls) if config.tls is not None else None
+        oauth = config.sasl is not None and config.sasl.mechanism == "OAUTHBEARER"
+        self._tokens = ClientCredentials(config.sasl, clock) if config.sasl and oauth else None
+        self._current: Any = None
+        self._starting = asyncio.Lock()
+        self._ending: set[asyncio.Task[None]] = set()
+        self._users: Counter[Any] = Counter()
+
+    async def get(self) -> Any:
+        """Return the working producer, after starting one if there is none.
+
+        Raises ``TransientError`` when no broker can be reached within ``request_timeout``,
+        ``NeedsOperatorError`` when the brokers refuse the log-in.
+        """
+        async with self._starting:
+            if self._current is None:
+                self._current = await self._start()
+            return self._current
+
+    async def _start(self) -> Any:
+        connection = await self._connection()
+        config = self._config
+        producer = AIOKafkaProducer(
+            **connection,
+            acks="all",
+            enable_idempotence=config.idempotent,
+            transactional_id=config.transactional_id,
+            compression_type=None if config.compression == "none" else config.compression,
+            max_batch_size=self._batch_bytes,
+        )
+        try:
+            async with asyncio.timeout(config.request_timeout):
+                await producer.start()
+        except (kafka.KafkaError, OSError) as error:
+            self._in_background(take_apart(producer, error))
+            raise await self._why(error, connection) from error
+        except BaseException as error:
+            self._in_background(take_apart(producer, error))
+            raise
+        return producer
+
+    async def _connection(self) -> dict[str, Any]:
+        """Return the arguments of a connection; re-reads secrets, certificates and token."""
+        config, sasl = self._config, self._config.sasl
+        given: dict[str, Any] = {
+            "bootstrap_servers": list(config.bootstrap_servers),
+            "client_id": config.client_id,
+            "request_timeout_ms": max(1, int(config.request_timeout * 1000)),
+            "security_protocol": config.security_protocol,
+            "ssl_context": self._tls.context() if self._tls else None,
+        }
+        if self._tokens is not None:
+            await self._tokens.token()
+            given |= {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": self._tokens}
+        elif sasl is not None:
+            given |= {
+                "sasl_mechanism": sasl.mechanism,
+                "sasl_plain_username": sasl.username,
+                "sasl_plain_password": sasl.password.reveal() if sasl.password else None,
+            }
+        return given
+
+    async def _why(self, error: Exception, connection: dict[str, Any]) -> TransientError:
+        """Return the cause, from one broker: aiokafka says only that none could be used."""
+        if not isinstance(error, kafka.KafkaConnectionError):
+            return explain(error)
+        arguments = dict(connection)
+        address = str(arguments.pop("bootstrap_servers")[0])
+        host, _, port = address.rpartition(":")
+        try:
+            async with asyncio.timeout(_TOPIC_APPEARS):
+                probe = await create_conn(host.strip("[]") or address, int(port), **arguments)
+        except (kafka.KafkaError, OSError, ValueError) as found:
+            return explain(found, address)
+        probe.close()
+        return explain(error, address)
+
+    async def partitions(self, producer: Any, topic: str) -> int:
+        """Return how many partitions ``topic`` has.
+
+        Raises ``NeedsOperatorError`` when the brokers answer but do not have it.
+        """
+        cluster = producer.client.cluster
+        found = cluster.partitions_for_topic(topic)
+        if found:
+            return len(found)
+        async with asyncio.timeout(self._config.request_timeout):
+            await self._look_for(producer, topic)
+        return len(cluster.partitions_for_topic(topic))
+
+    async def _look_for(self, producer: Any, topic: str) -> None:
+        """Ask until the topic is there: a broker that creates topics takes a moment for it."""
+        loop, cluster = asyncio.get_running_loop(), producer.client.cluster
+        until = loop.time() + min(_TOPIC_APPEARS, self._config.request_timeout / 2)
+        await producer.client.add_topic(topic)
+        while not cluster.partitions_for_topic(topic):
+            answered = await producer.client.force_metadata_update()
+            if cluster.partitions_for_topic(topic):
+                return
+            if topic in cluster.unauthorized_topics:
+                raise explain(kafka.TopicAuthorizationFailedError(), topic)
+            if loop.time() > until:
+                if answered:
+                    raise explain(kafka.UnknownTopicOrPartitionError(), topic)
+                raise TransientError("Kafka: no broker answers")
+            await asyncio.sleep(_LOOK_AGAIN)
+
+    @contextlib.contextmanager
+    def using(self, producer: Any) -> Iterator[None]:
+        """Keep ``producer`` from being stopped while something is sent with it.
+
+        aiokafka never sends what is handed over during its ``stop``.
+        """
+        self._users[producer] += 1
+        try:
+            yield
+        finally:
+            self._users[producer] -= 1
+            self._stop_if_done(producer)
+
+    def discard(self, producer: Any) -> None:
+        """End ``producer`` now; batches that it has not delivered fail."""
+        self._forget(producer)
+        self._in_background(take_apart(producer))
+
+    def retire(self, producer: Any) -> None:
+        """Use ``producer`` for nothing new, and end it when it has delivered its batches."""
+        self._forget(producer)
+        self._stop_if_done(producer)
+
+    def _stop_if_done(self, producer: Any) -> None:
+        if not self._users[producer]:
+            del self._users[producer]
+            if producer is not self._current:
+                self._in_background(stop(producer, self._config.request_timeout))
+
+    def _forget(self, producer: Any) -> None:
+        if self._current is producer:
+            self._current = None
+
+    def _in_background(self, ending: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(ending, name="kafka: end a producer")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def aclose(self, grace: float) -> None:
+        """End everything; batches on their way have ``grace`` seconds."""
+        producer, self._current = self._current, None
+        if producer is not None:
+            self._in_background(stop(producer, grace))
+        if self._ending:
+            await asyncio.wait(self._ending, timeout=grace + 2 * TAKE_APART)
+
+
+class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # aiokafka ships no types
+    """Fetches OAuth 2.0 tokens by client credentials (RFC 6749, 4.4) and keeps them."""
+
+    def __init__(self, sasl: SaslSettings, clock: Clock) -> None:
+        """Fetch nothing yet."""
+        self._sasl = sasl
+        self._clock = clock
+        self._token: str | None = None
+        self._renew_at = 0.0
+        self._asking = asyncio.Lock()
+
+    async def token(self) -> str:
+        """Return a token; aiokafka calls this for every connection to a broker.
+
+        Raises ``NeedsOperatorError`` when the token server refuses us.
+        """
+        async with self._asking:
+            if self._token is None or self._clock.monotonic() >= self._renew_at:
+                self._token, life = await self._ask()
+                self._renew_at = self._clock.monotonic() + _EARLY * life
+            return self._token
+
+    async def _ask(self) -> tuple[str, float]:
+        sasl = self._sasl
+        form = {"grant_type": "client_credentials"} | ({"scope": sasl.scope} if sasl.scope else {})
+        secret = sasl.client_secret.reveal() if sasl.client_secret else ""
+        headers = {
+            # As they are, like Kafka's own clients: RFC 6749 would have them form-encoded before,
+            # which many token servers do not undo.
+            "Authorization": basic(sasl.client_id or "", secret),
+            "Content-Type": "application/x-www-form-urlencoded",
+        }
+        client = HttpClient(sasl.token_server(), user_agent="forwarder")
+        try:
+            answer = await client.request(
+                "POST",
+                sasl.token_url or "",
+                headers=headers,
+                body=urlencode(form).encode(),
+                seconds=_TOKEN_SECONDS,
+            )
+        except TransientError as error:
+            said = f"Kafka: no token: {error}"
+            raise type(error)(said, hint=error.hint) from error
+        finally:
+            await client.aclose()
+        return read_token(answer.status, answer.body)
+
+
+def read_token(status: int, body: bytes) -> tuple[str, float]:
+    """Return token and life in seconds out of a token server's answer."""
+    if status >= _SERVER_FAULT or status == _TOO_MANY:
+        raise TransientError(f"Kafka: the token server answers {status}")
+    if status >= _CLIENT_FAULT:
+        raise NeedsOperatorError(
+            f"Kafka: the token server answers {status}",
+            hint="check sasl.token_url, sasl.client_id, sasl.client_secret and sasl.scope",
+        )
+    try:
+        answer = json.loads(body)
+        return str(answer["access_token"]), float(answer.get("expires_in", _DEFAULT_LIFE))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NeedsOperatorError(
+            f"Kafka: the token server's answer ({status}) holds no token",
+            hint="check that sasl.token_url is the token endpoint",
+        ) from error
 
 
 async def stop(producer: Any, grace: float) -> None:
-    """Let ``producer`` deliver what it has for ``grace`` seconds, and take it apart after that."""
+    """Let ``producer`` deliver its batches for ``grace`` seconds, then take it apart."""
     try:
         async with asyncio.timeout(grace):
             await producer.stop()
@@ -54,7 +284,7 @@ async def take_apart(producer: Any, error: BaseException | None = None) -> None:
 
     ``error`` is what interrupted its start, if that is why it ends.
     """
-    producer._closed = True  # noqa: SLF001 - see above
+    producer._closed = True  # noqa: SLF001 - see the head of this file
     for connection in _stranded(error):
         connection.close()
     client, accumulator, sender = producer.client, producer._message_accumulator, producer._sender  # noqa: SLF001
@@ -98,239 +328,3 @@ def _owner(task: asyncio.Task[Any]) -> Any:
     """Return the object whose method a task runs; aiokafka keeps no list of its tasks."""
     frame = getattr(task.get_coro(), "cr_frame", None)
     return frame.f_locals.get("self") if frame is not None else None
-
-
-_TIMEOUT = aiohttp.ClientTimeout(total=20)
-_EARLY = 0.8
-"""A token is renewed after this share of its life."""
-_DEFAULT_LIFE = 300.0
-_CLIENT_FAULT, _SERVER_FAULT = 400, 500
-_TOO_MANY = 429
-
-
-class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # aiokafka ships no types
-    """Fetches a token and keeps it until shortly before it expires."""
-
-    def __init__(self, sasl: SaslSettings, clock: Clock) -> None:
-        """Ask for nothing yet."""
-        self._sasl = sasl
-        self._clock = clock
-        self._token: str | None = None
-        self._renew_at = 0.0
-        self._asking = asyncio.Lock()
-
-    async def token(self) -> str:
-        """Return a token; aiokafka calls this for every connection to a broker.
-
-        Raises ``NeedsOperatorError`` when the token server refuses us.
-        """
-        async with self._asking:
-            if self._token is None or self._clock.monotonic() >= self._renew_at:
-                self._token, life = await self._ask()
-                self._renew_at = self._clock.monotonic() + _EARLY * life
-            return self._token
-
-    async def _ask(self) -> tuple[str, float]:
-        sasl = self._sasl
-        form = {"grant_type": "client_credentials"} | ({"scope": sasl.scope} if sasl.scope else {})
-        secret = sasl.client_secret.reveal() if sasl.client_secret else ""
-        login = aiohttp.encode_basic_auth(sasl.client_id or "", secret)
-        context = ssl.create_default_context(cafile=sasl.ca_file)
-        try:
-            async with (
-                aiohttp.ClientSession(timeout=_TIMEOUT) as session,
-                session.post(
-                    sasl.token_url or "",
-                    data=form,
-                    headers={"Authorization": login},
-                    ssl=context,
-                    allow_redirects=False,
-                ) as response,
-            ):
-                return read_token(response.status, await response.read())
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise TransientError(f"Kafka: no answer from the token server: {error}") from error
-
-
-def read_token(status: int, body: bytes) -> tuple[str, float]:
-    """Return token and life in seconds out of a token server's answer."""
-    if status >= _SERVER_FAULT or status == _TOO_MANY:
-        raise TransientError(f"Kafka: the token server answers {status}")
-    if status >= _CLIENT_FAULT:
-        raise NeedsOperatorError(
-            f"Kafka: the token server answers {status}",
-            hint="check sasl.token_url, sasl.client_id, sasl.client_secret and sasl.scope",
-        )
-    try:
-        answer = json.loads(body)
-        return str(answer["access_token"]), float(answer.get("expires_in", _DEFAULT_LIFE))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NeedsOperatorError(
-            f"Kafka: the token server's answer ({status}) holds no token",
-            hint="check that sasl.token_url is the token endpoint",
-        ) from error
-
-
-_TOPIC_APPEARS = 5.0
-_LOOK_AGAIN = 0.1
-
-
-class Producers:
-    """Makes producers and ends them."""
-
-    def __init__(self, config: KafkaConfig, clock: Clock, batch_bytes: int) -> None:
-        """Connect to nothing yet; ``batch_bytes`` bounds a record batch before it shrinks."""
-        self._config = config
-        self._batch_bytes = batch_bytes
-        self._tls = Tls(config.tls) if config.tls is not None else None
-        oauth = config.sasl is not None and config.sasl.mechanism == "OAUTHBEARER"
-        self._tokens = ClientCredentials(config.sasl, clock) if config.sasl and oauth else None
-        self._current: Any = None
-        self._starting = asyncio.Lock()
-        self._ending: set[asyncio.Task[None]] = set()
-        self._users: Counter[Any] = Counter()
-
-    async def get(self) -> Any:
-        """Return the working producer, after starting one if there is none.
-
-        Raises ``TransientError`` when no broker can be reached within ``request_timeout``,
-        ``NeedsOperatorError`` when they will not have us.
-        """
-        async with self._starting:
-            if self._current is None:
-                self._current = await self._start()
-            return self._current
-
-    async def _start(self) -> Any:
-        connection = await self._connection()
-        config = self._config
-        producer = AIOKafkaProducer(
-            **connection,
-            acks="all",
-            enable_idempotence=config.idempotent,
-            transactional_id=config.transactional_id,
-            compression_type=None if config.compression == "none" else config.compression,
-            max_batch_size=self._batch_bytes,
-        )
-        try:
-            async with asyncio.timeout(config.request_timeout):
-                await producer.start()
-        except (kafka.KafkaError, OSError) as error:
-            self._in_background(take_apart(producer, error))
-            raise await self._why(error, connection) from error
-        except BaseException as error:
-            self._in_background(take_apart(producer, error))
-            raise
-        return producer
-
-    async def _connection(self) -> dict[str, Any]:
-        """Return how to reach a broker; reads secrets, certificates and token anew."""
-        config, sasl = self._config, self._config.sasl
-        given: dict[str, Any] = {
-            "bootstrap_servers": list(config.bootstrap_servers),
-            "client_id": config.client_id,
-            "request_timeout_ms": max(1, int(config.request_timeout * 1000)),
-            "security_protocol": config.security_protocol,
-            "ssl_context": self._tls.context() if self._tls else None,
-        }
-        if self._tokens is not None:
-            await self._tokens.token()
-            given |= {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": self._tokens}
-        elif sasl is not None:
-            given |= {
-                "sasl_mechanism": sasl.mechanism,
-                "sasl_plain_username": sasl.username,
-                "sasl_plain_password": sasl.password.reveal() if sasl.password else None,
-            }
-        return given
-
-    async def _why(self, error: Exception, connection: dict[str, Any]) -> TransientError:
-        """Ask one broker directly: aiokafka says only that none of them could be used."""
-        if not isinstance(error, kafka.KafkaConnectionError):
-            return explain(error)
-        arguments = dict(connection)
-        address = str(arguments.pop("bootstrap_servers")[0])
-        host, _, port = address.rpartition(":")
-        try:
-            async with asyncio.timeout(_TOPIC_APPEARS):
-                probe = await create_conn(host.strip("[]") or address, int(port), **arguments)
-        except (kafka.KafkaError, OSError, ValueError) as found:
-            return explain(found, address)
-        probe.close()
-        return explain(error, address)
-
-    async def partitions(self, producer: Any, topic: str) -> int:
-        """Return how many partitions ``topic`` has.
-
-        Raises ``NeedsOperatorError`` when the brokers answer but do not have it.
-        """
-        cluster = producer.client.cluster
-        found = cluster.partitions_for_topic(topic)
-        if found:
-            return len(found)
-        async with asyncio.timeout(self._config.request_timeout):
-            await self._look_for(producer, topic)
-        return len(cluster.partitions_for_topic(topic))
-
-    async def _look_for(self, producer: Any, topic: str) -> None:
-        """Ask until the topic is there; a broker that creates topics takes a moment to do so."""
-        loop, cluster = asyncio.get_running_loop(), producer.client.cluster
-        until = loop.time() + min(_TOPIC_APPEARS, self._config.request_timeout / 2)
-        await producer.client.add_topic(topic)
-        while not cluster.partitions_for_topic(topic):
-            answered = await producer.client.force_metadata_update()
-            if cluster.partitions_for_topic(topic):
-                return
-            if topic in cluster.unauthorized_topics:
-                raise explain(kafka.TopicAuthorizationFailedError(), topic)
-            if loop.time() > until:
-                if answered:
-                    raise explain(kafka.UnknownTopicOrPartitionError(), topic)
-                raise TransientError("Kafka: no broker answers")
-            await asyncio.sleep(_LOOK_AGAIN)
-
-    @contextlib.contextmanager
-    def using(self, producer: Any) -> Iterator[None]:
-        """Keep ``producer`` from being stopped while something is sent with it.
-
-        aiokafka's ``stop`` would leave behind, unsent, what is handed over during it.
-        """
-        self._users[producer] += 1
-        try:
-            yield
-        finally:
-            self._users[producer] -= 1
-            self._stop_if_done(producer)
-
-    def discard(self, producer: Any) -> None:
-        """End ``producer`` now: what it has not delivered fails."""
-        self._forget(producer)
-        self._in_background(take_apart(producer))
-
-    def retire(self, producer: Any) -> None:
-        """Use ``producer`` for nothing new, and end it when it has delivered what it has."""
-        self._forget(producer)
-        self._stop_if_done(producer)
-
-    def _stop_if_done(self, producer: Any) -> None:
-        if not self._users[producer]:
-            del self._users[producer]
-            if producer is not self._current:
-                self._in_background(stop(producer, self._config.request_timeout))
-
-    def _forget(self, producer: Any) -> None:
-        if self._current is producer:
-            self._current = None
-
-    def _in_background(self, ending: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(ending, name="kafka: end a producer")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
-
-    async def aclose(self, grace: float) -> None:
-        """End everything; what is still on its way has ``grace`` seconds."""
-        producer, self._current = self._current, None
-        if producer is not None:
-            self._in_background(stop(producer, grace))
-        if self._ending:
-            await asyncio.wait(self._ending, timeout=grace + 2 * TAKE_APART)

@@ -1,11 +1,7 @@
-"""What goes to which partition, and what a refusal means.
+"""What goes to which partition, and what to do with a part that a broker refused. Pure.
 
-What goes to which partition, and what to do with a part that a broker refused. Pure.
-
-A part is what one record batch will hold. A broker takes it whole or not at all and does not say
-which record it minded, so a refused part is changed or halved until the guilty record is alone.
-
-What a Kafka error means for the caller. One table.
+A part is the content of one record batch. A broker takes it whole or not at all and does not say
+which record was at fault, so a refused part is changed or halved until that record is alone.
 """
 
 from __future__ import annotations
@@ -40,15 +36,15 @@ _KEYS: Mapping[Key, Callable[[BatchEvent], str]] = {
     "account": _ACCOUNT,
     "none": lambda _: "",
 }
-"""What the key of a record is made of; nothing makes no key."""
+"""The text that the key of a record is made of; an empty text makes no key."""
 
 _NOT_IN_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST_TOPIC = 249
 _KEYS_REMEMBERED = 20_000
 _OVERHEAD = 512
-"""Bytes of a record beside its body, never fewer: headers, key, lengths."""
+"""Upper bound for the bytes of a record beside its body: headers, key, lengths."""
 _SHRINKS = 3
-"""Times that events shrink when they are compressed, at least: most do more than six times."""
+"""Lower bound for how many times smaller events are compressed; most shrink six times and more."""
 
 
 class Stamp(Enum):
@@ -59,9 +55,12 @@ class Stamp(Enum):
     NOW = "now"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Events for one record batch, in order; ``size`` is an upper bound in bytes."""
+    """Events for one record batch, in order; ``size`` is an upper bound in bytes.
+
+    Never changed: a refused part is replaced by others.
+    """
 
     topic: str
     partition: int
@@ -92,12 +91,13 @@ class Part:
 
 
 class Layout:
-    """Chooses topic, key and partition; remembers what repeats."""
+    """Chooses topic, key and partition of each event."""
 
     def __init__(self, topic: str, key: Key, max_bytes: int, *, compressed: bool = False) -> None:
-        """Take the topic's template, the kind of key and the limit of a record batch in bytes.
+        """Take the template of the topic, the kind of key and the limit of a record batch in bytes.
 
-        The limit is of what travels: several times as much fits in when it is ``compressed``.
+        The limit is for the batch as it travels: when it is ``compressed``, several times as much
+        fits in.
         """
         self._template = topic
         self._key_of = _KEYS[key]
@@ -109,7 +109,7 @@ class Layout:
         self._turn = 0
 
     def topics(self, events: Sequence[BatchEvent]) -> set[str]:
-        """Return the topics of ``events``; what Kafka does not allow in a name becomes ``_``."""
+        """Return the topics of ``events``; a character that Kafka forbids becomes ``_``."""
         origins = set(zip(map(_STREAM, events), map(_ACCOUNT, events), strict=True))
         return {self._topic(*origin) for origin in origins}
 
@@ -122,7 +122,7 @@ class Layout:
         return found
 
     def trust_no_compression(self) -> None:
-        """Keep parts within the limit from now on, however small they become on their way."""
+        """Keep parts within the limit before compression from now on: a broker refused one."""
         self.part_bytes = self._most
 
     def too_large(self, events: Sequence[BatchEvent]) -> list[Rejection]:
@@ -140,35 +140,33 @@ class Layout:
         """Return the parts of each partition, in order and each within the limit.
 
         ``counts`` has the number of partitions of each topic. Records with one key go to one
-        partition, by the hash that Kafka's own clients use. Those without a key go to one
-        partition a call, in turn, which makes large record batches.
+        partition, by the hash that Kafka's own clients use. Records without a key go to one
+        partition in each call, in turn, which makes large record batches.
         """
         self._turn += 1
         known, key_of = self._known, self._key_of
-        wholes: dict[tuple[str, int], Part] = {}
-        of_topic: dict[int, Part] = {}
+        found: dict[tuple[str, int], tuple[list[BatchEvent], list[bytes | None]]] = {}
         last, topic, count = None, "", 1
         for event in events:
             _, _, stream, account, _, _, _, _, _ = event
             if last != (stream, account):
                 last, topic = (stream, account), self._topic(stream, account)
-                count, of_topic = counts[topic], {}
+                count = counts[topic]
             text = key_of(event)
             key, number = known.get(text) or self._remember(text)
-            partition = (self._turn if key is None else number) % count
-            part = of_topic.get(partition)
+            place = (topic, (self._turn if key is None else number) % count)
+            part = found.get(place)
             if part is None:
-                whole = wholes.setdefault((topic, partition), Part(topic, partition))
-                part = of_topic[partition] = whole
-            part.events.append(event)
-            part.keys.append(key)
-        return [self._cut(whole) for whole in wholes.values()]
+                part = found[place] = ([], [])
+            part[0].append(event)
+            part[1].append(key)
+        return [self._cut(Part(*place, *part)) for place, part in found.items()]
 
     def _remember(self, text: str) -> tuple[bytes | None, int]:
         """Return the key that ``text`` makes, and its hash."""
         key = text.encode()
         made = (key, murmur2(key) & 0x7FFFFFFF) if key else (None, 0)
-        if not self._once:  # each of those comes once
+        if not self._once:  # an event id never repeats, so remembering it would only cost
             if len(self._known) >= _KEYS_REMEMBERED:
                 self._known.clear()
             self._known[text] = made
@@ -176,11 +174,10 @@ class Layout:
 
     def _cut(self, whole: Part) -> list[Part]:
         """Return the parts that all events of one partition make, each within the limit."""
-        sizes = [len(body) + _OVERHEAD for body in map(_BODY, whole.events)]
-        whole.size = sum(sizes)
-        if whole.size <= self.part_bytes:
-            return [whole]
+        sizes = (len(body) + _OVERHEAD for body in map(_BODY, whole.events))
         totals = list(accumulate(sizes, initial=0))
+        if totals[-1] <= self.part_bytes:
+            return [replace(whole, size=totals[-1])]
         parts, begin = [], 0
         while begin < len(whole.events):
             fitting = bisect_right(totals, totals[begin] + self.part_bytes) - 1
@@ -191,7 +188,7 @@ class Layout:
 
 
 class Records:
-    """Gives each event its timestamp and headers."""
+    """Makes the records of a part: timestamp, key, value, headers."""
 
     def __init__(self, schema: str, media_type: str) -> None:
         """Take the name of the format and what it produces."""
@@ -204,7 +201,7 @@ class Records:
     def of(self, part: Part, now_us: int) -> Iterator[tuple[int, bytes | None, bytes, Headers]]:
         """Yield time in milliseconds, key, value and headers of each record.
 
-        A time that is not the event's own leaves that in the header ``event_time``.
+        Where the timestamp is not the event's own time, the header ``event_time`` holds that.
         """
         earliest, latest = _own_times(part.stamp, now_us)
         last, shared = None, Headers()
@@ -231,7 +228,8 @@ class Records:
 
 
 def _own_times(stamp: Stamp, now_us: int) -> tuple[int, float]:
-    """Return between which times an event's own is used; no broker takes one before 1970."""
+    """Return the bounds within which an event keeps its own time."""
+    # No broker takes a time before 1970.
     if stamp is Stamp.NOW:
         return 0, -1
     return 0, now_us if stamp is Stamp.FUTURE_AS_NOW else inf
@@ -273,15 +271,15 @@ _OPERATOR: dict[type[Exception], tuple[str, str]] = {
 TOO_LARGE = (kafka.MessageSizeTooLargeError, kafka.RecordListTooLargeError)
 _REFUSED = (kafka.PolicyViolationError, kafka.UnsupportedForMessageFormatError)
 _SEQUENCE_BROKEN = (kafka.OutOfOrderSequenceNumber, kafka.UnknownProducerId)
+# The refused parts of another write can break our sequence once for each time they are halved.
 _MOST_TRIES = 20
-"""Another write's refused parts can break our sequence as often as they are halved."""
 _AWAY = "check that the brokers run, bootstrap_servers, and what a firewall lets through"
 _UNKNOWN_CODE = "the brokers' log says why; a compacted topic takes no record without a key"
 
 
 @dataclass(frozen=True, slots=True)
 class SendAgain:
-    """Parts to send instead of the one that failed, on a new producer."""
+    """Parts to send on a new producer in place of the one that failed."""
 
     parts: list[Part]
 
@@ -290,7 +288,7 @@ Verdict: TypeAlias = SendAgain | Rejection | TransientError
 
 
 def judge(part: Part, error: Exception, now_us: int) -> Verdict:
-    """Decide about a part that a broker did not take; its records are certainly not stored."""
+    """Decide about a part that a broker refused, so that certainly none of it is stored."""
     if isinstance(error, kafka.InvalidTimestampError):
         restamped = part.restamped(now_us)
         if restamped is not None:
@@ -312,7 +310,7 @@ def _refusal(error: Exception, size: int) -> str:
 
 
 def explain(error: BaseException, topic: str | None = None) -> TransientError:
-    """Return ``error`` as the error to raise, with what a person can do where one must."""
+    """Return ``error`` translated, with a hint where a person must act."""
     where = f" ({topic})" if topic else ""
     if isinstance(error, TransientError):
         return error
