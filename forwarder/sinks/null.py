@@ -1,4 +1,4 @@
-"""A destination that takes everything and keeps nothing: for measuring all that lies before it."""
+"""Accepts everything and keeps nothing: for measuring everything before a sink."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from forwarder.transport.settings import PluginSettings
 
 
 class NullConfig(PluginSettings):
-    """It has no settings of its own."""
+    """This sink has no settings of its own."""
 
 
 class NullSink:
@@ -20,7 +20,7 @@ class NullSink:
     summary: ClassVar[str] = "accepts everything and keeps nothing, for measurements"
 
     def __init__(self, config: NullConfig, context: SinkContext) -> None:
-        """Take what every sink takes, and need none of it."""
+        """Ignore both."""
         del config, context
 
     @property
@@ -29,7 +29,7 @@ class NullSink:
         return BatchLimits()
 
     async def open(self) -> None:
-        """Have nothing to connect to."""
+        """Do nothing."""
 
     async def write(self, batch: Batch) -> WriteResult:
         """Accept the batch."""
@@ -37,4 +37,4 @@ class NullSink:
         return ACCEPTED
 
     async def aclose(self) -> None:
-        """Have nothing to release."""
+        """Do nothing."""

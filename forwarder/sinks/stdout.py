@@ -1,7 +1,7 @@
-"""Events on standard output, one a line; what the kernel has taken is delivered.
+"""Events on standard output, one a line; an event is delivered when the kernel has taken it.
 
-A pipe whose reader stalls blocks only a thread, and that thread can be told to stop: it asks the
-kernel for room before each write and never writes more than a pipe takes at once.
+A pipe whose reader stalls blocks only a thread, and that thread can be stopped: it polls for room
+before each write and never writes more than a pipe takes at once.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.settings import PluginSettings
 
 _POLL_MS = 50
+# Seconds. A write to a pipe is so cheap that a line need not wait for others.
 _MAX_WAIT = 0.02
-"""Seconds: a write to a pipe is too cheap to make a line wait for others."""
 
 
 class StdoutConfig(PluginSettings):
-    """It has no settings of its own."""
+    """This sink has no settings of its own."""
 
 
 class StdoutSink:
-    """Writes each batch with one loop of writes to one file descriptor."""
+    """Writes each batch to one file descriptor."""
 
     Config: ClassVar[type[StdoutConfig]] = StdoutConfig
     default_format: ClassVar[str] = "ocsf"
     summary: ClassVar[str] = "one event a line on standard output"
 
     def __init__(self, config: StdoutConfig, context: SinkContext, *, fd: int = 1) -> None:
-        """Write to ``fd``; tests give another one than 1."""
+        """Write to ``fd``, which is 1 outside of tests."""
         del config, context
         self._lines = _LineWriter(fd)
 
@@ -55,11 +55,12 @@ class StdoutSink:
         try:
             await asyncio.to_thread(self._lines.write, lines, stop)
         finally:
+            # A cancelled write must not leave a thread behind that writes when the reader is back.
             stop.set()
         return ACCEPTED
 
     async def aclose(self) -> None:
-        """Leave the descriptor open: it belongs to the process."""
+        """Do nothing: the descriptor belongs to the process."""
 
 
 class _LineWriter:
@@ -71,7 +72,7 @@ class _LineWriter:
         self._rest = b""
 
     def check(self) -> None:
-        """Ask the kernel whether the other end is still there."""
+        """Raise if the other end is closed."""
         try:
             os.fstat(self._fd)
         except OSError as error:
@@ -84,8 +85,8 @@ class _LineWriter:
     def write(self, lines: bytes, stop: threading.Event) -> None:
         """Write ``lines``, or as much as fits before ``stop`` is set.
 
-        A line that was cut by a stop or an error is completed before anything else is written,
-        so that a reader never sees half a line joined to another one.
+        A line that was cut by a stop or an error is completed before the next line, so that a
+        reader never sees half a line joined to another line.
         """
         with self._lock:
             data = memoryview(self._rest + lines)
@@ -111,14 +112,15 @@ class _LineWriter:
         return done
 
     def _step(self, size: int) -> int:
-        """Return all bytes for a file, which never blocks for long, else one pipe buffer."""
+        """Return how many bytes one write may have."""
         try:
+            # A file never blocks for long. A pipe that polls as writable has room for PIPE_BUF.
             return size if stat.S_ISREG(os.fstat(self._fd).st_mode) else select.PIPE_BUF
         except OSError:
             return select.PIPE_BUF
 
 
-class _Cut(Exception):  # noqa: N818 - it says where the writing was cut, it is not shown to anybody
+class _Cut(Exception):  # noqa: N818 - it carries how far the writing came, and is shown to nobody
     def __init__(self, done: int, error: OSError) -> None:
         super().__init__()
         self.done = done
@@ -126,7 +128,7 @@ class _Cut(Exception):  # noqa: N818 - it says where the writing was cut, it is 
 
 
 def _unfinished_line(data: memoryview, done: int) -> bytes:
-    """Return what is missing of the line that the first ``done`` bytes (at least one) end in."""
+    """Return the rest of the line in which the first ``done`` bytes (at least one) end."""
     if data[done - 1] == ord("\n"):
         return b""
     rest = bytes(data[done:])

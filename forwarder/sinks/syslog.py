@@ -93,7 +93,7 @@ class SyslogConfig(SyslogSettings):
     @model_validator(mode="before")
     @classmethod
     def _apply_preset(cls, given: Any) -> Any:
-        """Put the preset's values, and what UDP needs, below what is given."""
+        """Fill in the values of the preset, and of UDP, where nothing is given."""
         if not isinstance(given, dict):
             return given
         preset = dict(PRESETS.get(str(given.get("preset")), {}))
@@ -159,7 +159,7 @@ class SyslogSink:
         return WriteResult(rejected=refused) if refused else ACCEPTED
 
     async def aclose(self) -> None:
-        """Half-close and let the receiver read to the end, for two seconds at most."""
+        """Half-close and give the receiver two seconds to read to the end."""
         await self._carrier.aclose()
 
     async def diagnose(self) -> Sequence[Finding]:
@@ -389,7 +389,7 @@ class ResendWindow:
         self._size = 0
 
     def add(self, frames: Sequence[bytes], now: float) -> None:
-        """Remember framed messages that arrived at the monotonic second ``now``."""
+        """Remember framed messages that were acknowledged at the monotonic second ``now``."""
         if not self._most or not frames:
             return
         kept, size = _tail(frames, self._most)
@@ -407,7 +407,7 @@ class ResendWindow:
 
 
 def _tail(frames: Sequence[bytes], most: int) -> tuple[Sequence[bytes], int]:
-    """Return the last frames that together have at least ``most`` bytes, or all, and their size."""
+    """Return the last frames with at least ``most`` bytes together, or all, and their size."""
     whole, size = sum(map(len, frames)), 0
     if whole <= most:
         return frames, whole

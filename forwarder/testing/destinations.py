@@ -1,8 +1,7 @@
-"""Where a sink under test delivers, and what was written there.
+"""What a sink's test provides for the contract suites, and the engine's steps with a sink.
 
-What a sink's test brings for the contract: the other side, and the ways it can fail.
-
-The engine's steps with a sink, one at a time and watched, for tests.
+A destination is the other side of a sink: an HTTP one is a ``FakeServer`` with ``sink`` and
+``arrived``.
 """
 
 from __future__ import annotations
@@ -18,14 +17,14 @@ from forwarder.core.errors import ForwarderError, TransientError
 
 
 class Destination(Protocol):
-    """The other side as a sink's test brings it, healthy and empty."""
+    """The other side of a sink, healthy and empty."""
 
     def sink(self) -> Sink:
         """Make a new sink for this destination."""
         ...
 
     def arrived(self) -> Mapping[str, int]:
-        """Return how often each event id is there; built by ``make_batch``, so in every body."""
+        """Return how often each event id is there; ``make_batch`` puts the id into every body."""
         ...
 
 
@@ -35,7 +34,7 @@ class FaultyDestination(Destination, Protocol):
     secrets: Sequence[str]
 
     def requests(self) -> int:
-        """Return how many times something tried to deliver events."""
+        """Return the number of attempts to deliver events."""
         ...
 
     async def go_down(self) -> None:
@@ -43,7 +42,7 @@ class FaultyDestination(Destination, Protocol):
         ...
 
     async def hang(self) -> None:
-        """Take what comes and answer nothing until ``come_back``."""
+        """Accept everything and answer nothing until ``come_back``."""
         ...
 
     async def come_back(self) -> None:
@@ -52,10 +51,10 @@ class FaultyDestination(Destination, Protocol):
 
 
 class LockingDestination(FaultyDestination, Protocol):
-    """A destination that can turn us away for good: wrong token, missing permission."""
+    """A destination that can refuse us until a person acts: wrong token, missing permission."""
 
     async def lock_out(self) -> None:
-        """Refuse us as somebody without permission."""
+        """Refuse us, as for a missing permission, until ``come_back``."""
         ...
 
 
@@ -82,7 +81,7 @@ async def reopened(sink: Sink) -> None:
 
 
 async def deliver(sink: Sink, batch: Batch) -> WriteResult:
-    """Write ``batch``, see that the result speaks of this batch only and accepts all of it."""
+    """Write ``batch``; assert that the result names only events of it and accepts all of them."""
     offsets = {event.offset for event in batch.events}
     result = await asyncio.wait_for(sink.write(batch), PATIENCE)
 
@@ -106,7 +105,7 @@ async def deliver_at_last(sink: Sink, batch: Batch) -> None:
 
 
 async def failure_of(sink: Sink, batch: Batch) -> TransientError:
-    """Write ``batch`` and return the error that must come."""
+    """Write ``batch`` and return the error; it is a failure if there is none."""
     with pytest.raises(TransientError) as caught:
         await asyncio.wait_for(sink.write(batch), PATIENCE)
     return caught.value
@@ -115,7 +114,7 @@ async def failure_of(sink: Sink, batch: Batch) -> TransientError:
 def assert_clean(
     destination: FaultyDestination, sink: Sink, error: ForwarderError, batch: Batch
 ) -> None:
-    """See that no secret and no row is in what people and logs get to see."""
+    """Assert that no secret and no row is in anything that people or logs see."""
     shown = [repr(sink), getattr(error, "hint", "")]
     links: list[BaseException] = []
     link: BaseException | None = error
@@ -130,7 +129,7 @@ def assert_clean(
 
 
 async def cancelled_after(turns: int, sink: Sink, batch: Batch) -> None:
-    """Start a write, let the loop turn so many times, and cancel."""
+    """Start a write, let the loop turn ``turns`` times, and cancel the write."""
     writing = asyncio.create_task(sink.write(batch))
     for _ in range(turns):
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""What every sink must do, as tests. Subclass, bring a destination, and nothing else.
+"""What every sink must do, as tests. Subclass, and provide a destination.
 
     class TestMySink(OutageContract, OperatorFaultContract):
         @pytest.fixture

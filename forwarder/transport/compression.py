@@ -1,4 +1,4 @@
-"""Gzip for request bodies and files: ISA-L where it is there, zlib elsewhere."""
+"""Gzip for request bodies and files: ISA-L where it is installed, zlib elsewhere."""
 
 from __future__ import annotations
 
@@ -32,20 +32,16 @@ else:
 
 
 async def gzipped(data: bytes) -> bytes:
-    """Return ``data`` as one gzip member, without holding up the event loop for long.
-
-    What takes about a millisecond is done at once: a thread would take longer to start, and
-    bodies would queue up before it uncompressed.
-    """
+    """Return ``data`` as one gzip member, without blocking the event loop for long."""
+    # About a millisecond of work is done at once: a thread costs more, and uncompressed bodies
+    # would queue up before it.
     if len(data) < _IN_THREAD:
         return compress(data)
     return await asyncio.to_thread(compress, data)
 
 
 def compress_file(source: BinaryIO, target: BinaryIO) -> None:
-    """Write what is left of ``source`` into ``target`` as one gzip member without a name.
-
-    Blocking. ISA-L takes a tenth of zlib's time for about a sixth more bytes.
-    """
+    """Write the rest of ``source`` into ``target`` as one gzip member without a name; blocking."""
+    # ISA-L takes a tenth of zlib's time for about a sixth more bytes.
     with _GzipFile(filename="", fileobj=target, mode="wb", compresslevel=_FILE_LEVEL) as packed:
         shutil.copyfileobj(source, packed, _PIECE)

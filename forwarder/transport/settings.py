@@ -1,12 +1,7 @@
 """Types that the settings of plugins share: secrets, units, TLS, HTTP.
 
-Secrets that never show themselves, and that follow the file they come from.
-
-Durations and sizes as people write them: ``10s``, ``5m``, ``24h``, ``7d``, ``64MiB``.
-
-The base of every plugin's settings: frozen, strict about unknown keys, secrets also as files.
-
-How a destination is reached over HTTP: the settings that all HTTP sinks share.
+Settings are frozen and refuse unknown keys. A secret never shows itself and can be a file.
+Durations and sizes are read as people write them: ``10s``, ``5m``, ``24h``, ``7d``, ``64MiB``.
 """
 
 from __future__ import annotations
@@ -38,9 +33,9 @@ REDACTED = "**********"
 
 
 class Secret:
-    """A secret text, given as such or as the file that holds it.
+    """A secret text, given as text or as the file that holds it.
 
-    A file is read again whenever it has changed, so a rotated token heals without a restart.
+    A file is read again whenever it has changed, so that a rotated token needs no restart.
     ``str``, ``repr``, logging and serialising give asterisks.
     """
 
@@ -94,7 +89,7 @@ class Secret:
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        """Compare by what was configured; used to see what a reload changed."""
+        """Compare by what was configured; a reload uses it to find what changed."""
         if not isinstance(other, Secret):
             return NotImplemented
         if self._path is not None or other._path is not None:
@@ -228,7 +223,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, given: Any) -> Any:
-        """Take ``token_file: PATH`` for ``token: TEXT`` wherever the field is a secret."""
+        """Accept ``token_file: PATH`` in place of ``token: TEXT`` for every secret."""
         if not isinstance(given, dict):
             return given
         values = dict(given)
@@ -248,7 +243,7 @@ class Settings(BaseModel):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Describe ``<key>_file`` beside every secret, one of the two where it is required."""
+        """Describe ``<key>_file`` beside every secret; where it is required, one of the two is."""
         schema = handler(core_schema)
         target = handler.resolve_ref_schema(schema)
         for name in cls.secret_fields():
@@ -274,7 +269,7 @@ class Settings(BaseModel):
 
     @classmethod
     def secret_maps(cls) -> list[str]:
-        """Return the keys that hold secrets by name; there each name may end in ``_file``."""
+        """Return the keys that hold secrets by name; each name there may end in ``_file``."""
         return [
             name
             for name, field in cls.model_fields.items()
@@ -283,7 +278,7 @@ class Settings(BaseModel):
 
 
 def _with_files(given: dict[Any, Any]) -> dict[Any, Any]:
-    """Return secrets by name: what stands under ``NAME_file`` is the file of ``NAME``."""
+    """Return secrets by name: the value of ``NAME_file`` is the file of ``NAME``."""
     values: dict[Any, Any] = {}
     for key, value in given.items():
         from_file = isinstance(key, str) and key.endswith(_FILE)
@@ -296,7 +291,8 @@ def _with_files(given: dict[Any, Any]) -> dict[Any, Any]:
 
 def _named(given: Any) -> Any:
     if given == "":
-        raise ValueError(f"{given!r} must not be empty")  # it would mean the current folder
+        # An empty path would mean the current folder.
+        raise ValueError(f"{given!r} must not be empty")
     return given
 
 
@@ -305,7 +301,7 @@ NamedPath = Annotated[Path, BeforeValidator(_named)]
 
 
 class TlsSettings(Settings):
-    """How a connection is protected. Verification is on; switching it off is per destination."""
+    """How a connection is protected. Verification is switched off for one destination only."""
 
     ca_file: Path | None = Field(None, description="PEM file with the authorities to trust")
     cert_file: Path | None = Field(None, description="PEM file with the client's certificate")
@@ -323,16 +319,16 @@ class PluginSettings(Settings):
     """
 
     def exclusive(self) -> Mapping[str, Any]:
-        """Return, by key, what no second sink of this type may have; none unless overridden.
+        """Return, by key, the values that no second sink of this type may have; none by default.
 
-        Values can be compared and hashed. Called when the settings are checked. A ``Path`` is
-        refused inside of ``state_dir``, too.
+        They must be hashable. Called when the settings are checked. A ``Path`` inside
+        ``state_dir`` is refused too.
         """
         return {}
 
 
 class HttpSettings(PluginSettings):
-    """One or several URLs, and how to get there."""
+    """One or several URLs, and how to reach them."""
 
     url: str | None = Field(None, description="address of the destination")
     urls: tuple[str, ...] = Field((), description="several addresses, instead of url")
@@ -371,7 +367,7 @@ class HttpSettings(PluginSettings):
         return self
 
     def _needs_url(self) -> bool:
-        """Say whether an address must be given; a sink may know another way to name it."""
+        """Return True if an address must be given; a sink may have another key for it."""
         return True
 
     @property
@@ -387,8 +383,8 @@ class HttpSettings(PluginSettings):
 def clean_url(value: str) -> str:
     """Return an http or https URL without a slash at its end.
 
-    Raises ``ValueError`` for another scheme, a missing host, and for a user or password in it,
-    which would show in logs.
+    Raises ``ValueError`` for another scheme, a missing host, and a user or password in it, which
+    would show in logs.
     """
     try:
         parts = urlsplit(value.strip())
@@ -405,6 +401,6 @@ def clean_url(value: str) -> str:
 
 
 def origin(url: str) -> str:
-    """Return scheme, host and port: what may be shown of a URL, whose path may be a secret."""
+    """Return scheme, host and port of a URL: its path may be a secret and is never shown."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

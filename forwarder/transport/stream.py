@@ -1,12 +1,8 @@
-"""A TCP or TLS connection that a sink writes to.
+"""A TCP or TLS connection that a sink writes to, and knows what has arrived.
 
-Where a stream leads, and what its failures mean.
-
-A TCP or TLS connection that notices first when the other side goes, and knows what has arrived.
-
-``write`` hands bytes over; ``settled`` returns when the other side's kernel has acknowledged them
-all. Plain TCP tells no more than that: whether the program there has read them, only a protocol
-with answers can say.
+``write`` hands bytes over; ``settled`` returns when the other side's kernel has acknowledged all of
+them. TCP has nothing better: only a protocol with answers can tell whether the program there has
+read them.
 """
 
 from __future__ import annotations
@@ -39,7 +35,7 @@ class Endpoint:
     """Where to connect to, and how: ``tls`` is the context or None, times are seconds.
 
     ``user_timeout`` is how long sent bytes may stay unacknowledged before the connection is given
-    up (``TCP_USER_TIMEOUT``, where there is such a thing).
+    up (``TCP_USER_TIMEOUT``; Linux only).
     """
 
     host: str
@@ -55,7 +51,7 @@ class Endpoint:
 
 
 def explain(endpoint: Endpoint, reason: Exception | None) -> TransientError:
-    """Return ``reason`` (None: the other side closed) as the error that says what to do."""
+    """Return our error for ``reason``; None: the other side closed the connection."""
     match reason:
         case None:
             hint = _CLOSED_AT_ONCE if endpoint.tls else ""
@@ -104,13 +100,13 @@ if sys.platform == "linux":
 else:
 
     def _unacknowledged(descriptor: int) -> int:
-        """Return 0: this platform does not say; what left our buffers counts as arrived."""
+        """Return 0: this platform cannot tell; bytes that left our buffers count as arrived."""
         del descriptor
         return 0
 
 
 class Stream(asyncio.Protocol):
-    """One connection, made by ``connect``; of no more use once it is lost."""
+    """One connection, made by ``connect``; once it is lost, a new one is needed."""
 
     def __init__(self, endpoint: Endpoint, on_data: OnData | None, on_lost: OnLost | None) -> None:
         """Wait for ``connect`` to open it."""
@@ -124,7 +120,7 @@ class Stream(asyncio.Protocol):
         self._ended = asyncio.Event()
 
     async def open(self) -> None:
-        """Connect, and protect the connection if the endpoint wants it; called by ``connect``."""
+        """Connect, with TLS if the endpoint has it; called by ``connect``."""
         endpoint, loop = self.endpoint, asyncio.get_running_loop()
         raw, _ = await loop.create_connection(lambda: self, endpoint.host, endpoint.port)
         self._raw = raw
@@ -138,10 +134,8 @@ class Stream(asyncio.Protocol):
             raise ConnectionResetError("closed during the TLS handshake")
 
     async def refused_late(self) -> None:
-        """Notice a server that does not take our certificate; called by ``connect``.
-
-        In TLS 1.3 it says so only after the handshake is over for us.
-        """
+        """Raise if the server refuses our certificate; called by ``connect``."""
+        # In TLS 1.3 the refusal comes only after the handshake has ended for us.
         if self.endpoint.tls is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._ended.wait(), _LATE_REFUSAL)
@@ -149,16 +143,16 @@ class Stream(asyncio.Protocol):
             raise self.loss()
 
     def data_received(self, data: bytes) -> None:
-        """Pass on what the other side says."""
+        """Pass received bytes on."""
         if self._on_data is not None and not self.lost:
             self._on_data(data)
 
     def eof_received(self) -> None:
-        """Count the connection as lost at once: the next write would vanish without an error."""
+        """Count the connection as lost: the next write would vanish without an error."""
         self._lose(None)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Remember why, and wake everybody who waits."""
+        """Remember the reason, and wake everybody who waits."""
         self._lose(exc)
         self._ended.set()
 
@@ -170,7 +164,7 @@ class Stream(asyncio.Protocol):
             self._on_lost(self.loss())
 
     def loss(self) -> TransientError:
-        """Return what happened to a lost connection, as the error to raise."""
+        """Return the error to raise for a lost connection."""
         return explain(self.endpoint, self._reason)
 
     def write(self, data: bytes) -> None:
@@ -192,37 +186,37 @@ class Stream(asyncio.Protocol):
         return buffered + (_unacknowledged(descriptor) if descriptor >= 0 else 0)
 
     async def settled(self) -> None:
-        """Return when all that was written has reached the other side's kernel.
+        """Return when everything written has reached the other side's kernel.
 
-        Raises ``TransientError`` when the connection is lost before or at that moment: a socket
-        that was reset holds nothing unacknowledged either, so the loop gets its turn to say so.
-        There is no event for it, hence the polling; an idle receiver may take 40 ms (delayed ACK).
+        Raises ``TransientError`` when the connection is lost before that. An idle receiver may
+        take 40 ms to acknowledge (delayed ACK).
         """
+        # The kernel has no event for "all acknowledged", hence the polling.
         pause = _FIRST_POLL
         while not self.lost and self.outstanding():
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_POLL)
+        # A socket that was reset holds nothing unacknowledged either. The loop needs its turn to
+        # notice that.
         for _ in range(_TURNS_TO_NOTICE):
             await asyncio.sleep(0)
         if self.lost or self._raw is None or self._raw.is_closing():
             raise self.loss()
 
     def acknowledge_now(self) -> None:
-        """Tell the other side's kernel at once what arrived, where the platform can.
-
-        A sender of many small answers (Nagle) waits for that, and we would wait 40 ms with it
-        (delayed ACK) when we have nothing to send ourselves. Lasts only until the next segment.
-        """
+        """Acknowledge received bytes now, where the platform can; lasts until the next segment."""
+        # A sender of many small answers waits for our acknowledgement (Nagle), and without this
+        # we would wait 40 ms with it (delayed ACK) when we have nothing to send.
         quick = getattr(socket, "TCP_QUICKACK", None)
         found = self._raw.get_extra_info("socket") if self._raw is not None else None
         if quick is not None and found is not None and found.fileno() >= 0:
             found.setsockopt(socket.IPPROTO_TCP, quick, 1)
 
     async def finish(self, grace: float) -> bool:
-        """Say that nothing more comes and wait ``grace`` seconds for the other side to close too.
+        """Send the end of the stream and wait ``grace`` seconds for the other side to close too.
 
-        False when the connection broke instead: what was not read yet is gone. A side that closes
-        in answer to our end has read everything; one that does not answer is left alone.
+        Returns False when the connection broke instead, so that unread bytes are gone. A side
+        that closes in answer to our end has read everything; after ``grace`` that is assumed.
         """
         transport, self._on_lost = self._transport, None
         if transport is None or self.lost:
@@ -243,7 +237,7 @@ class Stream(asyncio.Protocol):
             self.abort()
 
     def abort(self) -> None:
-        """Drop the connection at once; what has not left is lost with it. Idempotent."""
+        """Drop the connection and everything that has not left yet; idempotent."""
         self._on_lost = None
         self._lose(ConnectionAbortedError("given up here"))
         if self._raw is not None:
@@ -255,9 +249,9 @@ async def connect(
 ) -> Stream:
     """Return an open connection to ``endpoint``.
 
-    ``on_data`` gets what the other side says; ``on_lost`` is called once when the connection is
-    lost, unless we ended it. Raises ``TransientError`` when nobody answers in time and
-    ``NeedsOperatorError`` when one side does not accept the other's certificate.
+    ``on_data`` gets received bytes; ``on_lost`` is called once when the connection is lost, unless
+    we ended it. Raises ``TransientError`` when nobody answers in time, ``NeedsOperatorError`` when
+    one side does not accept the other's certificate.
     """
     stream = Stream(endpoint, on_data, on_lost)
     try:
@@ -274,7 +268,7 @@ async def connect(
 
 
 def _tune(transport: asyncio.Transport, user_timeout: float) -> None:
-    """Notice a dead peer within a minute, idle (keep-alive) or not (user time-out)."""
+    """Detect a dead peer within a minute, idle (keep-alive) or not (user time-out)."""
     connection = transport.get_extra_info("socket")
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = (*_KEEP_ALIVE, ("TCP_USER_TIMEOUT", int(user_timeout * 1000)))

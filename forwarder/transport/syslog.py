@@ -1,13 +1,9 @@
-"""RFC 5424 and RFC 3164 lines, and the settings of the sinks that write them.
-
-Syslog messages as RFC 5424 and RFC 3164 write them, and the two ways to frame them on a stream.
+"""Syslog messages, the two ways to frame them on a stream, and the settings of their sinks.
 
     <PRI>1 TIME HOST APP - STREAM [sd stream="…" account="…" event_id="…"] BODY       RFC 5424
     <PRI>Jan  2 03:04:05 HOST TAG: BODY                                                RFC 3164
 
-Pure and made for speed: whatever does not change from event to event is made once.
-
-The settings that syslog and RELP share: where to, and what stands before every body.
+Parts that do not change from event to event are made once.
 """
 
 from __future__ import annotations
@@ -42,12 +38,12 @@ _NOTICE, _INFO = SEVERITIES["notice"], SEVERITIES["info"]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What stands before every body.
+    """The header of every message.
 
-    ``severities`` gives a number for each outcome (one it does not know is ``notice``),
-    ``sd_id`` the name of the structured data element or None for none, ``digits`` how many digits
-    of the second RFC 5424 shows (3 or 6). With ``app_name`` empty RFC 3164 has no tag, as CEF and
-    LEEF readers want it.
+    ``severities`` gives a number for each outcome (``notice`` for an unknown one), ``sd_id`` is the
+    name of the structured data element or None for none, ``digits`` how many digits of the second
+    RFC 5424 shows (3 or 6). With an empty ``app_name`` RFC 3164 has no tag, as CEF and LEEF
+    readers want it.
     """
 
     rfc: Literal["5424", "3164"] = "5424"
@@ -63,7 +59,7 @@ class Header:
 
 
 class SyslogLines:
-    """Makes messages; one object for each sink, since it remembers what repeats."""
+    """Makes the messages of one sink."""
 
     def __init__(self, header: Header) -> None:
         """Prepare the parts that depend on nothing but ``header``."""
@@ -102,7 +98,7 @@ class SyslogLines:
         return start
 
     def _middle(self, stream: str, account: str) -> tuple[bytes, bytes]:
-        """Return what stands before the event's id, and what follows it (empty: no id at all)."""
+        """Return the parts before and after the event's id; the second is empty without an id."""
         made = self._old_middle() if self._old else self._new_middle(stream, account)
         self._middles[stream, account] = made
         return made
@@ -123,7 +119,7 @@ class SyslogLines:
         return f'{start}[{header.sd_id} {known} event_id="'.encode(), b'"] ' + bom
 
     def _time(self, time_us: int) -> bytes:
-        """Return RFC 3339 in UTC with upper-case T and Z, cut to the digits asked for."""
+        """Return RFC 3339 in UTC with upper-case T and Z, cut to the configured digits."""
         second, rest = divmod(time_us, 1_000_000)
         text = self._seconds.get(second) or self._remember(second)
         if self._header.digits == 3:  # noqa: PLR2004 - milliseconds
@@ -152,12 +148,12 @@ def _old_second(second: int) -> bytes:
 
 
 def printable(text: str, length: int) -> str:
-    """Return ``text`` as a header field: printable ASCII without blanks, cut, ``-`` for nothing."""
+    """Return ``text`` as a header field: printable ASCII without blanks, cut, ``-`` if empty."""
     return _NOT_PRINTABLE.sub("_", text)[:length] or "-"
 
 
 def escape_param(value: str) -> str:
-    """Return ``value`` for a structured data parameter: only these three are escaped, by RFC."""
+    """Return ``value`` for a structured data parameter; RFC 5424 escapes just these three."""
     return value.replace("\\", "\\\\").replace('"', '\\"').replace("]", "\\]")
 
 
@@ -174,10 +170,8 @@ def lf_terminated(lines: Sequence[bytes]) -> list[bytes]:
 def within(
     events: Sequence[BatchEvent], lines: list[bytes], most: int, *, cut: bool
 ) -> tuple[list[bytes], list[Rejection]]:
-    """Split off messages of more than ``most`` bytes: cut them, or reject them with their size.
-
-    Receivers cut such a message silently (rsyslog) or close the connection (syslog-ng).
-    """
+    """Handle messages of more than ``most`` bytes: cut them, or reject them with their size."""
+    # Receivers cut such a message silently (rsyslog) or close the connection (syslog-ng).
     if max(map(len, lines), default=0) <= most:
         return lines, []
     if cut:
@@ -270,7 +264,7 @@ class SyslogSettings(PluginSettings):
         return self
 
     def header(self) -> Header:
-        """Return what stands before every body."""
+        """Return the header of every message."""
         return Header(
             rfc=self.rfc,
             facility=FACILITIES[self.facility],

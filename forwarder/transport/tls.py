@@ -1,9 +1,9 @@
-"""TLS contexts from settings, made anew when a certificate, key or authority file changes.
+"""TLS contexts from settings, replaced when a certificate, key or authority file changes.
 
     tls = Tls(settings)
     open_connection(host, port, ssl=tls.context(), server_hostname=tls.name_for(host))
 
-A context is asked for at every connection, so that a rotated certificate needs no restart.
+Call ``context`` for every connection, so that a rotated certificate needs no restart.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _Stamp: TypeAlias = tuple[int, int, int]
 
 
 class _Followed(ABC):
-    """A context and the state its files had when it was made."""
+    """A context, and the state of its files when it was made."""
 
     def __init__(self, settings: TlsSettings) -> None:
         self.settings = settings
@@ -34,10 +34,10 @@ class _Followed(ABC):
     def context(self) -> ssl.SSLContext:
         """Return the context for the next connection; the same object until a file changes.
 
-        Raises ``NeedsOperatorError`` when a file cannot be read or does not fit the others. It
-        does so at every call until that is mended: an old certificate would hide the mistake
-        until the day it expires.
+        Raises ``NeedsOperatorError`` when a file cannot be read or does not fit the others, at
+        every call until that is fixed.
         """
+        # Using the last good context instead would hide the mistake until its certificate expires.
         try:
             stamps = tuple(_stamp(path) for path in self._files)
             if self._context is None or stamps != self._stamps:
@@ -49,10 +49,11 @@ class _Followed(ABC):
 
     @abstractmethod
     def _make(self) -> ssl.SSLContext:
-        """Return a fresh context out of the files as they are now."""
+        """Return a new context from the files as they are now."""
 
     def _present(self, context: ssl.SSLContext) -> None:
-        """Show our certificate; a key with a password is refused, never asked for on a terminal."""
+        """Load our certificate and key; a key with a password is refused."""
+        # Without a callback OpenSSL would ask for the password on the terminal.
         if self.settings.cert_file:
             context.load_cert_chain(
                 self.settings.cert_file, self.settings.key_file, password=_no_password
@@ -60,7 +61,7 @@ class _Followed(ABC):
 
 
 class Tls(_Followed):
-    """How to reach one destination."""
+    """Contexts for connections to one destination."""
 
     def _make(self) -> ssl.SSLContext:
         settings = self.settings
@@ -80,7 +81,7 @@ class Tls(_Followed):
 
 
 class ServerTls(_Followed):
-    """How others reach us: ``cert_file`` is needed, ``ca_file`` demands certificates of clients."""
+    """Contexts for a listener; needs ``cert_file``, and ``ca_file`` demands client certificates."""
 
     def _make(self) -> ssl.SSLContext:
         settings = self.settings
@@ -93,11 +94,11 @@ class ServerTls(_Followed):
         return context
 
     def listening(self, on_trouble: Callable[[NeedsOperatorError], None]) -> ssl.SSLContext:
-        """Return a context for a listener, in which every connection finds the files of its time.
+        """Return a context for a listener; every connection uses the files as they are then.
 
-        Raises ``NeedsOperatorError`` when they cannot be used now. When they cannot be used later
-        ``on_trouble`` is called and the ones before stay in force, so that a half-written pair of
-        files turns nobody away.
+        Raises ``NeedsOperatorError`` when they cannot be used now. When they cannot be used later,
+        ``on_trouble`` is called and the previous ones stay in force, so that a half-written pair
+        of files refuses nobody.
         """
         context = self._make_readable()
 
@@ -125,8 +126,9 @@ def _no_password() -> bytes:
 
 
 def _unusable(files: tuple[Path, ...], error: OSError) -> NeedsOperatorError:
-    """Say which file it is, if the system does; OpenSSL says only what it disliked."""
+    """Return the error for files that cannot be used."""
     reason = getattr(error, "reason", None) or error.strerror or type(error).__name__
+    # OpenSSL names no file, so all are named.
     names = str(error.filename) if error.filename else ", ".join(str(path) for path in files)
     return NeedsOperatorError(
         f"TLS files cannot be used ({names}): {reason}",

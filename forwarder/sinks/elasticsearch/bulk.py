@@ -24,7 +24,7 @@ FILTER = (
     "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,"
     "items.*.error.caused_by.type,items.*.failure_store"
 )
-"""What of an answer is worth its bytes."""
+"""The parts of an answer that are read; the rest would be most of its bytes."""
 
 _LONGEST_KIND = 100
 _CONFLICT = "version_conflict_engine_exception"
@@ -37,7 +37,7 @@ _OPERATOR = {
     "invalid_index_name_exception": "check dataset, namespace and index in the settings",
     "validation_exception": "the cluster may have reached its limit of shards",
 }
-"""Types of errors of an item that no other event would escape: a person must mend them."""
+"""Error types of an item that every other event would get too: a person must fix them."""
 
 _FIELD = re.compile(r"failed to parse field \[([^\]\n]{1,200})\] of type \[(\w{1,40})\]")
 
@@ -46,14 +46,14 @@ LOGS: Mapping[str, str] = {
     "scim_updates": "scim",
     FORWARDER_STREAM: "forwarder",
 }
-"""How each stream is called in the name of its data stream."""
+"""The name of each stream within the name of its data stream."""
 
+# Elasticsearch's limit for the name of an index. Compiling a longer pattern would only take time.
 _LONGEST_NAME = 255
-"""Of an index, by Elasticsearch's rules; a longer pattern is not worth the time to compile it."""
 
 
 def target_name(template: str, stream: str, account: str) -> str:
-    """Return the name to write to for one stream of one account; names are always lower case."""
+    """Return the name to write to for one stream of one account, in lower case."""
     name = template.replace("{log}", LOGS.get(stream, stream))
     return name.replace("{stream}", stream).replace("{account}", account).lower()
 
@@ -62,14 +62,14 @@ class Bulk:
     """Builds bulk bodies: ``create`` with the event's id, so that a repeat is a conflict."""
 
     def __init__(self, template: str, context: SinkContext) -> None:
-        """Take the name to write to and what the events' bodies are."""
+        """Take the template of the name to write to."""
         self._template = template
         self._text = context.media_type != "application/json"
         self._timed = context.format == "ecs"
         self._targets: dict[tuple[str, str], bytes] = {}
 
     def encode(self, events: Sequence[BatchEvent]) -> bytes:
-        """Return the body for ``_bulk``, a line for the action and a line for the event each."""
+        """Return the body for ``_bulk``: two lines an event, the action and the document."""
         parts: list[bytes] = []
         for event in events:
             key = (event.stream, event.account)
@@ -98,9 +98,9 @@ class Bulk:
 def judge(answer: bytes, offsets: Sequence[int], where: str) -> WriteResult:
     """Return what became of each event of a bulk request that was answered with 200.
 
-    Raises ``TransientError`` for an answer that is none, ``NeedsOperatorError`` for an error that
-    every event of its data stream would meet; then all are sent again, and those that were
-    taken already are conflicts.
+    Raises ``TransientError`` for anything but a bulk answer, ``NeedsOperatorError`` for an error
+    that every event of the data stream would get. Then all are sent again, and those that were
+    taken are conflicts.
     """
     try:
         said = orjson.loads(answer)
@@ -140,14 +140,14 @@ def _sort(items: Sequence[Any], offsets: Sequence[int], where: str) -> WriteResu
 
 
 def _status(value: Any) -> int:
-    """Return an item's status; raises ``ValueError`` for what is none, which means no success."""
+    """Return the status of an item; raises ``ValueError`` if it is not an HTTP status."""
     if type(value) is not int or not 200 <= value < 600:  # noqa: PLR2004 - the statuses of HTTP
         raise ValueError("an item has no status of HTTP")
     return value
 
 
 def _reason(kind: str, error: Any) -> str:
-    """Name the fault and the field, and leave out the value that a server quotes."""
+    """Return error type and field; the server's own text quotes values of the event."""
     field = _FIELD.search(str(error.get("reason", "")))
     if field:
         return f"{kind}: field {field[1]} is no {field[2]}"
@@ -156,7 +156,7 @@ def _reason(kind: str, error: Any) -> str:
 
 
 def _notes(items: Sequence[Any]) -> Sequence[str]:
-    """Say how many events the cluster put aside: searchable nowhere unless somebody looks."""
+    """Return a note about the events that the cluster put into its failure store."""
     used = Counter(item.get("failure_store") for item in items)["used"]
     if not used:
         return ()
@@ -164,10 +164,9 @@ def _notes(items: Sequence[Any]) -> Sequence[str]:
 
 
 def makes_data_stream(answer: bytes, name: str) -> bool:
-    """Say whether the index template that governs ``name`` makes data streams.
+    """Return True if the index template that governs ``name`` makes data streams.
 
-    ``answer`` is the body that ``GET /_index_template`` returned. Raises ``TransientError`` for
-    one that is none.
+    ``answer`` is the body of ``GET /_index_template``. Raises ``TransientError`` for anything else.
     """
     try:
         entries = as_object(answer).get("index_templates", ())
@@ -176,7 +175,7 @@ def makes_data_stream(answer: bytes, name: str) -> bool:
         chosen = max(matching, key=lambda template: template.get("priority") or 0, default=None)
     except (TypeError, AttributeError) as error:
         raise TransientError(
-            "the question for index templates was answered with something else",
+            "the request for index templates was answered with something else",
             hint="check the URL; a log-in page or a load balancer may answer in its place",
         ) from error
     return chosen is not None and "data_stream" in chosen

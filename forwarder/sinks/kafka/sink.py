@@ -1,11 +1,11 @@
-"""Kafka by aiokafka: acknowledged by all in-sync replicas, idempotent unless told otherwise.
+"""Kafka by aiokafka: acknowledged by all in-sync replicas, idempotent by default.
 
-One write makes one record batch for each partition it touches. aiokafka repeats a batch that met a
-moving leader until ``request_timeout``, which an idempotent producer may do without duplicates;
-everything longer is the engine's.
+One write makes one record batch for each partition that it touches. aiokafka repeats a batch while
+a leader moves, until ``request_timeout``, which an idempotent producer can do without duplicates;
+every longer retry belongs to the engine.
 
-A record that a broker refuses for its timestamp is sent again within the same write with the
-current time and the original in the header ``event_time``: that is another record, not a retry.
+A record that a broker refuses for its timestamp is sent again within the same write, with the
+current time and the original time in the header ``event_time``: that is another record, no retry.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _CLOSING = 3.0
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """How far the parts of one partition were taken, and why not the next one."""
+    """How many parts of one partition were taken, and why the next one was not."""
 
     chain: list[Part]
     taken: int
@@ -67,12 +67,13 @@ class KafkaSink:
 
     @property
     def limits(self) -> BatchLimits:
-        """Return large batches, since they are spread over partitions; one at a time in order."""
+        """Return large batches, since each is spread over partitions."""
+        # A producer has one transaction at a time.
         in_flight = 1 if self._config.transactional_id else 3
         return BatchLimits(max_events=2000, max_bytes=4_000_000, max_in_flight=in_flight)
 
     async def open(self) -> None:
-        """Connect, log in, and get a producer id (for a transactional id: shut out the last)."""
+        """Connect, log in, get a producer id; with a transactional id this fences an older one."""
         await self._producers.get()
 
     async def write(self, batch: Batch) -> WriteResult:
@@ -92,7 +93,7 @@ class KafkaSink:
         return WriteResult(rejected=rejected) if rejected else ACCEPTED
 
     async def _deliver(self, events: Sequence[BatchEvent]) -> list[Rejection]:
-        """Send parts, and what takes the place of refused ones, until none is left."""
+        """Send parts, and the parts that replace refused ones, until none is left."""
         producer = await self._producers.get()
         topics = self._layout.topics(events)
         counts = {topic: await self._partitions(producer, topic) for topic in topics}
@@ -101,7 +102,8 @@ class KafkaSink:
             producer = await self._producers.get()
             outcomes = await self._send(producer, chains)
             if broken := any(outcome.error for outcome in outcomes):
-                self._producers.retire(producer)  # a refused batch leaves a hole in its sequence
+                # A refused batch leaves a hole in the sequence numbers of an idempotent producer.
+                self._producers.retire(producer)
             undone = broken and self._config.transactional_id is not None
             rests = [self._rest(outcome, rejected, undone=undone) for outcome in outcomes]
             chains = [rest for rest in rests if rest]
@@ -117,9 +119,9 @@ class KafkaSink:
             raise
 
     def _rest(self, outcome: _Outcome, rejected: list[Rejection], *, undone: bool) -> list[Part]:
-        """Return what a chain still has to send; raises what the engine has to know.
+        """Return the parts that a chain still has to send, or raise the error for the engine.
 
-        ``undone`` says that the transaction is, and with it what was taken.
+        ``undone``: the transaction was aborted, and with it the parts that were taken.
         """
         rest = outcome.chain[: outcome.taken] if undone else []
         if outcome.error is None:
@@ -136,11 +138,7 @@ class KafkaSink:
         return rest + verdict.parts + later
 
     async def _send(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
-        """Send ``chains``, those of different partitions at once.
-
-        Whatever interrupts it (time-out, cancelling) ends the producer: its batches would
-        otherwise go on trying, out of anybody's control.
-        """
+        """Send ``chains``, those of different partitions at once."""
         try:
             with self._producers.using(producer):
                 if self._config.transactional_id:
@@ -148,11 +146,12 @@ class KafkaSink:
                         return await self._transact(producer, chains)
                 return await self._send_all(producer, chains)
         except BaseException:
+            # Also when cancelled: aiokafka would retry its batches with nobody in control.
             self._producers.discard(producer)
             raise
 
     async def _transact(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
-        """Send in one transaction; one that fails is undone when the next producer starts."""
+        """Send in one transaction; a failed one is aborted when the next producer starts."""
         await producer.begin_transaction()
         outcomes = await self._send_all(producer, chains)
         if not any(outcome.error for outcome in outcomes):
@@ -163,12 +162,12 @@ class KafkaSink:
         return await asyncio.gather(*(self._send_chain(producer, chain) for chain in chains))
 
     async def _send_chain(self, producer: Any, chain: list[Part]) -> _Outcome:
-        """Send the parts of one partition in order, as far as they are taken."""
+        """Send the parts of one partition in order, up to the first that is refused."""
         for taken, part in enumerate(chain):
             try:
                 batch = self._record_batch(producer, part)
                 sent = await producer.send_batch(batch, part.topic, partition=part.partition)
-                sent.add_done_callback(_look_at)
+                sent.add_done_callback(_retrieve)
                 await asyncio.wait([sent])
                 sent.result()
             except kafka.KafkaError as error:
@@ -184,11 +183,11 @@ class KafkaSink:
         return builder
 
     async def aclose(self) -> None:
-        """End the producer: by itself if it can, within seconds in any case."""
+        """End the producer within seconds."""
         await self._producers.aclose(_CLOSING)
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Log in and look for the topic, without asking for it by name: that could create it."""
+        """Log in and look for the topic among all: asking for it by name could create it."""
         findings = [*_weaknesses(self._config)]
         try:
             async with asyncio.timeout(self._config.request_timeout):
@@ -205,8 +204,8 @@ class KafkaSink:
         return findings
 
 
-def _look_at(sent: asyncio.Future[Any]) -> None:
-    """Take note of a failure that nobody waits for any more; asyncio would complain about it."""
+def _retrieve(sent: asyncio.Future[Any]) -> None:
+    """Retrieve the exception of a future that nobody awaits any more; asyncio would log it."""
     if not sent.cancelled():
         sent.exception()
 

@@ -1,11 +1,7 @@
-"""What Splunk's answers mean.
-
-HEC's response codes: what each says and what it means for the batch, as one table.
+"""What HEC's answers mean for a batch: one table of codes, and pure functions over it.
 
 Codes 0 to 17 were seen on live systems, 18 to 27 are as Splunk documents them, 28 is what Splunk
-Cloud says in place of 10.
-
-What HEC's answers mean: pure functions over status and body.
+Cloud sends in place of 10.
 """
 
 from __future__ import annotations
@@ -39,20 +35,20 @@ class Meaning(Enum):
     POISON = auto()
     """One event is at fault; those before it are delivered, those after it are not."""
     REFUSED = auto()
-    """Nothing was taken and nobody says why."""
+    """Nothing was taken, and the answer does not say why."""
     PASSES = auto()
-    """An outage; send the same again."""
+    """An outage; send the batch again."""
     OPERATOR = auto()
-    """A person must mend it."""
+    """A person must fix it."""
     NEW_CHANNEL = auto()
-    """The channel is not accepted; send the same again on a new one."""
+    """The channel is not accepted; send the batch again on a new one."""
     NO_ACKS = auto()
     """The token does not have indexer acknowledgement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """One code, with Splunk's text in short and what a person can do."""
+    """One code, with Splunk's text in short and a hint for a person."""
 
     text: str
     meaning: Meaning
@@ -100,11 +96,9 @@ CODES: Mapping[int, Code] = {
 
 
 _NUMBER = re.compile(r"[0-9]{1,19}")
+# Splunk Cloud answers a body over its limit (from 5,242,881 to 6,000,000 bytes before compression)
+# with code 6 about event 0. From this size on, that answer is taken for "too large".
 CLOUD_LIMIT = 5_000_000
-"""Bytes of a body from which Splunk Cloud's complaint about event 0 means that all was too much.
-
-Its limit lies between 5,242,881 and 6,000,000 bytes before compression, and it says code 6.
-"""
 
 
 class ChannelRefusedError(TransientError):
@@ -119,8 +113,8 @@ class AcksDisabledError(NeedsOperatorError):
 class Taken:
     """How much of a batch HEC took.
 
-    ``accepted`` events from the start are in; the one after them has the fault ``poison`` unless
-    that is empty; the rest was not taken. ``ack_id`` is what to ask for, or None.
+    The first ``accepted`` events were taken. If ``poison`` is not empty, it is what is wrong with
+    the next event, and the rest was not taken. ``ack_id`` is the id to wait for, or None.
     """
 
     accepted: int
@@ -132,7 +126,7 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What was sent, as far as the answer depends on it: events and bytes before compression."""
+    """What was sent: number of events, bytes before compression, and to which server."""
 
     count: int
     size: int
@@ -140,7 +134,7 @@ class Sent:
 
 
 def judge(status: int, body: bytes, sent: Sent, retry_after: float | None = None) -> Taken:
-    """Return how much of the batch was taken, or raise what the engine must do instead."""
+    """Return how much of the batch was taken, or raise the error for the engine."""
     said = _parse(body)
     code = _code(said)
     fits = code is not None and (code.meaning in _GOOD) == (status < 300)  # noqa: PLR2004
@@ -164,9 +158,9 @@ _GOOD = frozenset({Meaning.DELIVERED, Meaning.EASE_OFF, Meaning.ACKS_FILL})
 def judge_acks(
     status: int, body: bytes, where: str, retry_after: float | None = None
 ) -> Mapping[int, bool]:
-    """Return which ids are acknowledged, out of the answer to a question for them.
+    """Return which ids an answer acknowledges.
 
-    Raises ``TransientError`` or one of its kinds, as ``judge_health`` does: there is no batch.
+    Raises only kinds of ``TransientError``, as ``judge_health`` does: there is no batch to refuse.
     """
     said = _parse(body)
     acks = said.get("acks")
@@ -180,7 +174,7 @@ def judge_acks(
 
 
 def judge_health(status: int, body: bytes, where: str, retry_after: float | None = None) -> None:
-    """Raise unless the collector calls itself healthy."""
+    """Raise a kind of ``TransientError`` unless the collector reports that it is healthy."""
     with no_batch():
         judge(status, body, Sent(0, 0, where), retry_after)
 
@@ -213,9 +207,9 @@ def _poisoned(said: Mapping[str, Any], code: Code, sent: Sent) -> Taken:
 
 
 def _code(said: Mapping[str, Any]) -> Code | None:
-    """Return the code of an answer, None for a value that is none: false is not 0."""
+    """Return the code of an answer, or None if there is no known one."""
     number = said.get("code")
-    return CODES.get(number) if type(number) is int else None
+    return CODES.get(number) if type(number) is int else None  # False would find code 0
 
 
 def _ack_id(said: Mapping[str, Any]) -> int | None:
@@ -224,7 +218,7 @@ def _ack_id(said: Mapping[str, Any]) -> int | None:
 
 
 def _by_status(status: int, where: str, retry_after: float | None) -> ForwarderError:
-    """Judge what is not HEC's own answer: a balancer, a proxy, a log-in page, a newer code."""
+    """Judge an answer that is not HEC's: of a balancer, a proxy, a log-in page, a newer code."""
     return status_error(status, where, retry_after=retry_after) or TransientError(
         f"{where} answered {status} with something that is not HEC's",
         hint="check the URL; a log-in page or a load balancer may answer in Splunk's place",

@@ -1,11 +1,4 @@
-"""Settings of the Splunk sink, and the HEC envelope of an event.
-
-The settings of the Splunk HEC sink.
-
-Events as HEC wants them: envelopes with none but the seven keys it knows, or bare lines.
-
-One unknown key makes HEC drop that event and all after it while it answers 200.
-"""
+"""Settings of the Splunk sink, and events as HEC wants them: JSON envelopes or bare lines."""
 
 from __future__ import annotations
 
@@ -95,7 +88,7 @@ class Envelopes:
     """Builds request bodies for the event endpoint."""
 
     def __init__(self, config: SplunkHecConfig, *, json: bool) -> None:
-        """Take the labels; ``json`` says that bodies are JSON objects and not lines of text."""
+        """Take the labels; ``json``: bodies are JSON objects, not lines of text."""
         labels = {name: getattr(config, name) or default for name, default in _LABELS.items()}
         self._labels = {name: label for name, label in labels.items() if label is not None}
         self._fields = config.fields
@@ -103,14 +96,12 @@ class Envelopes:
         self._heads: dict[tuple[str, str], bytes] = {}
 
     def encode(self, events: Sequence[BatchEvent]) -> bytes:
-        """Return the concatenated envelopes, one a line for people who look at them.
-
-        Events of one moment begin alike: logins have whole seconds, and come in their order.
-        """
+        """Return the concatenated envelopes, one a line for people who look at them."""
         parts: list[bytes] = []
         last: tuple[str, str, int] | None = None
         begin = b""
         for _, _, stream, account, time_us, _, _, _, body in events:
+            # Neighbours often begin alike: logins have whole seconds and come in order of time.
             if last != (key := (stream, account, time_us)):
                 last, begin = key, self._begin(stream, account, time_us)
             parts += (begin, body if self._json else _text(body), b"}\n")
@@ -121,8 +112,10 @@ class Envelopes:
         return b'%b%b,"event":' % (self._heads.get(key) or self._head(key), seconds(time_us))
 
     def _head(self, key: tuple[str, str]) -> bytes:
-        """Return all that is the same for one stream of one account, up to the time."""
+        """Return the part that all events of one stream of one account share, up to the time."""
         stream, account = key
+        # Only the seven keys that HEC knows: an unknown one makes it drop this event and all that
+        # follow, and answer 200.
         constant: dict[str, object] = {
             name: label.replace("{stream}", stream).replace("{account}", account)
             for name, label in self._labels.items()
@@ -142,7 +135,7 @@ class Lines:
 
 
 def raw_query(config: SplunkHecConfig) -> str:
-    """Return the labels of the raw endpoint as a query, with its question mark, or nothing."""
+    """Return the labels of the raw endpoint as a query with its question mark, or an empty text."""
     labels = {name: value for name in _LABELS if (value := getattr(config, name))}
     return f"?{urlencode(labels)}" if labels else ""
 

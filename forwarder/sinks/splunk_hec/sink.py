@@ -1,4 +1,4 @@
-"""The Splunk HEC sink."""
+"""Splunk's HTTP Event Collector (HEC), with or without indexer acknowledgement."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from forwarder.sinks.splunk_hec.envelope import Envelopes, Lines, SplunkHecConfi
 from forwarder.transport.http_destination import HttpDestination
 from forwarder.transport.settings import origin
 
+# Batches that may wait for acknowledgements: 5,000 events/s at 10 s each need fifty full ones.
 _WAITING = 256
-"""Batches that may wait for acknowledgements: 5,000 events/s at 10 s each need fifty full ones."""
+# A balancer that cannot reach the node answers so; the next request may reach another node.
 _GATEWAY = frozenset({502, 504})
-"""What a balancer answers when it cannot reach the node; the next one may be another."""
 _NO_ACKS = "the token has no indexer acknowledgement; the answer 200 counts as delivered"
 
 
 class SplunkHecSink:
-    """Posts batches and, where the token has it, waits for the indexers' word."""
+    """Posts batches and waits for the indexers' acknowledgement where the token has it."""
 
     Config: ClassVar[type[SplunkHecConfig]] = SplunkHecConfig
     default_format: ClassVar[str] = "cim"
@@ -96,7 +96,7 @@ class SplunkHecSink:
             channel, taken = await self._post(body, len(offsets), size)
         if taken.ack_id is not None and self._config.ack != "off" and batch.events:
             batch.release()
-        del body
+        del body  # 256 batches may wait here for minutes
         return _result(taken, offsets, await self._confirm(channel, taken))
 
     async def aclose(self) -> None:
@@ -105,7 +105,7 @@ class SplunkHecSink:
         await self._http.aclose()
 
     async def diagnose(self) -> Sequence[Finding]:
-        """Ask every collector for its health and for the token, and say what is missing."""
+        """Return for every collector whether it is healthy and knows the token."""
         return await self._http.diagnosis(
             self._probe, "the collector is healthy and knows the token"
         )
@@ -132,7 +132,7 @@ class SplunkHecSink:
         return channel, taken
 
     async def _confirm(self, channel: Channel, taken: Taken) -> tuple[str, ...]:
-        """Wait for the acknowledgement; return notes about a delivery that has none."""
+        """Wait for the acknowledgement; return notes about a delivery without one."""
         if self._config.ack == "off" or taken.accepted == 0:
             return ()
         if taken.ack_id is not None and await self._acks.acknowledged(channel, taken.ack_id):
@@ -168,7 +168,7 @@ class SplunkHecSink:
                 raise
 
     def _headers(self, channel: Channel) -> dict[str, str]:
-        """Return what every request carries; a token without acknowledgement needs no channel."""
+        """Return the headers of a request; without acknowledgement the channel is ignored."""
         return {"X-Splunk-Request-Channel": channel.id, "Content-Type": "application/json"}
 
 
