@@ -1,7 +1,7 @@
-"""What the engine and the journal say to each other: values and ``StreamLog``, no storage.
+"""What the engine and the journal say to each other: values and two protocols, no storage.
 
-The engine declares the protocols (``StreamLog`` here, ``delivery.queue.SinkQueue``); the journal
-implements them. Neither imports the other.
+``ingest`` calls ``StreamLog`` and ``delivery`` calls ``SinkQueue``; the journal implements them.
+Neither side imports the other.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from forwarder.core.contracts import LIVE, Lost, Record, Window
+from forwarder.core.contracts import LIVE, Lost, Record, StoredPage, Window
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,4 +169,49 @@ class StreamLog(Protocol):
 
     async def keep(self, key: str, value: Any) -> None:
         """Keep a small JSON value under ``key``."""
+        ...
+
+
+class SinkQueue(Protocol):
+    """One sink's view of the stored events.
+
+    All lanes share one sequence of offsets, so the offsets inside a lane may jump. Any method may
+    raise; the consumer then waits and calls again, and nothing is lost meanwhile.
+    """
+
+    async def lanes(self) -> Sequence[Lane]:
+        """Return what there is to work through, the live lane first.
+
+        Called at the start, after a ``wait`` has returned and when a lane has ended. A lane that
+        is left out gets no more writes; those in flight are still acknowledged.
+        """
+        ...
+
+    async def read(self, lane: str, offset: int, max_rows: int) -> Sequence[StoredPage]:
+        """Return about ``max_rows`` rows at or after ``offset``, in order; ``[]``: none yet.
+
+        The first page may be the tail of a stored page. The same rows are read again after a
+        failure, and rows that have vanished meanwhile (``drop_oldest``) count as done.
+        """
+        ...
+
+    async def acknowledge(
+        self, lane: str, progress: Progress, dead: Sequence[DeadLetter] = ()
+    ) -> None:
+        """Store how far the sink has come, together with its dead letters; durable on return.
+
+        ``progress`` is complete, not a difference. Never called twice at the same time; after an
+        exception the same dead letters come again. A lane that was cancelled takes it, too.
+        """
+        ...
+
+    async def wait(self, lane: str, offset: int) -> None:
+        """Return when rows at or after ``offset`` may exist, or the set of lanes has changed."""
+        ...
+
+    async def dead_letter_room(self) -> tuple[int, int]:
+        """Return how many events and bytes may still become dead letters.
+
+        Expected refusals do not count: they leave when there is no more room.
+        """
         ...

@@ -15,7 +15,7 @@ from typing import Any
 
 from forwarder.core.contracts import ACCEPTED, Batch, Render, Sink, WriteResult
 from forwarder.core.errors import BatchTooLargeError, ForwarderError
-from forwarder.core.log import DeadLetter
+from forwarder.core.log import DeadLetter, SinkQueue
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 from forwarder.delivery.acknowledger import Acknowledgement, Acknowledger
@@ -30,7 +30,6 @@ from forwarder.delivery.events import (
 from forwarder.delivery.lanes import LaneScheduler
 from forwarder.delivery.outgoing import OutgoingBatch
 from forwarder.delivery.pacing import DeliveryOptions, Health, Pacing, hint_of, kind_of, worst
-from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.state import LaneState, Phase, PhaseLog, SinkState, phase_of
 from forwarder.delivery.tasks import BoundedCall, TaskSet, Wakeup, translated
 from forwarder.delivery.verdict import MayGiveUp, Outcome, Verdict, decide, may_refuse

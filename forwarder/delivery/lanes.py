@@ -8,11 +8,11 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from forwarder.core.contracts import BatchEvent, BatchLimits, Render, Rendered, StoredPage
+from forwarder.core.log import SinkQueue
 from forwarder.core.timing import Clock
 from forwarder.delivery.cursor import LaneCursor
 from forwarder.delivery.events import EventsFiltered, LaneFinished, SinkEvent
 from forwarder.delivery.outgoing import OutgoingBatch
-from forwarder.delivery.queue import SinkQueue
 
 _PATIENT_AFTER = 3
 _LONGEST_PAUSE = 0.2

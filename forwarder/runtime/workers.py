@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
 from forwarder.core.contracts import Render, Sink, SinkContext, StreamKey
 from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.log import SinkQueue
 from forwarder.core.source_contract import SourceContext, SourcePlugin
 from forwarder.core.telemetry import Emit, TelemetryEvent, ignore
 from forwarder.core.timing import Backoff, Clock, SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.events import SinkDrained
 from forwarder.delivery.pacing import DeliveryOptions
-from forwarder.delivery.queue import SinkQueue
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
 from forwarder.ingest.rounds import Gate, StreamContext

@@ -26,7 +26,7 @@ class _StoredLane:
 
 @dataclass
 class MemoryQueue:
-    """A ``forwarder.delivery.queue.SinkQueue`` that outlives its consumer.
+    """A ``forwarder.core.log.SinkQueue`` that outlives its consumer.
 
     Put rows in with ``append``, run a ``Consumer`` on it, and look at ``progress``, ``dead`` and
     ``acknowledgements``. Drop the consumer and make a new one to play a crash: only what was
