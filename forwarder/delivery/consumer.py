@@ -7,7 +7,7 @@ end, so nothing that hangs keeps it from looking at the clock.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from math import inf
 from random import Random
@@ -15,11 +15,10 @@ from typing import Any
 
 from forwarder.core.contracts import ACCEPTED, Batch, Render, Sink, WriteResult
 from forwarder.core.errors import BatchTooLargeError, ForwarderError
-from forwarder.core.log import DeadLetter, SinkQueue
+from forwarder.core.log import SinkQueue
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
-from forwarder.delivery.acknowledger import Acknowledgement, Acknowledger
-from forwarder.delivery.cursor import LaneCursor
+from forwarder.delivery.cursor import Acknowledgement, LaneCursor
 from forwarder.delivery.events import (
     OpenFailed,
     QueueFailed,
@@ -80,7 +79,6 @@ class Consumer:
         self._pacing = Pacing(self._limits, options, rng)
         self._reading, self._storing = Health(options, rng), Health(options, rng)
         self._healths = (self._pacing.health, self._storing, self._reading)
-        self._acks = Acknowledger()
         self._lanes = LaneScheduler(
             queue,
             render,
@@ -88,7 +86,6 @@ class Consumer:
             clock,
             sink=name,
             emit=emit,
-            changed=self._mark,
             woken=self._wakeup.ring,
         )
         self._phases = PhaseLog(name, clock.now_us(), emit)
@@ -169,6 +166,15 @@ class Consumer:
         self._pacing.health.hurry(self._clock.monotonic())
         self._wakeup.ring()
 
+    def is_writing(self, lane: str) -> bool:
+        """Return True while events of a lane may be written, or wait to be acknowledged.
+
+        For a lane that was just taken out of ``SinkQueue.lanes``: ask until it is False.
+        """
+        self._lanes.refresh()
+        self._wakeup.ring()
+        return self._running and not self._ended.is_set() and self._lanes.has(lane)
+
     def state(self) -> SinkState:
         """Return a snapshot; cheap, may be called at any time."""
         health = worst(self._healths)
@@ -205,6 +211,7 @@ class Consumer:
         while self._may_write(now) and self._pacing.room > 0 and self._start_write(now):
             pass
         self._start_storing(now)
+        self._lanes.forget()
         # Before reading: a lane that begins to wait must be read once more.
         self._lanes.listen()
         self._start_reading(now)
@@ -249,7 +256,7 @@ class Consumer:
         if self._flush_by == inf:
             return
         troubled = worst(self._healths) is not None
-        busy = self._writes or not self._acks.idle or not self._lanes.dry
+        busy = self._writes or not self._lanes.idle or not self._lanes.dry
         if self._paused or troubled or now >= self._flush_by or not busy:
             self._flushed.set()
 
@@ -332,9 +339,9 @@ class Consumer:
     def _apply(self, number: int, write: _Write, verdict: Verdict) -> None:
         cursor, now, pace = write.cursor, self._clock.monotonic(), verdict.pace
         rest = self._pacing.rest(pace) if pace.deferred else 0.0
-        cursor.settle(verdict.done, verdict.again, now=now, rest=rest)
+        cursor.settle(verdict.done, verdict.dead, verdict.again, now=now, rest=rest)
         if verdict.done:
-            self._mark(cursor, verdict.dead)
+            self._lanes.mark(cursor)
         for event in verdict.events:
             self._emit(event)
         if self._pacing.learn(pace, number, now, suspicious=self._lanes.suspicious):
@@ -348,7 +355,7 @@ class Consumer:
         if isinstance(found, ForwarderError):
             return found
         events, size = found
-        return events - self._acks.dead_pending if size > 0 else 0
+        return events - self._lanes.dead_pending if size > 0 else 0
 
     # --- the journal: reading and acknowledging, one call of each at a time ----------------------
 
@@ -371,33 +378,22 @@ class Consumer:
         else:
             self._reading.accepted()
 
-    def _mark(self, cursor: LaneCursor, dead: Sequence[DeadLetter] = ()) -> None:
-        """Have a lane's progress stored soon; nothing more of a lane that was cancelled."""
-        if self._lanes.knows(cursor):
-            self._acks.mark(cursor.name, cursor.progress, dead)
-        elif self._acks.forget(cursor.name):
-            # Only that lane could not be stored.
-            self._storing.accepted()
-
     def _start_storing(self, now: float) -> None:
         if now < self._storing.not_before:
             return
-        acknowledgement = self._acks.begin()
+        acknowledgement = self._lanes.next_to_store()
         if acknowledgement is not None:
             self._tasks.spawn(self._store(acknowledgement), f"acknowledging {self._name}")
 
     async def _store(self, one: Acknowledgement) -> None:
-        work = self._queue.acknowledge(one.lane, one.progress, one.dead)
+        work = self._queue.acknowledge(one.cursor.name, one.progress, one.dead)
         outcome = await translated(work, "acknowledging in the journal")
         if isinstance(outcome, ForwarderError):
-            # A lane that was cancelled meanwhile would fail for ever; its rows are nobody's now.
-            self._acks.failed(one, again=self._lanes.has(one.lane))
+            self._lanes.store_failed(one)
             self._queue_failed("acknowledge", self._storing, outcome)
-            self._lanes.refresh()
         else:
-            self._acks.stored()
             self._storing.accepted()
-            self._lanes.stored(one.lane, one.progress.prefix)
+            self._lanes.stored(one)
 
     def _queue_failed(self, doing: str, health: Health, error: ForwarderError) -> None:
         now = self._clock.monotonic()
@@ -417,7 +413,7 @@ class Consumer:
         abandoned = list(self._writes.values())
         for write in abandoned:
             write.call.abandon()
-        await self._until(lambda: self._acks.idle, deadline)
+        await self._until(lambda: self._lanes.idle, deadline)
         seconds = self._clock.monotonic() - started
         self._emit(SinkDrained(self._name, len(abandoned), seconds))
 

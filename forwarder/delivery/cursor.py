@@ -6,17 +6,26 @@ Pure: the cursor is told what was read and what became of a write, and answers w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import ceil
 
 from forwarder.core.contracts import BatchEvent, BatchLimits, Rendered, StoredPage
-from forwarder.core.log import Lane, Progress
+from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.delivery.offsets import DoneOffsets, Ranges, cut, within
 from forwarder.delivery.outgoing import Buffer, OutgoingBatch, new_batch
 
 _MOST_ROWS = 1000
 _MOST_BYTES = 4_000_000
 _FIRST_GUESS = 4_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Acknowledgement:
+    """One lane's progress and dead letters, to be stored together."""
+
+    cursor: LaneCursor
+    progress: Progress
+    dead: Sequence[DeadLetter]
 
 
 class LaneCursor:
@@ -32,6 +41,9 @@ class LaneCursor:
         self._limits = limits
         self._buffer = Buffer(self._done.prefix, limits)
         self._again: list[OutgoingBatch] = []
+        self._in_flight = 0
+        self._dead: list[DeadLetter] = []
+        self._left = False
         self._loading: OutgoingBatch | None = None
         self._failed: dict[int, str] = {}
         self._hurried = False
@@ -44,10 +56,6 @@ class LaneCursor:
     def prefix(self) -> int:
         """Return the offset below which everything is done."""
         return self._done.prefix
-
-    def progress(self) -> Progress:
-        """Return what is to be stored."""
-        return self._done.progress()
 
     @property
     def read_out(self) -> bool:
@@ -144,11 +152,13 @@ class LaneCursor:
         due = [batch for batch in self._again if batch.events and batch.due <= now]
         good = [batch for batch in due if suspects or not batch.suspect]
         if not good and self._ripe(now) and self._to_load(now, suspects=suspects) is None:
+            self._in_flight += 1
             taken = self._buffer.take(max_bytes)
             failed = {at: self._failed.pop(at) for at in list(self._failed) if at < taken.span[1]}
             return new_batch(self.name, taken, failed)
         batch = min(good or due, key=lambda one: one.first_offset, default=None)
         if batch is not None:
+            self._in_flight += 1
             self._again.remove(batch)
         return batch
 
@@ -211,14 +221,56 @@ class LaneCursor:
         return False
 
     def settle(
-        self, done: Ranges, again: Sequence[OutgoingBatch], *, now: float, rest: float
+        self,
+        done: Ranges,
+        dead: Sequence[DeadLetter],
+        again: Sequence[OutgoingBatch],
+        *,
+        now: float,
+        rest: float,
     ) -> None:
         """Follow a verdict; what the destination put off rests for ``rest`` seconds."""
+        self._in_flight -= 1
         self._done.add(done)
+        self._dead += dead
+        if self._left:
+            return
         # Rounded up to a common moment: else each would come due alone and cost a write.
         step = self._limits.max_wait
         later = ceil((now + rest) / step) * step if step > 0 else now + rest
         self._again += [replace(one, due=later if one.deferred else now) for one in again]
+
+    # --- acknowledging and leaving ---------------------------------------------------------------
+
+    def acknowledgement(self) -> Acknowledgement:
+        """Return what is to be stored, in one transaction, and count it as under way.
+
+        The progress covers the offsets of the dead letters, so that none is passed that is not
+        stored with it.
+        """
+        dead, self._dead = self._dead, []
+        return Acknowledgement(self, self._done.progress(), dead)
+
+    def not_stored(self, dead: Sequence[DeadLetter]) -> None:
+        """Take back dead letters whose acknowledgement failed."""
+        self._dead[:0] = dead
+
+    @property
+    def dead_pending(self) -> int:
+        """Return how many dead letters, expected refusals aside, wait to be stored."""
+        return sum(not letter.expected for letter in self._dead)
+
+    def leave(self) -> None:
+        """Drop what was not written yet, since the lane is cancelled; writes in flight settle."""
+        self._left = True
+        self._again.clear()
+
+    @property
+    def writing(self) -> bool:
+        """Return True while a write of this lane is in flight."""
+        return self._in_flight > 0
+
+    # --- waiting ---------------------------------------------------------------------------------
 
     def next_moment(self) -> float | None:
         """Return when something that rests now may be sent or must be read again."""

@@ -10,7 +10,7 @@ from typing import Any
 from forwarder.core.contracts import BatchEvent, BatchLimits, Render, Rendered, StoredPage
 from forwarder.core.log import SinkQueue
 from forwarder.core.timing import Clock
-from forwarder.delivery.cursor import LaneCursor
+from forwarder.delivery.cursor import Acknowledgement, LaneCursor
 from forwarder.delivery.events import EventsFiltered, LaneFinished, SinkEvent
 from forwarder.delivery.outgoing import OutgoingBatch
 
@@ -21,8 +21,7 @@ _LONGEST_PAUSE = 0.2
 class LaneScheduler:
     """Serves the lanes in order, live first, and reads for them.
 
-    ``changed`` gets a lane whose prefix grew without a write, or that was cancelled; ``woken`` is
-    called when rows may have come. ``sink`` is the name for ``emit``.
+    ``woken`` is called when rows may have come. ``sink`` is the name for ``emit``.
     """
 
     def __init__(
@@ -34,7 +33,6 @@ class LaneScheduler:
         *,
         sink: str,
         emit: Callable[[SinkEvent], None],
-        changed: Callable[[LaneCursor], None],
         woken: Callable[[], None],
     ) -> None:
         """Begin without a lane; the first read asks which there are."""
@@ -44,7 +42,6 @@ class LaneScheduler:
         self._clock = clock
         self._sink = sink
         self._emit = emit
-        self._changed = changed
         self._woken = woken
         self._stale = True
         self._ended: set[str] = set()
@@ -52,19 +49,18 @@ class LaneScheduler:
         self._waiting: dict[str, asyncio.Task[None]] = {}
         self._fruitless: Counter[str] = Counter()
         self._cursors: list[LaneCursor] = []
+        self._leaving: list[LaneCursor] = []
+        self._unstored: list[LaneCursor] = []
+        self._storing: Acknowledgement | None = None
 
     @property
     def cursors(self) -> Sequence[LaneCursor]:
         """Return the cursors in the order in which they are served."""
         return self._cursors
 
-    def knows(self, cursor: LaneCursor) -> bool:
-        """Return True unless the cursor's lane was cancelled: then it is no longer acknowledged."""
-        return cursor in self._cursors
-
     def has(self, lane: str) -> bool:
-        """Return True if a lane of this name exists."""
-        return any(cursor.name == lane for cursor in self._cursors)
+        """Return True while events of a lane may be written or acknowledged."""
+        return any(cursor.name == lane for cursor in (*self._cursors, *self._leaving))
 
     @property
     def suspicious(self) -> bool:
@@ -132,7 +128,8 @@ class LaneScheduler:
         for cursor, lane in zip(self._cursors, lanes, strict=True):
             cursor.limit_to(lane.end_offset)
         for name in known.keys() - {lane.name for lane in lanes}:
-            self._changed(known[name])
+            known[name].leave()
+            self._leaving.append(known[name])
             if name in self._waiting:
                 self._waiting.pop(name).cancel()
         self._note_ends()
@@ -150,7 +147,7 @@ class LaneScheduler:
             rendered = self._rendered(cursor, page)
             cursor.take_in(page, rendered, self._clock.monotonic())
         if cursor.pass_over_nothing():
-            self._changed(cursor)
+            self.mark(cursor)
 
     def _rendered(self, cursor: LaneCursor, page: StoredPage) -> Rendered:
         """Render a page that is read for the first time."""
@@ -181,7 +178,7 @@ class LaneScheduler:
         finally:
             cursor.begin_loading(None)
         if cursor.loaded(batch, events, failed):
-            self._changed(cursor)
+            self.mark(cursor)
 
     def listen(self) -> None:
         """Wait for rows in every lane that was read to its present end."""
@@ -206,10 +203,44 @@ class LaneScheduler:
         cursor.look_again()
         self._woken()
 
-    def stored(self, lane: str, prefix: int) -> None:
-        """Record how far a lane is stored; a lane that is stored to its end is reported."""
-        self._stored[lane] = prefix
+    # --- acknowledging: while one is being stored, the next ones of a lane become one ------------
+
+    @property
+    def idle(self) -> bool:
+        """Return True if everything that was marked is stored."""
+        return not self._unstored and self._storing is None
+
+    @property
+    def dead_pending(self) -> int:
+        """Return how many dead letters, expected refusals aside, are not stored yet."""
+        storing = self._storing.dead if self._storing else ()
+        waiting = sum(cursor.dead_pending for cursor in self._unstored)
+        return waiting + sum(not letter.expected for letter in storing)
+
+    def mark(self, cursor: LaneCursor) -> None:
+        """Have a lane's progress stored soon."""
+        if cursor not in self._unstored:
+            self._unstored.append(cursor)
+
+    def next_to_store(self) -> Acknowledgement | None:
+        """Return what to store next, None if that is nothing or one is under way."""
+        if not self._unstored or self._storing is not None:
+            return None
+        self._storing = self._unstored.pop(0).acknowledgement()
+        return self._storing
+
+    def stored(self, one: Acknowledgement) -> None:
+        """Record that an acknowledgement is stored; report a lane that is stored to its end."""
+        self._storing = None
+        self._stored[one.cursor.name] = one.progress.prefix
         self._note_ends()
+
+    def store_failed(self, one: Acknowledgement) -> None:
+        """Record that storing failed: it is tried again, and the lanes may have changed."""
+        self._storing = None
+        one.cursor.not_stored(one.dead)
+        self.mark(one.cursor)
+        self._stale = True
 
     def _note_ends(self) -> None:
         for cursor in self._cursors:
@@ -218,6 +249,11 @@ class LaneScheduler:
                 self._ended.add(cursor.name)
                 self._emit(LaneFinished(self._sink, cursor.name))
                 self._stale = True
+
+    def forget(self) -> None:
+        """Forget cancelled lanes whose writes have settled and are stored."""
+        busy = [*self._unstored, *([self._storing.cursor] if self._storing else [])]
+        self._leaving = [one for one in self._leaving if one.writing or one in busy]
 
     def refresh(self) -> None:
         """Read which lanes there are before anything else is read."""

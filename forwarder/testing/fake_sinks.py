@@ -136,7 +136,7 @@ class ScriptedSink:
 
     async def write(self, batch: Batch) -> WriteResult:
         """Take the next answer, and keep account of what it accepts."""
-        seen = Batch(batch.events, batch.size)
+        seen = Batch(batch.events, batch.size, batch.lane)
         if self.release:
             batch.release()
         self.writes.append([event.offset for event in seen.events])

@@ -22,6 +22,7 @@ class _StoredLane:
     pages: list[StoredPage]
     progress: Progress
     end_offset: int | None = None
+    cancelled: bool = False
 
 
 @dataclass
@@ -97,8 +98,8 @@ class MemoryQueue:
         self._changed()
 
     def remove_lane(self, name: str) -> None:
-        """Cancel a lane."""
-        del self._lanes[name]
+        """Cancel a lane; what is in flight may still be acknowledged."""
+        self._lanes[name].cancelled = True
         self._version += 1
         self._changed()
 
@@ -130,7 +131,8 @@ class MemoryQueue:
 
     async def lanes(self) -> Sequence[Lane]:
         """Return the lanes, live first."""
-        return [Lane(n, one.progress, one.end_offset) for n, one in self._lanes.items()]
+        stored = self._lanes.items()
+        return [Lane(n, one.progress, one.end_offset) for n, one in stored if not one.cancelled]
 
     async def read(self, lane: str, offset: int, max_rows: int) -> Sequence[StoredPage]:
         """Return pages from ``offset`` on until they hold ``max_rows`` rows."""

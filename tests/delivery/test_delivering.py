@@ -236,6 +236,67 @@ async def test_a_lane_that_is_cancelled_is_forgotten() -> None:
         assert rig.consumer.state().error == ""
 
 
+async def test_a_cancelled_lane_settles_what_is_in_flight_and_starts_nothing_new() -> None:
+    rig = Rig()
+    rig.sink = _slow(rig.clock, 10.0)
+    rig.sink.limits = limits(100, at_once=1)
+    rig.consumer = rig.new_consumer()
+    rig.queue.open_lane("backfill:1", 0)
+    rig.queue.append(1000, lane="backfill:1")
+    async with asyncio.timeout(PATIENCE), rig.running():
+        await rig.clock.sleep(15.0)
+        rig.queue.remove_lane("backfill:1")
+        busy = []
+        for _ in range(30):
+            busy.append(rig.consumer.is_writing("backfill:1"))
+            await rig.clock.sleep(1.0)
+
+    assert busy == sorted(busy, reverse=True)
+    assert (busy[0], busy[-1]) == (True, False)
+    assert rig.sizes == [100, 100]
+    assert rig.queue.progress("backfill:1") == Progress(200)
+
+
+async def test_what_a_cancelled_lane_had_in_flight_is_not_sent_again() -> None:
+    rig = Rig()
+
+    async def answer(batch: Batch) -> WriteResult:
+        await rig.clock.sleep(10.0)
+        if batch.lane == "live":
+            return ACCEPTED
+        raise TransientError("away")
+
+    rig.sink = ScriptedSink(otherwise=answer)
+    rig.consumer = rig.new_consumer()
+    rig.queue.open_lane("backfill:1", 0)
+    rig.queue.append(10, lane="backfill:1")
+    async with asyncio.timeout(PATIENCE), rig.running():
+        await rig.clock.sleep(5.0)
+        rig.queue.remove_lane("backfill:1")
+        rows = rig.queue.append(10)
+        await rig.queue.settled()
+
+        assert not rig.consumer.is_writing("backfill:1")
+    assert rig.sink.writes == [[*range(10)], [*rows]]
+
+
+async def test_a_batch_knows_its_lane() -> None:
+    lanes: dict[int, str] = {}
+
+    async def answer(batch: Batch) -> WriteResult:
+        lanes.update({event.offset: batch.lane for event in batch.events})
+        return ACCEPTED
+
+    rig = Rig(ScriptedSink(otherwise=answer), rows=5)
+    rig.queue.open_lane("backfill:1", 5)
+    rig.queue.append(5, lane="backfill:1")
+    async with asyncio.timeout(PATIENCE), rig.running():
+        await rig.queue.settled()
+        await rig.queue.settled("backfill:1")
+
+    assert lanes == {**dict.fromkeys(range(5), "live"), **dict.fromkeys(range(5, 10), "backfill:1")}
+
+
 async def test_acknowledging_never_holds_up_the_writing() -> None:
     rig = Rig(ScriptedSink(limits=limits(100)), rows=2000)
     stored, release = rig.queue.acknowledge, asyncio.Event()

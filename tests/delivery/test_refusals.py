@@ -2,10 +2,12 @@
 
 import asyncio
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 import pytest
 
-from forwarder.core.contracts import ACCEPTED, Batch, Rejection, WriteResult
+from forwarder.core.contracts import ACCEPTED, Batch, Rejection, StoredPage, WriteResult
 from forwarder.core.errors import BatchRefusedError, BatchTooLargeError
 from forwarder.core.log import DeadLetter, Progress
 from forwarder.delivery.events import (
@@ -110,6 +112,36 @@ async def test_events_deferred_by_many_batches_are_gathered() -> None:
 
     assert rig.once_each
     assert len(rig.sink.writes) < 140
+
+
+async def test_events_put_off_while_others_are_read_again_are_sent_too() -> None:
+    rig = Rig()
+    rig.queue.append(30, page_size=10)
+    put_off: set[int] = set()
+
+    async def answer(batch: Batch) -> WriteResult:
+        offsets = {event.offset for event in batch.events}
+        await rig.clock.sleep(5.0 if 25 in offsets else 1.0)
+        new = {offset for offset in offsets if offset >= 10 and offset % 10 < 5} - put_off
+        put_off.update(new)
+        return WriteResult(deferred=frozenset(new))
+
+    read = rig.queue.read
+
+    async def slow(lane: str, offset: int, max_rows: int) -> Sequence[StoredPage]:
+        """Read again so slowly that other events are put off, and come due, meanwhile."""
+        if put_off and offset < 30:
+            await rig.clock.sleep(20.0)
+            rig.consumer.wake()
+            await rig.clock.sleep(10.0)
+        return await read(lane, offset, max_rows)
+
+    rig.queue.read = slow  # type: ignore[method-assign]
+    rig.sink = ScriptedSink(otherwise=answer, limits=limits(10))
+    rig.consumer = rig.new_consumer()
+    await rig.run_for(200.0)
+
+    assert rig.sink.delivered == Counter(range(30))
 
 
 async def test_a_poison_event_among_deferred_ones_is_found_too() -> None:
