@@ -16,8 +16,9 @@ from typing import Any
 import orjson
 from aiohttp import web
 
+from forwarder.admin.arguments import ArgumentError, Command
 from forwarder.admin.client import SOCKET_NAME
-from forwarder.admin.server import Command, as_json
+from forwarder.admin.server import as_json
 from forwarder.core.errors import ConfigError, ForwarderError, StateError
 
 # The address of a Unix socket has 108 bytes on Linux and 104 on the BSDs, the final NUL included.
@@ -72,7 +73,7 @@ class ControlSocket:
         try:
             given = orjson.loads(await request.read() or b"{}")
         except orjson.JSONDecodeError:
-            return _refusal(400, "the request is no JSON")
+            return _refusal(400, "the request is no valid JSON")
         return await _carry_out(command, given)
 
 
@@ -81,6 +82,8 @@ async def _carry_out(command: Command, given: Any) -> web.Response:
         return _refusal(400, "the request must be a JSON object")
     try:
         return as_json(await command(given))
+    except ArgumentError as error:
+        return _refusal(400, *error.errors)
     except ConfigError as error:
         return _refusal(422, *(str(fault) for fault in error.faults))
     except ForwarderError as error:

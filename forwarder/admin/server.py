@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import ssl
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64Error
@@ -14,16 +15,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
 from forwarder.transport.settings import Secret
-
-Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Runs one command, JSON values in and out; a ``ForwarderError`` is the refusal to send back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +171,22 @@ class Guard:
             self._busy.discard(request.protocol)
 
 
+def _shorten(record: logging.LogRecord) -> bool:
+    """Let a line about a request that is no HTTP be one warning, without a traceback.
+
+    aiohttp logs it as an error of the server; anybody who reaches the port can cause it.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg = f"%s sent what is no HTTP ({type(error).__name__})"
+        record.exc_info = None
+    return True
+
+
+_LOGGER = logging.getLogger("forwarder.admin")
+_LOGGER.addFilter(_shorten)
+
 _HANDSHAKE = 5.0
 _LONGEST = 20.0
 _HEADERS = {
@@ -209,7 +224,9 @@ class AdminServer:
             protection = {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE}
         app = web.Application(middlewares=[self._outermost])
         app.add_routes(self._routes())
-        runner = web.AppRunner(app, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            app, logger=_LOGGER, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0
+        )
         await runner.setup()
         self._runner = runner
         server: Any = runner.server

@@ -198,6 +198,8 @@ class Backfills:
         ``since_us``, ``until_us`` bound the rows' times; ``again`` delivers rows that are known
         as well; ``sinks``, ``accounts`` (ids or labels) and ``streams`` choose, all when empty.
         """
+        if given["since_us"] >= given["until_us"]:
+            raise StateError("the window ends before it begins")
         keys = self._keys(given)
         if not keys:
             raise StateError("no running stream matches; `forwarder status` lists them")

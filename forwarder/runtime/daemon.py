@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
 from forwarder import __version__
+from forwarder.admin.arguments import Command
 from forwarder.admin.control import ControlSocket
-from forwarder.admin.server import AdminServer, Command
+from forwarder.admin.server import AdminServer
 from forwarder.config import (
     AdminSettings,
     Changes,
@@ -262,7 +263,6 @@ def daemon_commands(
 
     return {
         **Operations(replica, cell).table(),
-        "backfill": cell.backfills.begin,
         "status": status,
         "reload": reload,
         "wake": wake,

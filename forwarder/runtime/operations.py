@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from forwarder.admin.server import Command
+from forwarder.admin.arguments import Command, checked, flag, moment, numbers, text, texts
 from forwarder.config import ForwarderSettings
 from forwarder.core.contracts import StreamKey
 from forwarder.core.timing import SystemClock, format_seconds
@@ -36,13 +36,18 @@ class Operations:
         self._journal = cell.journal
 
     def table(self) -> dict[str, Command]:
-        """Return the operations by name."""
+        """Return the operations by name; each checks its arguments before it does anything."""
+        letters, backfills = {"sink": text}, self._cell.backfills
+        window = {"since_us": moment, "until_us": moment}
+        chosen = {"again": flag, "accounts": texts, "streams": texts, "sinks": texts}
+        cursor = {"account_id": text, "stream": text, "to_us": moment}
         return {
-            "dead-letters-drop": self.drop_dead_letters,
-            "dead-letters-replay": self.replay_dead_letters,
-            "replay": self.replay,
-            "lane-cancel": self._cell.backfills.cancel,
-            "cursor-set": self.set_cursor,
+            "dead-letters-drop": checked(self.drop_dead_letters, letters, {"ids": numbers}),
+            "dead-letters-replay": checked(self.replay_dead_letters, letters, {"ids": numbers}),
+            "replay": checked(self.replay, {"sink": text, "since_us": moment}),
+            "backfill": checked(backfills.begin, window, chosen),
+            "lane-cancel": checked(backfills.cancel, {"lane": text}),
+            "cursor-set": checked(self.set_cursor, cursor),
         }
 
     async def drop_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,7 +123,7 @@ def backfill(
             await cell.sinks.join(settings.sinks)
             await cell.streams.start(settings.accounts, poll=False)
             cell.sinks.start(sink.name for sink in settings.sinks)
-            answer = await cell.backfills.begin(given)
+            answer = await Operations(replica, cell).table()["backfill"](given)
             # Open until the sinks have everything; the reading ends earlier.
             while await cell.backfills.is_open(answer["lane"]):
                 progress(await overview.status())

@@ -161,3 +161,13 @@ async def test_a_client_that_does_not_read_holds_nobody_else_up() -> None:
     await server.aclose()
 
     assert status_of(answer) == 200
+
+
+async def test_what_is_no_http_is_one_warning_without_a_traceback(
+    url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    await said_to(url, b"GET /status HTTP/1.1\r\nContent-Length: -1\r\n" + HEAD, last=True)
+
+    (line,) = [record for record in caplog.records if record.name == "forwarder.admin"]
+    assert (line.levelname, line.exc_info) == ("WARNING", None)
+    assert line.getMessage() == "127.0.0.1 sent what is no HTTP (BadHttpMessage)"
