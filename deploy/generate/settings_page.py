@@ -27,25 +27,27 @@ starts; `forwarder config show` prints what is in force, with secrets masked;
 
 | kind | examples |
 |---|---|
-| duration | `500ms`, `10s`, `5m`, `24h`, `7d`, `1h30m`; a bare number is seconds |
-| size | `512KiB`, `64MiB`, `2GiB`, `10MB`; a bare number is bytes |
+| duration | `500ms`, `10s`, `5m`, `24h`, `7d`, `1h30m`; only `0` needs no unit |
+| size | `512KiB`, `64MiB`, `2GiB`, `10MB`, `300B`; only `0` needs no unit |
 | secret | text, a variable, or a file: every secret `KEY` can be given as `KEY_file: PATH` |
 | variable | `${NAME}` and `${NAME:-default}` in any value; `$${` is a plain `${` |
 
+A default may hold variables. Between `{ }` and `[ ]`, put a variable in quotes.
+
 Secret files are read again when they change. `SIGHUP` reloads the settings and changes only what
 differs; `state_dir`, `journal`, `admin` and little else need a restart, and the log line
-`settings_reloaded` says so (`needs_restart`). Settings with faults are refused as a whole and the
-old ones stay in force. Unknown keys are faults.
+`settings_reloaded` says so (`needs_restart`). If the settings have a fault,
+they are refused as a whole and the old ones stay in force. Unknown keys are faults.
 """
 _SINKS = """\
 ## Sinks
 
 `sinks` is a mapping of names to sinks. The name is the sink's identity in the journal: under
-another name it begins anew, where `start_at` says. These keys are the same for every type.
+another name it starts again, where `start_at` says. These keys are the same for every type.
 """
 _FILTER = """\
-`only` and `except` take these keys. All keys that are given must fit, one value of each is enough;
-`*` stands for any text and case does not matter. `app` fits an application's name, domain or id.
+`only` and `except` take these keys. Every given key must match, by any one of its values; `*`
+matches any text, and case is ignored. `app` matches an application's name, domain or id.
 """
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from forwarder.core.errors import ConfigError, Fault
+from forwarder.transport.settings import WrittenFloat, WrittenInt
 
 Place: TypeAlias = tuple[str | int, ...]
 """The path of a value: keys and list indices from the top."""
@@ -89,14 +90,33 @@ def parse_document(text: str, name: str = "settings") -> Document:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}" if mark else name
         said = error.problem or ""
+        hint = _hint(text, mark.line if mark else 0, said)
         # PyYAML spreads one sentence over context and problem.
         if said.startswith("but "):
             said = f"{error.context}, {said}"
-        raise ConfigError([Fault(place, f"invalid YAML: {said}")]) from error
+        raise ConfigError([Fault(place, f"invalid YAML: {said}", hint)]) from error
     except yaml.reader.ReaderError as error:
         place = f"{name}:{text.count(chr(10), 0, error.position) + 1}"
         problem = f"invalid YAML: the character U+{ord(text[error.position]):04X} is not allowed"
         raise ConfigError([Fault(place, problem)]) from error
+
+
+def _hint(text: str, line: int, said: str) -> str:
+    """Return what to do about two usual slips: an unquoted variable in { } or [ ], and tabs."""
+    if r"'\t'" in said:
+        return "indent with spaces"
+    lines = text.splitlines()
+    # YAML takes the brace of ${VAR} for a mapping there. PyYAML marks this line or the next one.
+    if "got '{'" in said and "${" in "".join(lines[max(0, line - 1) : line + 1]):
+        return 'between { } and [ ] a variable needs quotes: "${NAME}"'
+    return ""
+
+
+def _written(value: Any) -> Any:
+    """Return a number as one that was written in a file, and anything else as it is."""
+    if isinstance(value, float):
+        return WrittenFloat(value)
+    return WrittenInt(value) if type(value) is int else value
 
 
 class _Reader:
@@ -130,7 +150,7 @@ class _Reader:
             # YAML would make a datetime of it; settings take texts.
             return node.value
         try:
-            return self._loader.construct_object(node)
+            return _written(self._loader.construct_object(node))
         except (ValueError, KeyError):
             # It looks or is tagged like a number and is not one: 0x, 1__0, !!int x.
             kind = node.tag.rpartition(":")[2]
@@ -164,15 +184,16 @@ class _Reader:
             first.setdefault(key, line)
 
 
-_REFERENCE = re.compile(
-    r"(?P<escaped>\$\$\{)|\$\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|\$\{", re.ASCII
+_TOKEN = re.compile(
+    r"(?P<escaped>\$\$\{)|\$\{(?:(?P<name>[A-Za-z_]\w*)(?P<then>\}|:-))?|(?P<close>\})", re.ASCII
 )
 
 
 def resolve(document: Document, environment: Mapping[str, str]) -> tuple[Any, list[Fault]]:
     """Return the document's values with variables resolved, and a fault for each unset variable.
 
-    An empty variable takes the default if there is one, as in a shell.
+    An empty variable takes the default if there is one, as in a shell. A default may hold further
+    variables, which are read only if the default is taken.
     """
     resolver = _Resolver(document, environment)
     return resolver.value(document.data, ()), resolver.faults
@@ -190,20 +211,52 @@ class _Resolver:
         if isinstance(given, list):
             return [self.value(item, (*place, index)) for index, item in enumerate(given)]
         if isinstance(given, str) and "${" in given:
-            return _REFERENCE.sub(lambda match: self._text(match, place), given)
+            return self._text(given, 0, place, inside=False, taken=True)[0]
         return given
 
-    def _text(self, match: re.Match[str], place: Place) -> str:
+    def _text(
+        self, text: str, start: int, place: Place, *, inside: bool, taken: bool
+    ) -> tuple[str, int]:
+        """Return the text from ``start`` on, resolved, and where it ends.
+
+        ``inside`` a default it ends at the brace that closes it. If the default is not ``taken``,
+        its variables may be unset.
+        """
+        parts: list[str] = []
+        while match := _TOKEN.search(text, start):
+            parts.append(text[start : match.start()])
+            start = match.end()
+            if match["close"] and inside:
+                return "".join(parts), start
+            if match["then"] == ":-":
+                found = self._environment.get(match["name"])
+                default, start = self._text(
+                    text, start, place, inside=True, taken=taken and not found
+                )
+                parts.append(found or default)
+            else:
+                parts.append(self._plain(match, place, taken=taken))
+        if inside:
+            self._refuse(place)
+        return "".join(parts) + text[start:], len(text)
+
+    def _plain(self, match: re.Match[str], place: Place, *, taken: bool) -> str:
+        """Return what a token stands for that has no default."""
+        if match["close"]:
+            return "}"
         if match["escaped"]:
             return "${"
-        name, default = match["name"], match["default"]
+        name = match["name"]
         if name is None:
-            problem = "${ begins a variable here, but no name and closing brace follow"
-            self.faults.append(self._document.fault(place, problem, "write $${ for a plain ${"))
+            self._refuse(place)
             return ""
         found = self._environment.get(name)
-        if found is None and default is None:
+        if found is None and taken:
             hint = f"set it, or write ${{{name}:-default}}"
             problem = f"the environment variable {name} is not set"
             self.faults.append(self._document.fault(place, problem, hint))
-        return found or default or ""
+        return found or ""
+
+    def _refuse(self, place: Place) -> None:
+        problem = "${ begins a variable here, but no name and closing brace follow"
+        self.faults.append(self._document.fault(place, problem, "write $${ for a plain ${"))

@@ -22,9 +22,9 @@ from forwarder.config.plugins import InstalledPlugins, Kind, PluginError, Plugin
 from forwarder.config.validation import (
     check_exclusive,
     check_streams,
+    choices,
     faults_of,
     keys_of,
-    nearest,
     shown,
     unknown,
     unknown_paths,
@@ -285,8 +285,7 @@ class _Builder:
     def _refuse_unknown(self, place: Place, keys: dict[str, Any], allowed: list[str]) -> None:
         for key in keys:
             if key not in allowed:
-                problem = f"unknown key; allowed: {', '.join(sorted(allowed))}"
-                self._fault((*place, key), problem, nearest(key, allowed))
+                self._fault((*place, key), "unknown key", choices(key, sorted(allowed)))
 
     def _fault(self, place: Place, problem: str, hint: str = "") -> None:
         self._faults.append(self._document.fault(place, problem, hint))

@@ -35,14 +35,18 @@ _KINDS = {dict: "a mapping", list: "a list", bool: "true or false", str: "a text
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``did you mean X?`` for the most similar name, or an empty text."""
     close = get_close_matches(name, list(allowed), 1, 0.6)
-    return f"did you mean {close[0]}?" if close else ""
+    # Of numbers, such as versions, the most similar one is no better guess than any other.
+    return f"did you mean {close[0]}?" if close and not close[0][0].isdigit() else ""
+
+
+def choices(name: str, allowed: Sequence[str]) -> str:
+    """Return the most similar name in front of the list of all, which may be long."""
+    return f"{nearest(name, allowed)} allowed: {', '.join(allowed) or 'none'}".lstrip()
 
 
 def unknown(kind: str, name: str, allowed: Sequence[str]) -> tuple[str, str]:
     """Return problem and hint for a name that is not allowed."""
-    return f"unknown {kind} {name!r}; allowed: {', '.join(allowed) or 'none'}", nearest(
-        name, allowed
-    )
+    return f"unknown {kind} {name!r}", choices(name, allowed)
 
 
 def faults_of(
@@ -121,8 +125,7 @@ def _sentence(
         case "missing":
             problem = "required, but not given"
         case "extra_forbidden":
-            problem = f"unknown key; allowed: {', '.join(keys)}"
-            hint = nearest(str(place[-1]), keys)
+            problem, hint = "unknown key", choices(str(place[-1]), keys)
         case "literal_error":
             expected = str(detail.get("ctx", {}).get("expected", "")).replace(" or ", ", ")
             allowed = [word.strip().strip("'") for word in expected.split(",")]

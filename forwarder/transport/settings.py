@@ -128,15 +128,36 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)?")
 
 
+class WrittenInt(int):
+    """A number in a settings file. There, a duration or a size needs its unit."""
+
+
+class WrittenFloat(float):
+    """The same with a fraction."""
+
+
+def _refuse_unitless(value: Any, *units: str) -> None:
+    """Raise ``ValueError`` for a number without a unit, as text or in a settings file."""
+    # Code may pass plain numbers, in the base unit. In a file, `retention: 24` could mean hours.
+    written = isinstance(value, WrittenInt | WrittenFloat) or (
+        isinstance(value, str) and _NUMBER.fullmatch(value.strip())
+    )
+    if written and float(value):
+        spelled = ", ".join(f"{value}{unit}".strip() for unit in units)
+        raise ValueError(f"{value!r} has no unit; write for example {spelled}")
+
+
 def parse_duration(value: Any) -> float:
-    """Return seconds for ``1h30m``, ``500ms``, ``0`` or a number of seconds.
+    """Return seconds for ``1h30m``, ``500ms`` or ``0``, and for a number of seconds in code.
 
     Raises ``ValueError`` with what is allowed.
     """
+    _refuse_unitless(value, "s", "m", "h")
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0:
         return float(value)
     text = value.strip() if isinstance(value, str) else ""
@@ -144,20 +165,21 @@ def parse_duration(value: Any) -> float:
         return 0.0
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{value!r} is no duration; write for example 500ms, 10s, 5m, 24h, 7d")
+        raise ValueError(f"{value!r} is not a duration; write for example 500ms, 10s, 5m, 24h, 7d")
     return sum(float(number) * _SECONDS[unit] for number, unit in parts)
 
 
 def parse_size(value: Any) -> int:
-    """Return bytes for ``64MiB``, ``1GB`` or a number of bytes.
+    """Return bytes for ``64MiB``, ``1GB``, ``512B`` or ``0``, and for a number of bytes in code.
 
     Raises ``ValueError`` with what is allowed.
     """
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
+    _refuse_unitless(value, "B", "MiB", "GiB")
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) >= 0:
+        return int(value)
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not match or (match[2] or "B") not in _BYTES:
-        raise ValueError(f"{value!r} is no size; write for example 512KiB, 64MiB, 2GiB, 10MB")
+        raise ValueError(f"{value!r} is not a size; write for example 512KiB, 64MiB, 2GiB, 10MB")
     return int(float(match[1]) * _BYTES[match[2] or "B"])
 
 
@@ -172,11 +194,11 @@ def format_duration(seconds: float) -> str:
 
 
 def format_size(size: int) -> str:
-    """Return the shortest exact spelling: ``67108864`` gives ``64MiB``, ``1500`` gives ``1500``."""
+    """Return the shortest exact spelling: ``67108864`` gives ``64MiB``, ``1500`` ``1500B``."""
     for unit in ("TiB", "GiB", "MiB", "KiB"):
         if size and size % _BYTES[unit] == 0:
             return f"{size // _BYTES[unit]}{unit}"
-    return str(size)
+    return f"{size}B" if size else "0"
 
 
 Duration = Annotated[
@@ -187,7 +209,7 @@ Duration = Annotated[
         {
             "anyOf": [
                 {"type": "string", "pattern": r"^(\d+(\.\d+)?(ms|s|m|h|d|w))+$|^0$"},
-                {"type": "number", "minimum": 0},
+                {"const": 0},
             ]
         }
     ),
@@ -201,8 +223,8 @@ Size = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKMGT]i?)?B?$"},
-                {"type": "integer", "minimum": 0},
+                {"type": "string", "pattern": r"^\d+(\.\d+)?\s*([kKMGT]i?)?B$|^0$"},
+                {"const": 0},
             ]
         }
     ),

@@ -81,3 +81,15 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ConfigError, match="not UTF-8"):
         read_document(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: { b: ${B} }", "a: { b: ${B}, c: 1 }", "a: { b: [${B}, x] }", "a: { b: c,\n  d: ${D} }"],
+)
+def test_a_variable_in_a_flow_mapping_needs_quotes(text: str) -> None:
+    assert refusal(text).endswith('(between { } and [ ] a variable needs quotes: "${NAME}")')
+
+
+def test_a_tab_has_its_own_hint() -> None:
+    assert refusal("a:\n\tb: 1\n").endswith("(indent with spaces)")

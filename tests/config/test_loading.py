@@ -72,30 +72,31 @@ def test_every_fault_is_told_at_once(faults_of: Faults) -> None:
 
     assert found == [
         (
-            "config.yaml:3: sttate_dir: unknown key; allowed: accounts, admin, journal, log, sinks,"
-            " state_dir, tracing, version (did you mean state_dir?)"
+            "config.yaml:3: sttate_dir: unknown key (did you mean state_dir? allowed:"
+            " accounts, admin, journal, log, sinks, state_dir, tracing, version)"
         ),
         "config.yaml:2: version: found 2; allowed: 1",
         (
-            "config.yaml:4: journal.max_size: 'much' is no size; write for example 512KiB, 64MiB,"
-            " 2GiB, 10MB"
+            "config.yaml:4: journal.max_size: 'much' is not a size; write for example 512KiB,"
+            " 64MiB, 2GiB, 10MB"
         ),
         "config.yaml:6: accounts[0].account_id: required, but not given",
         "config.yaml:7: accounts[0].api_token: found a secret; must be a text (put it in quotes)",
         (
-            "config.yaml:6: accounts[0].acount_id: unknown key; allowed: account_id, api_token,"
-            " api_token_file, name, rate_limit, streams (did you mean account_id?)"
+            "config.yaml:6: accounts[0].acount_id: unknown key (did you mean account_id?"
+            " allowed: account_id, api_token, api_token_file, name, rate_limit, streams)"
         ),
         (
-            "config.yaml:9: sinks.one.type: unknown sink type 'splnk_hec'; allowed: broken,"
-            " splunk_hec, stdout (did you mean splunk_hec?)"
+            "config.yaml:9: sinks.one.type: unknown sink type 'splnk_hec' (did you mean"
+            " splunk_hec? allowed: broken, splunk_hec, stdout)"
         ),
-        "config.yaml:10: sinks.two.format: unknown format 'rwa'; allowed: raw (did you mean raw?)",
+        "config.yaml:10: sinks.two.format: unknown format 'rwa' (did you mean raw? allowed: raw)",
         (
-            "config.yaml:11: sinks.three.urll: unknown key; allowed: acks, add_fields, batch,"
-            " drop_fields, envelope, except, format, hash_fields, hash_key, hash_key_file, headers,"
+            "config.yaml:11: sinks.three.urll: unknown key (did you mean url? allowed: acks,"
+            " add_fields, batch, drop_fields, envelope, except, format, hash_fields, hash_key,"
+            " hash_key_file, headers,"
             " marks, max_in_flight, only, paused, redact_request_body, retry, start_at, timeout,"
-            " tls, token, token_file, type, url, when_full (did you mean url?)"
+            " tls, token, token_file, type, url, when_full)"
         ),
         (
             "config.yaml:11: sinks.three.when_full: found 'blok'; allowed: block, drop_oldest"
@@ -119,8 +120,8 @@ def test_a_fault_deep_inside_names_the_keys_allowed_there(faults_of: Faults) -> 
 
     assert faults_of(text) == [
         (
-            "config.yaml:6: accounts[0].streams.logins.pol_interval: unknown key; allowed:"
-            " poll_interval (did you mean poll_interval?)"
+            "config.yaml:6: accounts[0].streams.logins.pol_interval: unknown key (did you mean"
+            " poll_interval? allowed: poll_interval)"
         )
     ]
 
@@ -291,7 +292,7 @@ accounts: [{ account_id: 023e105f4ecef8ad9ca31a8372d0c353, api_token: t }]
         ),
         (
             "except: { stream: [x, forwarder] }",
-            "except.stream: unknown stream 'x'; allowed: access_requests, forwarder, scim_updates",
+            "except.stream: unknown stream 'x' (allowed: access_requests, forwarder, scim_updates)",
         ),
         ("retry: { initial: 1m, max: 1s }", "retry: retry.initial must not be above retry.max"),
         ("paused: perhaps", "paused: found 'perhaps'; must be true or false"),
@@ -323,3 +324,11 @@ def test_the_state_folder_is_named(tmp_path: Path, given: str, fault: str) -> No
         load(path, {})
 
     assert str(caught.value) == f"{path}:5: state_dir: {fault}"
+
+
+@pytest.mark.parametrize("written", ["24", "'24'", "${HOURS:-24}", "24.0"])
+def test_a_duration_without_its_unit_is_a_fault(written: str, faults_of: Faults) -> None:
+    (fault,) = faults_of(f"{GOOD}journal:\n  keep_delivered: {written}\n")
+
+    assert "journal.keep_delivered: " in fault
+    assert "has no unit; write for example 24" in fault

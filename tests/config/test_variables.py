@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +68,31 @@ def test_escaping_every_brace_gives_the_values_back(data: object) -> None:
         return value
 
     assert resolve(Document("c", escaped(data)), {}) == (data, [])
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "value"),
+    [
+        ("${IDX:-${TEAM}_access}", {"TEAM": "sec"}, "sec_access"),
+        ("${IDX:-${TEAM}_access}", {"IDX": "foo"}, "foo"),
+        ("${A:-${B:-${C:-x}}y}z", {}, "xyz"),
+        ("${A:-${B:-x}}", {"B": "b"}, "b"),
+        ("{${A:-b}}", {}, "{b}"),
+    ],
+)
+def test_a_default_may_hold_variables(text: str, environment: dict[str, str], value: str) -> None:
+    """A variable that is not needed may be unset."""
+    assert resolve(Document("c", text), environment) == (value, [])
+
+
+@pytest.mark.parametrize("text", ["${A:-${B}", "${A:-b", "${A:-${}}"])
+def test_a_default_that_does_not_end_is_a_fault(text: str) -> None:
+    faults = resolve(Document("c", text), {"B": "b"})[1]
+
+    assert "no name and closing brace" in faults[0].problem
+
+
+def test_a_variable_that_a_default_needs_must_be_set() -> None:
+    (fault,) = resolve(Document("c", "${A:-${B}}"), {})[1]
+
+    assert fault.problem == "the environment variable B is not set"

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.transport.settings import format_duration, format_size, parse_duration, parse_size
+from forwarder.transport.settings import (
+    WrittenFloat,
+    WrittenInt,
+    format_duration,
+    format_size,
+    parse_duration,
+    parse_size,
+)
 
 
 @given(st.integers(0, 10**12))
@@ -29,3 +36,19 @@ def test_nothing_is_nothing(seconds: float) -> None:
 @given(st.integers(0, 2**50))
 def test_a_size_comes_back_as_it_was_written(size: int) -> None:
     assert parse_size(format_size(size)) == size
+
+
+@pytest.mark.parametrize("number", ["24", "1.5", WrittenInt(24), WrittenFloat(1.5)])
+def test_a_number_of_a_settings_file_needs_its_unit(number: object) -> None:
+    """`retention: 24` could mean hours; code passes plain numbers in seconds and bytes."""
+    with pytest.raises(ValueError, match=rf"has no unit; write for example {number}s, {number}m"):
+        parse_duration(number)
+    with pytest.raises(ValueError, match=rf"has no unit; write for example {number}B, {number}Mi"):
+        parse_size(number)
+
+    assert (parse_duration(24), parse_size(24)) == (24.0, 24)
+
+
+@pytest.mark.parametrize("nothing", ["0", 0, WrittenInt(0), WrittenFloat(0)])
+def test_zero_needs_no_unit(nothing: object) -> None:
+    assert (parse_duration(nothing), parse_size(nothing)) == (0.0, 0)

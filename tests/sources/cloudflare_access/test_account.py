@@ -92,7 +92,7 @@ def test_what_may_be_written_differently_means_the_same() -> None:
         ({"rate_limit": {"share": 0}}, "greater than 0"),
         ({"rate_limit": {"share": 1.5}}, "less than or equal to 1"),
         ({"retention": 0}, "greater than 0"),
-        ({"retention": "soon"}, "is no duration"),
+        ({"retention": "soon"}, "is not a duration"),
     ],
 )
 def test_what_cannot_work_is_refused(given: dict[str, Any], said: str) -> None:
