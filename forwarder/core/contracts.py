@@ -171,6 +171,10 @@ class Batch:
     size: int
     lane: str = LIVE
 
+    def lines(self) -> bytes:
+        """Return the bodies, one a line."""
+        return b"".join([part for event in self.events for part in (event.body, b"\n")])
+
     def release(self) -> None:
         """Let go of the events; called by a sink that needs them no longer, at most once."""
         self.events = ()

@@ -42,8 +42,8 @@ _OPERATOR = {
     errno.ELOOP: "check the path",
     errno.ENAMETOOLONG: "check the path",
 }
+# Lines, and the future that becomes done when they are on the disk.
 _Waiting: TypeAlias = tuple[bytes, asyncio.Future[None]]
-"""Lines, and what becomes done when they are on the disk."""
 
 
 class FileConfig(PluginSettings):
@@ -103,9 +103,8 @@ class FileSink:
 
     async def write(self, batch: Batch) -> WriteResult:
         """Return when the batch is on the disk."""
-        lines = b"".join([part for event in batch.events for part in (event.body, b"\n")])
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((lines, done))
+        self._queue.append((batch.lines(), done))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._drain(), name=f"file {self._path.name}")
         await done

@@ -11,7 +11,6 @@ from pydantic import Field, field_validator
 from forwarder.core.contracts import (
     ACCEPTED,
     Batch,
-    BatchEvent,
     BatchLimits,
     Finding,
     SinkContext,
@@ -57,13 +56,6 @@ class HttpSinkConfig(HttpAuth):
     @classmethod
     def _check_health_url(cls, value: str | None) -> str | None:
         return None if value is None else clean_url(value)
-
-
-def encode(events: Sequence[BatchEvent], *, array: bool) -> bytes:
-    """Return the bodies one a line, or as one JSON array."""
-    if array:
-        return b"[" + b",".join([event.body for event in events]) + b"]"
-    return b"".join([part for event in events for part in (event.body, b"\n")])
 
 
 def content_type(config: HttpSinkConfig, media_type: str) -> str:
@@ -116,7 +108,11 @@ class HttpSink:
 
     async def write(self, batch: Batch) -> WriteResult:
         """Post the batch and trust the status."""
-        body = await self._http.packed(encode(batch.events, array=self._config.body == "array"))
+        if self._config.body == "array":
+            body = b"[" + b",".join([event.body for event in batch.events]) + b"]"
+        else:
+            body = batch.lines()
+        body = await self._http.packed(body)
         headers = {"Content-Type": self._content_type}
         if self._config.signature is not None:
             headers |= signature(self._config.signature, body, self._clock.now_us())

@@ -50,10 +50,9 @@ class StdoutSink:
 
     async def write(self, batch: Batch) -> WriteResult:
         """Return when the kernel has taken every byte of the batch."""
-        lines = b"".join([part for event in batch.events for part in (event.body, b"\n")])
         stop = threading.Event()
         try:
-            await asyncio.to_thread(self._lines.write, lines, stop)
+            await asyncio.to_thread(self._lines.write, batch.lines(), stop)
         finally:
             # A cancelled write must not leave a thread behind that writes when the reader is back.
             stop.set()
@@ -89,27 +88,18 @@ class _LineWriter:
         reader never sees half a line joined to another line.
         """
         with self._lock:
-            data = memoryview(self._rest + lines)
-            done = 0
+            data, done = memoryview(self._rest + lines), 0
+            step = self._step(len(data))
+            poll = select.poll()
+            poll.register(self._fd, select.POLLOUT)
             try:
-                done = self._pump(data, stop)
-            except _Cut as cut:
-                done = cut.done
-                raise _fault(cut.error) from cut.error
+                while done < len(data) and not stop.is_set():
+                    if poll.poll(_POLL_MS):
+                        done += os.write(self._fd, data[done : done + step])
+            except OSError as error:
+                raise _fault(error) from error
             finally:
                 self._rest = _unfinished_line(data, done) if done else self._rest
-
-    def _pump(self, data: memoryview, stop: threading.Event) -> int:
-        done, step = 0, self._step(len(data))
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        while done < len(data) and not stop.is_set():
-            try:
-                if poll.poll(_POLL_MS):
-                    done += os.write(self._fd, data[done : done + step])
-            except OSError as error:
-                raise _Cut(done, error) from error
-        return done
 
     def _step(self, size: int) -> int:
         """Return how many bytes one write may have."""
@@ -118,13 +108,6 @@ class _LineWriter:
             return size if stat.S_ISREG(os.fstat(self._fd).st_mode) else select.PIPE_BUF
         except OSError:
             return select.PIPE_BUF
-
-
-class _Cut(Exception):  # noqa: N818 - it carries how far the writing came, and is shown to nobody
-    def __init__(self, done: int, error: OSError) -> None:
-        super().__init__()
-        self.done = done
-        self.error = error
 
 
 def _unfinished_line(data: memoryview, done: int) -> bytes:

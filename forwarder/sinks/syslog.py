@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from random import SystemRandom
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -122,7 +122,7 @@ class SyslogSink:
         self._udp = config.transport == "udp"
         self._most = config.max_message_bytes
         self._frame: Callable[[list[bytes]], list[bytes]]
-        self._carrier: Carrier
+        self._carrier: StreamCarrier | DatagramCarrier
         if self._udp:
             self._most = min(self._most, _LARGEST_DATAGRAM)
             # A datagram is its own frame.
@@ -194,22 +194,6 @@ def _weaknesses(config: SyslogConfig) -> list[Finding]:
             Finding("warning", "tls.verify", "anybody can pose as the receiver", "set tls.ca_file")
         )
     return findings
-
-
-class Carrier(Protocol):
-    """Takes framed messages to the receiver."""
-
-    async def open(self) -> None:
-        """Connect; raises ``TransientError`` when that fails."""
-        ...
-
-    async def send(self, frames: Sequence[bytes]) -> None:
-        """Return when the receiver's kernel has them, as far as that can be known."""
-        ...
-
-    async def aclose(self) -> None:
-        """Release everything within seconds."""
-        ...
 
 
 class StreamCarrier:

@@ -27,13 +27,14 @@ from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.settings import HttpSettings, origin
 from forwarder.transport.tls import Tls
 
+# Bytes of an answer, unless a request says otherwise.
 LARGEST_ANSWER = 4 * 2**20
-"""Bytes of an answer, unless a request says otherwise."""
 _AT_ONCE = 2**20
 # With less, aiohttp stops and resumes reading at every turn of the loop.
 _READ_AHEAD = 2**20
 # Seconds. Balancers drop idle connections after 30 or more; the next request would break.
 _IDLE = 25.0
+# Parts of OpenSSL's reasons that waiting does not fix.
 _CERTIFICATE_FAULTS = (
     "CERTIFICATE",
     "WRONG_VERSION",
@@ -41,7 +42,6 @@ _CERTIFICATE_FAULTS = (
     "ACCESS_DENIED",
     "HTTP_REQUEST",
 )
-"""Parts of OpenSSL's reasons that waiting does not fix."""
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _LONGEST_WAIT = 3600.0
 

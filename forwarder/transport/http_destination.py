@@ -33,8 +33,8 @@ from forwarder.transport.compression import gzipped
 from forwarder.transport.http import LARGEST_ANSWER, Answer, HttpClient, basic
 from forwarder.transport.settings import HttpSettings, Secret, origin
 
+# Seconds for which a failed address is skipped while another one works.
 REST = 30.0
-"""Seconds for which a failed address is passed over while another one works."""
 
 _SET_BY_US = frozenset(
     {"content-length", "transfer-encoding", "content-encoding", "host", "connection"}

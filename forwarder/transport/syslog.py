@@ -69,12 +69,8 @@ class SyslogLines:
         self._middles: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._seconds: dict[int, bytes] = {}
 
-    def line(self, event: BatchEvent) -> bytes:
-        """Return the whole message for ``event``, without framing."""
-        return self.lines((event,))[0]
-
     def lines(self, events: Sequence[BatchEvent]) -> list[bytes]:
-        """Return one message an event, in their order."""
+        """Return one message an event, in their order, without framing."""
         starts, middles, made = self._starts, self._middles, []
         moment = self._old_time if self._old else self._time
         last_us, text = None, b""

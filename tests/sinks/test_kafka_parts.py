@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from forwarder.core.contracts import BatchEvent, Rejection
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
-from forwarder.sinks.kafka.records import Layout, Part, Records, SendAgain, Stamp, explain, judge
+from forwarder.sinks.kafka.records import Layout, Part, Records, Stamp, explain, judge
 from forwarder.testing.fake_sinks import make_event
 
 NOW_US = 1_767_225_700_000_000
@@ -143,18 +143,18 @@ def test_a_refused_time_first_blames_the_future_then_all() -> None:
     for _ in range(3):
         verdict = judge(part, kafka.InvalidTimestampError(), NOW_US)
         verdicts.append(verdict)
-        if isinstance(verdict, SendAgain):
-            [part] = verdict.parts
+        if isinstance(verdict, list):
+            [part] = verdict
 
-    assert [type(verdict) for verdict in verdicts] == [SendAgain, SendAgain, TransientError]
+    assert [type(verdict) for verdict in verdicts] == [list, list, TransientError]
     assert part.stamp is Stamp.NOW
 
 
 def test_a_refused_time_in_the_past_is_sent_as_now_at_once() -> None:
     verdict = judge(part_of(PAST), kafka.InvalidTimestampError(), NOW_US)
 
-    assert isinstance(verdict, SendAgain)
-    assert [part.stamp for part in verdict.parts] == [Stamp.NOW]
+    assert isinstance(verdict, list)
+    assert [part.stamp for part in verdict] == [Stamp.NOW]
 
 
 @given(st.integers(1, 40), st.sets(st.integers(0, 39)))
@@ -175,8 +175,8 @@ def test_halving_finds_exactly_the_records_that_a_broker_refuses(
             rejected.add(verdict.offset)
             assert "bytes are more than the topic takes" in verdict.reason
         else:
-            assert isinstance(verdict, SendAgain)
-            parts += verdict.parts
+            assert isinstance(verdict, list)
+            parts += verdict
 
     assert rejected == guilty & set(range(size))
     assert kept == set(range(size)) - guilty
@@ -184,8 +184,8 @@ def test_halving_finds_exactly_the_records_that_a_broker_refuses(
 
 def test_a_broken_sequence_is_not_sent_again_for_ever() -> None:
     part, sent = part_of(PAST), 0
-    while isinstance(verdict := judge(part, kafka.OutOfOrderSequenceNumber(), NOW_US), SendAgain):
-        [part] = verdict.parts
+    while isinstance(verdict := judge(part, kafka.OutOfOrderSequenceNumber(), NOW_US), list):
+        [part] = verdict
         sent += 1
 
     assert sent == 20

@@ -30,7 +30,7 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=30)
 
 
 def line(event: BatchEvent = EVENT, **header: Any) -> bytes:
-    return SyslogLines(Header(**{"hostname": "here", **header})).line(event)
+    return SyslogLines(Header(**{"hostname": "here", **header})).lines([event])[0]
 
 
 def test_rfc_5424() -> None:

@@ -20,14 +20,15 @@ from forwarder.core.contracts import (
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.timing import format_us
 
+# The parts of an answer that are read; the others would be most of its bytes.
 FILTER = (
     "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,"
     "items.*.error.caused_by.type,items.*.failure_store"
 )
-"""The parts of an answer that are read; the rest would be most of its bytes."""
 
 _LONGEST_KIND = 100
 _CONFLICT = "version_conflict_engine_exception"
+# Error types of an item that every other event would get too, so that a person must fix them.
 _OPERATOR = {
     "security_exception": "give the user or key create_doc and auto_configure on this data stream",
     "authorization_exception": "give the user write permission on this data stream",
@@ -37,7 +38,6 @@ _OPERATOR = {
     "invalid_index_name_exception": "check dataset, namespace and index in the settings",
     "validation_exception": "the cluster may have reached its limit of shards",
 }
-"""Error types of an item that every other event would get too: a person must fix them."""
 
 _FIELD = re.compile(r"failed to parse field \[([^\]\n]{1,200})\] of type \[(\w{1,40})\]")
 

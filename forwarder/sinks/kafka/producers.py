@@ -29,13 +29,13 @@ from forwarder.sinks.kafka.records import explain
 from forwarder.transport.http import HttpClient, basic
 from forwarder.transport.tls import Tls
 
+# Seconds that each step of taking a producer apart may take.
 TAKE_APART = 1.0
-"""Seconds that each step of taking apart may take."""
 _TOPIC_APPEARS = 5.0
 _LOOK_AGAIN = 0.1
 _TOKEN_SECONDS = 20.0
+# A token is renewed after this share of its life, so that none expires on its way.
 _EARLY = 0.8
-"""A token is renewed after this share of its life."""
 _DEFAULT_LIFE = 300.0
 _CLIENT_FAULT, _SERVER_FAULT = 400, 500
 _TOO_MANY = 429

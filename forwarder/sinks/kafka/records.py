@@ -41,10 +41,11 @@ _KEYS: Mapping[Key, Callable[[BatchEvent], str]] = {
 _NOT_IN_A_TOPIC = re.compile(r"[^A-Za-z0-9._-]")
 _LONGEST_TOPIC = 249
 _KEYS_REMEMBERED = 20_000
+# Upper bound for the bytes of a record beside its body: headers, key, lengths.
 _OVERHEAD = 512
-"""Upper bound for the bytes of a record beside its body: headers, key, lengths."""
+# Lower bound for the compression of events, so that a part fits when it travels; most shrink to a
+# sixth or less.
 _SHRINKS = 3
-"""Lower bound for how many times smaller events are compressed; most shrink six times and more."""
 
 
 class Stamp(Enum):
@@ -277,29 +278,23 @@ _AWAY = "check that the brokers run, bootstrap_servers, and what a firewall lets
 _UNKNOWN_CODE = "the brokers' log says why; a compacted topic takes no record without a key"
 
 
-@dataclass(frozen=True, slots=True)
-class SendAgain:
-    """Parts to send on a new producer in place of the one that failed."""
+def judge(part: Part, error: Exception, now_us: int) -> list[Part] | Rejection | TransientError:
+    """Decide about a part that a broker refused, so that certainly none of it is stored.
 
-    parts: list[Part]
-
-
-Verdict: TypeAlias = SendAgain | Rejection | TransientError
-
-
-def judge(part: Part, error: Exception, now_us: int) -> Verdict:
-    """Decide about a part that a broker refused, so that certainly none of it is stored."""
+    Returns the parts to send in its place on a new producer, the rejection of its only event, or
+    the error to raise.
+    """
     if isinstance(error, kafka.InvalidTimestampError):
         restamped = part.restamped(now_us)
         if restamped is not None:
-            return SendAgain([restamped])
+            return [restamped]
     if isinstance(error, TOO_LARGE + _REFUSED):
         if len(part.events) > 1:
-            return SendAgain(part.halves())
+            return part.halves()
         event = part.events[0]
         return Rejection(event.offset, _refusal(error, len(event.body)))
     if isinstance(error, _SEQUENCE_BROKEN) and part.tries < _MOST_TRIES:
-        return SendAgain([part.again()])
+        return [part.again()]
     return explain(error, part.topic)
 
 

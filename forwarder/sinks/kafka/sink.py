@@ -135,7 +135,7 @@ class KafkaSink:
         if isinstance(verdict, Rejection):
             rejected.append(verdict)
             return rest + later
-        return rest + verdict.parts + later
+        return rest + verdict + later
 
     async def _send(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
         """Send ``chains``, those of different partitions at once."""

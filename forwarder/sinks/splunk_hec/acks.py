@@ -22,10 +22,10 @@ from forwarder.core.timing import Clock
 from forwarder.sinks.splunk_hec.answers import AcksDisabledError
 
 _REMEMBERED = 4096
+# Questions in a row that may fail before the batches that wait are sent again.
 _MOST_MISSES = 3
-"""Questions in a row that may fail before the batches that wait are sent again."""
+# Seconds between two questions while the node's list of acknowledgements is nearly full.
 _HURRY = 0.2
-"""Seconds between two questions while the node's list of acknowledgements is nearly full."""
 
 
 @dataclass(frozen=True, slots=True)

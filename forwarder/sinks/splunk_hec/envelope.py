@@ -126,14 +126,6 @@ class Envelopes:
         return head
 
 
-class Lines:
-    """Builds request bodies for the raw endpoint."""
-
-    def encode(self, events: Sequence[BatchEvent]) -> bytes:
-        """Return the bodies, one a line."""
-        return b"".join([part for event in events for part in (event.body, b"\n")])
-
-
 def raw_query(config: SplunkHecConfig) -> str:
     """Return the labels of the raw endpoint as a query with its question mark, or an empty text."""
     labels = {name: value for name in _LABELS if (value := getattr(config, name))}

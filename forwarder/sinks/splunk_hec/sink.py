@@ -26,7 +26,7 @@ from forwarder.sinks.splunk_hec.answers import (
     judge_acks,
     judge_health,
 )
-from forwarder.sinks.splunk_hec.envelope import Envelopes, Lines, SplunkHecConfig, raw_query
+from forwarder.sinks.splunk_hec.envelope import Envelopes, SplunkHecConfig, raw_query
 from forwarder.transport.http_destination import HttpDestination
 from forwarder.transport.settings import origin
 
@@ -59,7 +59,7 @@ class SplunkHecSink:
         )
         raw = config.endpoint == "raw"
         json = context.media_type == "application/json"
-        self._body: Envelopes | Lines = Lines() if raw else Envelopes(config, json=json)
+        self._envelopes = None if raw else Envelopes(config, json=json)
         self._path = f"/services/collector/{config.endpoint}{raw_query(config) if raw else ''}"
         self._probes = Channels()
         self._gate = asyncio.Semaphore(config.connections)
@@ -83,7 +83,7 @@ class SplunkHecSink:
     async def write(self, batch: Batch) -> WriteResult:
         """Post the batch, and wait for its acknowledgement if there will be one."""
         offsets = array("q", [event.offset for event in batch.events])
-        body = self._body.encode(batch.events)
+        body = self._envelopes.encode(batch.events) if self._envelopes else batch.lines()
         size = len(body)
         body = await self._http.packed(body)
         failures = self._failures

@@ -12,12 +12,11 @@ from pydantic import ValidationError
 from forwarder.core.contracts import BatchEvent
 from forwarder.sinks.splunk_hec.envelope import (
     Envelopes,
-    Lines,
     SplunkHecConfig,
     raw_query,
     seconds,
 )
-from forwarder.testing.fake_sinks import make_event
+from forwarder.testing.fake_sinks import batch_of, make_event
 
 KEYS = {"time", "host", "source", "sourcetype", "index", "event", "fields"}
 
@@ -107,7 +106,9 @@ def test_any_label_stays_one_label(account: str, text: str) -> None:
 
 
 def test_raw_sends_lines_and_its_labels_as_a_query() -> None:
-    assert Lines().encode([make_event(0, body=b"a"), make_event(1, body=b"b")]) == b"a\nb\n"
+    events = [make_event(0, body=b"a"), make_event(1, body=b"b")]
+
+    assert batch_of(events).lines() == b"a\nb\n"
     assert raw_query(config(endpoint="raw")) == ""
     query = raw_query(config(endpoint="raw", index="i", sourcetype="a b&c"))
     assert query == "?sourcetype=a+b%26c&index=i"
