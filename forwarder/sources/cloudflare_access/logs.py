@@ -139,15 +139,17 @@ class LogReader:
 
     async def walk(self, step: Step, window: Window, purpose: Purpose, more: Params = ()) -> Walked:
         """Send the walk's next request, with ``more`` parameters; raises as ``Api.get``."""
+        # While pages are turned their size must stay: page 3 of 500 rows is not page 3 of 1,000.
+        size = step.size or self._size
         answer = await self._api.get(
             self._endpoint,
-            [*request_parameters(step, window, self._size), *more, *self._query],
+            [*request_parameters(step, window, size), *more, *self._query],
             purpose=purpose,
             urgency=urgency(step, self._account),
         )
         records = self._pages.records(answer.rows, answer.text)
         self._most = max(self._most, len(records))
-        seen = Seen(records.times_us, records.identities, self._size, answer.per_page, self._most)
+        seen = Seen(records.times_us, records.identities, size, answer.per_page, self._most)
         following, lost = self._advance(step, window, seen)
         return Walked(answer, records, following, (lost,) if lost else ())
 

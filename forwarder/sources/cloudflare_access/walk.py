@@ -1,17 +1,10 @@
-"""The time walk. Pure.
-
-What the time walk knows: the next request, and the last answer as it sees it. Pure.
-
-The time walk: where the next request of a window starts. Pure.
+"""The time walk: where the next request of a window starts. Pure.
 
 A request asks for rows from ``since`` on, oldest first. The next one starts a second before the
 second of the newest row, so it does not matter whether ``since`` is inclusive or cut to whole
 seconds, and rows that expire or arrive meanwhile shift nothing out of sight. Page numbers serve
-only where starting later would shed no row (more of them in two seconds than an answer holds), and
-for a server that ignores the order. Time goes on past rows that an answer had no room for only
-where a server has shown its order: a cut answer of one second looks the same oldest and newest
-first. Rows that expire shift pages, so that page 1 is looked at once more before pages are left:
-only when it is what it was have they hidden nothing.
+only where a later start would shed no row (more of them in two seconds than an answer holds), and
+for a server that ignores the order.
 
 A window ends at an empty answer, or at one that stands still in time, is smaller than others were
 and brings the newest second unchanged. The server's word for where things end (``total_count``,
@@ -43,9 +36,9 @@ _SMALLEST_CAP = 20
 class Seen:
     """An answer as a source hands it to the walk.
 
-    ``times_us`` and ``identities`` have one entry a row; ``asked`` is the page size that was
-    asked for, ``per_page`` the one that the server says it used, or None. ``most`` is the most
-    rows that any answer had so far, this one included.
+    ``times_us`` and ``identities`` have one entry a row; ``asked`` is the requested page size,
+    ``per_page`` the one that the server says it used, or None. ``most`` is the most rows that any
+    answer had so far, this one included.
     """
 
     times_us: Sequence[int | None]
@@ -62,8 +55,9 @@ class View:
     ``second_us`` is the newest second inside the window, None when no row has a time there;
     ``oldest_us`` the oldest time, ``seconds`` those of all rows with a time in the window, in the
     order of the answer, once for neighbours that share theirs. ``newest`` is a fingerprint of the
-    rows of the newest second, ``whole`` of all rows; neither depends on their order. ``limit`` is
-    the most rows that were to be had, ``most`` the most that ever came.
+    rows of the newest second, ``whole`` of all rows; neither depends on their order. ``head`` has
+    the first row, and the first one with a time in the window. ``limit`` is the most rows that
+    were to be had, ``most`` the most that ever came, ``asked`` the requested page size.
     """
 
     count: int
@@ -72,12 +66,15 @@ class View:
     seconds: tuple[int, ...]
     newest: str
     whole: str
+    head: str
     limit: int
     most: int
+    asked: int
+    identities: Sequence[bytes]
 
     @classmethod
     def of(cls, seen: Seen, window: Window) -> View:
-        """Look at an answer; times beyond the window do not count."""
+        """Return the view of an answer; times beyond the window do not count."""
         behind_us = window.until_us + SECOND_US
         inside = [t for t, _ in groupby(seen.times_us) if t is not None and t < behind_us]
         seconds = tuple([t // SECOND_US * SECOND_US for t in inside])
@@ -89,37 +86,44 @@ class View:
             seconds,
             _fingerprint(_of_second(seen, second_us)),
             _fingerprint(seen.identities),
+            _head(seen, behind_us),
             min(seen.asked, seen.per_page or seen.asked),
             seen.most,
+            seen.asked,
+            seen.identities,
         )
 
     def may_be_cut(self, largest: int) -> bool:
-        """Say whether the server may have had more; ``largest`` is the most rows of this walk.
-
-        One that cuts answers short without a word was never seen to give more.
-        """
+        """Return True if there may have been more; ``largest`` is the most rows of this walk."""
+        # A server that cuts answers short without a word was never seen to give more.
         return self.count >= min(self.limit, max(largest, self.most))
 
     def is_as_large_as(self, step: Step) -> bool:
-        """Say whether this is another answer just as large: the server may give no more now."""
+        """Return True if this is another answer just as large: the server may give no more now."""
         return self.whole != step.whole and self.count >= max(step.largest, _SMALLEST_CAP)
 
     def is_probably_cut(self, largest: int) -> bool:
-        """Say the same where it cannot be found out by asking for the next page."""
+        """Return ``may_be_cut`` for where the next page cannot answer that."""
         return self.count >= min(self.limit, max(largest, _SMALLEST_CAP))
+
+    def still_has(self, head: str) -> bool:
+        """Return True if the rows of an earlier ``head`` are all in this answer."""
+        return bool(head) and set(head.split()) <= set(map(_short, self.identities))
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """The next request of a walk, and what the last answer looked like; kept as a position.
 
-    It asks for page ``page`` from ``since_us`` on. ``newest``, ``newest_us`` and ``whole`` are the
+    It requests page ``page`` from ``since_us`` on. ``newest``, ``newest_us`` and ``whole`` are the
     last answer's (see ``View``), ``largest`` the most rows an answer had, ``order`` what the
     answers have shown of the server's order. ``repeats`` counts how often the last answer came
     again.
-    ``first`` is the fingerprint of page 1 while pages are turned, ``onward_us`` where to go on
-    once page 1 has shown itself unchanged (None: it is not asked about), ``passes`` how often
-    it had changed. ``passed_us`` is the second that was last given up.
+
+    While pages are turned ``size`` is the page size that they count in, and ``first`` and ``head``
+    are page 1's. Before the pages are left page 1 is read once more: ``onward_us`` is where to go
+    from there (None: pages are not left yet), ``passes`` how often rows had left page 1.
+    ``passed_us`` is the second that was last given up.
     """
 
     since_us: int
@@ -134,6 +138,8 @@ class Step:
     onward_us: int | None = None
     passes: int = 0
     passed_us: int = -1
+    head: str = ""
+    size: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return what a position keeps."""
@@ -141,7 +147,7 @@ class Step:
 
     @classmethod
     def from_json(cls, kept: Any) -> Step | None:
-        """Return the step of a position; None for one that cannot be read."""
+        """Return the step of a position; None if it cannot be read."""
         if not isinstance(kept, dict):
             return None
         known = {name: kept[name] for name in cls.__dataclass_fields__ if name in kept}
@@ -160,32 +166,42 @@ class Step:
         )
 
     def at(self, since_us: int) -> Step:
-        """Return the request that starts later and asks for page 1."""
+        """Return the request for page 1 from ``since_us`` on."""
         return replace(
-            self, since_us=since_us, page=1, repeats=0, first="", onward_us=None, passes=0
+            self,
+            since_us=since_us,
+            page=1,
+            repeats=0,
+            first="",
+            onward_us=None,
+            passes=0,
+            head="",
+            size=0,
         )
 
     def is_passed_by(self, view: View) -> bool:
-        """Say whether an answer shows that time goes on: newest first may look like one second."""
+        """Return True if an answer shows that time goes on."""
+        # A single second proves nothing: newest first looks the same.
         before = [self.newest_us] if self.newest_us >= 0 else []
         return len({*before, *self._seconds(view)}) > 1
 
     def _order_after(self, view: View) -> str:
         """Return what is known of the order, give or take fractions of a second and strays."""
-        before = [self.newest_us] if self.page > 1 else []
         seconds = self._seconds(view)
-        in_order = [*before, *seconds] == sorted([*before, *seconds])
-        if self.order == UNSORTED or not in_order:
+        # Of the page before only the newest second counts: rows that arrive late push others over
+        # to this page, whose oldest rows are then older than the newest of the page before.
+        goes_back = self.page > 1 and bool(seconds) and max(seconds) < self.newest_us
+        if self.order == UNSORTED or goes_back or seconds != sorted(seconds):
             return UNSORTED
         return ASCENDING if len(set(seconds)) > 1 else self.order
 
     def _seconds(self, view: View) -> list[int]:
-        """Return the seconds of an answer but those of strays from before what was asked for."""
+        """Return the seconds of an answer but those of strays from before the requested time."""
         return [t for t in view.seconds if t >= self.since_us - SECOND_US]
 
 
 def _fits(name: str, value: Any) -> bool:
-    if name in {"newest", "whole", "first", "order"}:
+    if name in {"newest", "whole", "first", "order", "head"}:
         return isinstance(value, str)
     return isinstance(value, int) or (name == "onward_us" and value is None)
 
@@ -198,8 +214,19 @@ def _of_second(seen: Seen, second_us: int | None) -> list[bytes]:
     return [i for t, i in timed if t is not None and second_us <= t < behind_us]
 
 
+def _head(seen: Seen, behind_us: int) -> str:
+    """Return the first row, and the first one with a time in the window, in 16 digits each."""
+    timed = zip(seen.times_us, seen.identities, strict=True)
+    firsts = [*seen.identities[:1], *(i for t, i in timed if t is not None and t < behind_us)][:2]
+    return " ".join(map(_short, firsts))
+
+
+def _short(identity: bytes) -> str:
+    return identity[:8].hex()
+
+
 def _fingerprint(identities: Iterable[bytes]) -> str:
-    """Return 16 hex digits: the sum of what are hashes already, in whatever order."""
+    """Return 16 hex digits: the sum of what are hashes already, so their order does not matter."""
     words = array("Q", b"".join(identities))
     if sys.byteorder == "big":
         words.byteswap()
@@ -244,7 +271,7 @@ def _read(step: Step, window: Window, view: View) -> Move:
 
 
 def _proceed(step: Step, moved: Step, window: Window, view: View) -> Move:
-    """Turn the page, leave the pages, or go on in time."""
+    """Turn the page, leave the pages, or start later."""
     since_us = moved.newest_us - SECOND_US
     later = since_us > step.since_us
     if moved.order == UNSORTED or (step.page > 1 and not (later and step.is_passed_by(view))):
@@ -260,9 +287,9 @@ def _proceed(step: Step, moved: Step, window: Window, view: View) -> Move:
 
 
 def _is_stale(step: Step, view: View) -> bool:
-    """Say whether this may be an earlier answer once more: rows from before what was asked for.
+    """Return True if this may be an earlier answer again: rows from before the requested time.
 
-    A server that always gives more than was asked for is believed after two questions.
+    A server that always gives more than requested is believed after two requests.
     """
     before_us = step.since_us - SECOND_US
     newest_us = before_us if view.second_us is None else view.second_us
@@ -270,7 +297,7 @@ def _is_stale(step: Step, view: View) -> bool:
 
 
 def _onwards(step: Step, moved: Step, since_us: int) -> Step | None:
-    """Go on in time; where time stands still and nothing is new, the window is at its end."""
+    """Start later; where time stands still and nothing is new, the window is at its end."""
     if since_us > step.since_us:
         return moved.at(since_us)
     if moved.newest == step.newest or step.repeats >= _MOST_REPEATS:
@@ -282,27 +309,36 @@ def _turn(moved: Step, window: Window, view: View) -> Move:
     """Turn the page: there may be more from here than one answer holds."""
     if moved.page >= _MOST_PAGES:
         return _give_up(moved, window, view)
-    first = moved.first
+    first, head = moved.first, moved.head
     if moved.page == 1:
-        first = view.whole if view.may_be_cut(moved.largest) else ""
-    return replace(moved, page=moved.page + 1, first=first, repeats=0), None
+        first, head = (view.whole, view.head) if view.may_be_cut(moved.largest) else ("", "")
+    turned = replace(moved, page=moved.page + 1, first=first, head=head, size=view.asked, repeats=0)
+    return turned, None
 
 
 def _leave(step: Step, onward_us: int) -> Step | None:
-    """Go on behind the pages, or look at the first once more before that."""
+    """Go on behind the pages, or read the first once more before that."""
     if step.page > 1 and step.first:
         return replace(step, page=1, onward_us=onward_us, repeats=0)
     return None if onward_us == END else step.at(onward_us)
 
 
 def _checked(step: Step, window: Window, view: View) -> Move:
-    """Leave the pages if the first has not changed meanwhile; otherwise read them again."""
+    """Leave the pages if no row has left the first one meanwhile; otherwise read them again."""
     onward_us = END if step.onward_us is None else step.onward_us
-    if view.whole == step.first or step.passes >= _MOST_PASSES:
-        lost = None if view.whole == step.first else _lost(step.since_us, view, step)
+    harmless = view.whole == step.first or _has_only_grown(step, view)
+    if harmless or step.passes >= _MOST_PASSES:
+        lost = None if harmless else _lost(step.since_us, view, step)
         return (None if onward_us == END else step.at(onward_us)), lost
     anew = Step(step.since_us, largest=step.largest, order=step.order)
     return _read(replace(anew, passes=step.passes + 1), window, view)
+
+
+def _has_only_grown(step: Step, view: View) -> bool:
+    """Return True if rows have arrived since page 1 was read, and none has expired."""
+    # Rows expire oldest first and pull later rows from page 2 over to page 1, where nobody looks.
+    # While the oldest row of page 1 is there nothing was pulled; rows that arrive only push.
+    return step.order != UNSORTED and view.still_has(step.head)
 
 
 def _by_page(step: Step, window: Window, view: View) -> Move:
@@ -319,15 +355,13 @@ def _by_page(step: Step, window: Window, view: View) -> Move:
 
 
 def _stuck(step: Step, window: Window, view: View) -> Move:
-    """Ask again for a page that came out like the one before; then go on without page numbers.
-
-    Only a server that has shown its order hides nothing older behind an answer that it cuts.
-    """
+    """Request a page again that came out like the one before; then go on without page numbers."""
     if not view.is_probably_cut(step.largest):
         return None, None
     if step.repeats < _MOST_REPEATS:
         return replace(step, repeats=step.repeats + 1), None
     since_us = (view.second_us or 0) - SECOND_US
+    # Only a server that has shown its order hides nothing older behind an answer that it cuts.
     if since_us > step.since_us and step.order == ASCENDING:
         return step.at(since_us), None
     return _give_up(step, window, view)
