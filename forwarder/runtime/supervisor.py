@@ -19,21 +19,31 @@ Work: TypeAlias = Callable[[Beat], Awaitable[None]]
 
 # A task that ran for a minute before it crashed is not crashing in a loop.
 _CALM = 60.0
+_AGAIN_AND_AGAIN = 3
 
 
 @dataclass(frozen=True, slots=True)
 class TaskState:
-    """A task as status and health show it; ``silent`` is seconds since its last sign of life."""
+    """A task as status and health show it; ``silent`` is seconds since its last sign of life.
+
+    ``crashes`` counts all since its start, ``in_a_row`` those without a calm minute between them.
+    """
 
     name: str
     silent: float
     allowed: float
     crashes: int
+    in_a_row: int = 0
 
     @property
     def stuck(self) -> bool:
         """True if the task was silent for longer than it may be."""
         return self.silent > self.allowed
+
+    @property
+    def failing(self) -> bool:
+        """True if it crashes again and again, so that nobody should wait for it to recover."""
+        return self.in_a_row >= _AGAIN_AND_AGAIN
 
 
 class _Life:
@@ -44,18 +54,29 @@ class _Life:
         self._clock = clock
         self._allowed = allowed
         self._crashes = 0
-        self._beat_at = clock.monotonic()
+        self._in_a_row = 0
+        self._beat_at = self._began_at = clock.monotonic()
+
+    def begin(self) -> None:
+        self._began_at = self._clock.monotonic()
 
     def beat(self) -> None:
         self._beat_at = self._clock.monotonic()
 
-    def crash(self) -> None:
+    def crash(self) -> int:
+        """Count a crash; return how many there were in a row."""
         self._crashes += 1
+        self._in_a_row = 1 if self._is_calm() else self._in_a_row + 1
         self.beat()
+        return self._in_a_row
 
     def state(self) -> TaskState:
         silent = self._clock.monotonic() - self._beat_at
-        return TaskState(self.name, silent, self._allowed, self._crashes)
+        in_a_row = 0 if self._is_calm() else self._in_a_row
+        return TaskState(self.name, silent, self._allowed, self._crashes, in_a_row)
+
+    def _is_calm(self) -> bool:
+        return self._clock.monotonic() - self._began_at > _CALM
 
 
 class Supervisor:
@@ -105,15 +126,12 @@ class Supervisor:
         return [self._tasks[name][1] for name in names if name in self._tasks]
 
     async def _keep_running(self, life: _Life, work: Work) -> None:
-        attempt = 0
         while True:
-            began = self._clock.monotonic()
+            life.begin()
             try:
                 await work(life.beat)
             except Exception as error:  # noqa: BLE001 - the one place where a crash ends
-                attempt = 1 if self._clock.monotonic() - began > _CALM else attempt + 1
-                delay = self._backoff.delay(attempt, self._rng)
-                life.crash()
+                delay = self._backoff.delay(life.crash(), self._rng)
                 self._emit(TaskCrashed(life.name, _inner(error), delay))
                 await self._clock.sleep(delay)
             else:

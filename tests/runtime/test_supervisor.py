@@ -127,6 +127,34 @@ async def test_a_silent_task_is_stuck_until_it_beats(supervisor: Supervisor, clo
     await supervisor.stop_all()
 
 
+async def test_a_task_is_failing_until_it_was_calm_for_a_minute(
+    supervisor: Supervisor, clock: Clock
+) -> None:
+    runs = 0
+
+    async def work(_: Callable[[], None]) -> None:
+        nonlocal runs
+        runs += 1
+        if runs <= 3:
+            raise RuntimeError("again")
+        await asyncio.Event().wait()
+
+    supervisor.start("x", work)
+    failing = []
+    while runs < 4:
+        failing.append(supervisor.states()[0].failing)
+        await asyncio.sleep(0)
+    (state,) = supervisor.states()
+    clock.now += 61
+    (later,) = supervisor.states()
+    await supervisor.stop_all()
+
+    assert not failing[0]
+    assert state.failing
+    assert not later.failing
+    assert later.crashes == 3
+
+
 async def test_two_tasks_of_one_name_are_a_mistake(supervisor: Supervisor) -> None:
     async def work(_: Callable[[], None]) -> None:
         await asyncio.Event().wait()
