@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import select
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -51,6 +52,8 @@ def run(config: Path) -> None:
     Exit status: 0 after a graceful stop, 1 if something failed or did not settle in time, 2 if the
     settings or the state folder cannot be used, or another process uses that folder.
     """
+    # Until the event loop runs, a request to reload would end the process; the kernel keeps it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     from forwarder.runtime.daemon import run_daemon  # noqa: PLC0415 - imports everything
 
     settings = settings_from(config)

@@ -122,6 +122,7 @@ class JournalTroubled(TelemetryEvent):
     """The journal could not be read or written; the operation is retried."""
 
     error: str
+    hint: str = ""
 
 
 @event("library", WARNING, ERROR, limited=True)

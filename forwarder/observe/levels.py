@@ -54,6 +54,8 @@ class Levels:
     sinks: Sequence[SinkLevels] = ()
     journal: JournalLevels = JournalLevels()
     ready: bool = False
+    settings_refused: bool = False
+    settings_need_restart: bool = False
 
 
 class LevelsCollector(Collector):
@@ -68,6 +70,16 @@ class LevelsCollector(Collector):
         levels = self._current()
         yield GaugeMetricFamily(
             "forwarder_ready", "1 when /readyz says so.", value=float(levels.ready)
+        )
+        yield GaugeMetricFamily(
+            "forwarder_settings_refused",
+            "1 while the settings file has faults and older settings stay in force.",
+            value=float(levels.settings_refused),
+        )
+        yield GaugeMetricFamily(
+            "forwarder_settings_need_restart",
+            "1 while some settings in the file wait for a restart.",
+            value=float(levels.settings_need_restart),
         )
         yield from _streams(levels.streams)
         yield from _sinks(levels.sinks)

@@ -8,22 +8,22 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from forwarder import __version__
 from forwarder.config import Changes, ForwarderSettings
 from forwarder.core.contracts import StreamKey, Window
-from forwarder.core.errors import ForwarderError, StateError
+from forwarder.core.errors import ForwarderError, StateError, TransientError
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.timing import format_us
 from forwarder.ingest.backfill import Backfiller, BackfillOrder
 from forwarder.ingest.rounds import Gate
 from forwarder.journal import Journal, Keeping
 from forwarder.journal.lanes import OPEN, cancel_lane, close_lane, list_lanes
-from forwarder.observe.events import JournalTroubled
 from forwarder.observe.metrics import expect
 from forwarder.runtime.replica import Replica
+from forwarder.runtime.state_folder import StateFolder
 from forwarder.runtime.supervisor import Beat, Supervisor
 from forwarder.runtime.workers import Sinks, Streams
 
@@ -39,9 +39,10 @@ _NEAR = 1000
 class Cell:
     """One open journal and everything that works on it."""
 
-    def __init__(self, replica: Replica, journal: Journal, limit: int) -> None:
+    def __init__(self, replica: Replica, journal: Journal, folder: StateFolder, limit: int) -> None:
         """Start nothing yet; ``limit`` is ``journal.max_size`` in bytes."""
         self._replica = replica
+        self._folder = folder
         self._started = False
         self.journal = journal
         self.limit = limit
@@ -60,21 +61,32 @@ class Cell:
         """
         root = replica.settings.root
         keeping = Keeping(root.journal.max_size, round(root.journal.keep_delivered * 1_000_000))
-        journal = await Journal.open(
-            root.state_dir, keeping, clock=replica.clock, emit=replica.emit
-        )
-        cell = cls(replica, journal, root.journal.max_size)
-        try:
+        async with AsyncExitStack() as stack:
+            folder = stack.enter_context(StateFolder(root.state_dir))
+            journal = await Journal.open(
+                root.state_dir, keeping, clock=replica.clock, emit=replica.emit
+            )
+            stack.push_async_callback(journal.aclose)
+            folder.opened(journal.path)
+            cell = cls(replica, journal, folder, root.journal.max_size)
+            stack.push_async_callback(cell.streams.stop)
+            stack.push_async_callback(cell.supervisor.stop_all)
             yield cell
-        finally:
-            await cell.supervisor.stop_all()
-            await cell.streams.stop()
-            await journal.aclose()
 
     @property
     def started(self) -> bool:
         """True from the end of ``start`` until ``wind_down`` begins."""
         return self._started
+
+    @property
+    def trouble(self) -> TransientError | None:
+        """Why rows cannot be stored, or not so that they last; None if all is well."""
+        return self.journal.trouble or self._folder.trouble
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about the state folder that are worth a log line."""
+        return self._folder.warnings()
 
     async def start(self) -> None:
         """Read and deliver what the settings name, and resume backfills."""
@@ -119,11 +131,15 @@ class Cell:
 
     async def maintain(self) -> None:
         """Prune, and store what the next process should know; called every few seconds."""
+        # In a thread: the folder may be on a network file system that hangs.
+        await asyncio.to_thread(self._folder.look)
+        if self._folder.trouble is not None:
+            self._replica.report_journal(self._folder.trouble)
         try:
             await self.journal.maintain()
             await self.streams.remember()
         except ForwarderError as error:
-            self._replica.emit(JournalTroubled(str(error)))
+            self._replica.report_journal(error)
 
     async def note(self, event: Own, detail: str = "") -> None:
         """Store one of the forwarder's own events; a full disk must not stop what it is about."""
@@ -132,7 +148,7 @@ class Cell:
             row = own_row(event, now_us, detail=detail, version=__version__)
             await self.journal.append_own("", [row])
         except ForwarderError as error:
-            self._replica.emit(JournalTroubled(str(error)))
+            self._replica.report_journal(error)
 
     def wake(self) -> None:
         """Let everything that waits for a later attempt retry now."""

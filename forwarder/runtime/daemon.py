@@ -28,7 +28,7 @@ from forwarder.config import (
     changes,
     watched_files,
 )
-from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
+from forwarder.core.errors import ConfigError, Fault, ForwarderError, NeedsOperatorError
 from forwarder.core.own_events import Own
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock, SystemClock
@@ -36,7 +36,6 @@ from forwarder.observe.events import (
     AdminListening,
     AdminTlsUnusable,
     SecretChanged,
-    SettingsRefused,
     SettingsReloaded,
     SettingsWarning,
     Started,
@@ -185,7 +184,7 @@ class Daemon:
 
     async def _start(self, cell: Cell, overview: Overview) -> None:
         replica, settings = self._replica, self._replica.settings
-        for warning in settings.warnings:
+        for warning in (*settings.warnings, *cell.warnings):
             replica.emit(SettingsWarning(warning))
         await cell.start()
         watch = SecretWatch(
@@ -210,9 +209,11 @@ class Daemon:
             if await self._signals.wait():
                 try:
                     await reloader.reload()
-                except ConfigError as error:
-                    faults = tuple(str(fault) for fault in error.faults)
-                    self._replica.emit(SettingsRefused(faults))
+                except ConfigError:
+                    continue  # it has been reported; the settings in force stay
+                except ForwarderError as error:
+                    # The journal cannot be written: what differs still differs at the next reload.
+                    self._replica.report_journal(error, "the settings were not reloaded")
 
     async def _wind_down(self, cell: Cell) -> None:
         """Stop reading, let writes end, acknowledge; what was not delivered stays stored."""
@@ -293,14 +294,18 @@ class Reloader:
         """
         async with self._one_at_a_time:
             # In a thread: files of secrets may be on a slow or hanging file system.
-            new = await asyncio.to_thread(self._read)
-            preflight(new)
+            try:
+                new = await asyncio.to_thread(self._read)
+                preflight(new)
+            except ConfigError as error:
+                self._replica.refuse(tuple(str(fault) for fault in error.faults))
+                raise
             old = self._replica.settings
             difference = changes(old, new)
             new = replace(new, root=_kept(old, new))
             self._replica.learn(new)
             await self._cell.change(difference, new)
-            self._replica.adopt(new)
+            self._replica.adopt(new, difference.needs_restart)
             await self._report(difference)
             return difference
 
@@ -320,9 +325,13 @@ class Reloader:
 
 
 def _kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:
-    """Return the new root with the values that only a restart can change left as they are."""
-    kept = {key: getattr(old.root, key) for key in ("state_dir", "journal", "admin")}
-    return new.root.model_copy(update=kept)
+    """Return the new root with the values that only a restart can change left as they are.
+
+    They are compared again at the next reload, so that ``needs_restart`` names them until then.
+    """
+    kept = {key: getattr(old.root, key) for key in ("state_dir", "journal", "admin", "tracing")}
+    log = new.root.log.model_copy(update={"format": old.root.log.format})
+    return new.root.model_copy(update={**kept, "log": log})
 
 
 def _words(difference: Difference, name_of: Callable[[Any], str]) -> tuple[str, ...]:

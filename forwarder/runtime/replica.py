@@ -24,7 +24,7 @@ from forwarder.config import EventFilter as FilterSettings
 from forwarder.config import ForwarderSettings, SinkSettings, effective, secrets_of
 from forwarder.config.models import TracingSettings
 from forwarder.core.contracts import FORWARDER_STREAM, Render
-from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.errors import ConfigError, Fault, ForwarderError, TransientError
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
 from forwarder.core.telemetry import TelemetryEvent
@@ -32,6 +32,7 @@ from forwarder.core.timing import Clock, SystemClock
 from forwarder.formats.pipeline import Pipelines
 from forwarder.formats.shape import EventFilter, Shape
 from forwarder.journal.events import GapClosed, GapOpened, with_name
+from forwarder.observe.events import JournalTroubled, SettingsRefused
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer
 from forwarder.observe.output import LogOutput, LogStream, Redactor
@@ -55,6 +56,20 @@ class Telemetry:
     redactor: Redactor
 
 
+@dataclass(frozen=True, slots=True)
+class Reloads:
+    """When the settings in force were read, what they lack, and what is wrong with newer ones.
+
+    ``needs_restart`` are keys whose new values wait for a restart; ``refused`` are the faults of
+    the file as it was when it was last read, empty if it is in force.
+    """
+
+    loaded_us: int
+    needs_restart: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+    refused_us: int | None = None
+
+
 class Replica:
     """The settings in force and the parts of the process that every cell works with."""
 
@@ -65,11 +80,17 @@ class Replica:
         self.telemetry = telemetry
         self.rendering = Rendering(settings)
         self._settings = settings
+        self._reloads = Reloads(loaded_us=clock.now_us())
 
     @property
     def settings(self) -> ForwarderSettings:
         """The settings in force."""
         return self._settings
+
+    @property
+    def reloads(self) -> Reloads:
+        """What became of the latest attempts to reload."""
+        return self._reloads
 
     @property
     def config_hash(self) -> str:
@@ -89,9 +110,15 @@ class Replica:
         self.telemetry.redactor.know(secret for _, secret in secrets_of(new))
         self.telemetry.output.set_level(new.root.log.level)
 
-    def adopt(self, new: ForwarderSettings) -> None:
-        """Note that everything runs with ``new``."""
+    def adopt(self, new: ForwarderSettings, needs_restart: tuple[str, ...]) -> None:
+        """Note that everything runs with ``new``, apart from keys that need a restart."""
         self._settings = new
+        self._reloads = Reloads(self.clock.now_us(), needs_restart)
+
+    def refuse(self, faults: tuple[str, ...]) -> None:
+        """Note that settings with faults were refused: those in force are not those in the file."""
+        self._reloads = replace(self._reloads, refused=faults, refused_us=self.clock.now_us())
+        self.emit(SettingsRefused(faults))
 
     def emit(self, event: TelemetryEvent) -> None:
         """Count and log one event; returns at once and never raises."""
@@ -99,6 +126,11 @@ class Replica:
             # The journal knows accounts by their ids; people know them by their names.
             event = replace(event, scope=self.scope_name(event.scope))
         self.telemetry.observer.emit(event)
+
+    def report_journal(self, error: ForwarderError, what: str = "") -> None:
+        """Log that the journal failed in ``what``; whoever calls it retries later."""
+        hint = error.hint if isinstance(error, TransientError) else ""
+        self.emit(JournalTroubled(f"{what}: {error}" if what else str(error), hint))
 
     def scope_name(self, scope: str) -> str:
         """Return ``ACCOUNT_ID/STREAM`` with the account's name in place of its id."""
@@ -169,16 +201,22 @@ class Signals:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Catch the signals while the block runs."""
+        """Catch the signals while the block runs; then their handlers are as before."""
         loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in (*_ENDING, signal.SIGHUP)}
         for number in _ENDING:
             loop.add_signal_handler(number, self._end, number.name)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        # ``forwarder run`` blocks it in its first instant, when it would end the process; one that
+        # has arrived since is delivered now.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
         try:
             yield
         finally:
-            for number in (*_ENDING, signal.SIGHUP):
+            for number, handler in before.items():
                 loop.remove_signal_handler(number)
+                # As PID 1 the default means that SIGTERM is dropped by the kernel.
+                signal.signal(number, handler)
 
     def ask_to_stop(self, reason: str) -> None:
         """Request an end from inside the process."""

@@ -35,7 +35,7 @@ from forwarder.observe.levels import (
 )
 from forwarder.observe.metrics import Metrics, summed
 from forwarder.runtime.cell import Cell
-from forwarder.runtime.replica import Replica
+from forwarder.runtime.replica import Reloads, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
 
 Series: TypeAlias = tuple[str, str, str]
@@ -43,6 +43,7 @@ Series: TypeAlias = tuple[str, str, str]
 
 _SECOND_US = 1_000_000
 _NOTHING = Usage(0, 0, 0, 0)
+_NEVER = Reloads(0)
 _NOT_READY = frozenset({"starting", "held"})
 _SHOWN = 20
 """Gaps, and groups of dead letters, that status shows."""
@@ -80,7 +81,8 @@ class Overview:
         return readiness(
             started=self._cell.started,
             gate_closed=self._cell.gate.closed,
-            journal_trouble=self._cell.journal.trouble,
+            journal_trouble=self._cell.trouble,
+            tasks=self.tasks(),
             streams=self._cell.streams.states(),
             sinks=self._cell.sinks.states(),
         )
@@ -98,6 +100,7 @@ class Overview:
             limit=cell.limit,
             gate_closed=cell.gate.closed,
             ready=self.ready().well,
+            reloads=self._replica.reloads,
         )
 
     async def status(self) -> Mapping[str, Any]:
@@ -113,6 +116,7 @@ class Overview:
             "started": format_seconds(self._started_us),
             "uptime_seconds": round((snapshot.now_us - self._started_us) / _SECOND_US),
             "config": self._replica.config_hash,
+            "settings": reloads_json(self._replica.reloads),
             "live": live.well,
             "ready": ready.well,
             "reasons": [*live.reasons, *ready.reasons],
@@ -168,6 +172,7 @@ class Snapshot:
     limit: int = 0
     gate_closed: bool = False
     ready: bool = False
+    reloads: Reloads = _NEVER
 
 
 def levels_of(snapshot: Snapshot) -> Levels:
@@ -184,6 +189,8 @@ def levels_of(snapshot: Snapshot) -> Levels:
             rows=snapshot.usage.stored_rows,
         ),
         ready=snapshot.ready,
+        settings_refused=bool(snapshot.reloads.refused),
+        settings_need_restart=bool(snapshot.reloads.needs_restart),
     )
 
 
@@ -321,6 +328,7 @@ def readiness(
     started: bool,
     gate_closed: bool,
     journal_trouble: TransientError | None = None,
+    tasks: Iterable[TaskState] = (),
     streams: Iterable[StreamStatus],
     sinks: Iterable[SinkState],
 ) -> Verdict:
@@ -334,6 +342,11 @@ def readiness(
         reasons.append("the journal is full: nothing is read until a sink catches up")
     if journal_trouble is not None:
         reasons.append(f"{journal_trouble} ({journal_trouble.hint})")
+    reasons += [
+        f"task {task.name} has crashed {task.in_a_row} times in a row; the log says why"
+        for task in tasks
+        if task.failing
+    ]
     for stream in streams:
         # "waiting" is an outage of the API, which nobody here can end.
         if stream.phase in _NOT_READY:
@@ -378,6 +391,17 @@ def tasks_json(tasks: Iterable[TaskState]) -> list[dict[str, Any]]:
         {"task": task.name, "silent_seconds": round(task.silent, 1), "crashes": task.crashes}
         for task in tasks
     ]
+
+
+def reloads_json(reloads: Reloads) -> dict[str, Any]:
+    """Return how fresh the settings in force are, and what of their file is not in force."""
+    refused_us = reloads.refused_us
+    return {
+        "loaded": format_seconds(reloads.loaded_us),
+        "needs_restart": list(reloads.needs_restart),
+        "refused": list(reloads.refused),
+        "refused_at": None if refused_us is None else format_seconds(refused_us),
+    }
 
 
 def _gap_json(gap: Gap, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -26,6 +26,17 @@ def test_tasks_that_beat_are_live_and_a_silent_one_is_named() -> None:
     assert liveness([fine, stuck]).reasons == ("task stream:a/b gave no sign of life for 901 s",)
 
 
+def test_a_task_that_crashes_again_and_again_is_named() -> None:
+    """It delivers or reads nothing although its phase may still be "running"."""
+    once = TaskState("sink:hec", 3.0, 300.0, crashes=9, in_a_row=2)
+    failing = TaskState("stream:a/b", 3.0, 300.0, crashes=3, in_a_row=3)
+    verdict = readiness(
+        started=True, gate_closed=False, streams=[], sinks=[], tasks=[once, failing]
+    )
+
+    assert verdict.reasons == ("task stream:a/b has crashed 3 times in a row; the log says why",)
+
+
 def test_running_idle_waiting_and_paused_are_ready() -> None:
     """An outage of a destination or of the API is what the journal is there for."""
     verdict = readiness(

@@ -11,6 +11,11 @@ const optional = (value, write) => (value === null || value === undefined ? "" :
 const none = (text) => el("p", { class: "muted" }, text);
 const last = (values) => (values && known(values).at(-1)) ?? null;
 
+const settings = ({ refused = [], needs_restart: waiting = [] }) => [
+  ...refused.map((fault) => `The settings file has a fault, older settings stay in force: ${fault}`),
+  ...(waiting.length ? [`These settings wait for a restart: ${waiting.join(", ")}`] : []),
+];
+
 const headline = (found) => {
   const state = document.getElementById("state");
   const word = !found.live ? "Stuck" : found.ready ? "Ready" : "Not ready";
@@ -20,8 +25,9 @@ const headline = (found) => {
   document.getElementById("about").textContent =
     `Version ${found.version} \u00b7 up ${duration(found.uptime_seconds)} \u00b7 settings ${found.config}`;
   const reasons = document.getElementById("reasons");
-  reasons.hidden = !found.reasons.length;
-  show("reasons", found.reasons, (lines) => el("ul", {}, lines.map((line) => el("li", {}, line))));
+  const lines = [...found.reasons, ...settings(found.settings ?? {})];
+  reasons.hidden = !lines.length;
+  show("reasons", lines, (lines) => el("ul", {}, lines.map((line) => el("li", {}, line))));
 };
 
 const summary = (found) => {
