@@ -145,7 +145,7 @@ class Overview:
             # The journal cannot be read now: this moment stays empty.
             with suppress(ForwarderError):
                 self._history.add(point_of(await self.snapshot(), self._metrics))
-            await self._replica.clock.sleep(self._history.interval)
+            await self._replica.clock.sleep(_INTERVAL)
 
     async def _losses(self) -> Mapping[str, Any]:
         """Return what was lost or given up, with the latest entries."""
@@ -238,13 +238,13 @@ def oldest_age(snapshot: Snapshot, sink: str) -> float:
 
 def _stream_levels(one: StreamStatus, now_us: int) -> StreamLevels:
     # Trailing readers are behind on purpose: only the live reader's position is the lag.
-    covered = one.covered_until.get(LIVE)
+    covered, age = one.covered_until.get(LIVE), one.success_age_s
     return StreamLevels(
         account=one.account,
         stream=one.stream,
         covered_until=None if covered is None else covered / _SECOND_US,
         retention_left=one.retention_left_s,
-        last_success=_moment(one.success_age_s, now_us),
+        last_success=None if age is None else now_us / _SECOND_US - age,
         held=one.phase == "held",
     )
 
@@ -300,10 +300,6 @@ def _sink_json(one: SinkState, snapshot: Snapshot, kind: Mapping[str, str]) -> d
             if place.sink == one.name
         ],
     }
-
-
-def _moment(age: float | None, now_us: int) -> float | None:
-    return None if age is None else now_us / _SECOND_US - age
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -437,10 +433,9 @@ class Point:
 class History:
     """The last hour in memory, which the status page draws; bounded."""
 
-    def __init__(self, interval: float = _INTERVAL) -> None:
-        """Expect a point every ``interval`` seconds."""
-        self.interval = interval
-        self._points: deque[Point] = deque(maxlen=round(_HOUR / interval) + 1)
+    def __init__(self) -> None:
+        """Have no points yet."""
+        self._points: deque[Point] = deque(maxlen=round(_HOUR / _INTERVAL) + 1)
 
     def add(self, point: Point) -> None:
         """Take the newest point; the oldest goes when the hour is full."""
@@ -452,11 +447,12 @@ class History:
         rates = [dict[Series, float](), *(_rates(*two) for two in pairwise(points))]
         values = [{**point.levels, **rate} for point, rate in zip(points, rates, strict=False)]
         found: dict[str, Any] = {"streams": {}, "sinks": {}}
-        for group, name, measure in _names(points):
+        names = {series for point in points for series in (*point.levels, *point.totals)}
+        for group, name, measure in sorted(names):
             series = [one.get((group, name, measure)) for one in values]
             found[group].setdefault(name, {})[measure] = series
         times = [round(point.time, 3) for point in points]
-        return {"interval_seconds": self.interval, "times": times, **found}
+        return {"interval_seconds": _INTERVAL, "times": times, **found}
 
 
 def point_of(snapshot: Snapshot, metrics: Metrics) -> Point:
@@ -475,15 +471,10 @@ def point_of(snapshot: Snapshot, metrics: Metrics) -> Point:
     for sink in snapshot.sinks:
         levels["sinks", sink.name, "backlog_events"] = backlog(snapshot, sink.name)
         levels["sinks", sink.name, "oldest_seconds"] = round(oldest_age(snapshot, sink.name), 1)
+    new, delivered = summed(metrics.rows_new, "stream"), summed(metrics.delivered, "sink")
     totals = {
-        **{
-            ("streams", name, "new_per_second"): total
-            for name, total in summed(metrics.rows_new, "stream").items()
-        },
-        **{
-            ("sinks", name, "delivered_per_second"): total
-            for name, total in summed(metrics.delivered, "sink").items()
-        },
+        **{("streams", name, "new_per_second"): total for name, total in new.items()},
+        **{("sinks", name, "delivered_per_second"): total for name, total in delivered.items()},
     }
     return Point(snapshot.now_us / 1_000_000, levels, totals)
 
@@ -499,8 +490,3 @@ def _rates(before: Point, after: Point) -> dict[Series, float]:
         series: round(max(0.0, total - before.totals.get(series, 0.0)) / seconds, 3)
         for series, total in after.totals.items()
     }
-
-
-def _names(points: Sequence[Point]) -> list[Series]:
-    """Return every series that some point has, sorted."""
-    return sorted({series for point in points for series in (*point.levels, *point.totals)})
