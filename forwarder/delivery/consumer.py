@@ -91,6 +91,7 @@ class Consumer:
         self._phases = PhaseLog(name, clock.now_us(), emit)
         self._writes: dict[int, _Write] = {}
         self._opening: BoundedCall | None = None
+        self._opened_in: float | None = None
         self._read_under_way = False
         self._last_success_us: int | None = None
         self._paused = options.paused
@@ -215,6 +216,7 @@ class Consumer:
         # Before reading: a lane that begins to wait must be read once more.
         self._lanes.listen()
         self._start_reading(now)
+        self._report_opening()
         self._phases.turn(self._phase(), self._healths, now, self._clock.now_us())
         self._check_flush(now)
 
@@ -274,7 +276,8 @@ class Consumer:
         now, health = self._clock.monotonic(), self._pacing.health
         if not isinstance(outcome, ForwarderError):
             health.opened()
-            self._emit(SinkOpened(self._name, now - call.started))
+            self._opened_in = now - call.started
+            self._report_opening()
             return
         health.failed(outcome, now, writing=False)
         self._emit(
@@ -287,6 +290,16 @@ class Consumer:
                 wait=health.not_before - now,
             )
         )
+
+    def _report_opening(self) -> None:
+        """Emit that the destination can be written to, when it can.
+
+        After a failed write only a write shows that: a destination that lets everybody in and
+        refuses everything would be reported as open at each attempt.
+        """
+        if self._opened_in is not None and self._pacing.health.trouble is None:
+            self._emit(SinkOpened(self._name, self._opened_in))
+            self._opened_in = None
 
     # --- writing ---------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from forwarder.delivery.events import (
     OpenFailed,
     QueueFailed,
     SinkHeld,
+    SinkOpened,
     SinkRecovered,
     SinkThrottled,
     SinkWaiting,
@@ -231,6 +232,20 @@ async def test_a_fault_of_the_operator_holds_the_sink_with_a_hint_and_drops_noth
 
     assert rig.once_each
     assert [1, 1] == [len(rig.happened(SinkHeld)), len(rig.happened(SinkRecovered))]
+
+
+async def test_a_destination_that_refuses_every_write_is_not_reported_as_opened() -> None:
+    """It lets everybody in at each attempt; that it can be written to is said when it is true."""
+    rig = Rig(ScriptedSink(otherwise=LOCKED), rows=100)
+    async with asyncio.timeout(PATIENCE), rig.running():
+        await rig.clock.sleep(600.0)
+        at_the_start = len(rig.happened(SinkOpened))
+        rig.sink.otherwise = ACCEPTED
+        await rig.queue.settled()
+        await rig.clock.sleep(0.001)
+
+    assert rig.sink.opens > 5
+    assert [1, 2] == [at_the_start, len(rig.happened(SinkOpened))]
 
 
 async def test_a_held_sink_tries_at_once_when_it_is_woken() -> None:
