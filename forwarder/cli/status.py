@@ -52,7 +52,7 @@ _COLOURS = {
 def command(config: Path, *, as_json: bool, watch: bool) -> None:
     """Show the status of the running forwarder: streams, sinks, journal.
 
-    Exit status: 0 if it is ready, 1 if it is not ready or not running.
+    Exit status: 0 if it is ready or degraded, 1 if it is not ready or not running.
     """
     state_dir = settings_from(config).root.state_dir
     if watch:
@@ -101,10 +101,10 @@ def rendered(state: Mapping[str, Any]) -> RenderableType:
 def _headline(state: Mapping[str, Any]) -> RenderableType:
     uptime = format_duration(state["uptime_seconds"])
     about = f"  version {state['version']}, up {uptime}, config {state['config']}"
-    if state["ready"]:
-        return Text.assemble(("ready", "bold green"), about)
+    word = state["state"].replace("_", " ")
+    colour = {"ready": "green", "degraded": "yellow"}.get(word, "red")
     reasons = [f"\n  {reason}" for reason in state["reasons"]]
-    return Text.assemble(("not ready", "bold red"), about, *reasons)
+    return Text.assemble((word, f"bold {colour}"), about, *reasons)
 
 
 def _streams(state: Mapping[str, Any]) -> Table:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+STATES = ("ready", "degraded", "not_ready")
+"""What ``forwarder_state`` and /status say of the whole; degraded is still ready."""
+
 
 @dataclass(frozen=True, slots=True)
 class StreamLevels:
@@ -54,6 +57,7 @@ class Levels:
     sinks: Sequence[SinkLevels] = ()
     journal: JournalLevels = JournalLevels()
     ready: bool = False
+    state: str = "not_ready"
     settings_refused: bool = False
     settings_need_restart: bool = False
 
@@ -71,6 +75,7 @@ class LevelsCollector(Collector):
         yield GaugeMetricFamily(
             "forwarder_ready", "1 when /readyz says so.", value=float(levels.ready)
         )
+        yield _state(levels.state)
         yield GaugeMetricFamily(
             "forwarder_settings_refused",
             "1 while the settings file has faults and older settings stay in force.",
@@ -88,6 +93,17 @@ class LevelsCollector(Collector):
     def describe(self) -> Iterator[GaugeMetricFamily]:
         """Name nothing in advance, so that registering needs no snapshot."""
         return iter(())
+
+
+def _state(current: str) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(
+        "forwarder_state",
+        "1 for the state that /status gives, 0 for the others.",
+        labels=("state",),
+    )
+    for state in STATES:
+        family.add_metric((state,), float(state == current))
+    return family
 
 
 def _streams(streams: Sequence[StreamLevels]) -> Iterator[GaugeMetricFamily]:

@@ -35,6 +35,7 @@ from forwarder.observe.levels import (
 )
 from forwarder.observe.metrics import Metrics, summed
 from forwarder.runtime.cell import Cell
+from forwarder.runtime.degradation import Degradation, state_of
 from forwarder.runtime.replica import Reloads, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
 
@@ -66,6 +67,7 @@ class Overview:
         self._started_us = replica.clock.now_us()
         self._levels = Levels()
         self._history = History()
+        self._degradation = Degradation(replica.clock)
         self._metrics.registry.register(LevelsCollector(lambda: self._levels))
 
     def tasks(self) -> list[TaskState]:
@@ -87,6 +89,14 @@ class Overview:
             sinks=self._cell.sinks.states(),
         )
 
+    def degraded(self) -> list[str]:
+        """Return why the daemon is degraded, one sentence for each reason."""
+        return self._degradation.look(
+            self._cell.streams.states(),
+            self._cell.sinks.states(),
+            summed(self._metrics.rejected, "sink"),
+        )
+
     async def snapshot(self) -> Snapshot:
         """Collect everything once."""
         cell = self._cell
@@ -101,6 +111,7 @@ class Overview:
             gate_closed=cell.gate.closed,
             ready=self.ready().well,
             reloads=self._replica.reloads,
+            degraded=self.degraded(),
         )
 
     async def status(self) -> Mapping[str, Any]:
@@ -119,7 +130,8 @@ class Overview:
             "settings": reloads_json(self._replica.reloads),
             "live": live.well,
             "ready": ready.well,
-            "reasons": [*live.reasons, *ready.reasons],
+            "state": state_of(ready=live.well and ready.well, degraded=snapshot.degraded),
+            "reasons": [*live.reasons, *ready.reasons, *snapshot.degraded],
             "streams": streams_json(snapshot),
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
@@ -173,6 +185,7 @@ class Snapshot:
     gate_closed: bool = False
     ready: bool = False
     reloads: Reloads = _NEVER
+    degraded: Sequence[str] = ()
 
 
 def levels_of(snapshot: Snapshot) -> Levels:
@@ -191,6 +204,7 @@ def levels_of(snapshot: Snapshot) -> Levels:
         ready=snapshot.ready,
         settings_refused=bool(snapshot.reloads.refused),
         settings_need_restart=bool(snapshot.reloads.needs_restart),
+        state=state_of(ready=snapshot.ready, degraded=snapshot.degraded),
     )
 
 
@@ -344,8 +358,10 @@ def readiness(
         if task.failing
     ]
     for stream in streams:
-        # "waiting" is an outage of the API, which nobody here can end.
-        if stream.phase in _NOT_READY:
+        # "waiting" is an outage of the API, which nobody here can end; but before the first answer
+        # nobody knows whether address, proxy and token are right either.
+        unproven = stream.phase == "waiting" and stream.success_age_s is None
+        if stream.phase in _NOT_READY or unproven:
             trouble = f": {stream.failure.error}" if stream.failure else ""
             hint = f" ({stream.failure.hint})" if stream.failure and stream.failure.hint else ""
             about = f"stream {stream.account}/{stream.stream}"

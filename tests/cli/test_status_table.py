@@ -14,6 +14,7 @@ STATE: dict[str, Any] = {
     "uptime_seconds": 3700,
     "config": "abcdef",
     "ready": False,
+    "state": "not_ready",
     "reasons": ["sink splunk is held: invalid token (make a new one)"],
     "streams": [
         {
@@ -94,6 +95,14 @@ def test_what_keeps_it_from_being_ready_stands_at_the_top() -> None:
     assert head[1].strip() == "sink splunk is held: invalid token (make a new one)"
 
 
+def test_a_degraded_forwarder_says_why() -> None:
+    reasons = ["sink splunk gave up 3 event(s) in the last 15 min"]
+    head = printed({**STATE, "ready": True, "state": "degraded", "reasons": reasons}).splitlines()
+
+    assert head[0].startswith("degraded  version 1.2.3")
+    assert head[1].strip() == reasons[0]
+
+
 def test_streams_and_sinks_have_a_line_each() -> None:
     lines = printed(STATE).splitlines()
 
@@ -107,7 +116,7 @@ def test_streams_and_sinks_have_a_line_each() -> None:
 
 def test_what_troubles_a_sink_is_told_once_with_what_to_do() -> None:
     held = printed(STATE).splitlines()
-    waiting = printed({**STATE, "ready": True, "reasons": []}).splitlines()
+    waiting = printed({**STATE, "ready": True, "state": "ready", "reasons": []}).splitlines()
 
     assert [line.strip() for line in held if "make a new one" in line] == [
         "sink splunk is held: invalid token (make a new one)"

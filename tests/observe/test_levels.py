@@ -39,6 +39,17 @@ def test_streams_sinks_and_the_journal_are_shown() -> None:
     assert value("forwarder_backpressure_active") == 1
 
 
+def test_the_state_is_one_of_three() -> None:
+    registry, _ = scrape(Levels(ready=True, state="degraded"))
+
+    values = {
+        state: registry.get_sample_value("forwarder_state", {"state": state})
+        for state in ("ready", "degraded", "not_ready")
+    }
+    assert values == {"ready": 0, "degraded": 1, "not_ready": 0}
+    assert registry.get_sample_value("forwarder_ready") == 1
+
+
 def test_what_is_not_known_yet_is_left_out() -> None:
     registry, _ = scrape(Levels(streams=[StreamLevels("acme", "access_requests")]))
 

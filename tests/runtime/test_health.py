@@ -10,8 +10,9 @@ from forwarder.runtime.status import liveness, readiness
 from forwarder.runtime.supervisor import TaskState
 
 
-def stream(phase: str, trouble: Failure | None = None) -> StreamStatus:
-    return StreamStatus("acme", "access_requests", phase, {}, None, None, trouble, None)
+def stream(phase: str, trouble: Failure | None = None, *, answered: bool = False) -> StreamStatus:
+    age = 60.0 if answered else None
+    return StreamStatus("acme", "access_requests", phase, {}, None, age, trouble, None)
 
 
 def sink(phase: Phase, error: str = "", hint: str = "") -> SinkState:
@@ -42,11 +43,21 @@ def test_running_idle_waiting_and_paused_are_ready() -> None:
     verdict = readiness(
         started=True,
         gate_closed=False,
-        streams=[stream("running"), stream("idle"), stream("waiting")],
+        streams=[stream("running"), stream("idle"), stream("waiting", answered=True)],
         sinks=[sink(Phase.RUNNING), sink(Phase.WAITING, "refused"), sink(Phase.PAUSED)],
     )
 
     assert verdict.well
+
+
+def test_an_api_that_has_answered_nothing_but_failures_is_not_ready() -> None:
+    """Nobody knows yet whether address, proxy and token are right."""
+    trouble = Failure("HTTP 503", "", held=False, since=0.0, attempts=9)
+    verdict = readiness(
+        started=True, gate_closed=False, streams=[stream("waiting", trouble)], sinks=[]
+    )
+
+    assert verdict.reasons == ("stream acme/access_requests is waiting: HTTP 503",)
 
 
 def test_whatever_needs_a_person_is_not_ready_and_says_what_to_do() -> None:

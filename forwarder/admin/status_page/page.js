@@ -1,4 +1,5 @@
 const TONES = { running: "good", idle: "good", held: "bad", waiting: "warn", gated: "warn" };
+const STATES = { ready: ["Ready", "good"], degraded: ["Degraded", "warn"], not_ready: ["Not ready", "bad"] };
 let history = null;
 let status = null;
 
@@ -18,15 +19,17 @@ const settings = ({ refused = [], needs_restart: waiting = [] }) => [
 
 const headline = (found) => {
   const state = document.getElementById("state");
-  const word = !found.live ? "Stuck" : found.ready ? "Ready" : "Not ready";
+  const [ready, tone] = STATES[found.state] ?? STATES.not_ready;
+  const word = found.live ? ready : "Stuck";
   if (state.textContent !== word) state.textContent = word;
-  state.className = `pill ${found.ready && found.live ? "good" : "bad"}`;
+  state.className = `pill ${tone}`;
   document.title = `${word} \u00b7 forwarder`;
   document.getElementById("about").textContent =
     `Version ${found.version} \u00b7 up ${duration(found.uptime_seconds)} \u00b7 settings ${found.config}`;
   const reasons = document.getElementById("reasons");
   const lines = [...found.reasons, ...settings(found.settings ?? {})];
   reasons.hidden = !lines.length;
+  reasons.className = `notice ${tone === "good" ? "warn" : tone}`;
   show("reasons", lines, (lines) => el("ul", {}, lines.map((line) => el("li", {}, line))));
 };
 

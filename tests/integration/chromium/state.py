@@ -85,6 +85,7 @@ def state() -> dict[str, Any]:
         "config": "9f1c0a77be21",
         "live": True,
         "ready": False,
+        "state": "not_ready",
         "reasons": ["sink elastic is held: 401 security_exception (give the key its privileges)"],
         "streams": [
             _stream("acme", "access_requests"),
