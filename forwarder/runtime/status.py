@@ -18,7 +18,7 @@ from prometheus_client import generate_latest
 from forwarder import __version__
 from forwarder.admin.server import Verdict
 from forwarder.core.contracts import LIVE
-from forwarder.core.errors import ForwarderError, TransientError
+from forwarder.core.errors import ForwarderError
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import StreamStatus
@@ -35,7 +35,7 @@ from forwarder.observe.levels import (
 )
 from forwarder.observe.metrics import Metrics, summed
 from forwarder.runtime.cell import Cell
-from forwarder.runtime.degradation import Degradation, state_of
+from forwarder.runtime.health import Degradation, liveness, readiness, state_of
 from forwarder.runtime.replica import Reloads, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
 
@@ -45,7 +45,6 @@ Series: TypeAlias = tuple[str, str, str]
 _SECOND_US = 1_000_000
 _NOTHING = Usage(0, 0, 0, 0)
 _NEVER = Reloads(0)
-_NOT_READY = frozenset({"starting", "held"})
 _SHOWN = 20
 """Gaps, and groups of dead letters, that status shows."""
 _INTERVAL = 15.0
@@ -318,59 +317,6 @@ def _sink_json(one: SinkState, snapshot: Snapshot, kind: Mapping[str, str]) -> d
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 1)
-
-
-def liveness(tasks: Iterable[TaskState]) -> Verdict:
-    """Return the verdict for /livez, which restarts the process.
-
-    It fails only if a task is stuck: a restart heals neither an outage nor a quiet tenant.
-    """
-    stuck = tuple(
-        f"task {task.name} gave no sign of life for {task.silent:.0f} s"
-        for task in tasks
-        if task.stuck
-    )
-    return Verdict(not stuck, stuck)
-
-
-def readiness(
-    *,
-    started: bool,
-    gate_closed: bool,
-    journal_trouble: TransientError | None = None,
-    tasks: Iterable[TaskState] = (),
-    streams: Iterable[StreamStatus],
-    sinks: Iterable[SinkState],
-) -> Verdict:
-    """Return the verdict for /readyz, with one reason for each thing that a person must know.
-
-    It fails while something starts, while the journal stores nothing, and while something is held
-    until a person acts. A destination that is out does not make it fail: its events wait.
-    """
-    reasons = [] if started else ["the daemon is starting"]
-    if gate_closed:
-        reasons.append("the journal is full: nothing is read until a sink catches up")
-    if journal_trouble is not None:
-        reasons.append(f"{journal_trouble} ({journal_trouble.hint})")
-    reasons += [
-        f"task {task.name} has crashed {task.in_a_row} times in a row; the log says why"
-        for task in tasks
-        if task.failing
-    ]
-    for stream in streams:
-        # "waiting" is an outage of the API, which nobody here can end; but before the first answer
-        # nobody knows whether address, proxy and token are right either.
-        unproven = stream.phase == "waiting" and stream.success_age_s is None
-        if stream.phase in _NOT_READY or unproven:
-            trouble = f": {stream.failure.error}" if stream.failure else ""
-            hint = f" ({stream.failure.hint})" if stream.failure and stream.failure.hint else ""
-            about = f"stream {stream.account}/{stream.stream}"
-            reasons.append(f"{about} is {stream.phase}{trouble}{hint}")
-    for sink in sinks:
-        if not sink.ready:
-            hint = f" ({sink.hint})" if sink.hint else ""
-            reasons.append(f"sink {sink.name} is held: {sink.error}{hint}")
-    return Verdict(not reasons, tuple(reasons))
 
 
 def gaps_json(

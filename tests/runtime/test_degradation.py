@@ -5,7 +5,7 @@ from __future__ import annotations
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Failure
-from forwarder.runtime.degradation import Degradation, state_of
+from forwarder.runtime.health import Degradation, state_of
 from forwarder.testing.clock import FakeClock
 
 FAILURE = Failure("HTTP 503", "look at its status page", held=False, since=0.0, attempts=3)

@@ -6,7 +6,7 @@ from forwarder.core.errors import TransientError
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Failure
-from forwarder.runtime.status import liveness, readiness
+from forwarder.runtime.health import liveness, readiness
 from forwarder.runtime.supervisor import TaskState
 
 

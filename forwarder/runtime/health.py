@@ -1,8 +1,8 @@
-"""What does not stop the daemon and still needs a look: what lasts too long, and what has grown.
+"""The health of the daemon: whether it lives, whether events flow, and what needs a look.
 
 Three states: ``not_ready`` while a person must act, ``degraded`` while events flow but something
-here is wrong, ``ready`` otherwise. An outage of a minute is none of them: that is what the journal
-is there for.
+has been wrong for minutes, ``ready`` otherwise. A shorter outage changes nothing: that is what the
+journal is there for.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from forwarder.admin.server import Verdict
+from forwarder.core.errors import TransientError
 from forwarder.core.timing import Clock
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.observe.levels import STATES
+from forwarder.runtime.supervisor import TaskState
 
 READY, DEGRADED, NOT_READY = STATES
 
+_NOT_READY = frozenset({"starting", "held"})
 _LASTS = 300.0
 """Seconds after which an outage is worth a look."""
 _RECENT = 900.0
@@ -31,6 +35,59 @@ def state_of(*, ready: bool, degraded: Sequence[str]) -> str:
     if not ready:
         return NOT_READY
     return DEGRADED if degraded else READY
+
+
+def liveness(tasks: Iterable[TaskState]) -> Verdict:
+    """Return the verdict for /livez, which restarts the process.
+
+    It fails only if a task is stuck: a restart heals neither an outage nor a quiet tenant.
+    """
+    stuck = tuple(
+        f"task {task.name} gave no sign of life for {task.silent:.0f} s"
+        for task in tasks
+        if task.stuck
+    )
+    return Verdict(not stuck, stuck)
+
+
+def readiness(
+    *,
+    started: bool,
+    gate_closed: bool,
+    journal_trouble: TransientError | None = None,
+    tasks: Iterable[TaskState] = (),
+    streams: Iterable[StreamStatus],
+    sinks: Iterable[SinkState],
+) -> Verdict:
+    """Return the verdict for /readyz, with one reason for each thing that a person must know.
+
+    It fails while something starts, while the journal stores nothing, and while something is held
+    until a person acts. A destination that is out does not make it fail: its events wait.
+    """
+    reasons = [] if started else ["the daemon is starting"]
+    if gate_closed:
+        reasons.append("the journal is full: nothing is read until a sink catches up")
+    if journal_trouble is not None:
+        reasons.append(f"{journal_trouble} ({journal_trouble.hint})")
+    reasons += [
+        f"task {task.name} has crashed {task.in_a_row} times in a row; the log says why"
+        for task in tasks
+        if task.failing
+    ]
+    for stream in streams:
+        # "waiting" is an outage of the API, which nobody here can end; but before the first answer
+        # nobody knows whether address, proxy and token are right either.
+        unproven = stream.phase == "waiting" and stream.success_age_s is None
+        if stream.phase in _NOT_READY or unproven:
+            failure = stream.failure
+            detail = _detail(failure.error, failure.hint) if failure else ""
+            reasons.append(f"stream {stream.account}/{stream.stream} is {stream.phase}{detail}")
+    reasons += [
+        f"sink {sink.name} is held{_detail(sink.error, sink.hint)}"
+        for sink in sinks
+        if not sink.ready
+    ]
+    return Verdict(not reasons, tuple(reasons))
 
 
 @dataclass(frozen=True, slots=True)
