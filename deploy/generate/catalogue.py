@@ -7,13 +7,7 @@ from dataclasses import dataclass
 
 from prometheus_client.metrics_core import Metric
 
-from forwarder.observe.levels import (
-    JournalLevels,
-    Levels,
-    LevelsCollector,
-    SinkLevels,
-    StreamLevels,
-)
+from forwarder.observe.gauges import GAUGES
 from forwarder.observe.metrics import CountedHistogram, Metrics
 
 _SUFFIXES = {
@@ -41,7 +35,8 @@ class Described:
 
 def catalogue() -> list[Described]:
     """Return all metrics, sorted by name."""
-    return sorted((*_declared(Metrics()), *_levels()), key=lambda one: one.name)
+    gauges = (Described(one.name, "gauge", one.labels, one.text) for one in GAUGES)
+    return sorted((*_declared(Metrics()), *gauges), key=lambda one: one.name)
 
 
 def _declared(metrics: Metrics) -> Iterator[Described]:
@@ -54,16 +49,6 @@ def _labels_of(collector: object) -> tuple[str, ...]:
     """Return the label names, which the library shows nowhere before a first sample."""
     own = "_labels" if isinstance(collector, CountedHistogram) else "_labelnames"
     return tuple(getattr(collector, own))
-
-
-def _levels() -> Iterator[Described]:
-    some = Levels(
-        streams=[StreamLevels("", "", 0.0, 0.0, 0.0)],
-        sinks=[SinkLevels("", last_success=0.0)],
-        journal=JournalLevels(),
-    )
-    for family in LevelsCollector(lambda: some).collect():
-        yield _described(family, tuple(family.samples[0].labels))
 
 
 def _described(family: Metric, labels: tuple[str, ...]) -> Described:

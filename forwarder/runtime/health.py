@@ -16,7 +16,7 @@ from forwarder.core.errors import TransientError
 from forwarder.core.timing import Clock
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
-from forwarder.observe.levels import STATES
+from forwarder.observe.gauges import STATES
 from forwarder.runtime.supervisor import TaskState
 
 READY, DEGRADED, NOT_READY = STATES

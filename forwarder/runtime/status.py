@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
@@ -26,13 +26,7 @@ from forwarder.journal import SinkPlace, Usage
 from forwarder.journal.dead_letters import LetterGroup, count_letters, summarise_letters
 from forwarder.journal.events import with_name
 from forwarder.journal.ledger import Gap, GapCount, count_gaps, latest_gaps
-from forwarder.observe.levels import (
-    JournalLevels,
-    Levels,
-    LevelsCollector,
-    SinkLevels,
-    StreamLevels,
-)
+from forwarder.observe.gauges import STATES, GaugeCollector, Sample
 from forwarder.observe.metrics import Metrics, summed
 from forwarder.runtime.cell import Cell
 from forwarder.runtime.health import Degradation, liveness, readiness, state_of
@@ -64,10 +58,10 @@ class Overview:
         self._tasks = tasks
         self._metrics = replica.telemetry.metrics
         self._started_us = replica.clock.now_us()
-        self._levels = Levels()
+        self._gauges: list[Sample] = []
         self._history = History()
         self._degradation = Degradation(replica.clock)
-        self._metrics.registry.register(LevelsCollector(lambda: self._levels))
+        self._metrics.registry.register(GaugeCollector(lambda: self._gauges))
 
     def tasks(self) -> list[TaskState]:
         """Return the state of every task of the process."""
@@ -142,7 +136,7 @@ class Overview:
     async def metrics(self) -> bytes:
         """Return all metrics in Prometheus' text format."""
         # The registry collects synchronously, so what it collects is prepared here.
-        self._levels = levels_of(await self.snapshot())
+        self._gauges = list(gauges_of(await self.snapshot()))
         return generate_latest(self._metrics.registry)
 
     def history(self) -> Mapping[str, Any]:
@@ -187,24 +181,48 @@ class Snapshot:
     degraded: Sequence[str] = ()
 
 
-def levels_of(snapshot: Snapshot) -> Levels:
-    """Return the gauges of a snapshot."""
-    return Levels(
-        streams=[_stream_levels(one, snapshot.now_us) for one in snapshot.streams],
-        sinks=[_sink_levels(one, snapshot) for one in snapshot.sinks],
-        journal=JournalLevels(
-            undelivered=snapshot.usage.undelivered_bytes,
-            stored=snapshot.usage.stored_bytes,
-            file=snapshot.usage.file_bytes,
-            limit=snapshot.limit,
-            gate_closed=snapshot.gate_closed,
-            rows=snapshot.usage.stored_rows,
-        ),
-        ready=snapshot.ready,
-        settings_refused=bool(snapshot.reloads.refused),
-        settings_need_restart=bool(snapshot.reloads.needs_restart),
-        state=state_of(ready=snapshot.ready, degraded=snapshot.degraded),
-    )
+def gauges_of(snapshot: Snapshot) -> Iterator[Sample]:
+    """Yield the gauges of a snapshot; times are seconds since 1970."""
+    now = snapshot.now_us / _SECOND_US
+    yield "forwarder_ready", (), float(snapshot.ready)
+    state = state_of(ready=snapshot.ready, degraded=snapshot.degraded)
+    for word in STATES:
+        yield "forwarder_state", (word,), float(word == state)
+    yield "forwarder_settings_refused", (), float(bool(snapshot.reloads.refused))
+    yield "forwarder_settings_need_restart", (), float(bool(snapshot.reloads.needs_restart))
+    for stream in snapshot.streams:
+        labels = (stream.stream, stream.account)
+        covered, age = stream.covered_until.get(LIVE), stream.success_age_s
+        yield "forwarder_covered_until_timestamp_seconds", labels, _seconds(covered)
+        yield "forwarder_retention_left_seconds", labels, stream.retention_left_s
+        last = None if age is None else now - age
+        yield "forwarder_last_poll_success_timestamp_seconds", labels, last
+        yield "forwarder_stream_held", labels, float(stream.phase == "held")
+    for sink in snapshot.sinks:
+        yield from _sink_gauges(sink, snapshot)
+    usage = snapshot.usage
+    yield "forwarder_journal_undelivered_bytes", (), usage.undelivered_bytes
+    yield "forwarder_journal_stored_bytes", (), usage.stored_bytes
+    yield "forwarder_journal_file_bytes", (), usage.file_bytes
+    yield "forwarder_journal_limit_bytes", (), snapshot.limit
+    yield "forwarder_journal_stored_rows", (), usage.stored_rows
+    yield "forwarder_backpressure_active", (), float(snapshot.gate_closed)
+
+
+def _sink_gauges(sink: SinkState, snapshot: Snapshot) -> Iterator[Sample]:
+    labels = (sink.name,)
+    dead = (snapshot.dead_letters or {}).get(sink.name, 0)
+    oldest = oldest_age(snapshot, sink.name)
+    yield "forwarder_sink_backlog_events", labels, backlog(snapshot, sink.name)
+    yield "forwarder_sink_oldest_unacknowledged_seconds", labels, oldest
+    yield "forwarder_sink_last_success_timestamp_seconds", labels, _seconds(sink.last_success_us)
+    yield "forwarder_sink_in_flight_batches", labels, sink.in_flight
+    yield "forwarder_sink_dead_letters", labels, dead
+    yield "forwarder_sink_held", labels, float(not sink.ready)
+
+
+def _seconds(time_us: int | None) -> float | None:
+    return None if time_us is None else time_us / _SECOND_US
 
 
 def streams_json(snapshot: Snapshot) -> list[dict[str, Any]]:
@@ -247,32 +265,6 @@ def oldest_age(snapshot: Snapshot, sink: str) -> float:
         if place.sink == sink and place.backlog and place.oldest_seen_us is not None
     ]
     return max(0.0, (snapshot.now_us - min(seen)) / _SECOND_US) if seen else 0.0
-
-
-def _stream_levels(one: StreamStatus, now_us: int) -> StreamLevels:
-    # Trailing readers are behind on purpose: only the live reader's position is the lag.
-    covered, age = one.covered_until.get(LIVE), one.success_age_s
-    return StreamLevels(
-        account=one.account,
-        stream=one.stream,
-        covered_until=None if covered is None else covered / _SECOND_US,
-        retention_left=one.retention_left_s,
-        last_success=None if age is None else now_us / _SECOND_US - age,
-        held=one.phase == "held",
-    )
-
-
-def _sink_levels(one: SinkState, snapshot: Snapshot) -> SinkLevels:
-    last = one.last_success_us
-    return SinkLevels(
-        sink=one.name,
-        backlog_events=backlog(snapshot, one.name),
-        oldest_unacknowledged=oldest_age(snapshot, one.name),
-        last_success=None if last is None else last / _SECOND_US,
-        in_flight=one.in_flight,
-        dead_letters=(snapshot.dead_letters or {}).get(one.name, 0),
-        held=not one.ready,
-    )
 
 
 def _stream_json(one: StreamStatus, now_us: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import generate_latest
 
-from forwarder.observe.levels import Levels, LevelsCollector, SinkLevels, StreamLevels
+from forwarder.observe.gauges import GAUGES, STATES, GaugeCollector
 from forwarder.observe.metrics import GAP_REASONS, CountedHistogram, Metrics
 
 STREAMS = ("access_requests", "scim_updates")
@@ -30,6 +30,7 @@ def everything(sinks: int) -> Metrics:
         "reason": GAP_REASONS,
         "result": ("applied", "refused"),
         "since": ("event", "seen"),
+        "state": STATES,
         "sink": tuple(f"destination-{number}" for number in range(sinks)),
         "stream": (*STREAMS, "forwarder"),
     }
@@ -40,14 +41,12 @@ def everything(sinks: int) -> Metrics:
                 collector.observe(values, [1] * 13, 12_345.678)
             else:
                 collector.labels(*values)
-    levels = Levels(
-        streams=[
-            StreamLevels(account, stream, 1_800_000_000.5, 86_000.25, 1_800_000_001.5)
-            for account, stream in product(ACCOUNTS, STREAMS)
-        ],
-        sinks=[SinkLevels(sink, last_success=1_800_000_000.5) for sink in bounds["sink"]],
-    )
-    metrics.registry.register(LevelsCollector(lambda: levels))
+    samples = [
+        (gauge.name, values, 1_800_000_000.5)
+        for gauge in GAUGES
+        for values in product(*(bounds[label] for label in gauge.labels))
+    ]
+    metrics.registry.register(GaugeCollector(lambda: samples))
     return metrics
 
 
@@ -85,5 +84,5 @@ def test_fifty_accounts_and_many_sinks_stay_small_and_quick(sinks: int) -> None:
 
 
 def test_no_metric_has_both_account_and_sink() -> None:
-    for collector in Metrics().collectors:
-        assert not {"account", "sink"} <= set(labels_of(collector))
+    declared = [*map(labels_of, Metrics().collectors), *(gauge.labels for gauge in GAUGES)]
+    assert [labels for labels in declared if {"account", "sink"} <= set(labels)] == []

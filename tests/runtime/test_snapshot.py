@@ -7,10 +7,11 @@ from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Failure
 from forwarder.journal import SinkPlace, Usage
+from forwarder.observe.gauges import GAUGES, STATES
 from forwarder.runtime.status import (
     Snapshot,
+    gauges_of,
     journal_json,
-    levels_of,
     sinks_json,
     streams_json,
 )
@@ -66,20 +67,43 @@ def test_a_sink_that_the_settings_no_longer_name_is_an_orphan() -> None:
     assert journal_json(SNAPSHOT)["orphans"] == [{"sink": "gone", "backlog_events": 40}]
 
 
-def test_the_gauges_say_the_same() -> None:
-    levels = levels_of(SNAPSHOT)
+def shown_as_gauges(snapshot: Snapshot) -> dict[tuple[str, tuple[str, ...]], float | None]:
+    return {(name, labels): value for name, labels, value in gauges_of(snapshot)}
 
-    (stream,), (sink,) = levels.streams, levels.sinks
-    assert stream.covered_until == (NOW - 90 * SECOND) / SECOND
-    assert stream.last_success == NOW / SECOND - 30
-    assert stream.held
-    assert (sink.backlog_events, sink.oldest_unacknowledged) == (9, 3600)
-    assert (sink.dead_letters, sink.in_flight) == (5, 2)
-    assert (levels.journal.undelivered, levels.journal.gate_closed) == (100, True)
+
+def test_the_gauges_say_the_same() -> None:
+    found = shown_as_gauges(SNAPSHOT)
+
+    stream, sink = ("access_requests", "acme"), ("splunk",)
+    assert found["forwarder_covered_until_timestamp_seconds", stream] == NOW / SECOND - 90
+    assert found["forwarder_retention_left_seconds", stream] == 100
+    assert found["forwarder_last_poll_success_timestamp_seconds", stream] == NOW / SECOND - 30
+    assert found["forwarder_stream_held", stream] == 1
+    assert found["forwarder_sink_backlog_events", sink] == 9
+    assert found["forwarder_sink_oldest_unacknowledged_seconds", sink] == 3600
+    assert found["forwarder_sink_last_success_timestamp_seconds", sink] == NOW / SECOND - 5
+    assert found["forwarder_sink_dead_letters", sink] == 5
+    assert found["forwarder_sink_in_flight_batches", sink] == 2
+    assert found["forwarder_journal_undelivered_bytes", ()] == 100
+    assert found["forwarder_backpressure_active", ()] == 1
+
+
+def test_every_gauge_has_a_sample_with_as_many_labels_as_it_declares() -> None:
+    given = {name: len(labels) for name, labels, _ in gauges_of(SNAPSHOT)}
+
+    assert given == {gauge.name: len(gauge.labels) for gauge in GAUGES}
+
+
+def test_the_state_is_one_of_three() -> None:
+    found = shown_as_gauges(Snapshot(now_us=NOW, ready=True, degraded=["a sink waits"]))
+
+    states = {word: found["forwarder_state", (word,)] for word in STATES}
+    assert states == {"ready": 0, "degraded": 1, "not_ready": 0}
+    assert found["forwarder_ready", ()] == 1
 
 
 def test_a_sink_without_a_backlog_has_no_oldest_event() -> None:
     places = [SinkPlace("splunk", "live", Progress(10), 0, NOW - 60 * SECOND, running=True)]
-    (sink,) = levels_of(Snapshot(now_us=NOW, sinks=[SINK], places=places)).sinks
+    found = shown_as_gauges(Snapshot(now_us=NOW, sinks=[SINK], places=places))
 
-    assert sink.oldest_unacknowledged == 0
+    assert found["forwarder_sink_oldest_unacknowledged_seconds", ("splunk",)] == 0
