@@ -127,6 +127,35 @@ class StoredPage:
         rows: list[dict[str, Any]] = orjson.loads(self.body)
         return rows
 
+    @property
+    def parsed(self) -> bool:
+        """Return True if ``rows`` costs nothing."""
+        return "rows" in self.__dict__
+
+    @property
+    def row_bytes(self) -> int:
+        """Return about how many bytes of JSON a row has, at least 1."""
+        if self.body:
+            return max(1, len(self.body) // max(1, self.count))
+        # A part of a page has no body of its own; a few rows tell enough.
+        few = self.rows[:4]
+        return max(1, len(orjson.dumps(few)) // max(1, len(few)))
+
+    def part(self, low: int, high: int, rows: Sequence[dict[str, Any]]) -> StoredPage:
+        """Return the rows from index ``low`` to ``high`` as a page; ``rows`` are these, parsed."""
+        part = StoredPage(
+            first_offset=self.first_offset + low,
+            account_id=self.account_id,
+            stream=self.stream,
+            seen_us=self.seen_us,
+            times_us=self.times_us[low:high],
+            ids=self.ids[16 * low : 16 * high],
+            body=b"",
+        )
+        # A cached property keeps its value here, and a frozen dataclass may fill its own cache.
+        part.__dict__["rows"] = list(rows)
+        return part
+
     def forget_rows(self) -> None:
         """Let go of the parsed rows; whoever asks for them again parses the body again."""
         self.__dict__.pop("rows", None)

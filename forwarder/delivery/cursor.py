@@ -130,7 +130,7 @@ class LaneCursor:
             events = within(events, cut(((self.position, end),), self.end_offset)[0])
             end = self.end_offset
         self._failed |= _reasons(rendered)
-        self._row_bytes = max(1, len(page.body) // max(1, page.count))
+        self._row_bytes = page.row_bytes
         self._last_seen_us = page.seen_us
         self._add(events, end, now)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any
 
 from forwarder.core.contracts import BatchEvent, BatchLimits, Render, Rendered, StoredPage
@@ -13,6 +13,7 @@ from forwarder.core.timing import Clock
 from forwarder.delivery.cursor import Acknowledgement, LaneCursor
 from forwarder.delivery.events import EventsFiltered, LaneFinished, SinkEvent
 from forwarder.delivery.outgoing import OutgoingBatch
+from forwarder.delivery.slices import slices
 
 _PATIENT_AFTER = 3
 _LONGEST_PAUSE = 0.2
@@ -50,6 +51,7 @@ class LaneScheduler:
         self._fruitless: Counter[str] = Counter()
         self._cursors: list[LaneCursor] = []
         self._leaving: list[LaneCursor] = []
+        self._unread: dict[str, Iterator[StoredPage | None]] = {}
         self._unstored: list[LaneCursor] = []
         self._storing: Acknowledgement | None = None
 
@@ -129,28 +131,40 @@ class LaneScheduler:
             cursor.limit_to(lane.end_offset)
         for name in known.keys() - {lane.name for lane in lanes}:
             known[name].leave()
+            self._unread.pop(name, None)
             self._leaving.append(known[name])
             if name in self._waiting:
                 self._waiting.pop(name).cancel()
         self._note_ends()
 
     async def _fill(self, cursor: LaneCursor) -> None:
-        """Read ahead in one lane."""
-        hurried = cursor.hurried
-        pages = await self._queue.read(cursor.name, cursor.position, cursor.rows_to_read)
-        end = cursor.end_offset
-        pages = [page for page in pages if end is None or page.first_offset < end]
-        if not pages:
-            cursor.nothing_found(hurried=hurried)
-        for page in pages:
-            self._fruitless[cursor.name] = 0
-            rendered = self._rendered(cursor, page)
-            cursor.take_in(page, rendered, self._clock.monotonic())
+        """Read ahead in one lane until there is a whole batch."""
+        unread = self._unread.pop(cursor.name, None)
+        if unread is None:
+            hurried = cursor.hurried
+            pages = await self._queue.read(cursor.name, cursor.position, cursor.rows_to_read)
+            end = cursor.end_offset
+            pages = [page for page in pages if end is None or page.first_offset < end]
+            if not pages:
+                cursor.nothing_found(hurried=hurried)
+            else:
+                self._fruitless[cursor.name] = 0
+            unread = slices(pages, cursor.position)
+        for part in unread:
+            if part is None:
+                await asyncio.sleep(0)
+                continue
+            rendered = self._rendered(cursor, part)
+            cursor.take_in(part, rendered, self._clock.monotonic())
+            if not cursor.wants_more:
+                # What is left stays as text: one slice beyond a batch is rendered at most.
+                self._unread[cursor.name] = unread
+                break
         if cursor.pass_over_nothing():
             self.mark(cursor)
 
     def _rendered(self, cursor: LaneCursor, page: StoredPage) -> Rendered:
-        """Render a page that is read for the first time."""
+        """Render rows that are read for the first time."""
         rendered = self._render(page)
         if rendered.filtered:
             event = EventsFiltered(self._sink, cursor.name, page.stream, rendered.filtered)
@@ -161,24 +175,36 @@ class LaneScheduler:
         """Read a batch's events again; what the filters leave out is not reported again."""
         events: list[BatchEvent] = []
         failed: dict[int, str] = {}
-        position, last = batch.first_offset, batch.ranges[-1][1]
         try:
-            while position < last:
-                rows = min(cursor.rows_to_read, last - position)
-                pages = await self._queue.read(cursor.name, position, rows)
-                for page in pages:
-                    if page.first_offset < last:
-                        found, reasons = cursor.undone(batch, page, self._render(page))
-                        events += found
-                        failed |= reasons
-                    position = max(position, page.end_offset)
-                if not pages:
-                    break
-                position = next((max(a, position) for a, b in batch.ranges if b > position), last)
+            async for part in self._parts_of(cursor, batch):
+                found, reasons = cursor.undone(batch, part, self._render(part))
+                events += found
+                failed |= reasons
         finally:
             cursor.begin_loading(None)
         if cursor.loaded(batch, events, failed):
             self.mark(cursor)
+
+    async def _parts_of(
+        self, cursor: LaneCursor, batch: OutgoingBatch
+    ) -> AsyncIterator[StoredPage]:
+        """Yield the slices of stored pages that hold rows of a batch."""
+        position, last = batch.first_offset, batch.ranges[-1][1]
+        while position < last:
+            rows = min(cursor.rows_to_read, last - position)
+            pages = await self._queue.read(cursor.name, position, rows)
+            for part in slices(pages, position):
+                if part is None:
+                    await asyncio.sleep(0)
+                    continue
+                if part.first_offset >= last:
+                    return
+                if any(a < part.end_offset and part.first_offset < b for a, b in batch.ranges):
+                    yield part
+                position = max(position, part.end_offset)
+            if not pages:
+                return
+            position = next((max(a, position) for a, b in batch.ranges if b > position), last)
 
     def listen(self) -> None:
         """Wait for rows in every lane that was read to its present end."""
