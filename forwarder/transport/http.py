@@ -18,14 +18,19 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from fnmatch import fnmatchcase
+from functools import partial
+from ipaddress import ip_address, ip_network
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDictProxy
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.settings import HttpSettings, origin
-from forwarder.transport.tls import Tls
+from forwarder.transport.tls import Tls, explain_tls
 
 # Bytes of an answer, unless a request says otherwise.
 LARGEST_ANSWER = 4 * 2**20
@@ -34,14 +39,12 @@ _AT_ONCE = 2**20
 _READ_AHEAD = 2**20
 # Seconds. Balancers drop idle connections after 30 or more; the next request would break.
 _IDLE = 25.0
-# Parts of OpenSSL's reasons that waiting does not fix.
-_CERTIFICATE_FAULTS = (
-    "CERTIFICATE",
-    "WRONG_VERSION",
-    "UNKNOWN_CA",
-    "ACCESS_DENIED",
-    "HTTP_REQUEST",
-)
+# Interim answers (1xx) before the answer; a server needs one or two.
+_MOST_INTERIM = 16
+# Bytes of an answer as they arrive: what is no body (chunk extensions) counts here only.
+_MOST_RECEIVED = 128 * 2**20
+_PROXY_SETTINGS = "the proxy comes from the setting proxy, or from https_proxy and no_proxy"
+_WITH_PORT = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+)):(?P<port>\d{1,5})")
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _LONGEST_WAIT = 3600.0
 
@@ -50,9 +53,49 @@ class AnswerTooLargeError(TransientError):
     """The answer has more bytes than the caller takes."""
 
 
+class _FloodError(aiohttp.ClientError):
+    """The server sends something without end."""
+
+
+class _Protocol(ResponseHandler):
+    """aiohttp's side of one connection, with bounds for what aiohttp takes without one."""
+
+    _interim = 0
+    _received = 0
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin a request on this connection."""
+        self._interim = self._received = 0
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes from the connection."""
+        self._received += len(data)
+        if self._received <= _MOST_RECEIVED:
+            super().data_received(data)
+        else:
+            self._give_up(f"an answer of more than {_MOST_RECEIVED} bytes")
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take one parsed head, whose message is the first element of ``data``."""
+        self._interim += data[0].code < 200  # noqa: PLR2004 - 1xx
+        if self._interim <= _MOST_INTERIM:
+            super().feed_data(data, size)
+        else:
+            self._give_up("interim answers (1xx) without end")
+
+    def _give_up(self, what: str) -> None:
+        if self.exception() is None:
+            error, payload = _FloodError(what), self._payload
+            if payload is not None:
+                payload.set_exception(error)
+            self.abort()  # before the next line: it forgets the exception of this object
+            self.set_exception(error)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer, read to its end. ``where`` names the server for messages: scheme, host, port."""
+    """An answer, read to its end; ``where`` names server and proxy for messages, without paths."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -103,6 +146,8 @@ class HttpClient:
         """
         limit = self._settings.response_timeout if seconds is None else seconds
         https = url.startswith("https:")
+        proxy = self.proxy(url)
+        shown = origin(proxy) if proxy else ""
         proxy_headers = self._proxy_headers()
         session = self._open_session()
         try:
@@ -114,17 +159,22 @@ class HttpClient:
                 allow_redirects=False,
                 ssl=self._tls.context() if https else True,
                 server_hostname=self._settings.tls.server_name,
-                proxy=self._settings.proxy or proxy_for(url, self._environ),
+                proxy=proxy,
                 proxy_headers=proxy_headers if https else None,
                 timeout=self._timeout(limit, silence or limit),
                 read_bufsize=_READ_AHEAD,
             ) as response:
                 text = await _read(response, largest)
-                return Answer(response.status, response.headers, text, origin(url))
+                where = f"{origin(url)} (through the proxy {shown})" if shown else origin(url)
+                return Answer(response.status, response.headers, text, where)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             # A ClientResponseError holds the request with its secrets, so it is no cause to show.
             cause = None if isinstance(error, aiohttp.ClientResponseError) else error
-            raise connection_error(error, origin(url), limit) from cause
+            raise connection_error(error, origin(url), limit, shown) from cause
+
+    def proxy(self, url: str) -> str | None:
+        """Return the URL of the proxy for a request to ``url``, or None for a direct connection."""
+        return self._settings.proxy or proxy_for(url, self._environ)
 
     async def aclose(self) -> None:
         """Close all connections; idempotent."""
@@ -136,10 +186,13 @@ class HttpClient:
         if self._session is None:
             # trust_env stays off: aiohttp would also take passwords out of ~/.netrc and put them in
             # place of the authorisation that the settings gave. Proxies are read by proxy_for.
+            connector = aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=_IDLE, ttl_dns_cache=30
+            )
+            # There is no public way to choose the protocol; a test fails if this one is not used.
+            connector._factory = partial(_Protocol, connector._loop)  # type: ignore[assignment] # noqa: SLF001
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=self._connections, keepalive_timeout=_IDLE, ttl_dns_cache=30
-                ),
+                connector=connector,
                 # A balancer keeps us on one node by a cookie, also where the host is an address.
                 cookie_jar=aiohttp.CookieJar(unsafe=True),
                 headers={"User-Agent": self._user_agent},
@@ -210,30 +263,37 @@ def parse_retry_after(value: str | None, now_us: int) -> float | None:
     return min(max(wait, 0.0), _LONGEST_WAIT)
 
 
-def connection_error(error: Exception, where: str, seconds: float) -> TransientError:
+def connection_error(
+    error: Exception, where: str, seconds: float, proxy: str = ""
+) -> TransientError:
     """Return our error for an exception of aiohttp during a request to ``where``.
 
-    ``seconds`` is the time limit of the request. The text of the exception is left out: it could
-    hold a header.
+    ``seconds`` is the time limit of the request, ``proxy`` the proxy on the way or empty. The text
+    of the exception is left out: it could hold a header.
     """
-    if isinstance(error, TimeoutError):
-        return TransientError(
-            f"{where} did not answer within {seconds:g} s",
-            hint="check the host, port and firewall; a hanging proxy looks like this too",
-        )
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return _proxy_error(error, where)
     tls = _tls_error(error)
     if tls is not None:
-        return _handshake_error(tls, where)
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return TransientError(f"the name of {where} cannot be resolved", hint="check the host name")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return TransientError(
-            f"no connection to {where}: {_reason(error.os_error)}",
-            hint="check that it runs and that host and port are right",
-        )
-    return TransientError(f"the connection to {where} broke: {_reason(error)}")
+        return explain_tls(tls, where)
+    near = f"the proxy {proxy} (on the way to {where})" if proxy else where
+    through = f"{where} (through the proxy {proxy})" if proxy else where
+    match error:
+        case TimeoutError():
+            said = f"{through} did not answer within {seconds:g} s"
+            hint = "check the host, port and firewall; a hanging proxy looks like this too"
+        case aiohttp.ClientHttpProxyError():
+            return _proxy_error(error, near)
+        case aiohttp.ClientConnectorDNSError():
+            said, hint = f"the name of {near} cannot be resolved", "check the host name"
+        case aiohttp.ClientConnectorError():
+            said = f"no connection to {near}: {_reason(error.os_error)}"
+            hint = "check that it runs and that host and port are right"
+        case _FloodError():
+            said, hint = f"{through} sends {error}", ""
+        case _:
+            said, hint = f"the connection to {through} broke: {_reason(error)}", ""
+    if proxy:
+        hint = f"{hint}; {_PROXY_SETTINGS}" if hint else _PROXY_SETTINGS
+    return TransientError(said, hint=hint)
 
 
 def _reason(error: Exception) -> str:
@@ -253,45 +313,63 @@ def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
     return None
 
 
-def _handshake_error(error: ssl.SSLError, where: str) -> TransientError:
-    reason = getattr(error, "verify_message", "") or error.reason or "handshake failed"
-    said = f"TLS with {where} failed: {reason}"
-    if any(fault in (error.reason or "") for fault in _CERTIFICATE_FAULTS):
-        return NeedsOperatorError(
-            said, hint="check https or http, the host name, tls.ca_file and tls.cert_file"
-        )
-    return TransientError(said)
-
-
-def _proxy_error(error: aiohttp.ClientHttpProxyError, where: str) -> TransientError:
-    said = f"the proxy to {where} answered {error.status}"
+def _proxy_error(error: aiohttp.ClientHttpProxyError, near: str) -> TransientError:
+    """Return our error for a proxy that does not open a tunnel."""
+    said = f"{near} answered {error.status}"
     if error.status == 407:  # noqa: PLR2004 - proxy authentication required
         return NeedsOperatorError(said, hint="set proxy_username and proxy_password")
     if 400 <= error.status < 500 and error.status not in (408, 429):  # noqa: PLR2004
-        return NeedsOperatorError(said, hint="let the proxy connect to this host and port")
-    return TransientError(said)
+        hint = f"let the proxy connect to this host and port; {_PROXY_SETTINGS}"
+        return NeedsOperatorError(said, hint=hint)
+    return TransientError(said, hint=_PROXY_SETTINGS)
 
 
 def proxy_for(url: str, environ: Mapping[str, str]) -> str | None:
-    """Return the proxy's URL for a request to ``url``, or None to connect directly."""
+    """Return the URL of the environment's proxy for a request to ``url``, or None for none.
+
+    Raises ``NeedsOperatorError`` for a proxy that is not reached by http or https.
+    """
     parts = urlsplit(url)
-    chosen = _named(f"{parts.scheme}_proxy", environ) or _named("all_proxy", environ)
-    if not chosen or _bypassed(parts.hostname or "", parts.port, _named("no_proxy", environ)):
+    chosen = _variable(f"{parts.scheme}_proxy", environ) or _variable("all_proxy", environ)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if not chosen or _bypassed(parts.hostname or "", port, _variable("no_proxy", environ)):
         return None
-    return chosen if "://" in chosen else f"http://{chosen}"
+    proxy = chosen if "://" in chosen else f"http://{chosen}"
+    if urlsplit(proxy).scheme not in ("http", "https"):
+        raise NeedsOperatorError(
+            f"the proxy {origin(proxy)} of the environment is not an http or https proxy",
+            hint=f"name an http proxy, or add the host to no_proxy; {_PROXY_SETTINGS}",
+        )
+    return proxy
 
 
-def _named(name: str, environ: Mapping[str, str]) -> str:
+def _variable(name: str, environ: Mapping[str, str]) -> str:
     """Return a variable, the lower-case spelling before the upper-case one, as curl does."""
-    return environ.get(name) or environ.get(name.upper()) or ""
+    return (environ.get(name) or environ.get(name.upper()) or "").strip()
 
 
-def _bypassed(host: str, port: int | None, no_proxy: str) -> bool:
-    """Return True if ``no_proxy`` names the host, its domain, host:port or everything."""
-    for entry in no_proxy.split(","):
-        name = entry.strip().lower().removeprefix("*.").lstrip(".")
-        if entry.strip() == "*" or (port and name == f"{host}:{port}"):
-            return True
-        if name and (host == name or host.endswith(f".{name}")):
-            return True
-    return False
+def _bypassed(host: str, port: int, no_proxy: str) -> bool:
+    """Return True if an entry of ``no_proxy`` covers the host and port of a request."""
+    host = host.lower().rstrip(".")
+    # Commas by curl, blanks by older tools; people write both.
+    return any(_covers(entry.lower(), host, port) for entry in re.split(r"[,\s]+", no_proxy))
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    """Return True if one entry is ``*``, the host, a domain, an address or a network it is in.
+
+    The entry may end in a port: ``host:8088``, ``[::1]:8088``.
+    """
+    found = _WITH_PORT.fullmatch(entry)
+    if found is not None:
+        entry = found["six"] or found["name"]
+        if int(found["port"]) != port:
+            return False
+    entry = entry.strip("[]").rstrip(".")
+    try:
+        return ip_address(host) in ip_network(entry, strict=False)
+    except (ValueError, TypeError):  # one of them is a name
+        name = entry.removeprefix("*").lstrip(".")
+        if "*" in name:
+            return fnmatchcase(host, name)
+        return entry == "*" or (bool(name) and (host == name or host.endswith(f".{name}")))

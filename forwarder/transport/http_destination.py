@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -193,7 +194,15 @@ class HttpDestination:
         self, check: Callable[[str], Awaitable[None]], healthy: str
     ) -> list[Finding]:
         """Return a finding for each address: ``healthy``, or what ``check`` raised."""
-        return [await finding(origin(url), check(url), healthy) for url in self.urls]
+        return [await self._finding(url, check, healthy) for url in self.urls]
+
+    async def _finding(
+        self, url: str, check: Callable[[str], Awaitable[None]], healthy: str
+    ) -> Finding:
+        found = await finding(origin(url), check(url), healthy)
+        if found.level == "ok" and (proxy := self._client.proxy(url)):
+            return replace(found, text=f"{healthy}, through the proxy {origin(proxy)}")
+        return found
 
     async def aclose(self) -> None:
         """Close the connections; idempotent."""

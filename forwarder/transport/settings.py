@@ -331,6 +331,9 @@ class TlsSettings(Settings):
     server_name: str | None = Field(None, description="name to verify instead of the host")
     min_version: Literal["1.2", "1.3"] = Field("1.2", description="lowest TLS version")
     verify: bool = Field(True, description="verify the certificate; false is for a laboratory")
+    strict: bool = Field(
+        False, description="also refuse certificates that are valid, but break RFC 5280 in form"
+    )
 
 
 class PluginSettings(Settings):

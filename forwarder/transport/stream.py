@@ -16,16 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.transport.tls import Tls
+from forwarder.core.errors import TransientError
+from forwarder.transport.tls import Tls, explain_tls
 
-_NO_COMMON_GROUND = {
-    "WRONG_VERSION_NUMBER",
-    "UNSUPPORTED_PROTOCOL",
-    "NO_PROTOCOLS_AVAILABLE",
-    "RECORD_LAYER_FAILURE",
-    "PACKET_LENGTH_TOO_LONG",
-}
 _LOOK = "check that it runs, that host and port are right, and what a firewall lets through"
 _CLOSED_AT_ONCE = "if it always closes at once, it may want a client certificate: tls.cert_file"
 
@@ -56,18 +49,8 @@ def explain(endpoint: Endpoint, reason: Exception | None) -> TransientError:
         case None:
             hint = _CLOSED_AT_ONCE if endpoint.tls else ""
             return TransientError(f"{endpoint} closed the connection", hint=hint)
-        case ssl.SSLCertVerificationError():
-            return NeedsOperatorError(
-                f"the certificate of {endpoint} is not accepted: {reason.verify_message}",
-                hint="set tls.ca_file to the authority that signed it, or tls.server_name to the "
-                "name it carries",
-            )
-        case ssl.SSLError(reason=str(said)) if "ALERT" in said or said in _NO_COMMON_GROUND:
-            return NeedsOperatorError(
-                f"no TLS connection with {endpoint}: {said.lower().replace('_', ' ')}",
-                hint="check tls.cert_file, tls.key_file and tls.min_version, and that this port "
-                "speaks TLS",
-            )
+        case ssl.SSLError():
+            return explain_tls(reason, str(endpoint))
         case TimeoutError():
             return TransientError(f"{endpoint} does not answer in time", hint=_LOOK)
         case socket.gaierror():

@@ -14,9 +14,45 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
-from forwarder.core.errors import NeedsOperatorError
+from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.settings import TlsSettings
 
+# What each verification error of OpenSSL (X509_V_ERR_...) says, and what to do about it.
+_UNTRUSTED = "set tls.ca_file to the authority that signed it"
+_CHAIN = f"{_UNTRUSTED}, or let the server send its intermediate certificates"
+_CERTIFICATE_FAULTS = {
+    2: ("is signed by an unknown authority", _CHAIN),
+    9: ("is not valid yet", "check the clocks of both machines"),
+    10: ("has expired", "renew it; if it is new, check the clock of this machine"),
+    18: ("is signed by itself", "set tls.ca_file to this certificate"),
+    19: ("ends in an authority that is not trusted", _UNTRUSTED),
+    20: ("is signed by an unknown authority", _CHAIN),
+    21: ("is signed by an unknown authority", _CHAIN),
+    23: ("is revoked", "renew it"),
+    26: ("is not meant for servers", "issue one with the extended key usage serverAuth"),
+    62: ("is for another name", "use a host name that it carries, or set tls.server_name to one"),
+    64: ("is for another address", "use a name that it carries, or set tls.server_name to one"),
+    66: ("has a key that is too small", "issue one with a larger key"),
+    67: ("has an authority with a key that is too small", "issue one with a larger key"),
+    68: ("has a signature that is too weak", "issue one that is signed with SHA-256 or better"),
+    79: ("is signed by a certificate of no authority", "set tls.ca_file to an authority"),
+}
+# X509_V_ERR_PATHLEN_INVALID_FOR_NON_CA to ..._EXTENSIONS_REQUIRE_VERSION_3: only VERIFY_X509_STRICT
+# raises these.
+_STRICT_FAULTS = range(80, 94)
+_OUR_CERTIFICATE = "check tls.cert_file and tls.key_file: the other side wants another certificate"
+_NOT_TLS = "check that this port speaks TLS"
+_HANDSHAKE_FAULTS = {
+    "WRONG_VERSION_NUMBER": _NOT_TLS,
+    "HTTP_REQUEST": _NOT_TLS,
+    "RECORD_LAYER_FAILURE": _NOT_TLS,
+    "PACKET_LENGTH_TOO_LONG": _NOT_TLS,
+    "UNSUPPORTED_PROTOCOL": "check tls.min_version",
+    "NO_PROTOCOLS_AVAILABLE": "check tls.min_version",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "check tls.min_version",
+    "TLSV1_UNRECOGNIZED_NAME": "check the host name and tls.server_name",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "check tls.min_version and tls.cert_file",
+}
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 _Stamp: TypeAlias = tuple[int, int, int]
 
@@ -69,6 +105,13 @@ class Tls(_Followed):
             cafile=str(settings.ca_file) if settings.ca_file else None
         )
         context.minimum_version = _VERSIONS[settings.min_version]
+        # Python 3.13 sets both flags by default, older ones neither: here they never depend on the
+        # version. Private authorities often lack what STRICT demands; an intermediate certificate
+        # in ca_file is trusted, as by curl.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        if settings.strict:
+            context.verify_flags |= ssl.VERIFY_X509_STRICT
         if not settings.verify:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
@@ -135,3 +178,24 @@ def _unusable(files: tuple[Path, ...], error: OSError) -> NeedsOperatorError:
         hint="check that each is readable PEM, that key and certificate belong together and that "
         "the key has no password",
     )
+
+
+def explain_tls(error: ssl.SSLError, where: str) -> TransientError:
+    """Return our error for a failed handshake with ``where``, with what to check.
+
+    ``NeedsOperatorError`` unless waiting may help.
+    """
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _STRICT_FAULTS:
+            problem = f"breaks a strict rule of RFC 5280: {error.verify_message}"
+            hint = (
+                "issue one without this fault, or set tls.strict: false; see docs/certificates.md"
+            )
+        else:
+            fallback = (f"is not accepted: {error.verify_message}", "check it with openssl verify")
+            problem, hint = _CERTIFICATE_FAULTS.get(error.verify_code, fallback)
+        return NeedsOperatorError(f"the certificate of {where} {problem}", hint=hint)
+    reason = error.reason or "handshake failed"
+    said = f"no TLS connection with {where}: {reason.lower().replace('_', ' ')}"
+    hint = _HANDSHAKE_FAULTS.get(reason, _OUR_CERTIFICATE if "ALERT" in reason else "")
+    return NeedsOperatorError(said, hint=hint) if hint else TransientError(said)

@@ -191,6 +191,24 @@ async def test_a_proxy_of_the_environment_or_the_settings_is_used() -> None:
     ]
 
 
+async def test_a_message_names_the_proxy_that_was_used() -> None:
+    async def proxy(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=503)
+
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        away = f"http://u:hunter2@127.0.0.1:{nobody.getsockname()[1]}"
+        refused = await failure("http://splunk.example:8088", {"http_proxy": away})
+    async with serving(proxy) as url:
+        tunnel = await failure("https://splunk.example:8088", {"https_proxy": url})
+        answer = await post("http://splunk.example:8088", {"http_proxy": url})
+
+    assert f"no connection to the proxy {away.replace('u:hunter2@', '')}" in str(refused)
+    assert "no_proxy" in refused.hint
+    assert f"the proxy {url}" in str(tunnel)
+    assert answer.where == f"http://splunk.example:8088 (through the proxy {url})"
+
+
 async def test_a_proxy_that_wants_a_password_asks_for_a_person() -> None:
     async def proxy(_: web.Request) -> web.StreamResponse:
         return web.Response(status=407)

@@ -176,7 +176,7 @@ def test_a_failure_is_named_by_what_to_do(
     reason: Exception | None, kind: type[TransientError]
 ) -> None:
     if isinstance(reason, ssl.SSLCertVerificationError):
-        reason.verify_message = "self-signed certificate"
+        reason.verify_code, reason.verify_message = 18, "self-signed certificate"
 
     error = explain(Endpoint("::1", 6514), reason)
 

@@ -1,14 +1,18 @@
 """TLS contexts follow their files and refuse what cannot work, without ever asking a terminal."""
 
 import ssl
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
-from forwarder.core.errors import NeedsOperatorError
+from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.settings import TlsSettings
-from forwarder.transport.tls import ServerTls, Tls
+from forwarder.transport.tls import ServerTls, Tls, explain_tls
 from tests.transport.conftest import Papers
 
 
@@ -81,3 +85,125 @@ def test_a_server_with_an_authority_demands_certificates(papers: Papers) -> None
 
     assert ServerTls(open_to_all).context().verify_mode is ssl.CERT_NONE
     assert ServerTls(strict).context().verify_mode is ssl.CERT_REQUIRED
+
+
+def key_and_name(name: str) -> tuple[ec.EllipticCurvePrivateKey, x509.Name]:
+    attribute = x509.NameAttribute(x509.NameOID.COMMON_NAME, name)
+    return ec.generate_private_key(ec.SECP256R1()), x509.Name([attribute])
+
+
+def write_chain(folder: Path, *, days: tuple[int, int] = (-1, 1)) -> None:
+    """Write ca.pem and a leaf for localhost without an Authority Key Identifier."""
+    now = datetime.now(UTC)
+    ca_key, ca_name = key_and_name("authority")
+    leaf_key, leaf_name = key_and_name("localhost")
+
+    def begun(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+        return x509.CertificateBuilder(
+            ca_name, subject, key.public_key(), x509.random_serial_number()
+        )
+
+    ca = (
+        begun(ca_name, ca_key)
+        .not_valid_before(now - timedelta(9))
+        .not_valid_after(now + timedelta(9))
+    )
+    ca = ca.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    leaf = begun(leaf_name, leaf_key).not_valid_before(now + timedelta(days[0]))
+    leaf = leaf.not_valid_after(now + timedelta(days[1]))
+    dns = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+    leaf = leaf.add_extension(dns, critical=False)
+    pem = serialization.Encoding.PEM
+    (folder / "ca.pem").write_bytes(ca.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    (folder / "cert.pem").write_bytes(leaf.sign(ca_key, hashes.SHA256()).public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        leaf_key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+
+
+def handshake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "localhost") -> None:
+    """Shake hands in memory; raises what the client raises."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = client.wrap_bio(to_client, to_server, server_hostname=name)
+    far = server.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(4):
+        for side in (near, far):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+
+
+def complaint(folder: Path, name: str = "localhost", **settings: object) -> TransientError | None:
+    """Return our error of a handshake with the files in ``folder``, or None."""
+    own = TlsSettings(cert_file=folder / "cert.pem", key_file=folder / "key.pem")
+    ours = TlsSettings.model_validate({"ca_file": folder / "ca.pem", **settings})
+    try:
+        handshake(ServerTls(own).context(), Tls(ours).context(), name)
+    except ssl.SSLError as error:
+        return explain_tls(error, "siem:6514")
+    return None
+
+
+def test_a_certificate_without_a_key_identifier_is_accepted_unless_strict_is_set(
+    tmp_path: Path,
+) -> None:
+    """Python 3.13 would refuse it by default, 3.11 accept it: here it is a setting."""
+    write_chain(tmp_path)
+
+    strict = complaint(tmp_path, strict=True)
+
+    assert complaint(tmp_path) is None
+    assert isinstance(strict, NeedsOperatorError)
+    assert "breaks a strict rule of RFC 5280: Missing Authority Key Identifier" in str(strict)
+    assert "tls.strict: false" in strict.hint
+    assert "docs/certificates.md" in strict.hint
+
+
+def test_flags_of_verification_do_not_depend_on_the_version_of_python() -> None:
+    flags = Tls(TlsSettings()).context().verify_flags
+
+    assert not flags & ssl.VERIFY_X509_STRICT
+    assert flags & ssl.VERIFY_X509_PARTIAL_CHAIN
+
+
+@pytest.mark.parametrize(
+    ("write", "name", "said", "hint"),
+    [
+        (lambda folder: write_chain(folder, days=(-9, -1)), "localhost", "expired", "renew"),
+        (lambda folder: write_chain(folder, days=(1, 9)), "localhost", "not valid yet", "clock"),
+        (write_chain, "other.example", "for another name", "tls.server_name"),
+    ],
+)
+def test_an_error_says_which_check_failed_and_what_to_do(
+    tmp_path: Path, write: Callable[[Path], None], name: str, said: str, hint: str
+) -> None:
+    write(tmp_path)
+
+    found = complaint(tmp_path, name)
+
+    assert isinstance(found, NeedsOperatorError)
+    assert "the certificate of siem:6514" in str(found)
+    assert said in str(found)
+    assert hint in found.hint
+
+
+def test_an_unknown_authority_is_named_as_the_fault(tmp_path: Path, papers: Papers) -> None:
+    write_chain(tmp_path)
+    papers.authority.cert_pem.write_to_path(tmp_path / "other.pem")
+
+    found = complaint(tmp_path, ca_file=tmp_path / "other.pem")
+
+    assert "unknown authority" in str(found)
+    assert isinstance(found, NeedsOperatorError)
+    assert "tls.ca_file" in found.hint
+
+
+def test_an_intermediate_certificate_in_the_ca_file_is_trusted(papers: Papers) -> None:
+    middle = papers.authority.create_child_ca()
+    leaf = middle.issue_cert("localhost")
+    middle.cert_pem.write_to_path(papers.ca_file)
+    papers.cert_file.write_bytes(leaf.cert_chain_pems[0].bytes())
+    papers.key_file.write_bytes(leaf.private_key_pem.bytes())
+
+    assert complaint(papers.folder) is None

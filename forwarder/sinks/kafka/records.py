@@ -23,6 +23,7 @@ from aiokafka.partitioner import murmur2
 from forwarder.core.contracts import BatchEvent, Rejection
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.timing import format_us
+from forwarder.transport.tls import explain_tls
 
 Headers: TypeAlias = list[tuple[str, bytes]]
 Key: TypeAlias = Literal["user", "event_id", "account", "none"]
@@ -312,16 +313,8 @@ def explain(error: BaseException, topic: str | None = None) -> TransientError:
     for kind, (problem, hint) in _OPERATOR.items():
         if isinstance(error, kind):
             return NeedsOperatorError(f"Kafka: {problem}{where}", hint=hint)
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return NeedsOperatorError(
-            f"Kafka: a broker's certificate is not accepted: {error.verify_message}",
-            hint="set tls.ca_file to the authority that signed it",
-        )
     if isinstance(error, ssl.SSLError):
-        return NeedsOperatorError(
-            f"Kafka: no TLS connection with a broker: {error.reason or 'handshake failed'}",
-            hint="check that the listener speaks TLS, and tls.cert_file and tls.key_file",
-        )
+        return explain_tls(error, f"the Kafka broker{where}")
     return TransientError(f"Kafka: {_name(error)}{where}", hint=_hint(error))
 
 
