@@ -9,22 +9,34 @@ from __future__ import annotations
 import asyncio
 import errno
 import fcntl
+import gzip
 import os
 import re
+import shutil
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, BinaryIO, ClassVar, TypeAlias
 
 from pydantic import Field
 
 from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, Finding, SinkContext, WriteResult
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.timing import Clock, format_us
-from forwarder.transport.compression import compress_file
 from forwarder.transport.settings import Duration, NamedPath, PluginSettings, Size
+
+# ISA-L takes a tenth of zlib's time for about a sixth more bytes.
+if find_spec("isal"):
+    from isal import igzip
+
+    _GzipFile: type[gzip.GzipFile] = igzip.IGzipFile
+    _LEVEL = 2
+else:
+    _GzipFile = gzip.GzipFile
+    _LEVEL = 6
 
 _CLOSING = 2.0
 _LARGEST_WRITE = 8 * 2**20
@@ -403,6 +415,12 @@ class Appender:
                 return start + found + 1
             end = start
         return 0
+
+
+def compress_file(source: BinaryIO, target: BinaryIO) -> None:
+    """Write the rest of ``source`` into ``target`` as one gzip member without a name; blocking."""
+    with _GzipFile(filename="", fileobj=target, mode="wb", compresslevel=_LEVEL) as packed:
+        shutil.copyfileobj(source, packed, 2**20)
 
 
 def sync_folder(folder: Path) -> None:

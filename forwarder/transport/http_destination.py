@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import ClassVar
 
 from pydantic import Field, field_validator, model_validator
@@ -30,9 +32,19 @@ from forwarder.core.errors import (
     NeedsOperatorError,
     TransientError,
 )
-from forwarder.transport.compression import gzipped
 from forwarder.transport.http import LARGEST_ANSWER, Answer, HttpClient, basic
 from forwarder.transport.settings import HttpSettings, Secret, origin
+
+# ISA-L takes a tenth of zlib's time for about a sixth more bytes. From how many bytes on a thread
+# compresses: below it takes about a millisecond, and a thread costs more.
+if find_spec("isal"):
+    from isal import igzip
+
+    _gzip: Callable[..., bytes] = igzip.compress
+    _IN_THREAD = 4 * 2**20
+else:
+    _gzip = gzip.compress
+    _IN_THREAD = 65_536
 
 # Seconds for which a failed address is skipped while another one works.
 REST = 30.0
@@ -126,7 +138,9 @@ class HttpDestination:
 
     async def packed(self, body: bytes) -> bytes:
         """Return ``body`` as ``send`` takes it: compressed unless the settings say otherwise."""
-        return await gzipped(body) if self._settings.gzip else body
+        if not self._settings.gzip:
+            return body
+        return compress(body) if len(body) < _IN_THREAD else await asyncio.to_thread(compress, body)
 
     async def send(
         self,
@@ -207,6 +221,11 @@ class HttpDestination:
     async def aclose(self) -> None:
         """Close the connections; idempotent."""
         await self._client.aclose()
+
+
+def compress(data: bytes) -> bytes:
+    """Return ``data`` as one gzip member; always the same bytes for the same input."""
+    return _gzip(data, 1, mtime=0)
 
 
 async def finding(subject: str, check: Awaitable[None], healthy: str) -> Finding:

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.transport.compression import compress, compress_file, gzipped
+from forwarder.sinks.file import compress_file
+from forwarder.testing.fake_sinks import sink_context
+from forwarder.transport.http_destination import HttpDestination, compress
+from forwarder.transport.settings import HttpSettings
 
 
 @given(st.binary(max_size=5000))
@@ -20,7 +23,9 @@ def test_what_is_compressed_comes_back_whole(data: bytes) -> None:
 async def test_small_and_large_bodies_come_back_whole(size: int) -> None:
     data = b"abcdefgh" * (size // 8)
 
-    assert gzip.decompress(await gzipped(data)) == data
+    http = HttpDestination(HttpSettings(url="http://x"), sink_context())
+
+    assert gzip.decompress(await http.packed(data)) == data
 
 
 def test_the_same_body_gives_the_same_bytes() -> None:
