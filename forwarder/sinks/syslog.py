@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import SystemRandom
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -67,6 +67,8 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 _CLOSING = 2.0
 _DATAGRAMS_AT_ONCE = 100
+# Including the first: with an idle time-out of 20 s more would not fit into resend_age either.
+_MOST_TIMES = 4
 _LARGEST_DATAGRAM = 65_507
 _UDP_BYTES = 2048
 _DEFAULT_PORTS = {"udp": 514, "tcp": 514, "tls": 6514}
@@ -88,7 +90,9 @@ class SyslogConfig(SyslogSettings):
         description="bytes kept and sent again when a connection breaks, since the receiver's "
         "program may not have read them; 0: none",
     )
-    resend_age: Duration = Field(60.0, description="older messages are not sent again")
+    resend_age: Duration = Field(
+        60.0, description="older messages are not sent again; none is sent more than four times"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -210,7 +214,7 @@ class StreamCarrier:
         self._window = ResendWindow(config.resend_window, config.resend_age)
         self._context = context
         self._stream: Stream | None = None
-        self._owed: list[bytes] = []
+        self._owed: list[Owed] = []
         self._connecting = asyncio.Lock()
         self._resending: asyncio.Task[None] | None = None
         self._rng = SystemRandom()
@@ -264,9 +268,10 @@ class StreamCarrier:
     def _settle_debt(self, stream: Stream) -> None:
         if not self._owed:
             return
-        frames, self._owed = self._owed, []
+        owed, self._owed = self._owed, []
+        frames = [frame for sent, _ in owed for frame in sent.frames]
         stream.write(b"".join(frames))
-        self._window.add(frames, self._context.clock.monotonic())
+        self._window.put_back(owed, self._context.clock.monotonic())
         self._context.emit(WindowResent(self._context.name, str(stream.endpoint), len(frames)))
 
     def _part(self) -> None:
@@ -351,10 +356,17 @@ def _route(config: SyslogConfig, tls: Tls | None) -> Route:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sent:
+class Sent:
+    """Messages of one write: ``at`` is when they were acknowledged, ``times`` how often sent."""
+
     frames: Sequence[bytes]
     size: int
     at: float
+    times: int = 1
+
+
+Owed: TypeAlias = tuple[Sent, float]
+"""Messages to send again, and their age in seconds."""
 
 
 class ResendWindow:
@@ -369,25 +381,42 @@ class ResendWindow:
         """Keep nothing yet; with ``most`` 0 never anything."""
         self._most = most
         self._age = age
-        self._sent: deque[_Sent] = deque()
+        self._sent: deque[Sent] = deque()
         self._size = 0
 
     def add(self, frames: Sequence[bytes], now: float) -> None:
         """Remember framed messages that were acknowledged at the monotonic second ``now``."""
-        if not self._most or not frames:
-            return
-        kept, size = _tail(frames, self._most)
-        self._sent.append(_Sent(kept, size, now))
-        self._size += size
-        while self._size - self._sent[0].size >= self._most:
-            self._size -= self._sent.popleft().size
+        if frames:
+            self._keep(Sent(*_tail(frames, self._most), now))
 
-    def take(self, now: float) -> list[bytes]:
-        """Remove and return what is young enough, in the order it was sent."""
-        youngest = [sent for sent in self._sent if now - sent.at <= self._age]
+    def take(self, now: float) -> list[Owed]:
+        """Remove everything; return what is young enough, in the order it was sent."""
+        # Behind a balancer that closes idle connections nothing was lost, and each close would
+        # send an event once more: its age goes on from the first time, and the number is bounded.
+        youngest = [
+            (sent, now - sent.at)
+            for sent in self._sent
+            if now - sent.at <= self._age and sent.times < _MOST_TIMES
+        ]
         self._sent.clear()
         self._size = 0
-        return [frame for sent in youngest for frame in sent.frames]
+        return youngest
+
+    def put_back(self, taken: Sequence[Owed], now: float) -> None:
+        """Remember messages of ``take`` that were sent again; the outage between does not age them.
+
+        Their age grows only while they are on a connection, where somebody could have read them.
+        """
+        for sent, age in taken:
+            self._keep(replace(sent, at=now - age, times=sent.times + 1))
+
+    def _keep(self, sent: Sent) -> None:
+        if not self._most:
+            return
+        self._sent.append(sent)
+        self._size += sent.size
+        while self._size - self._sent[0].size >= self._most:
+            self._size -= self._sent.popleft().size
 
 
 def _tail(frames: Sequence[bytes], most: int) -> tuple[Sequence[bytes], int]:

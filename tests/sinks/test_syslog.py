@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -108,6 +109,26 @@ async def test_an_outage_of_the_receiver_is_survived_by_what_was_not_read(
     await deliver(sink, make_batch(10, first_offset=10))
 
     assert len(receiver.arrived()) == 20
+    await sink.aclose()
+
+
+def arrived(receiver: SyslogReceiver, messages: int) -> bool:
+    return receiver.arrived().total() == messages
+
+
+async def test_behind_a_balancer_that_closes_idle_connections_nothing_is_sent_for_ever(
+    receiver: SyslogReceiver,
+) -> None:
+    sink = make_sink(receiver.port)
+    await deliver(sink, make_batch(3))
+
+    for number in range(1, 5):
+        await until(partial(arrived, receiver, 3 * number))
+        receiver.close_connections()
+    await asyncio.sleep(1.5)
+
+    assert set(receiver.arrived().values()) == {4}
+    assert receiver.connections == 4
     await sink.aclose()
 
 
