@@ -74,7 +74,7 @@ class RelpSink:
         await self._connected()
 
     async def write(self, batch: Batch) -> WriteResult:
-        """Return when every message was answered; messages that were refused are deferred."""
+        """Return when every message was answered; messages that were not accepted are deferred."""
         cut = self._config.oversize == "truncate"
         lines, too_long = within(
             batch.events, self._lines.lines(batch.events), self._config.max_message_bytes, cut=cut
@@ -200,7 +200,7 @@ class _Delivery:
     def __init__(self, messages: Sequence[bytes]) -> None:
         self._messages = messages
         self._sent = 0
-        self._unanswered = len(messages)
+        self._unanswered = set(range(len(messages)))
         self.refused: list[tuple[int, str]] = []
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -217,8 +217,19 @@ class _Delivery:
         """Note the answer to one message; the last one completes ``done``."""
         if not answer.accepted:
             self.refused.append((index, answer.text))
-        self._unanswered -= 1
+        self._unanswered.discard(index)
         if not self._unanswered and not self.done.done():
+            self.done.set_result(None)
+
+    def lost(self, error: TransientError) -> None:
+        """End the wait: the connection broke. Raises ``error`` if nothing was answered before."""
+        if self.done.done():
+            return
+        if len(self._unanswered) == len(self._messages):
+            self.done.set_exception(error)
+        else:
+            # What was answered is delivered; the rest comes again and will meet the outage itself.
+            self.refused += [(index, str(error)) for index in sorted(self._unanswered)]
             self.done.set_result(None)
 
 
@@ -268,8 +279,9 @@ class Session:
     async def deliver(self, messages: Sequence[bytes]) -> list[tuple[int, str]]:
         """Return when each message was answered: index and text of those that were refused.
 
-        Raises ``TransientError`` when the connection is lost before that. When cancelled, the
-        messages that have not left yet are not sent.
+        When the connection is lost, messages without an answer count as refused; raises
+        ``TransientError`` if that are all. When cancelled, the messages that have not left yet are
+        not sent.
         """
         if not self.alive:
             raise self._loss()
@@ -325,18 +337,16 @@ class Session:
             raise MalformedError(f"an answer to message {frame.txnr}, which was never sent")
 
     def lost(self, error: TransientError) -> None:
-        """Fail everything that is unanswered; the engine delivers it again."""
+        """End every wait; the engine delivers again what is unanswered."""
         if self._failure is None:
             self._failure = error
-        waiting = [delivery.done for delivery, _ in self._unanswered.values()]
-        waiting += [delivery.done for delivery in self._outbox]
+        waiting = {delivery for delivery, _ in self._unanswered.values()} | set(self._outbox)
         self._unanswered.clear()
         self._outbox.clear()
         if self._opening is not None and not self._opening.done():
             self._opening.set_exception(self._loss())
-        for done in waiting:
-            if not done.done():
-                done.set_exception(self._loss())
+        for delivery in waiting:
+            delivery.lost(self._loss())
         self._closed.set()
         if self._stream is not None:
             self._stream.abort()

@@ -127,6 +127,29 @@ async def test_what_was_unanswered_when_the_connection_broke_fails(receiver: Rel
     await sink.aclose()
 
 
+async def test_what_was_answered_before_the_connection_broke_is_delivered(
+    receiver: RelpReceiver,
+) -> None:
+    sink = make_sink(receiver.port, window=2)
+    await sink.open()
+    writing = asyncio.create_task(sink.write(make_batch(5)))
+    while receiver.tries < 2:  # noqa: ASYNC110 - the receiver has no event for it
+        await asyncio.sleep(0)
+    receiver.silent = True
+    while not receiver.unanswered:  # noqa: ASYNC110 - as above
+        await asyncio.sleep(0.01)
+    receiver.cut()
+    result = await writing
+    arrived = len(receiver.arrived())
+    receiver.silent = False
+    again = await sink.write(batch_of([make_event(offset) for offset in sorted(result.deferred)]))
+    await sink.aclose()
+
+    assert 0 < arrived == 5 - len(result.deferred) < 5
+    assert not again.deferred
+    assert set(receiver.arrived().values()) == {1}
+
+
 async def test_the_next_receiver_is_taken_when_the_first_is_away(receiver: RelpReceiver) -> None:
     config = RelpSink.Config(hosts=["127.0.0.1:1", f"127.0.0.1:{receiver.port}"])
     sink = RelpSink(config, sink_context())

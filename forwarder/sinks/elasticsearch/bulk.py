@@ -98,9 +98,8 @@ class Bulk:
 def judge(answer: bytes, offsets: Sequence[int], where: str) -> WriteResult:
     """Return what became of each event of a bulk request that was answered with 200.
 
-    Raises ``TransientError`` for anything but a bulk answer, ``NeedsOperatorError`` for an error
-    that every event of the data stream would get. Then all are sent again, and those that were
-    taken are conflicts.
+    Raises ``TransientError`` for anything but a bulk answer, ``NeedsOperatorError`` if nothing was
+    taken and an error is one that every event of its data stream would get.
     """
     try:
         said = orjson.loads(answer)
@@ -122,20 +121,24 @@ def judge(answer: bytes, offsets: Sequence[int], where: str) -> WriteResult:
 def _sort(items: Sequence[Any], offsets: Sequence[int], where: str) -> WriteResult:
     rejected: list[Rejection] = []
     deferred: set[int] = set()
+    fault: NeedsOperatorError | None = None
     for item, offset in zip(items, offsets, strict=True):
         status, error = _status(item["status"]), item.get("error") or {}
         kind = str(error.get("type", "unknown error"))[:_LONGEST_KIND]
         if status < 300 or (status == 409 and kind == _CONFLICT):  # noqa: PLR2004
             continue
         if kind in _OPERATOR or status in (401, 403, 404):
-            raise NeedsOperatorError(
-                f"{where} refuses events: {kind}",
-                hint=_OPERATOR.get(kind, "check permissions and the data stream"),
-            )
-        if status == 429 or status == 409 or status >= 500:  # noqa: PLR1714, PLR2004
+            hint = _OPERATOR.get(kind, "check permissions and the data stream")
+            fault = fault or NeedsOperatorError(f"{where} refuses events: {kind}", hint=hint)
+            deferred.add(offset)
+        elif status == 429 or status == 409 or status >= 500:  # noqa: PLR1714, PLR2004
             deferred.add(offset)
         else:
             rejected.append(Rejection(offset, _reason(kind, error)))
+    # As long as something was taken, that is used: one data stream that refuses everything must
+    # not let the events of the others be sent again and again. Its own come back alone.
+    if fault is not None and len(rejected) + len(deferred) == len(offsets):
+        raise fault
     return WriteResult(tuple(rejected), frozenset(deferred), notes=_notes(items))
 
 

@@ -114,7 +114,8 @@ class Taken:
     """How much of a batch HEC took.
 
     The first ``accepted`` events were taken. If ``poison`` is not empty, it is what is wrong with
-    the next event, and the rest was not taken. ``ack_id`` is the id to wait for, or None.
+    the next event. The others were not taken, if there are any; ``retry_after`` is how many seconds
+    to wait with them. ``ack_id`` is the id to wait for, or None.
     """
 
     accepted: int
@@ -122,6 +123,7 @@ class Taken:
     poison: str = ""
     ease_off: bool = False
     acks_fill: bool = False
+    retry_after: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +145,9 @@ def judge(status: int, body: bytes, sent: Sent, retry_after: float | None = None
     if code.meaning is Meaning.POISON:
         return _poisoned(said, code, sent)
     if code.meaning not in _GOOD:
+        taken = _taken_before(said, code, sent)
+        if taken:
+            return Taken(taken, _ack_id(said), ease_off=True, retry_after=retry_after)
         raise fault(code, sent.where, retry_after)
     return Taken(
         sent.count,
@@ -195,6 +200,15 @@ def fault(code: Code, where: str, retry_after: float | None = None) -> Forwarder
             return TransientError(said, retry_after=retry_after)
         case _:
             return BatchRefusedError(said)
+
+
+def _taken_before(said: Mapping[str, Any], code: Code, sent: Sent) -> int:
+    """Return how many events were taken before the one that an error names, or 0."""
+    index = said.get("invalid-event-number")
+    if type(index) is not int or not 0 <= index <= sent.count:
+        return 0
+    # An index that the token may not write to is reported with the number after its event.
+    return max(0, index - 1) if code.meaning is Meaning.OPERATOR else min(index, sent.count - 1)
 
 
 def _poisoned(said: Mapping[str, Any], code: Code, sent: Sent) -> Taken:

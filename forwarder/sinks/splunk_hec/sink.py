@@ -174,10 +174,11 @@ class SplunkHecSink:
 
 def _result(taken: Taken, offsets: Sequence[int], notes: Sequence[str]) -> WriteResult:
     """Return what became of a batch with these offsets."""
-    if not taken.poison:
-        return WriteResult(slow_down=taken.ease_off, notes=notes)
+    rejected = (Rejection(offsets[taken.accepted], taken.poison),) if taken.poison else ()
     return WriteResult(
-        rejected=(Rejection(offsets[taken.accepted], taken.poison),),
-        deferred=frozenset(offsets[taken.accepted + 1 :]),
+        rejected=rejected,
+        deferred=frozenset(offsets[taken.accepted + len(rejected) :]),
+        retry_after=taken.retry_after,
+        slow_down=taken.ease_off,
         notes=notes,
     )

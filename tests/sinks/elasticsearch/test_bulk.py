@@ -141,9 +141,16 @@ def test_the_cause_is_named_where_the_field_is_not() -> None:
 )
 def test_what_every_event_would_meet_is_a_fault_for_a_person(status: int, kind: str) -> None:
     with pytest.raises(NeedsOperatorError) as caught:
-        judge(items(CREATED, failed(status, kind)), [1, 2], WHERE)
+        judge(items(failed(status, kind), failed(status, kind)), [1, 2], WHERE)
 
     assert caught.value.hint
+
+
+def test_what_was_taken_beside_such_a_fault_is_delivered() -> None:
+    """So that a data stream without permission does not make the others' events come again."""
+    answer = items(CREATED, failed(403, "security_exception"), CREATED)
+
+    assert judge(answer, [1, 2, 3], WHERE) == WriteResult(deferred=frozenset({2}))
 
 
 def test_the_failure_store_has_taken_the_event_and_is_noted() -> None:
@@ -198,6 +205,7 @@ def test_each_event_is_accepted_rejected_or_put_off_and_only_once(
         result = judge(answer, offsets, WHERE)
     except ForwarderError:
         assert any(status in (403, 404) for status, _ in statuses)
+        assert not any(s < 300 or (s == 409 and "conflict" in kind) for s, kind in statuses)
         return
     rejected = {rejection.offset for rejection in result.rejected}
     assert rejected | result.deferred <= set(offsets)

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
+from aiohttp import web
 
 from forwarder.core.contracts import Rejection, WriteResult
 from forwarder.core.errors import (
@@ -14,7 +16,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
-from forwarder.testing.fake_server import html, saying
+from forwarder.testing.fake_server import body_of, html, saying
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.sinks.fakes.hec import FakeHec, say
 
@@ -354,3 +356,22 @@ async def test_diagnosis_names_what_is_wrong_at_each_address(hec: FakeHec) -> No
     assert (good.level, bad.level) == ("ok", "fault")
     assert bad.hint
     assert hec.token not in f"{good}{bad}"
+
+
+async def test_what_a_busy_collector_took_is_delivered_and_only_the_rest_comes_again(
+    hec: FakeHec,
+) -> None:
+    async def takes_two(request: web.Request) -> web.StreamResponse:
+        lines = (await body_of(request)).splitlines()
+        hec.indexed += [orjson.loads(line) for line in lines[:2]]
+        return say(9, {"invalid-event-number": 2})
+
+    hec.script.append(takes_two)
+    sink = make_sink(hec)
+    result = await sink.write(make_batch(5))
+    await sink.write(batch_of([make_event(offset) for offset in sorted(result.deferred)]))
+    await sink.aclose()
+
+    assert result.deferred == {2, 3, 4}
+    assert result.slow_down
+    assert hec.arrived() == dict.fromkeys(ids(5), 1)
