@@ -49,12 +49,14 @@ class ControlSocket:
         app.router.add_post("/{command}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
+        # A socket file outlives its process, and bind refuses a path that exists.
         self._path.unlink(missing_ok=True)
         site = web.UnixSite(self._runner, str(self._path))
         try:
             await site.start()
         except OSError as error:
             raise StateError(f"{self._path} cannot be listened on: {error.strerror}") from error
+        # The folder is 0700 already; a folder that somebody made wider must not open the socket.
         self._path.chmod(0o600)
 
     async def aclose(self) -> None:

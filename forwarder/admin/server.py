@@ -76,6 +76,7 @@ _SCRIPT = "\n".join(_read(name) for name in _SCRIPTS)
 PAGE = _read("index.html").replace("/*STYLE*/", _STYLE).replace("/*SCRIPT*/", _SCRIPT)
 """The document; its script requests ``status`` and ``history`` for everything that changes."""
 
+# Hashes instead of 'unsafe-inline': text from a log that got into the page could not run there.
 POLICY = (
     f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -187,6 +188,7 @@ def _shorten(record: logging.LogRecord) -> bool:
 _LOGGER = logging.getLogger("forwarder.admin")
 _LOGGER.addFilter(_shorten)
 
+# asyncio's own limit is 60 s, in which a silent client would hold a connection of the hundred.
 _HANDSHAKE = 5.0
 _LONGEST = 20.0
 _HEADERS = {
@@ -233,6 +235,7 @@ class AdminServer:
         self._guard = Guard(server)
         loop = asyncio.get_running_loop()
         try:
+            # Not web.TCPSite: the guard must stand between the loop and aiohttp's protocols.
             self._server = await loop.create_server(
                 self._guard, host, port, backlog=64, **protection
             )
@@ -244,6 +247,7 @@ class AdminServer:
             fault = Fault("admin.listen", problem, "choose another port, or 0 for a free one")
             raise ConfigError([fault]) from error
         bound = self._server.sockets[0].getsockname()
+        # An IPv6 address stands in brackets in a URL.
         name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         return f"{'https' if self._tls else 'http'}://{name}:{bound[1]}"
 
@@ -273,6 +277,7 @@ class AdminServer:
         async def guarded(request: web.Request) -> web.StreamResponse:
             if not self._access.granted(request.path, request.headers.get("Authorization", "")):
                 raise _unauthorized()
+            # The journal may be busy with an append of a large page, or stuck on a dead disk.
             async with asyncio.timeout(_LONGEST):
                 return await handler(request)
 

@@ -113,6 +113,7 @@ def shown(*keys: str, by: Conversion | None = None) -> Any:
 
 def rounded(digits: int, key: str = "") -> Any:
     """Show a number with so many decimal places; a whole number for 0."""
+    # round(x, 0) gives a float, round(x, None) a whole number.
     return shown(*filter(None, [key]), by=lambda value: round(value, digits or None))
 
 
@@ -128,6 +129,7 @@ def hidden() -> Any:
 
 def constant(value: str, *, init: Literal[False] = False) -> Any:
     """Show the same text in every event of the class."""
+    # init=False: a constant may stand before fields that the constructor needs.
     return field(default=value, init=init)
 
 
@@ -145,6 +147,7 @@ def event(
     """
 
     def decorate(cls: type[E]) -> type[E]:
+        # With slots this is a second class; the one that was decorated is never used again.
         made = dataclass(frozen=True, slots=True)(cls)
         made.describe(_description(made, name, levels, limited=limited, hint=hint))
         return made

@@ -74,6 +74,7 @@ def _plugin(one: PluginEvent, metrics: Metrics) -> None:
 
 @count.register
 def _unconfirmed(one: SentUnconfirmed, metrics: Metrics) -> None:
+    # singledispatch runs the function of the nearest class only, not that of its bases.
     _plugin(one, metrics)
     metrics.unconfirmed.labels(one.sink).inc(one.events)
 
@@ -98,6 +99,7 @@ def _request(one: RequestMade, metrics: Metrics) -> None:
     metrics.api_requests.labels(one.account, one.endpoint, one.outcome).inc()
     metrics.api_duration.labels(one.endpoint).observe(one.seconds)
     metrics.api_throttled.labels(one.account).inc(one.waited)
+    # Without a limit there is no budget, and no gauge is better than a wrong one.
     if one.budget_left is not None:
         metrics.api_budget.labels(one.account).set(one.budget_left)
 
@@ -114,6 +116,7 @@ def _page(one: PageStored, metrics: Metrics) -> None:
         (metrics.rows_late, len(one.late_s)),
     ):
         counter.labels(one.stream, one.account).inc(rows)
+    # Late rows are few: one call each costs less than sorting them into buckets first.
     for late in one.late_s:
         metrics.lateness.labels(one.stream).observe(late)
     metrics.store_duration.observe(one.stored_s)
@@ -121,7 +124,7 @@ def _page(one: PageStored, metrics: Metrics) -> None:
 
 @count.register
 def _round_started(one: RoundStarted, metrics: Metrics) -> None:
-    metrics.poll_delay.labels(one.stream).observe(max(0.0, one.late_by_s))
+    metrics.poll_delay.labels(one.stream).observe(one.late_by_s)
 
 
 @count.register

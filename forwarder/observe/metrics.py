@@ -28,11 +28,14 @@ GAP_REASONS = (
     "sink_was_removed",
 )
 """Every reason that a gap can have."""
+# The part of a task's name before the colon, as the supervisor and the cell give them.
 _TASKS = ("stream", "sink", "backfill", "upkeep", "history", "secrets")
 _FAULTS = ("outage", "timeout", "throttled", "operator")
 
+# Up to a day: the retention of Cloudflare's smallest plan, beyond which no row can come late.
 _LATENESS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
 _REQUEST = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+# From the single events of a quiet tenant to the largest batches of a catch-up.
 _BATCH = (1, 5, 10, 50, 100, 500, 1000, 5000, 10_000)
 
 _STREAM = ("stream", "account")
@@ -45,6 +48,7 @@ def summed(counter: Counter, label: str) -> dict[str, float]:
     sums: dict[str, float] = {}
     for family in counter.collect():
         for sample in family.samples:
+            # A counter may also have a sample with the time of its creation.
             if sample.name.endswith("_total"):
                 name = sample.labels[label]
                 sums[name] = sums.get(name, 0.0) + sample.value
@@ -94,6 +98,7 @@ class CountedHistogram(Collector):
         """Yield the histogram; called by prometheus_client."""
         family = HistogramMetricFamily(self._name, self._text, labels=self._labels)
         for labels, sums in self._sums.items():
+            # In Prometheus a bucket counts everything up to its bound, not what lies between two.
             buckets = list(zip(self._bounds, accumulate(sums.counts), strict=True))
             family.add_metric(labels, buckets, sums.total)
         yield family
@@ -108,6 +113,7 @@ class Metrics:
 
     def __init__(self) -> None:
         """Declare every counter and histogram."""
+        # Not the library's global registry: tests run several daemons in one process.
         self.registry = CollectorRegistry()
         self._declare_process()
         self._declare_streams()
@@ -322,6 +328,7 @@ def _expect_sink(metrics: Metrics, sink: str, streams: Iterable[str]) -> None:
     )
     for counter, stream in product(counters, streams):
         counter.labels(sink, stream)
+    # What is dropped is counted by page, before anybody looks at the rows' streams.
     metrics.dropped.labels(sink, "all")
     for counter in (metrics.retried, metrics.sent_bytes, metrics.throttled):
         counter.labels(sink)

@@ -15,6 +15,7 @@ from forwarder.observe.events import LibraryWarned, LogLinesDropped, TelemetryFa
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.output import LogOutput
 
+# Not the error's text: it often holds a number or an address that differs each time.
 _SUBJECT = ("account", "stream", "reader", "sink", "task", "reason", "code", "library", "where")
 _INTERVAL = 60.0
 _MOST_SUBJECTS = 1000
@@ -63,6 +64,7 @@ class Observer:
     def emit(self, one: TelemetryEvent) -> None:
         """Take one event; returns at once and never raises."""
         try:
+            # Counted whatever the level of the log: metrics must not depend on it.
             count(one, self._metrics)
             line = line_of(one, self._output.lowest)
         except Exception as error:  # noqa: BLE001 - a fault in telemetry must not stop forwarding
@@ -87,6 +89,7 @@ class Observer:
             self.spans.close()
 
     def _write(self, line: Line, kept_back: int) -> None:
+        # An empty list stays: "no identity provider vanished" is something to say.
         fields = {key: value for key, value in line.fields.items() if value not in (None, "")}
         error = fields.pop("exception", None)
         if kept_back:
@@ -163,6 +166,7 @@ class LibraryHandler(logging.Handler):
 
     def __init__(self, emit: Emit) -> None:
         """Pass records on to ``emit``."""
+        # Below a warning libraries write a line a request, with URLs and sometimes with headers.
         super().__init__(logging.WARNING)
         self._emit = emit
 
@@ -176,6 +180,7 @@ class LibraryHandler(logging.Handler):
                 # A library that echoes logs one fault from several lines: the module alone makes
                 # them one subject.
                 where=record.module if echoes else f"{record.module}:{record.lineno}",
+                # An error of an echoing library is the outage that the sink reports as a warning.
                 severe=record.levelno >= logging.ERROR and not echoes,
                 error=record.exc_info[1] if record.exc_info else None,
             )

@@ -23,6 +23,7 @@ from forwarder.core.timing import SystemClock, format_us
 from forwarder.transport.settings import REDACTED, Secret
 
 _SENSITIVE_KEY = re.compile(r"(?i)authorization|cookie|password|passwd|secret$|token$|api_?key$")
+# What looks like a credential in texts of others: headers, addresses with a user, query strings.
 _PATTERNS = (
     (
         re.compile(r"(?i)\b(bearer|basic|splunk|apikey)\s+[A-Za-z0-9._~+/=:-]{6,}"),
@@ -118,6 +119,7 @@ class BackgroundWriter:
 
     def write(self, text: str, /) -> None:
         """Leave a line to the thread; raises ``BlockingIOError`` if too much waits already."""
+        # A lone surrogate, as in a file name that is no UTF-8, must not cost the line.
         line = text.encode(errors="backslashreplace")
         with self._changed:
             if self._waiting + len(line) > self._most_waiting:
@@ -188,6 +190,7 @@ def _columns(*, colours: bool) -> Callable[[dict[str, Any]], str]:
 
 
 def _as_json(line: dict[str, Any]) -> str:
+    # default=str: a value that JSON has no form for must not cost the line.
     return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
@@ -204,6 +207,7 @@ class Redactor:
 
     def __call__(self, line: dict[str, Any]) -> dict[str, Any]:
         """Return the line with every text in it cleaned."""
+        # Revealed once a line: a secret in a file is read again when the file has changed.
         values = self._values()
         return {key: self._clean(key, value, values) for key, value in line.items()}
 
@@ -218,6 +222,7 @@ class Redactor:
                 values.append(secret.reveal())
             except NeedsOperatorError:
                 continue  # its file is gone: there is nothing that could be shown
+        # The longest first: a short secret may be a part of a long one, whose rest would be left.
         return sorted((value for value in values if len(value) >= _SHORTEST), key=len, reverse=True)
 
     def _clean(self, key: str, value: Any, values: list[str]) -> Any:
@@ -233,6 +238,7 @@ class Redactor:
 
 
 def _cleaned(text: str, values: list[str]) -> str:
+    # Known secrets before patterns, which could cut a secret into parts that are not found then.
     for value in values:
         text = text.replace(value, REDACTED)
     for pattern, replacement in _PATTERNS:

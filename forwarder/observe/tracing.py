@@ -23,6 +23,7 @@ from forwarder.delivery.events import BatchSettled, WriteFailed
 from forwarder.ingest.events import PageStored
 from forwarder.sources.cloudflare_access.events import RequestMade
 
+# Seconds for one export. The process waits for the last one at its end.
 _PATIENCE = 3.0
 
 
@@ -57,6 +58,7 @@ class Tracing:
         told = _span_of(one)
         if told is None:
             return
+        # The event comes when the work is over, so the start is counted back from now.
         end = self._now_us() * 1000
         start = end - round(told.seconds * 1e9)
         span = self._tracer.start_span(
