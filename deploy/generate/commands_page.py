@@ -7,25 +7,36 @@ from inspect import cleandoc
 
 import click
 
-from forwarder.cli.program import program
+from forwarder.cli.program import EXIT_STATUSES, program
 
 _HEAD = """\
 <!-- Generated from the code: make generate -->
 # Commands
 
-This is what `forwarder COMMAND --help` prints. Exit status: 0 done, 1 failed, 2 wrong settings or
-usage, or a state folder in use. Logs go to standard error, results to standard output. Commands
-that change something go through the running daemon, by a socket in the state folder; if no daemon
-runs, they do the work themselves. [operations.md](operations.md) says when to use which.
+This is what `forwarder COMMAND --help` prints. Logs go to standard error, results to standard
+output. Commands that change something go through the running daemon, by a socket in the state
+folder; if no daemon runs, they do the work themselves. [operations.md](operations.md) says when to
+use which.
 
-`MOMENT` is an RFC 3339 time (`2026-01-31T12:00:00Z`) or a duration ago (`2h`).
+`MOMENT` is an RFC 3339 time (`2026-01-31T12:00:00Z`) or a duration ago (`2h`), from the year 2000
+to a day ahead of the clock.
+
+If the settings have faults, `status`, `dead-letters`, `gaps`, `cursors list`, `replay` and
+`backfill --cancel` use `state_dir` and `journal` alone, and say so: the daemon may well run with
+the settings that it had before.
+
+## Exit status
+
+| status | meaning |
+|---:|---|
 """
 
 
 def commands_page() -> str:
     """Return the page."""
     with click.Context(program, info_name="forwarder") as context:
-        return "\n".join([_HEAD, *_commands(program, context)])
+        statuses = "".join(f"| {code} | {text} |\n" for code, text in EXIT_STATUSES.items())
+        return "\n".join([_HEAD + statuses, *_commands(program, context)])
 
 
 def _commands(group: click.Group, context: click.Context) -> Iterator[str]:

@@ -9,14 +9,56 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from forwarder.cli.terminal import tell
+from forwarder.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from forwarder.config.models import ForwarderSettings
+    from forwarder.journal.lanes import LaneRecord
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a command needs to find a journal and the daemon that has it.
+
+    ``settings`` is None if the file has faults beside ``state_dir`` and ``journal``.
+    """
+
+    state_dir: Path
+    labels: Mapping[str, str]
+    sinks: Collection[str]
+    settings: ForwarderSettings | None = None
+    faults: ConfigError | None = None
+
+
+def place_from(path: Path) -> Place:
+    """Return where the journal is, also if other parts of the settings have faults.
+
+    A daemon keeps running with its old settings when the file is broken, and its operator needs to
+    see and act. Raises ``ConfigError`` if the file is unreadable or ``state_dir`` is at fault.
+    """
+    from forwarder.config.loading import load_place  # noqa: PLC0415 - imports pydantic
+
+    try:
+        settings = settings_from(path)
+    except ConfigError as error:
+        state_dir, labels, sinks = load_place(path, os.environ)
+        count = len(error.faults)
+        tell(
+            f"forwarder: {path} has {count} fault(s); only state_dir and journal are used. "
+            "`forwarder check` lists them"
+        )
+        return Place(state_dir, labels, sinks, faults=error)
+    sinks = [sink.name for sink in settings.sinks]
+    labels = {account.account_id: account.label for account in settings.accounts}
+    return Place(settings.root.state_dir, labels, sinks, settings)
 
 
 def settings_from(path: Path) -> ForwarderSettings:
@@ -26,11 +68,6 @@ def settings_from(path: Path) -> ForwarderSettings:
     return load(path, os.environ)
 
 
-def labels_of(settings: ForwarderSettings) -> dict[str, str]:
-    """Return the accounts' labels by id."""
-    return {account.account_id: account.label for account in settings.accounts}
-
-
 def status_of(state_dir: Path) -> Any:
     """Return the status of the running daemon; raises ``NoDaemonError`` if none runs."""
     from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
@@ -38,16 +75,28 @@ def status_of(state_dir: Path) -> Any:
     return ask(state_dir, "status")
 
 
-def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) -> Any:
-    """Have an operation carried out by the running daemon, or do it here if none runs."""
+def carry_out(place: Place, name: str, given: Mapping[str, Any]) -> Any:
+    """Have an operation carried out by the running daemon, or do it here if none runs.
+
+    Raises ``ConfigError`` if no daemon runs and the settings have faults.
+    """
     from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
 
     try:
-        return ask(settings.root.state_dir, name, given)
+        return ask(place.state_dir, name, given)
     except NoDaemonError:
+        if place.settings is None:
+            raise place.faults or RuntimeError from None
         from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
 
-        return operations.carry_out(settings, name, given)
+        return operations.carry_out(place.settings, name, given)
+
+
+def rows_of(state_dir: Path, lane: str) -> Any:
+    """Return ``lane`` and the ``rows`` that a backfill of the running daemon has stored."""
+    from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
+
+    return ask(state_dir, "backfill-rows", {"lane": lane})
 
 
 def backfill(
@@ -72,6 +121,18 @@ def backfill(
         from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
 
         return operations.backfill(settings, order, watch), False
+
+
+def sinks_of(place: Place) -> set[str]:
+    """Return the sinks that the settings or the journal know."""
+    return {*place.sinks, *(name for lane in lanes_of(place) for name in lane.sinks)}
+
+
+def lanes_of(place: Place) -> Sequence[LaneRecord]:
+    """Return every lane of the journal; none if there is no journal yet."""
+    from forwarder.journal.lanes import list_lanes  # noqa: PLC0415 - keeps --help fast
+
+    return read(place.state_dir, list_lanes) if (place.state_dir / "journal.db").exists() else []
 
 
 def read(state_dir: Path, question: Callable[[sqlite3.Connection], T]) -> T:

@@ -3,27 +3,51 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import click
 
-from forwarder.cli.access import backfill, carry_out, settings_from, status_of
+from forwarder.cli.access import (
+    Place,
+    backfill,
+    carry_out,
+    lanes_of,
+    place_from,
+    rows_of,
+    settings_from,
+    status_of,
+)
 from forwarder.cli.status import share_read
 from forwarder.cli.terminal import (
     MomentType,
     choice_options,
     config_option,
+    confirm,
+    now_us,
+    refuse_unknown,
     say,
     since_option,
     tell,
+    when,
     window,
+    yes_option,
 )
+from forwarder.core.contracts import LIVE
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, ProgressColumn
+
+    from forwarder.config.models import ForwarderSettings
 
 _KIND = "backfill:"
 _LOOK = 0.5
+_LINE_EVERY = 10.0
+"""Seconds between lines of progress where there is no terminal."""
 
 
 @click.command()
@@ -38,18 +62,17 @@ _LOOK = 0.5
 @click.option("--again", is_flag=True, help="Also deliver rows that were seen before.")
 @click.option("--detach", is_flag=True, help="Leave it to the daemon and return at once.")
 @click.option("--cancel", metavar="LANE", help="Stop a backfill or a replay instead.")
+@yes_option
 @choice_options("account", "stream", "sink")
-def command(config: Path, *, cancel: str | None, detach: bool, **given: Any) -> None:
+def command(config: Path, *, cancel: str | None, detach: bool, yes: bool, **given: Any) -> None:
     """Read an older window from Cloudflare and deliver it behind live events.
 
     A running daemon does the work; if none runs, this process does. The live position does not
     move. Rows that were seen before are skipped unless --again is given. If it is interrupted, the
-    daemon continues it.
+    daemon continues it. If --since is older than `retention`, it asks first.
     """
-    settings = settings_from(config)
     if cancel is not None:
-        answer = carry_out(settings, "lane-cancel", {"lane": cancel})
-        say(f"{answer['lane']} is cancelled; what was delivered stays")
+        _cancel(place_from(config), cancel)
         return
     if given["since"] is None:
         raise click.UsageError("--since is missing")
@@ -62,6 +85,9 @@ def command(config: Path, *, cancel: str | None, detach: bool, **given: Any) -> 
         "streams": given["streams"],
         "sinks": given["sinks"],
     }
+    settings = settings_from(config)
+    _check_choice(settings, order)
+    _ask_beyond_retention(settings, order, yes=yes)
     with Bar() as bar:
         answer, taken_over = backfill(settings, order, detach=detach, watch=bar.show)
         if taken_over:
@@ -70,8 +96,43 @@ def command(config: Path, *, cancel: str | None, detach: bool, **given: Any) -> 
             return
         if taken_over:
             asyncio.run(_watch(settings.root.state_dir, answer["lane"], bar))
+            answer = rows_of(settings.root.state_dir, answer["lane"])
     known = "" if order["again"] else " that were not known; --again delivers the others as well"
-    say(f"{answer['lane']}: done, {bar.rows} row(s){known}")
+    say(f"{answer['lane']}: done, {answer['rows']} row(s){known}")
+
+
+def _cancel(place: Place, lane: str) -> None:
+    open_lanes = [one.name for one in lanes_of(place) if one.state == "open" and one.name != LIVE]
+    refuse_unknown("open lane", [lane], open_lanes)
+    answer = carry_out(place, "lane-cancel", {"lane": lane})
+    say(f"{answer['lane']} is cancelled; what was delivered stays")
+
+
+def _check_choice(settings: ForwarderSettings, order: Mapping[str, Any]) -> None:
+    accounts = settings.accounts
+    names = [name for one in accounts for name in (one.account_id, one.label)]
+    refuse_unknown("account", order["accounts"], names)
+    refuse_unknown("sink", order["sinks"], [sink.name for sink in settings.sinks])
+    streams = [name for one in accounts for name, on in one.config.streams if on]
+    refuse_unknown("stream", order["streams"], streams)
+
+
+def _ask_beyond_retention(
+    settings: ForwarderSettings, order: Mapping[str, Any], *, yes: bool
+) -> None:
+    """Ask before hours of requests for rows that Cloudflare has deleted."""
+    for account in settings.accounts:
+        if order["accounts"] and not {account.account_id, account.label} & {*order["accounts"]}:
+            continue
+        kept_from = now_us() - round(account.config.retention * 1_000_000)
+        # A minute of grace: `--since 24h` was typed a moment ago.
+        if order["since_us"] < kept_from - 60_000_000:
+            confirm(
+                f"--since is {when(order['since_us'])}, but by `retention` {account.label} has its "
+                f"logs since {when(kept_from)} only: reading the time before uses up requests and "
+                "most likely finds nothing. Read it all the same?",
+                yes=yes,
+            )
 
 
 async def _watch(state_dir: Path, lane: str, bar: Bar) -> None:
@@ -82,51 +143,60 @@ async def _watch(state_dir: Path, lane: str, bar: Bar) -> None:
 
 
 class Bar:
-    """A progress bar on stderr: how far, how many rows, how fast, how long still."""
+    """Progress on stderr: a bar on a terminal, otherwise a line now and then."""
 
     def __init__(self) -> None:
-        """Draw nothing yet."""
-        from rich.console import Console  # noqa: PLC0415 - slow to import
-        from rich.progress import (  # noqa: PLC0415 - as above
-            BarColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self.rows = 0
-        self._began = time.monotonic()
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TextColumn("{task.fields[rows]} rows, {task.fields[rate]:.0f}/s"),
-            TextColumn("{task.fields[left]} to deliver"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-        )
-        self._task = self._progress.add_task("backfill", total=1.0, rows=0, rate=0.0, left=0)
+        """Draw nothing until there is something to show."""
+        self._began = self._line_at = time.monotonic()
+        self._drawn: Progress | None = None
 
     def __enter__(self) -> Self:
-        """Draw nothing until there is something to show."""
+        """Change nothing."""
         return self
 
     def __exit__(self, *_: object) -> None:
         """Leave the last picture on the screen."""
-        self._progress.stop()
+        if self._drawn is not None:
+            self._drawn.stop()
 
     def show(self, status: Mapping[str, Any]) -> None:
-        """Draw a status as the daemon gives it."""
-        self._progress.start()
+        """Show the progress of all backfills in a status."""
         reading = status["backfills"]
-        if reading:
-            self.rows = sum(one["rows"] for one in reading)
+        rows = sum(one["rows"] for one in reading)
         done = sum(map(share_read, reading)) / len(reading) if reading else 1.0
-        spent = max(0.001, time.monotonic() - self._began)
+        rate = rows / max(0.001, time.monotonic() - self._began)
         left = sum(lane["backlog_events"] for lane in _lanes(status, _KIND))
-        self._progress.update(
-            self._task, completed=done, rows=self.rows, rate=self.rows / spent, left=left
-        )
+        if sys.stderr.isatty():
+            self._draw(done, f"{rows} rows, {rate:.0f}/s, {left} to deliver")
+        elif time.monotonic() - self._line_at >= _LINE_EVERY:
+            self._line_at = time.monotonic()
+            tell(f"backfill: {done:.0%} read, {rows} rows, {rate:.0f}/s, {left} to deliver")
+
+    def _draw(self, done: float, counts: str) -> None:
+        from rich.progress import Progress  # noqa: PLC0415 - slow to import
+
+        if self._drawn is None:
+            self._drawn = Progress(*_columns(), console=_stderr())
+            self._drawn.add_task("backfill", total=1.0, counts="")
+            self._drawn.start()
+        self._drawn.update(self._drawn.task_ids[0], completed=done, counts=counts)
+
+
+def _columns() -> tuple[ProgressColumn, ...]:
+    from rich.progress import (  # noqa: PLC0415 - slow to import
+        BarColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    share, counts = TextColumn("{task.percentage:>3.0f} %"), TextColumn("{task.fields[counts]}")
+    return TextColumn("{task.description}"), BarColumn(), share, counts, TimeRemainingColumn()
+
+
+def _stderr() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - slow to import
+
+    return Console(stderr=True)
 
 
 def is_open(status: Mapping[str, Any], lane: str) -> bool:

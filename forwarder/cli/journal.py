@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from forwarder.cli.access import carry_out, labels_of, read, settings_from
+from forwarder.cli.access import Place, carry_out, place_from, read, settings_from, sinks_of
 from forwarder.cli.terminal import (
     MomentType,
     config_option,
+    confirm,
     json_option,
     now_us,
     print_json,
+    refuse_unknown,
     say,
     show,
     since_option,
+    tell,
     when,
     yes_option,
 )
 
 if TYPE_CHECKING:
+    from forwarder.journal.dead_letters import StoredLetter
     from forwarder.journal.ledger import Gap
 
 _ids = click.argument("ids", nargs=-1, type=int)
@@ -42,17 +48,16 @@ def list_cursors(config: Path, *, as_json: bool) -> None:
     """List the positions. `live` is the stream's position; other readers re-read behind it."""
     from forwarder.journal import stream_log  # noqa: PLC0415 - keeps --help fast
 
-    settings = settings_from(config)
-    labels = labels_of(settings)
+    place = place_from(config)
     rows = [
         {
-            "account": labels.get(cursor.account_id, cursor.account_id),
+            "account": place.labels.get(cursor.account_id, cursor.account_id),
             "stream": cursor.stream,
             "reader": cursor.reader,
             "covered_until": when(cursor.covered_until_us),
             "reading_until": when(cursor.reading_until_us) if cursor.reading_until_us else "",
         }
-        for cursor in read(settings.root.state_dir, stream_log.list_cursors)
+        for cursor in read(place.state_dir, stream_log.list_cursors)
     ]
     if as_json:
         print_json(rows)
@@ -77,24 +82,19 @@ def set_cursor(config: Path, *, account: str, stream: str, to_us: int, yes: bool
     and those that were not seen before are delivered.
     """
     settings = settings_from(config)
-    account_id = _account_id(labels_of(settings), account)
+    labels = {account.account_id: account.label for account in settings.accounts}
+    refuse_unknown("account", [account], [*labels, *labels.values()])
+    (chosen,) = (one for one in settings.accounts if account in {one.account_id, one.label})
+    refuse_unknown("stream", [stream], [name for name, on in chosen.config.streams if on])
     if to_us > now_us():
-        raise click.UsageError("--to is in the future: rows that do not exist yet would be lost")
-    if not yes:
-        click.confirm(
-            f"Move {account}/{stream} to {when(to_us)}? Rows that are jumped over are not read.",
-            abort=True,
-        )
-    given = {"account_id": account_id, "stream": stream, "to_us": to_us}
-    answer = carry_out(settings, "cursor-set", given)
+        # Rows of the time in between would never be read.
+        to_us = now_us()
+        tell(f"forwarder: --to is in the future; the position is set to now, {when(to_us)}")
+    question = f"Move {account}/{stream} to {when(to_us)}? Rows that are jumped over are not read."
+    confirm(question, yes=yes)
+    given = {"account_id": chosen.account_id, "stream": stream, "to_us": to_us}
+    answer = carry_out(place_from(config), "cursor-set", given)
     say(f"{account}/{stream}: covered until {answer['covered_until']}")
-
-
-def _account_id(labels: dict[str, str], name: str) -> str:
-    for account_id, label in labels.items():
-        if name in {account_id, label}:
-            return account_id
-    raise click.UsageError(f"no account is called {name!r}; there is {', '.join(labels.values())}")
 
 
 @click.group()
@@ -110,17 +110,16 @@ def list_gaps(config: Path, *, as_json: bool) -> None:
     from forwarder.journal import ledger  # noqa: PLC0415 - keeps --help fast
     from forwarder.journal.events import with_name  # noqa: PLC0415 - keeps --help fast
 
-    settings = settings_from(config)
-    found = read(settings.root.state_dir, ledger.list_gaps)
+    place = place_from(config)
+    found = read(place.state_dir, ledger.list_gaps)
     if as_json:
         print_json([_as_json(gap) for gap in found])
         return
-    labels = labels_of(settings)
     show(
         ("scope", "reason", "from", "to", "rows", "opened", "closed", "detail"),
         [
             (
-                with_name(gap.scope, labels),
+                with_name(gap.scope, place.labels),
                 gap.reason,
                 when(gap.since_us),
                 when(gap.until_us),
@@ -155,8 +154,9 @@ def replay(config: Path, *, sink: str, since: int) -> None:
     that the journal still keeps can be replayed (`journal.keep_delivered`); older ones can be read
     from Cloudflare with `forwarder backfill --again`.
     """
-    given = {"sink": sink, "since_us": since}
-    answer = carry_out(settings_from(config), "replay", given)
+    place = place_from(config)
+    refuse_unknown("sink", [sink], sinks_of(place))
+    answer = carry_out(place, "replay", {"sink": sink, "since_us": since})
     say(f"{answer['events']} event(s) in lane {answer['lane']}, behind live ones")
 
 
@@ -169,16 +169,47 @@ def dead_letters() -> None:
 @config_option
 @json_option
 @click.option("--sink", help="Only this sink.")
+@since_option(required=False)
 @click.option("--limit", default=100, show_default=True, help="The largest number to list.")
-def list_dead_letters(config: Path, *, as_json: bool, sink: str | None, limit: int) -> None:
-    """List dead letters, oldest first, without their content."""
-    letters = _letters(config, sink=sink, limit=limit)
+@click.option("--group", is_flag=True, help="Count by sink and reason in place of a list.")
+def list_dead_letters(
+    config: Path, *, as_json: bool, sink: str | None, since: int | None, limit: int, group: bool
+) -> None:
+    """List dead letters, oldest first, without their content.
+
+    --since selects by the time at which they became dead letters. The size is that of the row,
+    or of the event if the sink refused it for its size.
+    """
+    place = place_from(config)
+    refuse_unknown("sink", [sink] if sink else [], sinks_of(place))
+    kept = [one for one in _stored(place, sink=sink) if since is None or one.at_us >= since]
+    rows = _groups(kept) if group else [_described(place, one) for one in kept[:limit]]
     if as_json:
-        print_json([{k: v for k, v in letter.items() if k != "row"} for letter in letters])
+        print_json(rows)
         return
-    columns = ("id", "sink", "account", "stream", "died", "size", "reason")
-    cells = [tuple(str(letter[column]) for column in columns) for letter in letters]
+    columns = ["id", "sink", "account", "stream", "died", "size", "reason"]
+    if group:
+        columns = ["events", "sink", "latest", "reason"]
+    cells = [tuple(str(row[column]) for column in columns) for row in rows]
     show(columns, cells, nothing="no dead letters")
+    if len(rows) < len(kept) and not group:
+        tell(
+            f"{len(rows):,} of {len(kept):,} dead letters, oldest first. --limit shows more, "
+            "--since later ones, --group counts them by reason"
+        )
+
+
+def _groups(letters: Sequence[StoredLetter]) -> list[dict[str, Any]]:
+    """Return how many there are for each sink and reason, the largest group first."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for letter in letters:
+        # Sizes and offsets in a reason would make a group of each event.
+        reason = re.sub(r"\d+", "#", letter.reason)
+        found.setdefault((letter.sink, reason), []).append(letter.at_us)
+    return [
+        {"events": len(times), "sink": sink, "latest": when(max(times)), "reason": reason}
+        for (sink, reason), times in sorted(found.items(), key=lambda group: -len(group[1]))
+    ]
 
 
 @dead_letters.command("show")
@@ -186,10 +217,13 @@ def list_dead_letters(config: Path, *, as_json: bool, sink: str | None, limit: i
 @click.argument("letter_id", metavar="ID", type=int)
 def show_dead_letter(config: Path, *, letter_id: int) -> None:
     """Show one dead letter with its raw row, as JSON."""
-    letters = _letters(config, letter_id=letter_id)
+    import orjson  # noqa: PLC0415 - keeps --help fast
+
+    place = place_from(config)
+    letters = _stored(place, letter_id=letter_id)
     if not letters:
-        raise click.UsageError(f"there is no dead letter {letter_id}")
-    print_json(letters[0])
+        raise click.UsageError(f"there is no dead letter {letter_id}; `dead-letters list` has all")
+    print_json({**_described(place, letters[0]), "row": orjson.loads(letters[0].row)})
 
 
 @dead_letters.command("replay")
@@ -198,12 +232,13 @@ def show_dead_letter(config: Path, *, letter_id: int) -> None:
 @_ids
 def replay_dead_letters(config: Path, *, sink: str, ids: tuple[int, ...]) -> None:
     """Deliver all dead letters of a sink again, or some, rendered with the present settings."""
-    given = {"sink": sink, "ids": list(ids) or None}
-    answer = carry_out(settings_from(config), "dead-letters-replay", given)
+    place = place_from(config)
+    _refuse_unknown_letters(place, sink, ids)
+    answer = carry_out(place, "dead-letters-replay", {"sink": sink, "ids": list(ids) or None})
     if answer["events"]:
         say(f"{answer['events']} event(s) in lane {answer['lane']}, behind live ones")
     else:
-        say(_none(sink, ids))
+        say(f"{sink} has no dead letters")
 
 
 @dead_letters.command("drop")
@@ -213,48 +248,45 @@ def replay_dead_letters(config: Path, *, sink: str, ids: tuple[int, ...]) -> Non
 @_ids
 def drop_dead_letters(config: Path, *, sink: str, ids: tuple[int, ...], yes: bool) -> None:
     """Delete all dead letters of a sink, or some. This cannot be undone."""
-    if not yes:
-        what = f"{len(ids)} dead letter(s)" if ids else "ALL dead letters"
-        click.confirm(f"Delete {what} of {sink}?", abort=True)
-    given = {"sink": sink, "ids": list(ids) or None}
-    answer = carry_out(settings_from(config), "dead-letters-drop", given)
-    deleted = f"{answer['events']} dead letter(s) deleted"
-    say(deleted if answer["events"] else _none(sink, ids))
+    place = place_from(config)
+    _refuse_unknown_letters(place, sink, ids)
+    what = f"{len(ids)} dead letter(s)" if ids else "ALL dead letters"
+    confirm(f"Delete {what} of {sink}?", yes=yes)
+    answer = carry_out(place, "dead-letters-drop", {"sink": sink, "ids": list(ids) or None})
+    say(f"{answer['events']} dead letter(s) of {sink} deleted")
 
 
-def _none(sink: str, ids: tuple[int, ...]) -> str:
-    return f"{sink} has no dead letters" + (" with these numbers" if ids else "")
+def _refuse_unknown_letters(place: Place, sink: str, ids: Sequence[int]) -> None:
+    """Refuse a sink or a number that does not exist: doing nothing would look like success."""
+    refuse_unknown("sink", [sink], sinks_of(place))
+    known = {letter.id for letter in _stored(place, sink=sink)} if ids else set()
+    unknown = sorted({*ids} - known)
+    if unknown:
+        listed = ", ".join(map(str, unknown))
+        raise click.UsageError(
+            f"{sink} has no dead letter {listed}; `dead-letters list --sink {sink}` has all"
+        )
 
 
-def _letters(config: Path, **choice: Any) -> list[dict[str, Any]]:
-    import orjson  # noqa: PLC0415 - keeps --help fast
-
-    from forwarder.journal.dead_letters import (  # noqa: PLC0415 - as above
-        StoredLetter,
-        list_letters,
-        sink_number,
-    )
-
-    settings = settings_from(config)
-    labels = labels_of(settings)
+def _stored(place: Place, **choice: Any) -> list[StoredLetter]:
+    from forwarder.journal.dead_letters import list_letters  # noqa: PLC0415 - keeps --help fast
 
     def question(connection: sqlite3.Connection) -> list[StoredLetter]:
-        if choice.get("sink"):
-            sink_number(connection, choice["sink"])
         return list_letters(connection, **choice)
 
-    return [
-        {
-            "id": letter.id,
-            "sink": letter.sink,
-            "account": labels.get(letter.account_id, letter.account_id),
-            "stream": letter.stream,
-            "died": when(letter.at_us),
-            "event_id": letter.event_id,
-            "time": when(letter.time_us),
-            "size": "" if letter.size is None else letter.size,
-            "reason": letter.reason,
-            "row": orjson.loads(letter.row),
-        }
-        for letter in read(settings.root.state_dir, question)
-    ]
+    return read(place.state_dir, question)
+
+
+def _described(place: Place, letter: StoredLetter) -> Mapping[str, Any]:
+    """Return a dead letter without its content."""
+    return {
+        "id": letter.id,
+        "sink": letter.sink,
+        "account": place.labels.get(letter.account_id, letter.account_id),
+        "stream": letter.stream,
+        "died": when(letter.at_us),
+        "event_id": letter.event_id,
+        "time": when(letter.time_us),
+        "size": len(letter.row) if letter.size is None else letter.size,
+        "reason": letter.reason,
+    }

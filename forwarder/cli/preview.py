@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from forwarder.cli.access import settings_from
-from forwarder.cli.terminal import config_option, now_us, printable, say
+from forwarder.cli.terminal import config_option, now_us, printable, refuse_unknown, say
 from forwarder.runtime.inspection import Preview
 
 _NARROWEST = 48
@@ -80,9 +80,7 @@ def command(config: Path, *, sinks: tuple[str, ...], rows_file: Path | None) -> 
     from forwarder.runtime.inspection import EXAMPLES, previews  # noqa: PLC0415 - as above
 
     settings = settings_from(config)
-    unknown = set(sinks) - {sink.name for sink in settings.sinks}
-    if unknown:
-        raise click.UsageError(f"no sink is called {', '.join(sorted(unknown))}")
+    refuse_unknown("sink", sinks, [sink.name for sink in settings.sinks])
     rows = EXAMPLES if rows_file is None else _rows(rows_file)
     console = Console()
     for preview in previews(settings, rows, sinks, now_us()):
@@ -98,15 +96,21 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
 
     text = path.read_bytes()
     try:
-        try:
-            value = orjson.loads(text)
-        except orjson.JSONDecodeError:
-            value = [orjson.loads(line) for line in text.splitlines() if line.strip()]
-    except orjson.JSONDecodeError as error:
-        raise click.UsageError(f"{path} contains no JSON rows: {error}") from error
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = [_row(path, number, line) for number, line in enumerate(text.splitlines(), 1)]
     if isinstance(value, dict):
         value = value["result"] if isinstance(value.get("result"), list) else [value]
     rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
     if not rows:
         raise click.UsageError(f"{path} contains no JSON rows")
     return [(stream_of(row), row) for row in rows]
+
+
+def _row(path: Path, number: int, line: bytes) -> Any:
+    try:
+        return orjson.loads(line) if line.strip() else None
+    except orjson.JSONDecodeError as error:
+        # Its own position is one within the line; people need the file's.
+        reason = str(error).partition(": line")[0]
+        raise click.UsageError(f"{path}:{number}: invalid JSON: {reason}") from error

@@ -13,7 +13,16 @@ from click.shell_completion import get_completion_class
 from forwarder import __version__
 from forwarder.core.errors import ConfigError, ForwarderError, LockedError
 
-FAILED, UNUSABLE = 1, 2
+DONE, FAILED, UNUSABLE = 0, 1, 2
+EXIT_STATUSES: Mapping[int, str] = {
+    DONE: "done; of `status`: ready or degraded; of `verify` and `check`: nothing wrong was found",
+    FAILED: "failed; of `status`: not ready, or no daemon runs; of `verify` and `check`: something "
+    "wrong was found; also after an answer of no, and Ctrl-C",
+    UNUSABLE: "settings with faults; usage: unknown options, sinks, accounts, streams, lanes or "
+    "dead letters, times out of range, a question that nobody can answer without `--yes`; a state "
+    "folder that cannot be used or is in use",
+}
+"""What every command ends with; a test runs them all."""
 
 _VARIABLE = "_FORWARDER_COMPLETE"
 _INSTALL = {
@@ -110,17 +119,29 @@ def completion(context: click.Context, shell: str) -> None:
     """Print the script that completes commands and options in a shell."""
     script = get_completion_class(shell)
     assert script is not None  # noqa: S101 - click knows the three names above  # nosec B101
+    # Not through the writer: this is a program of click's own, for a shell to read.
     click.echo(script(context.find_root().command, {}, "forwarder", _VARIABLE).source())
 
 
 def run_program() -> None:
     """Run a command; report every known error in one line per fault, without a traceback.
 
-    Exit 2 for settings, usage, and a state folder that is wrong or in use; 1 for all other
-    failures.
+    Errors of usage are printed here and not by click, so that all output has one writer. The
+    statuses are those of ``EXIT_STATUSES``.
     """
     try:
-        program(prog_name="forwarder")
+        # `--help` returns its status; commands exit themselves or are done.
+        status = program.main(prog_name="forwarder", standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else DONE)
+    except click.ClickException as error:
+        if isinstance(error, click.UsageError) and error.ctx is not None:
+            _print(error.ctx.get_usage())
+            _print(f"Try '{error.ctx.command_path} -h' for help.\n")
+        _print(f"Error: {error.format_message()}")
+        sys.exit(error.exit_code)
+    except click.Abort:
+        _print("Aborted!")
+        sys.exit(FAILED)
     except ConfigError as error:
         _report(*(str(fault) for fault in error.faults))
         sys.exit(UNUSABLE)
@@ -134,7 +155,11 @@ def run_program() -> None:
 
 
 def _report(*lines: str) -> None:
-    from forwarder.cli.terminal import one_line, tell  # noqa: PLC0415 - keeps --help fast
-
     for line in lines:
-        tell(f"forwarder: {one_line(line)}")
+        _print(f"forwarder: {' '.join(line.split())}")
+
+
+def _print(text: str) -> None:
+    from forwarder.cli.terminal import tell  # noqa: PLC0415 - keeps --help fast
+
+    tell(text)

@@ -6,12 +6,14 @@ import logging
 import os
 import sys
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from forwarder.cli.access import read, settings_from
 from forwarder.cli.terminal import config_option, json_option, print_json, say, tell
+from forwarder.core.errors import ConfigError, Fault
 
 if TYPE_CHECKING:
     from forwarder.core.contracts import Finding
@@ -95,6 +97,8 @@ def check(config: Path, *, live: bool, journal: bool) -> None:
 
     settings = settings_from(config)
     preflight(settings)
+    if (folder := _folder(settings.root.state_dir)).level == "fault":
+        raise ConfigError([Fault(folder.subject, folder.text, folder.hint)])
     for warning in settings.warnings:
         tell(f"warning: {warning}", colour="yellow")
     accounts, sinks = len(settings.accounts), len(settings.sinks)
@@ -140,14 +144,26 @@ def _found_faults(settings: Any) -> bool:
 
 
 def _folder(state_dir: Path) -> Finding:
-    """Return whether the journal's folder can be used; nothing is created."""
+    """Return whether the journal's folder can be used; nothing stays behind."""
     from forwarder.core.contracts import Finding  # noqa: PLC0415 - keeps --help fast
 
     subject, absolute = f"state_dir {state_dir}", state_dir.absolute()
     nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
     if not nearest.is_dir():
         return Finding("fault", subject, f"{nearest} is not a folder", "choose another state_dir")
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not os.access(nearest, os.W_OK | os.X_OK) or (
+        # root may write everywhere, but not in file systems of the kernel, such as /proc.
+        nearest != absolute and not _takes_folders(nearest)
+    ):
         hint = "give the folder to the user that runs the forwarder, or choose another state_dir"
         return Finding("fault", subject, f"this user may not write to {nearest}", hint)
     return Finding("ok", subject, "can be written")
+
+
+def _takes_folders(parent: Path) -> bool:
+    """Return True if a folder can be made there; it is removed at once."""
+    try:
+        Path(mkdtemp(dir=parent)).rmdir()
+    except OSError:
+        return False
+    return True

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import click
@@ -16,8 +17,16 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from forwarder.cli.access import settings_from, status_of
-from forwarder.cli.terminal import config_option, json_option, print_json, printable_tree
+from forwarder.cli.access import place_from, status_of
+from forwarder.cli.terminal import (
+    config_option,
+    json_option,
+    now_us,
+    print_json,
+    printable_tree,
+    say,
+    when,
+)
 from forwarder.core.contracts import LIVE
 from forwarder.core.timing import parse_us
 from forwarder.transport.settings import format_duration, format_size
@@ -35,6 +44,8 @@ _NUMBERS = {
     "rows",
 }
 _MOMENTS = {"covered until", "read until", "to", "from", "latest"}
+_UNWELL = {"held", "waiting", "gated"}
+_LINE_EVERY = 10.0
 _COLOURS = {
     "running": "green",
     "idle": "green",
@@ -48,16 +59,22 @@ _COLOURS = {
 @click.command()
 @config_option
 @json_option
-@click.option("--watch", is_flag=True, help="Refresh every second until interrupted.")
+@click.option("--watch", is_flag=True, help="Refresh until interrupted.")
 def command(config: Path, *, as_json: bool, watch: bool) -> None:
     """Show the status of the running forwarder: streams, sinks, journal.
 
+    --watch refreshes the screen every second. Without a terminal it prints a line every ten
+    seconds, and with --json one JSON object per line.
+
     Exit status: 0 if it is ready or degraded, 1 if it is not ready or not running.
     """
-    state_dir = settings_from(config).root.state_dir
+    state_dir = place_from(config).state_dir
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_watch(state_dir))
+            if as_json or not sys.stdout.isatty():
+                _follow(state_dir, as_json=as_json)
+            else:
+                asyncio.run(_watch(state_dir))
         return
     state = status_of(state_dir)
     if as_json:
@@ -77,6 +94,41 @@ async def _watch(state_dir: Path) -> None:
         while True:
             await asyncio.sleep(1)
             live.update(rendered(await asyncio.to_thread(status_of, state_dir)), refresh=True)
+
+
+def _follow(state_dir: Path, *, as_json: bool) -> None:
+    """Print a line about each status, for a pipe, a log or kubectl exec without a terminal."""
+    while True:
+        state = status_of(state_dir)
+        if as_json:
+            print_json(state, indented=False)
+        else:
+            say(summary(printable_tree(state)))
+        # A pipe is buffered: without this a reader sees nothing for minutes.
+        sys.stdout.flush()
+        Event().wait(1 if as_json else _LINE_EVERY)
+
+
+def summary(state: Mapping[str, Any]) -> str:
+    """Return a status in one line."""
+    lags = [one["lag_seconds"] or 0 for one in state["streams"]]
+    backlog = sum(one["backlog_events"] for one in state["sinks"])
+    dead = sum(one["dead_letters"] for one in state["sinks"])
+    unwell = [
+        f"{one[kind]} {one['phase']}"
+        for kind, many in (("stream", "streams"), ("sink", "sinks"))
+        for one in state[many]
+        if one["phase"] in _UNWELL
+    ]
+    parts = [
+        ": ".join(filter(None, (state["state"].replace("_", " "), "; ".join(state["reasons"])))),
+        f"lag {format_duration(round(max(lags, default=0)))}",
+        f"backlog {backlog:,}",
+        f"dead letters {dead:,}",
+        f"open gaps {state['gaps']['open']:,}",
+        *unwell,
+    ]
+    return f"{when(now_us())}  {', '.join(parts)}"
 
 
 def rendered(state: Mapping[str, Any]) -> RenderableType:

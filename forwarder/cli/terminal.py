@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,6 +21,11 @@ RATE = click.FloatRange(min=0)
 """Events per second."""
 
 _BETWEEN = "  "
+_EARLIEST_US = 946_684_800_000_000
+"""2000-01-01T00:00:00Z: no log is older, and calendars of clients fail near the year 1."""
+_DAY_US = 86_400_000_000
+"""How far a time may be ahead of this machine's clock, which may be wrong."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -34,11 +39,21 @@ def tell(text: str, *, colour: str | None = None) -> None:
     click.secho(printable(text), fg=colour, err=True)
 
 
-def print_json(value: Any) -> None:
-    """Print JSON on stdout, indented."""
+def print_json(value: Any, *, indented: bool = True) -> None:
+    """Print JSON on stdout, indented or in one line."""
     import orjson  # noqa: PLC0415 - keeps --help fast
 
-    say(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+    text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indented else 0).decode()
+    say(text if text.isprintable() else "".join(map(_escaped, text)))
+
+
+def _escaped(sign: str) -> str:
+    r"""Return a sign that could steer the terminal as JSON's ``\uXXXX``, which is the same data."""
+    if sign.isprintable() or sign == "\n":
+        return sign
+    # orjson escapes what lies below U+0020 only: not DEL, C1 controls and signs that turn text.
+    pairs = sign.encode("utf-16-be").hex()
+    return "".join(f"\\u{pairs[at : at + 4]}" for at in range(0, len(pairs), 4))
 
 
 def printable(text: str) -> str:
@@ -128,21 +143,45 @@ class MomentType(click.ParamType[int]):
         """Return microseconds, or fail with what is allowed."""
         from forwarder.transport.settings import parse_duration  # noqa: PLC0415 - imports pydantic
 
-        time_us = parse_us(value)
-        if time_us is not None:
-            return time_us
+        now, time_us = now_us(), parse_us(value)
         try:
-            return now_us() - round(parse_duration(value) * 1_000_000)
+            if time_us is None:
+                time_us = now - round(parse_duration(value) * 1_000_000)
         except ValueError:
             allowed = "write for example 2026-07-01T12:00:00Z, or 2h for two hours ago"
             self.fail(f"{value!r} is not a time; {allowed}", param, ctx)
+        if not _EARLIEST_US <= time_us <= now + _DAY_US:
+            allowed = f"{when(_EARLIEST_US)} to {when(now + _DAY_US)}"
+            self.fail(f"{value!r} is out of range; allowed: {allowed}", param, ctx)
+        return time_us
 
 
 def window(since_us: int, until_us: int) -> tuple[int, int]:
-    """Return both if the first is the earlier one; otherwise it is a usage error."""
+    """Return both, ``until`` at most now, if they are in order; otherwise it is a usage error."""
     if since_us >= until_us:
         raise click.UsageError("--until must be later than --since")
-    return since_us, until_us
+    now = now_us()
+    if since_us >= now:
+        raise click.UsageError(f"--since is in the future; allowed: up to now, {when(now)}")
+    return since_us, min(until_us, now)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask for confirmation unless ``yes``; ends the command if the answer is no."""
+    if yes:
+        return
+    # Nobody can answer a pipe or a job: waiting or guessing would both be wrong.
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"{printable(question)} Nobody can answer here: add --yes")
+    click.confirm(printable(question), abort=True, err=True)
+
+
+def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a usage error that lists the known names if one of those given is unknown."""
+    unknown, listed = sorted({*given} - {*known}), ", ".join(sorted({*known}))
+    if unknown:
+        names = f"; there is {listed}" if listed else ""
+        raise click.UsageError(f"no {what} is called {', '.join(unknown)}{names}")
 
 
 def config_option(function: _F) -> _F:

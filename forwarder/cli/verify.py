@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from forwarder.cli.access import labels_of, settings_from
+from forwarder.cli.access import settings_from
 from forwarder.cli.terminal import (
     MomentType,
     choice_options,
     config_option,
     json_option,
     print_json,
+    refuse_unknown,
     show,
     since_option,
     tell,
@@ -61,12 +62,12 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
     from forwarder.runtime.inspection import Choice, audit  # noqa: PLC0415 - imports everything
 
     settings = settings_from(config)
-    labels = labels_of(settings)
+    labels = {account.account_id: account.label for account in settings.accounts}
     chosen = Choice(choice["accounts"], choice["streams"], choice["sinks"])
-    _known("account", chosen.accounts, {*labels, *labels.values()})
-    _known("sink", chosen.sinks, {sink.name for sink in settings.sinks})
+    refuse_unknown("account", chosen.accounts, {*labels, *labels.values()})
+    refuse_unknown("sink", chosen.sinks, {sink.name for sink in settings.sinks})
     found = asyncio.run(audit(settings, Window(*window(since, until)), chosen))
-    _known("stream", chosen.streams, {one.stream for one in found})
+    refuse_unknown("stream", chosen.streams, {one.stream for one in found})
     rows = [_row(one) for one in found]
     if as_json:
         print_json(rows)
@@ -77,14 +78,6 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
         for line in _advice(found):
             tell(f"forwarder: {line}")
     sys.exit(1 if any(row["missing"] or row["forgotten"] for row in rows) else 0)
-
-
-def _known(what: str, given: Collection[str], known: Collection[str]) -> None:
-    """Refuse an unknown name: an audit of nothing must not look like a good one."""
-    unknown = sorted({*given} - {*known})
-    if unknown:
-        names = f"; there is {', '.join(sorted(known))}" if known else ""
-        raise click.UsageError(f"no {what} is called {', '.join(unknown)}{names}")
 
 
 def _row(audit: Audit) -> dict[str, Any]:

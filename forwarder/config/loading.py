@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -136,6 +137,51 @@ def load(
     Raises ``ConfigError`` with all faults.
     """
     return build(read_document(path), environment, plugins or InstalledPlugins(), path=path)
+
+
+def load_place(
+    path: Path, environment: Mapping[str, str]
+) -> tuple[Path, dict[str, str], list[str]]:
+    """Return ``state_dir``, the accounts' labels by id, and the sinks' names of a faulty file.
+
+    Labels and names are as good as the file has them. Raises ``ConfigError`` if it cannot be read,
+    or if ``state_dir`` or ``journal`` has a fault.
+    """
+    document = read_document(path)
+    whole, _ = resolve(document, environment)
+    whole = whole if isinstance(whole, dict) else {}
+    # Resolved by themselves: an unset variable elsewhere must not stand in the way.
+    kept = {key: item for key, item in whole.items() if key in {"state_dir", "journal"}}
+    part = replace(document, data={key: document.data[key] for key in kept})
+    _, faults = resolve(part, environment)
+    if faults:
+        raise ConfigError(faults)
+    root = validated(RootSettings, {"version": 1, **kept}, document, (), faults)
+    if root is None:
+        raise ConfigError(faults)
+    accounts = whole.get("accounts")
+    labels = {
+        str(one.get("account_id")): str(one.get("name") or one.get("account_id"))
+        for one in (accounts if isinstance(accounts, list) else ())
+        if isinstance(one, dict)
+    }
+    sinks = whole.get("sinks")
+    return root.state_dir, labels, list(sinks) if isinstance(sinks, dict) else []
+
+
+def validated(
+    model: type[_Model],
+    given: dict[str, Any],
+    document: Document,
+    place: Place,
+    faults: list[Fault],
+) -> _Model | None:
+    """Return the model, or None and add what is wrong to ``faults``."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        faults += faults_of(error, document, place, model)
+        return None
 
 
 def build(
@@ -276,11 +322,7 @@ class _Builder:
             return None
 
     def _validated(self, model: type[_Model], given: dict[str, Any], place: Place) -> _Model | None:
-        try:
-            return model.model_validate(given)
-        except ValidationError as error:
-            self._faults += faults_of(error, self._document, place, model)
-            return None
+        return validated(model, given, self._document, place, self._faults)
 
     def _refuse_unknown(self, place: Place, keys: dict[str, Any], allowed: list[str]) -> None:
         for key in keys:

@@ -126,6 +126,7 @@ def _changed(node: Any, change: Callable[[Schema], Schema]) -> Any:
 
 _SENSITIVE = re.compile(r"(?i)authorization|cookie|token|secret|password|passwd|api[-_]?key")
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_URL = re.compile(r"(https?://[^/?#\s]+)(/[^/].*|/?\?.*)")
 
 
 def effective(settings: ForwarderSettings) -> dict[str, Any]:
@@ -149,8 +150,23 @@ def effective(settings: ForwarderSettings) -> dict[str, Any]:
 
 
 def as_yaml(settings: ForwarderSettings) -> str:
-    """Return the effective settings as YAML."""
-    return yaml.safe_dump(effective(settings), sort_keys=False, allow_unicode=True, width=100)
+    """Return the effective settings as YAML, without paths and queries of the sinks' URLs.
+
+    A webhook's path or query is often all that protects it. The hash of the settings keeps them,
+    so that a changed path is seen there.
+    """
+    shown = effective(settings)
+    shown["sinks"] = _without_paths(shown["sinks"])
+    return yaml.safe_dump(shown, sort_keys=False, allow_unicode=True, width=100)
+
+
+def _without_paths(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_paths(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_paths(inner) for inner in value]
+    found = _URL.fullmatch(value) if isinstance(value, str) else None
+    return f"{found[1]}/{REDACTED}" if found else value
 
 
 def _plain(model: BaseModel) -> dict[str, Any]:

@@ -179,6 +179,11 @@ class _Backfill:
     def readers(self) -> Mapping[StreamKey, Backfiller]:
         return self._readers
 
+    @property
+    def rows(self) -> int:
+        """How many rows were stored, also by an earlier process that began this backfill."""
+        return sum(reader.rows for reader in self._readers.values())
+
     def prepare(self, streams: Streams, keys: Iterable[StreamKey], beat: Beat) -> None:
         """Make new readers; each continues where the journal says."""
         self._readers = {key: Backfiller(streams.context(key, beat), self.order) for key in keys}
@@ -201,6 +206,7 @@ class Backfills:
         self._streams = streams
         self._supervisor = supervisor
         self._running: dict[str, _Backfill] = {}
+        self._stored: dict[str, int] = {}
 
     async def resume(self) -> None:
         """Continue what an earlier process did not finish; called once, at the start."""
@@ -235,6 +241,14 @@ class Backfills:
         if not await self._journal.tell(lambda connection: cancel_lane(connection, lane)):
             raise StateError(f"no open lane is called {lane}; `forwarder status` lists them")
         return {"lane": lane}
+
+    async def rows(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer ``lane`` and the ``rows`` that its backfill has stored, also after its end."""
+        lane = str(given["lane"])
+        running = self._running.get(lane)
+        if running is None and lane not in self._stored:
+            raise StateError(f"no backfill called {lane} has run here")
+        return {"lane": lane, "rows": running.rows if running else self._stored[lane]}
 
     async def is_open(self, lane: str) -> bool:
         """Return True until every sink has the lane to its end."""
@@ -280,5 +294,6 @@ class Backfills:
         # Chosen again after a crash: a reload may have removed streams meanwhile.
         running.prepare(self._streams, self._keys(spec), beat)
         await running.run()
+        self._stored[lane] = running.rows
         await self._journal.tell(lambda connection: close_lane(connection, lane))
         self._running.pop(lane, None)

@@ -46,6 +46,7 @@ class Operations:
             "dead-letters-replay": checked(self.replay_dead_letters, letters, {"ids": numbers}),
             "replay": checked(self.replay, {"sink": text, "since_us": moment}),
             "backfill": checked(backfills.begin, window, chosen),
+            "backfill-rows": checked(backfills.rows, {"lane": text}),
             "lane-cancel": checked(backfills.cancel, {"lane": text}),
             "cursor-set": checked(self.set_cursor, cursor),
         }
@@ -131,7 +132,7 @@ def backfill(
             progress(await overview.status())
             await cell.streams.stop()
             await cell.sinks.drain(cell.sinks.settings, _GRACE)
-            return answer
+            return await cell.backfills.rows(answer)
 
     return run_fast(work())
 

@@ -91,7 +91,7 @@ def test_every_fault_has_a_line_and_there_is_no_traceback(tmp_path: Path) -> Non
     path = tmp_path / "c.yaml"
     path.write_text("version: 1\naccounts: []\nsinks: { a: { type: stdot } }\nlgo: {}\n")
 
-    for command in ("run", "check", "status"):
+    for command in ("run", "check", "preview"):
         result = forwarder(command, "-c", str(path))
         assert result.returncode == 2
         assert [line.partition(": ")[0] for line in result.stderr.splitlines()] == ["forwarder"] * 3

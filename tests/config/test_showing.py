@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import yaml
 
 from forwarder.config.models import ForwarderSettings
@@ -24,6 +25,16 @@ def test_no_secret_is_shown(settings_of: Build) -> None:
     assert "hunter2" not in shown
     assert "t0ken" not in shown
     assert "https://**********@h" in shown
+
+
+@pytest.mark.parametrize("rest", ["/hooks/hunter2", "/?key=hunter2", "?key=hunter2", "/a/b?c=d"])
+def test_paths_and_queries_of_a_sinks_url_are_hidden(rest: str, settings_of: Build) -> None:
+    """A webhook's path or query is often all that protects it."""
+    text = f"{GOOD}  s: {{ type: splunk_hec, url: 'https://h:8088{rest}', token: t }}\n"
+
+    shown = yaml.safe_load(as_yaml(settings_of(text)))
+
+    assert shown["sinks"]["s"]["url"] == "https://h:8088/**********"
 
 
 def test_units_and_aliases_are_shown_as_they_are_written(settings_of: Build) -> None:

@@ -173,9 +173,10 @@ async def test_setting_a_cursor_asks_first(api: Cloudflare, forwarder: Forwarder
     del api
     where = ("--account", "acme", "--stream", "access_requests", "--to", "1h")
 
-    code, _, _ = await command(forwarder, "cursors", "set", *where)
+    code, _, err = await command(forwarder, "cursors", "set", *where)
 
-    assert code == 1
+    assert code == 2
+    assert "Nobody can answer here: add --yes" in err
 
 
 async def test_preview_shows_what_the_sink_would_receive(forwarder: Forwarder) -> None:
