@@ -105,7 +105,8 @@ class Degradation:
         """Begin without a memory: what went before a restart is not known."""
         self._clock = clock
         self._since: dict[str, float] = {}
-        self._counts = deque[tuple[float, Mapping[str, float]]]()
+        # Counters begin at zero with the process.
+        self._counts = deque[tuple[float, Mapping[str, float]]]([(clock.monotonic(), {})])
 
     def look(
         self,
@@ -129,7 +130,7 @@ class Degradation:
         return [*lasting, *self._grown(now, dead_letters)]
 
     def _grown(self, now: float, counts: Mapping[str, float]) -> Iterator[str]:
-        if not self._counts or now - self._counts[-1][0] >= _STEP:
+        if now - self._counts[-1][0] >= _STEP:
             self._counts.append((now, dict(counts)))
         while now - self._counts[0][0] > _RECENT:
             self._counts.popleft()
@@ -143,14 +144,15 @@ class Degradation:
 def _stream_troubles(streams: Iterable[StreamStatus]) -> Iterator[_Trouble]:
     for one in streams:
         about = f"stream {one.account}/{one.stream}"
-        if one.failure is not None:
+        # What is held makes the daemon not ready at once; its reason is given there.
+        if one.failure is not None and not one.failure.held:
             detail = _detail(one.failure.error, one.failure.hint)
             yield _Trouble(f"{about} has not been read", detail)
 
 
 def _sink_troubles(sinks: Iterable[SinkState]) -> Iterator[_Trouble]:
     for one in sinks:
-        if one.phase in {Phase.WAITING, Phase.HELD}:
+        if one.phase is Phase.WAITING:
             detail = _detail(one.error, one.hint)
             yield _Trouble(f"sink {one.name} has taken nothing", detail)
 
