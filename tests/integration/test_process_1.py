@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from tests.integration.prometheus.daemons import FORWARDER
 pytestmark = pytest.mark.integration
 
 UNSHARE = ["unshare", "--pid", "--fork", "--kill-child"]
+if os.geteuid():
+    UNSHARE += ["--user", "--map-root-user"]
 
 
 @pytest.fixture
@@ -24,7 +27,7 @@ def unshare() -> list[str]:
         shutil.which("unshare") and subprocess.run([*UNSHARE, "true"], check=False).returncode == 0
     )
     if not able:
-        pytest.skip("unshare cannot make a process namespace here: it takes Linux and root")
+        pytest.skip("no process namespace can be made here: that takes Linux, and root or users'")
     return UNSHARE
 
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.debian import missing_for, unpack
-from tests.integration.unavailable import Unavailable, need, output_of
+from tests.integration.debian import installed, missing_for, unpack
+from tests.integration.unavailable import Unavailable, output_of
 
 _HERE = Path(__file__).parent
 _START_UP = 120
@@ -69,16 +69,16 @@ def _port(profile: Path, process: subprocess.Popen[bytes]) -> int:
 
 def _program() -> tuple[str, dict[str, str]]:
     """Return the installed browser, or one that is unpacked beside the system."""
-    installed = shutil.which("chromium")
-    if installed:
-        return installed, dict(os.environ)
+    found = shutil.which("chromium")
+    if found:
+        return found, dict(os.environ)
     unpacked = unpack("chromium", missing_for("chromium"))
     program = unpacked.root / "usr" / "lib" / "chromium" / "chromium"
     return str(program), unpacked.environment(unpacked.libraries / "pulseaudio")
 
 
 def _axe(folder: Path) -> str:
-    need(("npm",), "npm")
+    installed(("npm",), ("npm",))
     for name in ("package.json", "package-lock.json"):
         shutil.copy(_HERE / name, folder)
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]

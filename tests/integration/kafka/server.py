@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from forwarder.testing.network import free_port, wait_for_port
-from tests.integration.unavailable import need, output_of
+from tests.integration.debian import installed
+from tests.integration.unavailable import output_of
 
 _HERE = Path(__file__).parent
 _CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
@@ -150,7 +151,7 @@ def kafka_server(folder: Path, proxy_port: int = 0) -> Iterator[KafkaServer]:
 
 
 def _classpath(folder: Path) -> str:
-    need(("java", "mvn"), "default-jre-headless, maven")
+    installed(("java", "mvn"), ("default-jre-headless", "maven"))
     found = folder / "classpath"
     goal = ["dependency:build-classpath", f"-Dmdep.outputFile={found}"]
     command = ["mvn", "-q", "-B", "-f", str(_HERE / "pom.xml"), *goal]

@@ -14,7 +14,8 @@ from urllib.request import Request, urlopen
 import orjson
 
 from forwarder.testing.network import free_port
-from tests.integration.unavailable import Unavailable, need, output_of
+from tests.integration.debian import installed
+from tests.integration.unavailable import Unavailable, output_of
 
 _HERE = Path(__file__).parent
 _START_UP = 300.0
@@ -88,7 +89,7 @@ class Node:
 @contextmanager
 def run_node(folder: Path) -> Iterator[Node]:
     """Fetch the jars into Maven's own cache, start a node, and stop it at the end."""
-    need(("java", "mvn"), "default-jdk-headless (17 or newer), maven")
+    installed(("java", "mvn"), ("default-jdk-headless", "maven"))
     node = Node(_fetch_jars(folder / "jars"), folder / "home", free_port())
     try:
         node.start()

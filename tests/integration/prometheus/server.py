@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,18 +14,16 @@ import aiohttp
 import yaml
 
 from forwarder.testing.network import free_port
-from tests.integration.unavailable import Unavailable
+from tests.integration.debian import program
 
 RULES = Path(__file__).parents[3] / "deploy/prometheus"
 _PATIENCE = 120.0
 
 
 def tool(name: str) -> str:
-    """Return the path of a program of Debian's package; raise when it is not there."""
-    found = shutil.which(name)
-    if found is None:
-        raise Unavailable(f"{name} is not installed: apt-get install prometheus")
-    return found
+    """Return the path of a program of Debian's package; raise when it cannot be had."""
+    # Both are linked statically, so that an unpacked one needs no environment.
+    return program(name, "prometheus")[0]
 
 
 @dataclass(frozen=True, slots=True)
