@@ -50,6 +50,7 @@ def place_from(path: Path) -> Place:
         settings = settings_from(path)
     except ConfigError as error:
         state_dir, labels, sinks = load_place(path, os.environ)
+        # The daemon, if one runs, still has the settings of its last start or reload.
         count = len(error.faults)
         tell(
             f"forwarder: {path} has {count} fault(s); only state_dir and journal are used. "
@@ -116,6 +117,7 @@ def backfill(
     try:
         return ask(settings.root.state_dir, "backfill", order), True
     except NoDaemonError:
+        # Nobody would be there to do the work after this process.
         if detach:
             raise
         from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
@@ -137,6 +139,7 @@ def lanes_of(place: Place) -> Sequence[LaneRecord]:
 
 def read(state_dir: Path, question: Callable[[sqlite3.Connection], T]) -> T:
     """Ask the journal something, read-only, whether a daemon runs or not."""
+    # SQLite lets others read beside its writer: no daemon has to be asked.
     from forwarder.journal.reader import JournalReader  # noqa: PLC0415 - keeps --help fast
 
     async def asked() -> T:

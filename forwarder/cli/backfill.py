@@ -96,6 +96,7 @@ def command(config: Path, *, cancel: str | None, detach: bool, yes: bool, **give
             return
         if taken_over:
             asyncio.run(_watch(settings.root.state_dir, answer["lane"], bar))
+            # The last status may be half a second older than the last row.
             answer = rows_of(settings.root.state_dir, answer["lane"])
     known = "" if order["again"] else " that were not known; --again delivers the others as well"
     say(f"{answer['lane']}: done, {answer['rows']} row(s){known}")
@@ -137,6 +138,7 @@ def _ask_beyond_retention(
 
 async def _watch(state_dir: Path, lane: str, bar: Bar) -> None:
     """Show the daemon's status until the lane is delivered."""
+    # In a thread: asking blocks, and Ctrl-C should end this at once.
     while is_open(status := await asyncio.to_thread(status_of, state_dir), lane):
         bar.show(status)
         await asyncio.sleep(_LOOK)
@@ -163,6 +165,7 @@ class Bar:
         """Show the progress of all backfills in a status."""
         reading = status["backfills"]
         rows = sum(one["rows"] for one in reading)
+        # Between the end of reading and that of delivery there is no reader any more.
         done = sum(map(share_read, reading)) / len(reading) if reading else 1.0
         rate = rows / max(0.001, time.monotonic() - self._began)
         left = sum(lane["backlog_events"] for lane in _lanes(status, _KIND))

@@ -90,6 +90,7 @@ def set_cursor(config: Path, *, account: str, stream: str, to_us: int, yes: bool
         # Rows of the time in between would never be read.
         to_us = now_us()
         tell(f"forwarder: --to is in the future; the position is set to now, {when(to_us)}")
+    # Forward is the dangerous way, but a typing error can turn one into the other.
     question = f"Move {account}/{stream} to {when(to_us)}? Rows that are jumped over are not read."
     confirm(question, yes=yes)
     given = {"account_id": chosen.account_id, "stream": stream, "to_us": to_us}
@@ -259,6 +260,7 @@ def drop_dead_letters(config: Path, *, sink: str, ids: tuple[int, ...], yes: boo
 def _refuse_unknown_letters(place: Place, sink: str, ids: Sequence[int]) -> None:
     """Refuse a sink or a number that does not exist: doing nothing would look like success."""
     refuse_unknown("sink", [sink], sinks_of(place))
+    # Without numbers all are meant, and none is a good answer.
     known = {letter.id for letter in _stored(place, sink=sink)} if ids else set()
     unknown = sorted({*ids} - known)
     if unknown:

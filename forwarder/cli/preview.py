@@ -27,6 +27,7 @@ def rendered(preview: Preview, width: int) -> RenderableType:
     The row and all bodies stand side by side if there is room, otherwise in panels.
     """
     parts = _parts(preview)
+    # Side by side, unless ids would be broken over lines.
     if width < _NARROWEST * len(parts):
         panels = (
             Panel(Text(text), title=Text(name), title_align="left") for name, text in parts.items()
@@ -99,6 +100,7 @@ def _rows(path: Path) -> list[tuple[str, Mapping[str, Any]]]:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         value = [_row(path, number, line) for number, line in enumerate(text.splitlines(), 1)]
+    # An answer of the API, as curl saves it, has its rows under `result`.
     if isinstance(value, dict):
         value = value["result"] if isinstance(value.get("result"), list) else [value]
     rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []

@@ -74,6 +74,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         del ctx
+        # Importing all commands would make `--help` take a second.
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
@@ -145,6 +146,7 @@ def run_program() -> None:
     except ConfigError as error:
         _report(*(str(fault) for fault in error.faults))
         sys.exit(UNUSABLE)
+    # Before its base class, since only this one is a matter of usage.
     except LockedError as error:
         _report(str(error))
         sys.exit(UNUSABLE)

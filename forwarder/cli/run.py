@@ -57,6 +57,7 @@ def run(config: Path) -> None:
     from forwarder.runtime.daemon import run_daemon  # noqa: PLC0415 - imports everything
 
     settings = settings_from(config)
+    # os._exit: after a second signal nothing may wait, not even for threads.
     sys.exit(run_daemon(settings, lambda: settings_from(config), os._exit))
 
 
@@ -156,6 +157,7 @@ async def _demonstrate(
     from forwarder.runtime.replica import Signals, telemetry_of  # noqa: PLC0415 - as above
     from forwarder.simulator import Simulator, SimulatorSettings  # noqa: PLC0415 - as above
 
+    # A minute of history, so that events appear at once.
     traffic = SimulatorSettings(rate=rate, scim_rate=rate / 10, history=60.0)
     async with Simulator(traffic) as simulator:
         text = _SETTINGS.format(
@@ -167,6 +169,7 @@ async def _demonstrate(
             port=port,
         )
         path = folder / "config.yaml"
+        # It holds the token: closed to others before it has any content.
         path.touch(mode=0o600)
         path.write_text(text, encoding="utf-8")
         settings = settings_from(path)
@@ -195,6 +198,7 @@ async def _attended(daemon: Daemon, signals: Signals, duration: float | None) ->
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(duration):
                     await _until_unwanted(signals)
+            # The same way as a signal, so that the sinks drain.
             signals.ask_to_stop("the demonstration is over")
         started.cancel()
         return await running

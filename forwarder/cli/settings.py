@@ -63,6 +63,7 @@ def _plugin_rows() -> list[dict[str, str]]:
         PluginError,
     )
 
+    # Each is imported: a plugin that cannot be is the news here.
     installed, rows = InstalledPlugins(), []
     for kind in ("sources", "sinks", "formats"):
         for name, entry in sorted(installed.entries(kind).items()):
@@ -96,6 +97,7 @@ def check(config: Path, *, live: bool, journal: bool) -> None:
     from forwarder.runtime.workers import preflight  # noqa: PLC0415 - imports the plugins
 
     settings = settings_from(config)
+    # Sinks may refuse settings that are valid one by one.
     preflight(settings)
     if (folder := _folder(settings.root.state_dir)).level == "fault":
         raise ConfigError([Fault(folder.subject, folder.text, folder.hint)])

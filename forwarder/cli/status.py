@@ -82,6 +82,7 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
     else:
         from rich.console import Console  # noqa: PLC0415 - slow to import
 
+        # rich takes 80 columns for a pipe, which folds every table.
         terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
         Console(width=None if terminal else _WIDE).print(rendered(state))
     sys.exit(0 if state["ready"] else 1)
@@ -133,6 +134,7 @@ def summary(state: Mapping[str, Any]) -> str:
 
 def rendered(state: Mapping[str, Any]) -> RenderableType:
     """Return what ``forwarder status`` prints; ``state`` is the answer of /status."""
+    # rich escapes markup, and leaves control characters as they are.
     state = printable_tree(state)
     parts = (
         _headline(state),
@@ -191,6 +193,7 @@ def _troubles(
     state: Mapping[str, Any], kind: str, name: Callable[[Mapping[str, Any]], str]
 ) -> Text | None:
     """Return a line for each error that the headline lacks: which, what, what to do."""
+    # The headline has the reasons already: a fault is told once.
     told = "\n".join(state["reasons"])
     lines = [
         f"{name(one)}: {one['error']}" + (f" ({one['hint']})" if one["hint"] else "")

@@ -58,6 +58,7 @@ def _escaped(sign: str) -> str:
 
 def printable(text: str) -> str:
     """Return a text of any lines in which nothing steers the terminal."""
+    # Nearly always: checking is one call in C.
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() or sign == "\n" else "?" for sign in text)
@@ -85,6 +86,7 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]], *, nothing: str)
     if not rows:
         say(nothing)
         return
+    # A file or a pipe has no width: lines are never broken there.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for line in laid_out(columns, rows, width):
         say(line)
@@ -94,6 +96,7 @@ def laid_out(
     columns: Sequence[str], rows: Sequence[Sequence[str]], width: int | None
 ) -> Iterator[str]:
     """Return the lines; ``width`` is the terminal's in characters, None for a file or a pipe."""
+    # Cells hold names and errors from elsewhere; a line end in one would forge a row.
     texts = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(columns, *texts, strict=True)]
     if width is None or sum(widths) + len(_BETWEEN) * (len(widths) - 1) <= width:
@@ -150,6 +153,7 @@ class MomentType(click.ParamType[int]):
         except ValueError:
             allowed = "write for example 2026-07-01T12:00:00Z, or 2h for two hours ago"
             self.fail(f"{value!r} is not a time; {allowed}", param, ctx)
+        # Refused here, before anything is stored: a stream cannot leave such a time by itself.
         if not _EARLIEST_US <= time_us <= now + _DAY_US:
             allowed = f"{when(_EARLIEST_US)} to {when(now + _DAY_US)}"
             self.fail(f"{value!r} is out of range; allowed: {allowed}", param, ctx)
@@ -173,6 +177,7 @@ def confirm(question: str, *, yes: bool) -> None:
     # Nobody can answer a pipe or a job: waiting or guessing would both be wrong.
     if not sys.stdin.isatty():
         raise click.UsageError(f"{printable(question)} Nobody can answer here: add --yes")
+    # On stderr: stdout may be a file that wants results only.
     click.confirm(printable(question), abort=True, err=True)
 
 

@@ -66,7 +66,9 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
     chosen = Choice(choice["accounts"], choice["streams"], choice["sinks"])
     refuse_unknown("account", chosen.accounts, {*labels, *labels.values()})
     refuse_unknown("sink", chosen.sinks, {sink.name for sink in settings.sinks})
+    # Here and not in the daemon: an audit must not rely on what it audits.
     found = asyncio.run(audit(settings, Window(*window(since, until)), chosen))
+    # Afterwards: only the audit knows which streams each source has.
     refuse_unknown("stream", chosen.streams, {one.stream for one in found})
     rows = [_row(one) for one in found]
     if as_json:
@@ -98,6 +100,7 @@ def _advice(found: Collection[Audit]) -> Iterator[str]:
     for one in found:
         first, last = one.verdict.first_missing_us, one.verdict.last_missing_us
         if first is not None and last is not None and one.joined:
+            # The end of a window is exclusive, and `when` cuts to the second.
             since, until = when(first), when(last + 1_000_000)
             choice = shlex.join(
                 ["--account", one.account, "--stream", one.stream, "--sink", one.sink]

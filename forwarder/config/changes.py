@@ -64,6 +64,7 @@ def _streams(settings: ForwarderSettings) -> dict[Any, Any]:
     return {
         StreamKey(account.account_id, name): (
             account.type,
+            # Without the other streams: a change of one must not restart its sisters.
             account.config.model_copy(update={"streams": None}),
             options,
         )

@@ -38,6 +38,7 @@ class Document:
 
     def fault(self, place: Place, problem: str, hint: str = "") -> Fault:
         """Return a fault that names the file, the line and the path of ``place``."""
+        # A missing key has no line of its own: take that of the nearest parent.
         known = place
         while known and known not in self.lines:
             known = known[:-1]
@@ -131,6 +132,7 @@ class _Reader:
     def read(self) -> Document:
         try:
             node = self._loader.get_single_node()
+            # An empty file has no node; its faults are the missing keys.
             data = {} if node is None else self._value(node, ())
         finally:
             self._loader.dispose()
@@ -140,6 +142,7 @@ class _Reader:
 
     def _value(self, node: yaml.Node, place: Place) -> Any:
         self._lines.setdefault(place, node.start_mark.line + 1)
+        # Anchors that refer to themselves would go on for ever.
         if len(place) > _DEEPEST:
             raise ConfigError([Fault(self._name, f"nested deeper than {_DEEPEST} levels")])
         if isinstance(node, yaml.MappingNode) and node.tag == _MAPPING:
@@ -162,6 +165,7 @@ class _Reader:
 
     def _mapping(self, node: yaml.MappingNode, place: Place) -> dict[str, Any]:
         self._refuse_duplicates(node, place)
+        # Merge keys (`<<`) may repeat keys, so duplicates are looked for before.
         self._loader.flatten_mapping(node)
         result: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -173,6 +177,7 @@ class _Reader:
     def _refuse_duplicates(self, node: yaml.MappingNode, place: Place) -> None:
         first: dict[str, int] = {}
         for key_node, _ in node.value:
+            # `<<` may stand several times, each with another mapping.
             if key_node.tag == _MERGE:
                 continue
             key, line = str(key_node.value), key_node.start_mark.line + 1

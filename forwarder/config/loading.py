@@ -61,12 +61,14 @@ def check_secrets(
     guarded: dict[Path, Place] = {}
     for place, secret in secrets_of(settings):
         try:
+            # Read now: an unreadable file should stop `check`, not the first delivery.
             secret.reveal()
         except NeedsOperatorError as error:
             faults.append(document.fault(place, str(error), error.hint))
             continue
         if secret.path is not None:
             guarded.setdefault(secret.path, place)
+        # A secret out of a variable is not in the file, whose mode does not matter then.
         elif path is not None and "${" not in str(document.written(place)):
             guarded.setdefault(path, place)
     faults += [
@@ -212,10 +214,12 @@ class _Builder:
             raise ConfigError([self._document.fault((), "must be a mapping of keys")])
         rest = {key: item for key, item in self._data.items() if key not in {"accounts", "sinks"}}
         self._refuse_unknown((), rest, [*keys_of(RootSettings), "accounts", "sinks"])
+        # Unknown keys have their fault already; pydantic would report them again.
         known = {key: item for key, item in rest.items() if key in RootSettings.model_fields}
         root = self._validated(RootSettings, known, ())
         accounts = self._accounts(self._data.get("accounts"))
         sinks = self._sinks(self._data.get("sinks"))
+        # What follows compares parts, and needs all of them to be valid.
         if root is None or self._faults:
             raise ConfigError(self._faults)
         settings = ForwarderSettings(root, tuple(accounts), tuple(sinks))
@@ -254,6 +258,7 @@ class _Builder:
             value = getattr(account, key, None)
             if value in first:
                 where = f"accounts[{first[value]}]"
+                # The key is called `name` in the file and `label` in code, where it has a default.
                 name = "account_id" if key == "account_id" else "name"
                 problem = f"{value!r} is already used by {where}"
                 self._fault(("accounts", index, name), problem, "an account may be listed once")
@@ -289,6 +294,7 @@ class _Builder:
         writer = self._plugin("formats", style, (*place, "format"), "format")
         if plugin is None or writer is None:
             return None
+        # The default may depend on other keys, so the model cannot have it.
         keys["format"] = style
         models = (SinkOptions, plugin.Config, writer.Config)
         parts = self._split(keys, place, models)
@@ -303,6 +309,7 @@ class _Builder:
         self, keys: dict[str, Any], place: Place, models: tuple[type[BaseModel], ...]
     ) -> list[dict[str, Any]]:
         """Give each key to the first model that knows it."""
+        # Reversed, so that the first model wins a key that several know.
         owners = {key: model for model in reversed(models) for key in keys_of(model)}
         self._refuse_unknown(place, keys, sorted([*owners, "type"]))
         return [

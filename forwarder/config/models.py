@@ -115,6 +115,7 @@ def _listening(given: Any) -> str | None:
     if given in (False, "off", None):
         return None
     host, _, port = str(given).rpartition(":")
+    # Decimal digits only: int() would take signs, blanks and underscores.
     if not host or not port.isdecimal() or int(port) > _HIGHEST_PORT:
         raise ValueError("write host:port, for example 127.0.0.1:9464 or [::1]:9464, or off")
     return f"{host}:{int(port)}"
@@ -162,6 +163,7 @@ class AdminSettings(Settings):
         if self.listen is None:
             return None
         host, _, port = self.listen.rpartition(":")
+        # Brackets are how a URL writes IPv6; sockets take the address without.
         return host.strip("[]"), int(port)
 
     @property

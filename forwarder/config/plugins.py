@@ -36,6 +36,7 @@ class InstalledPlugins:
         """Return the entry points of one kind by name; the first one installed wins."""
         found: dict[str, EntryPoint] = {}
         for entry in entry_points(group=f"forwarder.{kind}"):
+            # Two distributions may claim one name; an order that changes would be worse.
             found.setdefault(entry.name, entry)
         return found
 

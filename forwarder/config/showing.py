@@ -68,6 +68,7 @@ def _loaded(plugins: Plugins, kind: Kind) -> list[tuple[str, Any]]:
 def _sink(definitions: Schema, name: str, plugin: Any, formats: list[tuple[str, Any]]) -> Schema:
     """Merge a sink's own keys, those of all sinks, and those of the formats."""
     merged = _object(definitions, plugin.Config)
+    # Any format may be chosen, so the keys of all are allowed.
     properties: Schema = {}
     for _, writer in formats:
         properties |= _object(definitions, writer.Config)["properties"]
@@ -197,4 +198,5 @@ def _masked(key: str, value: Any) -> Any:
         return [_masked(key, item) for item in value]
     if not isinstance(value, str) or key.endswith("_file"):
         return value
+    # By name as well: headers and free mappings hold secrets without the type.
     return REDACTED if _SENSITIVE.search(key) else _CREDENTIALS.sub(f"//{REDACTED}@", value)

@@ -34,6 +34,7 @@ _KINDS = {dict: "a mapping", list: "a list", bool: "true or false", str: "a text
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``did you mean X?`` for the most similar name, or an empty text."""
+    # 0.6 is the measure of difflib itself; less proposes unrelated names.
     close = get_close_matches(name, list(allowed), 1, 0.6)
     # Of numbers, such as versions, the most similar one is no better guess than any other.
     return f"did you mean {close[0]}?" if close and not close[0][0].isdigit() else ""
@@ -58,6 +59,7 @@ def faults_of(
         place = _place(detail, document, at)
         problem, hint = _sentence(detail, document, place, keys_at(model, place[len(at) :]))
         fault = document.fault(place, problem, hint)
+        # Unions report each member that failed; one fault a place is enough.
         found.setdefault(fault.path, fault)
     return list(found.values())
 
@@ -112,6 +114,7 @@ def _found(detail: ErrorDetails, document: Document, place: Place, keys: Sequenc
     """Return what the file has there, unless it is a secret; of a wrong key, the key itself."""
     if detail["loc"] and detail["loc"][-1] == _KEY:
         return repr(place[-1])
+    # Only secrets can also be given as a file: that tells them apart.
     is_secret = bool(place) and f"{place[-1]}_file" in keys
     return "a secret" if is_secret else shown(document.written(place))
 
@@ -132,6 +135,7 @@ def _sentence(
             problem, hint = f"found {found}; allowed: {', '.join(allowed)}", nearest(found, allowed)
         case "value_error" | "assertion_error":
             reason = str(detail.get("ctx", {}).get("error", detail["msg"]))
+            # Validators repeat their input, which may have been a secret.
             problem = reason.replace(repr(detail["input"]), found)
         case "too_short" | "string_too_short" if detail.get("ctx", {}).get("min_length") == 1:
             problem = f"found {found}; must not be empty"
@@ -244,6 +248,7 @@ def check_exclusive(settings: ForwarderSettings, document: Document) -> list[Fau
     for sink in settings.sinks:
         for key, given in sink.config.exclusive().items():
             place = ("sinks", sink.name, key)
+            # A link may lead two paths to one file.
             value = given.resolve() if isinstance(given, Path) else given
             owner = first.setdefault((sink.type, key, value), sink.name)
             if owner != sink.name:

@@ -14,6 +14,7 @@ import orjson
 from forwarder.simulator.faults import VERIFY
 from forwarder.simulator.settings import RatePolicy, Token
 
+# The scheme ignores case (RFC 9110), the token does not.
 BEARER = re.compile(r"Bearer ([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
 
 
@@ -88,6 +89,7 @@ class Authenticator:
         self, token: Token, endpoint: str, account: str | None, path: str
     ) -> Problem | None:
         """Return why a token may not read an endpoint of an account, or None if it may."""
+        # In the order of Cloudflare: the account must exist before the token is judged.
         if account is not None and account not in self._accounts:
             return unknown_account(path)
         if account is not None and token.accounts is not None and account not in token.accounts:
@@ -137,6 +139,7 @@ class RateLimiter:
         """Count one request of `client` at `now`. Returns None if there is no policy."""
         if self._policy is None:
             return None
+        # Requests while blocked do not prolong the block.
         blocked_until = self._blocked_until.get(client, 0.0)
         if now < blocked_until:
             return Quota(allowed=False, remaining=0, reset=blocked_until - now)

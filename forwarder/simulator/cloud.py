@@ -56,6 +56,7 @@ class RequestLog:
 def _busiest(times: list[float], window: float) -> int:
     most = start = 0
     for end, at in enumerate(times):
+        # Both ends move forward only: linear, however many requests there were.
         while times[start] <= at - window:
             start += 1
         most = max(most, end - start + 1)
@@ -180,6 +181,7 @@ class Cloud:
         )  # fmt: skip
 
     def _open(self, account: str, stream: str, traffic: Traffic, template: dict[str, Any]) -> None:
+        # The history is generated at the first `advance`, second by second like live rows.
         since = self.clock.now() - self.settings.history
         self._feeds[account, stream] = Feed(
             account, stream, traffic, template, retention=self.settings.retention, since=since

@@ -76,6 +76,7 @@ def whole_number(draw: Random, expected: float) -> int:
 
 
 PEOPLE = 120
+# NFKD does not decompose these letters; blanks and apostrophes do not fit an e-mail address.
 LETTERS = str.maketrans({"ł": "l", "Ł": "L", "ø": "o", "Ø": "O", "'": None, " ": None})
 
 
@@ -90,6 +91,7 @@ class IdentityProvider:
 
     def as_json(self) -> dict[str, Any]:
         """Return the provider as the list of identity providers shows it, its secret redacted."""
+        # As in the real list: what configures the login is left out, secrets are asterisks.
         shown: dict[str, Any] = {"id": self.id, "name": self.name, "type": self.type, "config": {}}
         if self.scim is not None:
             shown["scim_config"] = {
@@ -156,6 +158,7 @@ def found_company(seed: int, account: str) -> Company:
 
 def stable_id(*parts: str) -> str:
     """Return the UUID that these words always have."""
+    # Derived and not drawn: one person more must not change the ids of all others.
     return str(uuid5(NAMESPACE_DNS, "/".join(parts)))
 
 
@@ -197,6 +200,7 @@ def _ascii(name: str) -> str:
 
 
 def _address4(draw: Random) -> str:
+    # Networks for documentation (RFC 5737, RFC 3849): nobody real can appear in a test.
     network = draw.choice(("192.0.2", "198.51.100", "203.0.113"))
     return f"{network}.{draw.randrange(1, 255)}"
 
@@ -216,6 +220,7 @@ def _applications(domain: str) -> tuple[Application, ...]:
     ]
     remote = [(name, f"{kind}.{domain}", kind) for name, kind in INFRASTRUCTURE_APPS]
     own = [
+        # Every account has these two, and people log in to them as to any other.
         ("App Launcher", f"{team}.cloudflareaccess.com", "app_launcher"),
         ("Warp Login App", f"{team}.cloudflareaccess.com/warp", "warp"),
     ]
@@ -247,6 +252,7 @@ class Directory:
     def add(self, provider: IdentityProvider) -> None:
         """Add a provider, or replace the one with that id."""
         self._providers[provider.id] = provider
+        # Ids of removed providers stay known: their old rows can still be read.
         self._known.add(provider.id)
         self._refused.discard(provider.id)
 

@@ -28,6 +28,7 @@ from forwarder.simulator.faults import Fault
 from forwarder.simulator.feed import Feed, Sighting
 from forwarder.simulator.settings import Token
 
+# What content of the wrong shape raises below; everything else is a fault of ours.
 MALFORMED = (LookupError, TypeError, ValueError)
 
 Command = Callable[[Cloud, Any], Any]
@@ -105,6 +106,7 @@ def _shown_lines(cloud: Cloud, request: web.Request) -> Iterator[bytes]:
 def _shown_line(feed: Feed, seen: Sighting) -> bytes:
     line = {"account": feed.account, "stream": feed.stream, "first_shown": seen.first_shown}
     try:
+        # A row that no JSON reader accepts travels as base64.
         orjson.loads(seen.body)
     except orjson.JSONDecodeError:
         return orjson.dumps({**line, "raw": b64encode(seen.body).decode()}) + b"\n"

@@ -137,6 +137,7 @@ def _replaced(fault: Fault) -> Reply:
 
 
 def _answered(cloud: Cloud, api_request: ApiRequest) -> Reply:
+    # Cloudflare routes before it authenticates.
     if api_request.endpoint not in _ANSWERS:
         return refuse(NO_ROUTE)
     token = cloud.authenticator.identify(api_request.headers)
@@ -172,6 +173,7 @@ def _providers(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
 def _rows(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
     feed = cloud.feed(api_request.account or "", api_request.endpoint)
     query = _query(cloud, api_request)
+    # Rewritten first, so that this very answer shows the new rows.
     for fault in cloud.faults.all(api_request.target, REWRITING):
         feed.rewrite(fault)
     for fault in cloud.faults.all(api_request.target, BENDING):
@@ -223,6 +225,7 @@ def build_app(cloud: Cloud) -> web.Application:
     app.add_routes(control_routes(cloud))
     for path, endpoint in ROUTES.items():
         app.router.add_get(path, _handler(cloud, endpoint, rays), allow_head=False)
+    # Unknown paths are answered in the API's own envelope, too.
     app.router.add_route("*", "/{rest:.*}", _handler(cloud, "unknown", rays))
     app.on_response_prepare.append(_drop_absent_date)
     return app
@@ -244,6 +247,7 @@ def _handler(cloud: Cloud, endpoint: str, rays: count[int]) -> Handler:
             **cloud.limiter.headers(quota),
             **reply.headers,
         }
+        # Noted before the delay: a client that gives up has used its quota all the same.
         cloud.requests.note(now, endpoint, request.path_qs, 0 if reply.silence else reply.status)
         for fault in cloud.faults.all(api_request.target, DELAYING) if admitted else ():
             await _wait(cloud, fault.seconds)
@@ -255,6 +259,7 @@ def _handler(cloud: Cloud, endpoint: str, rays: count[int]) -> Handler:
 def _client(request: web.Request) -> str:
     """Return what the quota is counted by: the credentials, or the address without any."""
     headers = request.headers
+    # Per token, as documented: two clients with one token share one quota.
     return headers.get("Authorization") or headers.get("X-Auth-Key") or request.remote or ""
 
 
@@ -314,6 +319,7 @@ async def _cut_off(
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=reply.status, headers=headers)
     response.content_type = reply.content_type
+    # The whole length is promised, or the client could take the half for all.
     response.content_length = len(reply.body)
     with suppress(ConnectionError):
         await response.prepare(request)

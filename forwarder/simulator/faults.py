@@ -162,6 +162,7 @@ class FaultScript:
 
     def __init__(self, *faults: Fault, seed: int = 0) -> None:
         self._entries = [_Entry(fault) for fault in faults]
+        # A generator of its own: a fault more must not change the traffic.
         self._draw = Random(f"{seed}/faults")  # noqa: S311 - not cryptography  # nosec B311
 
     def add(self, *faults: Fault) -> None:
@@ -190,6 +191,7 @@ class FaultScript:
         return tuple(self._striking(target, kinds))
 
     def _striking(self, target: Target, kinds: frozenset[str]) -> Iterator[Fault]:
+        # A copy: a fault that is spent leaves the list meanwhile.
         for entry in tuple(self._entries):
             if entry.fault.kind not in kinds or not entry.fits(target):
                 continue

@@ -91,6 +91,7 @@ class Oracle:
     def note(self, numbers: Sequence[int], now: float) -> None:
         """Note that one answer with these instances was sent in full at `now` (epoch seconds)."""
         self._grow()
+        # One byte for each row of a long history; no test adds 254 keys.
         mark = min(self._store.generation, 254) + 1
         for number in numbers:
             if not self._generations[number]:
@@ -112,6 +113,7 @@ class Oracle:
         Of identical instances, these are as many as the fullest answer held, earliest shown first.
         """
         left = Counter[bytes]()
+        # A client that drops repeated rows keeps the first one it sees.
         for sighting in sorted(self.sightings(), key=lambda seen: (seen.first_shown, seen.number)):
             original = self._store.bodies[sighting.number]
             if left[original] < self._most_alike.get(original, 1):
@@ -229,11 +231,13 @@ class Feed:
     def advance(self, now: float, faults: FaultScript) -> None:
         """Generate and reveal the rows up to `now` (epoch seconds)."""
         self._now = now
+        # Matching faults against each generated row is slow: skip it while none is meant for rows.
         disturbed = faults.any_of(ARRIVING)
         while self._next_second <= now:
             for time_us, row in self._traffic(self._next_second):
                 self._arrive(time_us, row, faults if disturbed else None)
             self._next_second += 1
+        # Never back: a row that retention took is gone, whatever the clock does.
         self._floor_us = max(self._floor_us, microseconds(now) - self._retention_us)
         self.store.reveal(now)
 
@@ -246,6 +250,7 @@ class Feed:
         body = row if isinstance(row, bytes) else _serialised(row)
         time_us = self._stated_time(body)
         known = read_row(body)
+        # Kept apart, so that a query by provider need not parse the rows.
         tag = known.get("idp_id")
         return self.store.add(
             body, time_us, tag=tag if isinstance(tag, str) else "", visible_at=visible_at
@@ -302,6 +307,7 @@ class Feed:
         return {
             **self._template,
             TIME_KEY[self.stream]: format_moment(present_us, digits=0),
+            # Without it the rows of a burst would be twins.
             DISTINCT_KEY[self.stream]: f"{len(self.store):016x}",
         }
 

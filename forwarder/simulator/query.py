@@ -90,6 +90,7 @@ def positive(params: Params, name: str) -> int | None:
     text = params.get(name)
     if text is None:
         return None
+    # isdigit() alone takes other scripts; int() of a very long text is slow.
     if not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) < 1:  # noqa: PLR2004
         raise BadParameterError(f"{name} must be a positive integer")
     return int(text)
@@ -116,6 +117,7 @@ def _moment(params: Params, name: str) -> int | None:
 def _whole_second(query: Query) -> Query:
     if query.since_us is None:
         return query
+    # Cut, so that the window begins earlier: rows come twice, none is hidden.
     return replace(query, since_us=query.since_us // 1_000_000 * 1_000_000)
 
 
@@ -200,6 +202,7 @@ def scim_filters(params: Params) -> tuple[RowTest, ...]:
 
 
 def _email(params: Params) -> Iterator[RowTest]:
+    # The documented default compares by substring; `email_exact` is the older spelling of `eq`.
     email = params.get("email")
     operator = choice(params, "emailOp", (*EQUALITY, "contains")) or "contains"
     if _flag(params, "email_exact") and operator == "contains":
@@ -226,6 +229,7 @@ def _country(params: Params) -> Iterator[RowTest]:
     wanted = params.get("country_code")
     same = (choice(params, "country_codeOp", EQUALITY) or "eq") == "eq"
     if wanted is not None:
+        # Rows have codes in either case, and so may the request.
         code = wanted.upper()
         yield lambda row: (str(row.get("country", "")).upper() == code) is same
 
@@ -256,6 +260,7 @@ def _compared(key: str, wanted: str, operator: str) -> RowTest:
 def _any_of(name: str, wanted: frozenset[str]) -> RowTest:
     def test(row: dict[str, Any]) -> bool:
         found = row.get(name)
+        # The parameter has the documented name, the row the one that is seen.
         if found is None and name == "request_method":
             found = row.get("http_method")
         return isinstance(found, str) and found in wanted
@@ -268,11 +273,13 @@ def read_page(feed: Feed, query: Query) -> Page:
     window = feed.window(query.since_us, query.until_us, inclusive_since=query.inclusive_since)
     places = window if query.direction == "asc" else window[::-1]
     start, stop = (query.page - 1) * query.size, query.page * query.size
+    # Without a filter the page is a slice: no row is parsed.
     if not query.tests and (query.idps is None or feed.store.known_tags <= query.idps):
         numbers = tuple(map(feed.store.at, places[start:stop]))
         return Page(numbers, query.page, query.size, len(places))
     fitting = _fitting(feed, query, places)
     if feed.stream == SCIM_UPDATES:
+        # It counts all that fit, so all must be tested.
         found = tuple(fitting)
         return Page(found[start:stop], query.page, query.size, len(found))
     return Page(tuple(islice(fitting, start, stop)), query.page, query.size)

@@ -37,6 +37,7 @@ def microseconds(seconds: float) -> int:
     return round(seconds * 1_000_000)
 
 
+# Rows of one second are made together: nearly every call finds its text.
 @lru_cache(maxsize=64)
 def format_second(second: int) -> str:
     """Return `2026-07-02T15:03:00` for a whole epoch second, without fraction and offset."""
@@ -120,6 +121,7 @@ class RowStore:
         time_us = self._times[number]
         start = bisect_left(self._ordered_times, time_us)
         stop = bisect_right(self._ordered_times, time_us)
+        # An instance that is not visible yet is not in the order; `_insert` will skip it.
         if number in self._order[start:stop]:
             place = self._order.index(number, start, stop)
             del self._order[place], self._ordered_times[place]
@@ -141,6 +143,7 @@ class RowStore:
     ) -> Positions:
         """Return the places of the visible rows in a window that includes `until_us`."""
         find = bisect_left if inclusive_since else bisect_right
+        # Bounds are searched, not scanned: a history has millions of rows.
         start = 0 if since_us is None else find(self._ordered_times, since_us)
         stop = len(self._order) if until_us is None else bisect_right(self._ordered_times, until_us)
         return range(start, max(start, stop))
@@ -163,6 +166,7 @@ class RowStore:
 
     @staticmethod
     def _grown(body: bytes, addition: bytes) -> bytes:
+        # As text: the row may be one that no parser accepts.
         if not addition or not body.endswith(b"}"):
             return body
         return body[:-1] + (b"," if len(body) > len(b"{}") else b"") + addition + b"}"
@@ -171,6 +175,7 @@ class RowStore:
         if number in self._hidden:
             return
         time_us = self._times[number]
+        # Traffic comes in order of time: nearly every row is appended.
         if not self._ordered_times or self._ordered_times[-1] <= time_us:
             self._ordered_times.append(time_us)
             self._order.append(number)

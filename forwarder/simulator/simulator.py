@@ -30,6 +30,7 @@ class Simulator(Cloud):
             OSError: the address cannot be listened on.
 
         """
+        # An event belongs to one loop; a simulator may be started again in another one.
         self.closing = asyncio.Event()
         self.advance()
         self._runner = web.AppRunner(
@@ -42,6 +43,7 @@ class Simulator(Cloud):
 
     async def aclose(self) -> None:
         """Stop listening and end every exchange; may be called at any time, any number of times."""
+        # Swapped first: closing twice at the same time must not clean up twice.
         runner, self._runner = self._runner, None
         if runner is not None:
             self.closing.set()

@@ -45,6 +45,7 @@ def login_rows(
 
     The same arguments return the same rows. `rate` is the average number of rows a second.
     """
+    # A generator for each second: any second can be made without those before it.
     draw = seeded(seed, account, "logins", second)
     logins = whole_number(draw, rate / ROWS_PER_LOGIN)
     rows = [row for _ in range(logins) for row in _login(company, draw, second)]
@@ -53,6 +54,7 @@ def login_rows(
 
 def moment_in(draw: Random, second: int) -> tuple[int, str]:
     """Return a time within `second`: microseconds, and its text in one of several precisions."""
+    # The real API cuts trailing zeros: most times have no fraction, some have 3 to 6 digits.
     digits = draw.choice((0, 0, 0, 3, 5, 6))
     fraction = draw.randrange(10**digits) * 10 ** (6 - digits)
     time_us = second * 1_000_000 + fraction
@@ -77,6 +79,7 @@ def _login(company: Company, draw: Random, second: int) -> Iterator[TimedRow]:
         "ray_id": f"{draw.getrandbits(64):016x}",
     }
     yield time_us, _made_odd(draw, row) if draw.random() < ODD_SHARE else row
+    # Loading one page of an application logs several rows under one ray id.
     if draw.random() < CLUSTER_SHARE:
         host = app.domain.partition("/")[0]
         for asset in draw.sample(ASSETS, draw.randint(1, 3)):
@@ -98,6 +101,7 @@ def _service(company: Company, draw: Random) -> dict[str, Any]:
 
 def _human(company: Company, draw: Random) -> dict[str, Any]:
     person = draw.choice(company.people)
+    # The real log has country codes in either case.
     country = person.country.lower() if draw.random() < 0.15 else person.country  # noqa: PLR2004
     email, user_id, connection = _identity(company, draw, person)
     outsider = email != person.email
@@ -121,6 +125,7 @@ def _identity(company: Company, draw: Random, person: Person) -> tuple[str, str,
 
 
 def _made_odd(draw: Random, row: dict[str, Any]) -> dict[str, Any]:
+    # No key is guaranteed: a mapping that needs one would fail on such a row.
     key = draw.choice((*ODD_KEYS, "user_email"))
     if key == "user_email":
         return {**row, "user_email": ""}
@@ -162,6 +167,7 @@ def _update(company: Company, idp_ids: Sequence[str], draw: Random, second: int)
         "logged_at": logged_at,
         "idp_id": draw.choice(idp_ids),
         "resource_type": "GROUP" if is_group else "USER",
+        # The documentation names `request_method`; real rows have `http_method`.
         "http_method" if draw.random() < SEEN_METHOD_SHARE else "request_method": method,
         "request_body": draw.choice(ODD_BODIES) if odd else body,
         **about,
@@ -175,6 +181,7 @@ def _update(company: Company, idp_ids: Sequence[str], draw: Random, second: int)
 def _outcome(draw: Random) -> dict[str, str]:
     if draw.random() >= FAILURE_SHARE:
         return {"status": "SUCCESS"}
+    # `ERROR` is not documented: the list of statuses may grow.
     status = "ERROR" if draw.random() < FAILURE_SHARE else "FAILURE"
     return {"status": status, "error_description": draw.choice(SCIM_ERRORS)}
 
@@ -202,6 +209,7 @@ def _user_resource(person: Person, draw: Random) -> dict[str, Any]:
         "emails": [{"primary": True, "value": person.email, "type": "work"}],
         "active": True,
     }
+    # Some directories send passwords in clear; the forwarder must never pass one on.
     if draw.random() < PASSWORD_SHARE:
         resource["password"] = f"pw-{draw.getrandbits(48):012x}"
     return resource

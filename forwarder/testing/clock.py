@@ -55,6 +55,7 @@ class FakeClock:
             await asyncio.sleep(0)
             return
         future = asyncio.get_running_loop().create_future()
+        # The counter keeps sleepers of one moment in order; futures cannot be compared.
         heapq.heappush(self._sleepers, (self._elapsed + seconds, next(self._order), future))
         self._watch()
         await future
@@ -72,6 +73,7 @@ class FakeClock:
             asyncio.get_running_loop().call_soon(self._look)
 
     def _look(self) -> None:
+        # Cancelled sleepers must not stop the clock, nor make it jump.
         while self._sleepers and self._sleepers[0][2].done():
             heapq.heappop(self._sleepers)
         if not self._sleepers:

@@ -64,6 +64,7 @@ class FormatContract:
         style, events = self.format(), sample_events()
 
         forwards = [style.render(event) for event in events]
+        # Formats keep templates of what they rendered: their order must not matter.
         backwards = [style.render(event) for event in reversed(events)][::-1]
         alone = [self.format().render(event) for event in events]
 
@@ -72,6 +73,7 @@ class FormatContract:
 
     def test_a_page_is_its_rows_one_by_one(self) -> None:
         for stream, rows in ROWS.items():
+            # Twice: the second half meets every template that the first has made.
             page = page_of(stream, [*rows.values(), *rows.values()])
             alone = [_only(self.format(), page_of(stream, [row])) for row in rows.values()]
 
@@ -101,6 +103,7 @@ class FormatContract:
     def test_no_password_of_a_request_body_gets_through(self) -> None:
         page = page_of("scim_updates", list(SCIM_UPDATES.values()))
 
+        # Also where request bodies are wanted: a password never is.
         for redact in (None, False, True):
             shape = Shape(redact_request_body=redact)
             bodies = [event.body for event in _pipeline(self.format(), shape)(page).events]

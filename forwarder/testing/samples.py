@@ -49,6 +49,7 @@ _NEW_USER = (
     '{"schemas":["urn:ietf:params:scim:schemas:core:2.0:User"],"userName":"ann@example.com",'
     '"name":{"givenName":"Ann","familyName":"Example"},"active":true}'
 )
+# Everything that separates, ends or turns text in some format or terminal.
 _HOSTILE = 'x|y=z\\n"<b>\u202ea\u2028b\r\nCEF:0|fake\tend \x00\x7f\x85'
 
 
