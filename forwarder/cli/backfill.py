@@ -36,7 +36,6 @@ from forwarder.cli.terminal import (
     window,
     yes_option,
 )
-from forwarder.core.contracts import LIVE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -103,7 +102,8 @@ def command(config: Path, *, cancel: str | None, detach: bool, yes: bool, **give
 
 
 def _cancel(place: Place, lane: str) -> None:
-    open_lanes = [one.name for one in lanes_of(place) if one.state == "open" and one.name != LIVE]
+    # The live lane has no kind in its name, and cannot be cancelled.
+    open_lanes = [one.name for one in lanes_of(place) if one.state == "open" and ":" in one.name]
     refuse_unknown("open lane", [lane], open_lanes)
     answer = carry_out(place, "lane-cancel", {"lane": lane})
     say(f"{answer['lane']} is cancelled; what was delivered stays")

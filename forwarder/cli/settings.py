@@ -7,16 +7,13 @@ import os
 import sys
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from forwarder.cli.access import read, settings_from
 from forwarder.cli.terminal import config_option, json_option, print_json, say, tell
 from forwarder.core.errors import ConfigError, Fault
-
-if TYPE_CHECKING:
-    from forwarder.core.contracts import Finding
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
@@ -99,8 +96,8 @@ def check(config: Path, *, live: bool, journal: bool) -> None:
     settings = settings_from(config)
     # Sinks may refuse settings that are valid one by one.
     preflight(settings)
-    if (folder := _folder(settings.root.state_dir)).level == "fault":
-        raise ConfigError([Fault(folder.subject, folder.text, folder.hint)])
+    if fault := _folder_fault(settings.root.state_dir):
+        raise ConfigError([fault])
     for warning in settings.warnings:
         tell(f"warning: {warning}", colour="yellow")
     accounts, sinks = len(settings.accounts), len(settings.sinks)
@@ -136,7 +133,9 @@ def _found_faults(settings: Any) -> bool:
 
     # Libraries would log on stderr what the findings report.
     logging.getLogger().addHandler(logging.NullHandler())
-    findings = [_folder(settings.root.state_dir), *run_fast(diagnose(settings))]
+    findings = run_fast(diagnose(settings))
+    say("ok     ", colour=_COLOURS["ok"], newline=False)
+    say(f"  state_dir {settings.root.state_dir}: can be written")
     for finding in findings:
         say(f"{finding.level:<7}", colour=_COLOURS[finding.level], newline=False)
         say(f"  {finding.subject}: {finding.text}")
@@ -145,25 +144,21 @@ def _found_faults(settings: Any) -> bool:
     return any(finding.level == "fault" for finding in findings)
 
 
-def _folder(state_dir: Path) -> Finding:
-    """Return whether the journal's folder can be used; nothing stays behind."""
-    from forwarder.core.contracts import Finding  # noqa: PLC0415 - keeps --help fast
-
+def _folder_fault(state_dir: Path) -> Fault | None:
+    """Return what is wrong with the journal's folder, or None; nothing stays behind."""
     subject, absolute = f"state_dir {state_dir}", state_dir.absolute()
     nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
     if not nearest.is_dir():
-        return Finding("fault", subject, f"{nearest} is not a folder", "choose another state_dir")
-    if not os.access(nearest, os.W_OK | os.X_OK) or (
-        # root may write everywhere, but not in file systems of the kernel, such as /proc.
-        nearest != absolute and not _takes_folders(nearest)
-    ):
-        hint = "give the folder to the user that runs the forwarder, or choose another state_dir"
-        return Finding("fault", subject, f"this user may not write to {nearest}", hint)
-    return Finding("ok", subject, "can be written")
+        return Fault(subject, f"{nearest} is not a folder", "choose another state_dir")
+    if os.access(nearest, os.W_OK | os.X_OK) and (nearest == absolute or _takes_folders(nearest)):
+        return None
+    hint = "give the folder to the user that runs the forwarder, or choose another state_dir"
+    return Fault(subject, f"this user may not write to {nearest}", hint)
 
 
 def _takes_folders(parent: Path) -> bool:
     """Return True if a folder can be made there; it is removed at once."""
+    # Permissions are not all: root may write everywhere, and not in /proc.
     try:
         Path(mkdtemp(dir=parent)).rmdir()
     except OSError:

@@ -27,7 +27,6 @@ from forwarder.cli.terminal import (
     say,
     when,
 )
-from forwarder.core.contracts import LIVE
 from forwarder.core.timing import parse_us
 from forwarder.transport.settings import format_duration, format_size
 
@@ -234,7 +233,7 @@ def _lanes(state: Mapping[str, Any]) -> Table | None:
     table = _table("lane", "sink", "backlog")
     for sink in state["sinks"]:
         for lane in sink["lanes"]:
-            if lane["lane"] != LIVE:
+            if ":" in lane["lane"]:  # backfill:..., replay:...; not `live`
                 table.add_row(lane["lane"], escape(sink["sink"]), f"{lane['backlog_events']:,}")
     return table if table.rows else None
 

@@ -171,3 +171,24 @@ def test_what_is_over_is_counted_and_what_never_was_is_left_out() -> None:
     assert "gaps: 3 closed, see forwarder gaps list" in closed
     assert "gap" not in none
     assert "backfill" not in none
+
+
+def test_nothing_in_a_status_steers_the_terminal() -> None:
+    """Names, errors and details come from Cloudflare, from destinations, or from the settings."""
+    evil = "\x1b]0;owned\x07\x9b31m\u202e\rgood\nbad"
+
+    def hostile(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            return {name: hostile(inner, name) for name, inner in value.items()}
+        if isinstance(value, list):
+            return [hostile(inner, key) for inner in value]
+        kept = {"state", "phase", "since", "until", "done_until", "covered_until", "latest", "lane"}
+        return value + evil if isinstance(value, str) and key not in kept else value
+
+    console = Console(file=io.StringIO(), width=200)
+    console.print(rendered(hostile(STATE)))
+
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    assert "owned" in printed
+    assert [sign for sign in printed if not sign.isprintable() and sign != "\n"] == []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import redirect_stdout
+from io import StringIO
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.cli.terminal import laid_out
+from forwarder.cli.terminal import laid_out, print_json
 
 COLUMNS = ("scope", "detail")
 ROWS = [("acme/access_requests", "an operator moved the cursor"), ("sink:hook", "full")]
@@ -38,3 +42,15 @@ def test_nothing_in_a_cell_steers_the_terminal_or_makes_a_line(
 
     assert all(line.isprintable() for line in lines)
     assert len(lines) in {len(rows) + 1, 3 * len(rows) - 1}
+
+
+@given(st.recursive(st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+def test_json_steers_no_terminal_and_stays_the_same_data(value: object) -> None:
+    with redirect_stdout(StringIO()) as printed:
+        print_json(value)
+        print_json(value, indented=False)
+
+    text = printed.getvalue()
+    assert all(sign.isprintable() or sign == "\n" for sign in text)
+    *indented, line = text.splitlines()
+    assert json.loads("\n".join(indented)) == json.loads(line) == value
