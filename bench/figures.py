@@ -22,7 +22,7 @@ class Target:
     at_least: bool = False
 
     def met(self, value: float) -> bool:
-        """Say whether a figure is good enough."""
+        """Return True if a figure is good enough."""
         return value >= self.bound if self.at_least else value <= self.bound
 
 

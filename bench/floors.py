@@ -48,7 +48,7 @@ async def ready(count: int) -> AsyncIterator[int]:
 
 
 class Lane:
-    """Sends a recording over and over, as many events as it is told, several units at once."""
+    """Sends a recording over and over, as many events as `carry` asks, several units at once."""
 
     def __init__(self, kind: str, push: Push, recording: Recording, tasks: TaskGroup) -> None:
         """Send nothing yet."""

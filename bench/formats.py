@@ -43,7 +43,7 @@ Rows = Sequence[tuple[int, bytes]]
 
 
 def formats() -> dict[str, Any]:
-    """Make every format anew: no template and no memory from a run before."""
+    """Return new formats, without templates or memory of an earlier run."""
     return {
         "raw": RawFormat(RawConfig()),
         "ocsf": OcsfFormat(OcsfConfig()),

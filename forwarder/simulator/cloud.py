@@ -163,7 +163,7 @@ class Cloud:
         directory = Directory(company.identity_providers)
         self._directories[account] = directory
 
-        # Providers are read anew for each second: they come and go while the simulator runs.
+        # Providers are read for each second: they come and go while the simulator runs.
         self._open(
             account,
             ACCESS_REQUESTS,

@@ -37,7 +37,7 @@ class FormatContract:
     settings: ClassVar[dict[str, Any]] = {}
 
     def format(self) -> Format:
-        """Make the format anew."""
+        """Return a new instance of the format."""
         made: Format = self.plugin(self.plugin.Config(**self.settings))
         return made
 

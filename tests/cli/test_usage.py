@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -124,3 +126,39 @@ def test_a_position_in_a_far_future(settings: str) -> None:
 
     assert result.exit_code == 2
     assert "is out of range; allowed: 2000-01-01T00:00:00Z to 20" in result.output
+
+
+REQUIRED = {
+    "verify": ("--since", "1h"),
+    "backfill": ("--since", "1h"),
+    "replay": ("--sink", "console", "--since", "1h"),
+    "cursors set": ("--account", "a", "--stream", "s", "--to", "1h", "--yes"),
+    "dead-letters show": ("1",),
+    "dead-letters replay": ("--sink", "console"),
+    "dead-letters drop": ("--sink", "console", "--yes"),
+}
+"""What a command needs before it reads the settings."""
+
+
+def leaves(group: click.Group = program, path: str = "") -> Iterator[tuple[str, click.Command]]:
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            if isinstance(command, click.Group):
+                yield from leaves(command, f"{path}{name} ")
+            else:
+                yield f"{path}{name}", command
+
+
+def test_every_command_ends_with_2_for_wrong_usage_and_for_settings_that_are_not_there() -> None:
+    """The settings' faults are raised, and become 2 in one place for all commands."""
+    found = dict(leaves())
+    assert len(found) > 18
+
+    for name, command in found.items():
+        assert invoke(*name.split(), "--nope").exit_code == 2, name
+        if any(option.name == "config" for option in command.params):
+            words = (*name.split(), *REQUIRED.get(name, ()), "-c", "/nowhere/config.yaml")
+            with pytest.raises(ConfigError, match="cannot be read"):
+                invoke(*words)
