@@ -64,7 +64,7 @@ proof-long: $(PROOF)  ## The same for as long as it takes, with ten times the ex
 fuzz: $(PROOF)  ## Coverage-guided fuzzing of what reads an API answer, an hour (MINUTES=5: shorter)
 	PROOF_RUN=proof-long FUZZ_MINUTES=$(MINUTES) $(BIN)/pytest tests/proof/test_fuzz.py -k coverage_guided --timeout 0
 
-bench: $(PROOF)  ## Measure and write docs/performance.md, long (ARGS="--rows 200000": shorter)
+bench: $(PROOF)  ## Measure and write docs/performance.md, long (ARGS="--rows 200000": shorter; "--against DIR": beside another checkout)
 	$(BIN)/python -m bench $(ARGS)
 
 flamegraphs: $(PROOF)  ## Draw where the daemon's time goes, docs/images/flame-*.svg
