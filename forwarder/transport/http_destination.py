@@ -175,9 +175,13 @@ class HttpDestination:
         """Return the seconds that ``Retry-After`` asks for, or None."""
         return answer.retry_after(self._clock.now_us())
 
-    def check(self, answer: Answer) -> None:
-        """Raise the error that the status of ``answer`` stands for, if it is not a success."""
-        error = status_error(answer.status, answer.where, retry_after=self.retry_after(answer))
+    def check(self, answer: Answer, detail: str = "") -> None:
+        """Raise the error that the status of ``answer`` stands for, if it is not a success.
+
+        ``detail`` goes into the message; it must hold no value of an event.
+        """
+        wait = self.retry_after(answer)
+        error = status_error(answer.status, answer.where, retry_after=wait, detail=detail)
         if error is not None:
             raise error
 
@@ -280,7 +284,7 @@ _TOO_LARGE = 413
 
 
 def status_error(
-    status: int, where: str, *, retry_after: float | None = None
+    status: int, where: str, *, retry_after: float | None = None, detail: str = ""
 ) -> ForwarderError | None:
     """Return the error that ``status`` stands for, or None for a success (2xx).
 
@@ -288,13 +292,14 @@ def status_error(
     judged by its class: 5xx may pass, any other 4xx refuses just this request.
     """
     said = f"{where} answered {status}"
+    more = f": {detail}" if detail else ""
     if 200 <= status < 300:  # noqa: PLR2004 - the success class
         return None
     if status in _OPERATOR:
         what, hint = _OPERATOR[status]
-        return NeedsOperatorError(f"{said} ({what})", retry_after=retry_after, hint=hint)
+        return NeedsOperatorError(f"{said} ({what}){more}", retry_after=retry_after, hint=hint)
     if status == _TOO_LARGE:
-        return BatchTooLargeError(said)
+        return BatchTooLargeError(said + more)
     if 300 <= status < 400:  # noqa: PLR2004 - redirects, which would carry the token to another host
         return NeedsOperatorError(
             f"{said}: a redirect, which is never followed",
@@ -302,5 +307,5 @@ def status_error(
             hint="give the final URL; a log-in page or a change from http to https redirects too",
         )
     if status >= 500 or status in _TRANSIENT:  # noqa: PLR2004 - the server's own faults
-        return TransientError(said, retry_after=retry_after)
-    return BatchRefusedError(said)
+        return TransientError(said + more, retry_after=retry_after)
+    return BatchRefusedError(said + more)

@@ -23,7 +23,7 @@ from forwarder.core.timing import format_us
 # The parts of an answer that are read; the others would be most of its bytes.
 FILTER = (
     "filter_path=errors,items.*.status,items.*.error.type,items.*.error.reason,"
-    "items.*.error.caused_by.type,items.*.failure_store"
+    "items.*.error.caused_by.type,items.*.error.caused_by.reason,items.*.failure_store"
 )
 
 _LONGEST_KIND = 100
@@ -40,6 +40,30 @@ _OPERATOR = {
 }
 
 _FIELD = re.compile(r"failed to parse field \[([^\]\n]{1,200})\] of type \[(\w{1,40})\]")
+_NAME = r"\[[^\]\n]{1,200}\]"
+# The server's own text quotes values of the event, which must not reach a log. These parts of it
+# hold names and limits only.
+_SAFE_REASONS = re.compile(
+    "|".join(
+        (
+            rf"pipeline with id {_NAME} does not exist",
+            rf"Limit of [a-z ]{{1,40}} {_NAME} has been exceeded",
+            rf"allowed limit of {_NAME}",
+            rf"data stream timestamp field {_NAME} is missing",
+            rf"object mapping for {_NAME} tried to parse field {_NAME} as object",
+            rf"mapper {_NAME} cannot be changed from type {_NAME} to {_NAME}",
+            rf"dynamic introduction of {_NAME} within {_NAME} is not allowed",
+            r"immense term in field=\"[^\"\n]{1,200}\"",
+            r"field name cannot (?:be an empty string|contain only whitespace)",
+            r"only write ops with an op_type of create are allowed in data streams",
+            rf"no write index is defined for alias {_NAME}",
+            rf"cluster currently has {_NAME}/{_NAME} maximum [a-z ]{{0,20}}shards open",
+            rf"blocked by: {_NAME}",
+            rf"granted by the (?:index|cluster) privileges {_NAME}",
+            rf"no such index {_NAME}",
+        )
+    )
+)
 
 LOGS: Mapping[str, str] = {
     "access_requests": "audit",
@@ -129,7 +153,8 @@ def _sort(items: Sequence[Any], offsets: Sequence[int], where: str) -> WriteResu
             continue
         if kind in _OPERATOR or status in (401, 403, 404):
             hint = _OPERATOR.get(kind, "check permissions and the data stream")
-            fault = fault or NeedsOperatorError(f"{where} refuses events: {kind}", hint=hint)
+            said = f"{where} refuses events: {_reason(kind, error)}"
+            fault = fault or NeedsOperatorError(said, hint=hint)
             deferred.add(offset)
         elif status == 429 or status == 409 or status >= 500:  # noqa: PLR1714, PLR2004
             deferred.add(offset)
@@ -150,12 +175,21 @@ def _status(value: Any) -> int:
 
 
 def _reason(kind: str, error: Any) -> str:
-    """Return error type and field; the server's own text quotes values of the event."""
-    field = _FIELD.search(str(error.get("reason", "")))
-    if field:
+    """Return error type and the part of the reason that holds no value of the event."""
+    cause = section(error, "caused_by")
+    text = f"{error.get('reason', '')}\n{cause.get('reason', '')}"
+    if field := _FIELD.search(text):
         return f"{kind}: field {field[1]} is no {field[2]}"
-    cause = (error.get("caused_by") or {}).get("type")
-    return f"{kind}: {str(cause)[:_LONGEST_KIND]}" if cause else kind
+    if safe := _SAFE_REASONS.search(text):
+        return f"{kind}: {safe[0]}"
+    return f"{kind}: {str(cause['type'])[:_LONGEST_KIND]}" if cause.get("type") else kind
+
+
+def error_text(answer: bytes) -> str:
+    """Return type and reason of a request that failed whole, or an empty text."""
+    error = section(as_object(answer), "error")
+    kind = str(error.get("type", ""))[:_LONGEST_KIND]
+    return _reason(kind, error) if kind else ""
 
 
 def _notes(items: Sequence[Any]) -> Sequence[str]:

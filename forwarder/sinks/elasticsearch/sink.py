@@ -17,6 +17,7 @@ from forwarder.sinks.elasticsearch.bulk import (
     LOGS,
     Bulk,
     as_object,
+    error_text,
     judge,
     makes_data_stream,
     section,
@@ -140,7 +141,7 @@ class ElasticsearchSink:
             answer = await self._http.send(
                 "POST", f"{url}/_bulk?{FILTER}", body, kind, largest=_LARGEST_ANSWER
             )
-            self._http.check(answer)
+            self._http.check(answer, error_text(answer.body))
             return judge(answer.body, offsets, answer.where)
 
     async def aclose(self) -> None:
@@ -161,7 +162,7 @@ class ElasticsearchSink:
         """Ask who is there; a key that may only write is refused an answer, but is known."""
         answer = await self._ask(f"{url}/")
         if answer.status != _FORBIDDEN:
-            self._http.check(answer)
+            self._http.check(answer, error_text(answer.body))
 
     async def _expect_data_stream(self, url: str, name: str) -> None:
         """Raise when writing to ``name`` would make a plain index, which nothing rolls over.

@@ -119,6 +119,57 @@ def test_a_reason_names_the_field_and_never_the_value() -> None:
     assert result.rejected[0].reason == "document_parsing_exception: field source.ip is no ip"
 
 
+REASONS = {
+    "pipeline with id [access] does not exist": "pipeline with id [access] does not exist",
+    "Limit of total fields [1000] has been exceeded while adding new fields [1]": (
+        "Limit of total fields [1000] has been exceeded"
+    ),
+    "object mapping for [user] tried to parse field [user] as object, but found 'hunter2'": (
+        "object mapping for [user] tried to parse field [user] as object"
+    ),
+    "mapper [user.id] cannot be changed from type [long] to [keyword]": (
+        "mapper [user.id] cannot be changed from type [long] to [keyword]"
+    ),
+    "[1:4] mapping set to strict, dynamic introduction of [x] within [_doc] is not allowed": (
+        "dynamic introduction of [x] within [_doc] is not allowed"
+    ),
+    'Document contains at least one immense term in field="message" (whose UTF8 encoding is longer '
+    "than the max length 32766), the prefix of the first immense term is: '[104, 117, 110]'": (
+        'immense term in field="message"'
+    ),
+    "data stream timestamp field [@timestamp] is missing": (
+        "data stream timestamp field [@timestamp] is missing"
+    ),
+    "something new about hunter2": None,
+}
+
+
+@pytest.mark.parametrize("where", ["reason", "caused_by"])
+def test_reasons_are_told_apart_by_the_part_that_holds_no_value(where: str) -> None:
+    found = {}
+    for text in REASONS:
+        item = failed(400, "illegal_argument_exception")
+        item["error"][where] = text if where == "reason" else {"reason": text}
+        (rejection,) = judge(items(item), [1], WHERE).rejected
+        kind, _, reason = rejection.reason.partition(": ")
+        assert kind == "illegal_argument_exception"
+        found[text] = reason or None
+
+    assert found == REASONS
+    assert "hunter2" not in "".join(filter(None, found.values()))
+
+
+def test_a_fault_for_a_person_says_what_is_missing() -> None:
+    reason = (
+        "action [indices:data/write/bulk[s]] is unauthorized for API key id [x] of user [ada] on "
+        "indices [logs-a], this action is granted by the index privileges [create_doc,create]"
+    )
+    with pytest.raises(NeedsOperatorError, match=r"privileges \[create_doc,create\]") as caught:
+        judge(items(failed(403, "security_exception", reason)), [1], WHERE)
+
+    assert "ada" not in str(caught.value)
+
+
 def test_the_cause_is_named_where_the_field_is_not() -> None:
     found = failed(400, "mapper_parsing_exception", "failed to parse")
     found["error"]["caused_by"] = {"type": "illegal_argument_exception"}

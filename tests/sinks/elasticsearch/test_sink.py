@@ -76,9 +76,10 @@ async def test_a_body_that_is_too_large_is_for_the_engine_to_split(elastic: Fake
 
 
 async def test_a_body_refused_whole_is_for_the_engine_to_bisect(elastic: FakeElastic) -> None:
-    elastic.script.append(saying(400, '{"error":{"type":"parse_exception"}}'))
+    text = '{"error":{"type":"parse_exception","reason":"hunter2","caused_by":"x"}}'
+    elastic.script.append(saying(400, text))
     sink = make_sink(elastic)
-    with pytest.raises(BatchRefusedError):
+    with pytest.raises(BatchRefusedError, match=r"answered 400: parse_exception$"):
         await sink.write(make_batch(3))
     await sink.aclose()
 
