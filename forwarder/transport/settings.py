@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import urlsplit
@@ -43,7 +44,8 @@ class Secret:
 
     def __init__(self, value: str | None = None, *, path: Path | None = None) -> None:
         """Take exactly one of a value or a path; a path is read at the first ``reveal``."""
-        self._value = value
+        # White space around it comes from a variable or a file that ends in a line feed.
+        self._value = value.strip() if value else value
         self._path = path
         self._stamp: tuple[int, int, int] | None = None
 
@@ -104,7 +106,7 @@ class Secret:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Accept a text or a ``Secret``; serialise to asterisks."""
         text = core_schema.no_info_after_validator_function(
-            cls, core_schema.str_schema(min_length=1)
+            cls, core_schema.str_schema(min_length=1, strip_whitespace=True)
         )
         return core_schema.json_or_python_schema(
             json_schema=text,
@@ -129,6 +131,10 @@ _BYTES = {
     "TiB": 2**40,
 }
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_LAST_PORT = 65_535
+_ADDRESS = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+))(?::(?P<port>\d{1,5}))?"
+)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)?")
 
@@ -335,6 +341,13 @@ class TlsSettings(Settings):
         False, description="also refuse certificates that are valid, but break RFC 5280 in form"
     )
 
+    @field_validator("server_name")
+    @classmethod
+    def _is_a_name(cls, value: str | None) -> str | None:
+        if value is not None and split_address(value)[1] is not None:
+            raise ValueError("is a name without a port")
+        return value
+
 
 class PluginSettings(Settings):
     """The base of a plugin's ``Config``: only the keys that this plugin alone understands.
@@ -413,9 +426,11 @@ def clean_url(value: str) -> str:
     """
     try:
         parts = urlsplit(value.strip())
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError("is no URL; write for example https://host:8088") from error
+    if port == 0:
+        raise ValueError("has port 0; ports are 1 to 65535")
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError("is no http or https URL; write for example https://host:8088")
     if parts.username is not None or parts.password is not None:
@@ -423,6 +438,24 @@ def clean_url(value: str) -> str:
     if parts.fragment:
         raise ValueError("must have no part after #")
     return value.strip().rstrip("/")
+
+
+def split_address(address: str) -> tuple[str, int | None]:
+    """Return host and port of ``host``, ``host:port``, an IPv6 address or ``[v6]:port``.
+
+    Raises ``ValueError`` with what to write for anything else, such as a URL.
+    """
+    match = _ADDRESS.fullmatch(address)
+    port = int(match["port"]) if match and match["port"] else None
+    if port is not None and not 1 <= port <= _LAST_PORT:
+        raise ValueError(f"{address!r} has port {port}; ports are 1 to {_LAST_PORT}")
+    if match is not None:
+        return match["six"] or match["host"], port
+    try:
+        return str(IPv6Address(address)), None
+    except ValueError:
+        form = "write host, host:port or [address]:port, without a scheme"
+        raise ValueError(f"{address!r} is no address; {form}") from None
 
 
 def origin(url: str) -> str:

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from forwarder.core.contracts import BatchEvent, Rejection
-from forwarder.transport.settings import Duration, PluginSettings, Size
+from forwarder.transport.settings import Duration, PluginSettings, Size, split_address
 
 _FACILITY_NAMES = (
     "kern user mail daemon auth syslog lpr news uucp cron authpriv ftp ntp audit alert clock "
@@ -187,9 +187,6 @@ def _cut(line: bytes, most: int) -> bytes:
 
 Outcome = Literal["success", "failure", "unknown"]
 Port = Annotated[int, Field(ge=1, le=65535)]
-_ADDRESS = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:\[\]]+))(?::(?P<port>\d{1,5}))?"
-)
 
 
 class SyslogSettings(PluginSettings):
@@ -246,10 +243,10 @@ class SyslogSettings(PluginSettings):
             raise ValueError(f"no severity: {min(unknown)}; known are {', '.join(SEVERITIES)}")
         return value
 
-    @field_validator("hosts")
+    @field_validator("host", "hosts")
     @classmethod
-    def _readable_addresses(cls, value: list[str]) -> list[str]:
-        for address in value:
+    def _readable_addresses(cls, value: str | list[str] | None) -> str | list[str] | None:
+        for address in (value,) if isinstance(value, str) else value or ():
             split_address(address)
         return value
 
@@ -257,6 +254,8 @@ class SyslogSettings(PluginSettings):
     def _one_way_to_name_receivers(self) -> SyslogSettings:
         if bool(self.host) == bool(self.hosts):
             raise ValueError("set host, or hosts for several receivers")
+        if self.host and self.port and split_address(self.host)[1] not in (None, self.port):
+            raise ValueError("host names another port than port; keep one of them")
         return self
 
     def header(self) -> Header:
@@ -275,13 +274,5 @@ class SyslogSettings(PluginSettings):
     def addresses(self, default_port: int) -> list[tuple[str, int]]:
         """Return host and port of every receiver, the preferred one first."""
         fallback = self.port or default_port
-        found = [(self.host, None)] if self.host else map(split_address, self.hosts)
+        found = map(split_address, [self.host] if self.host else self.hosts)
         return [(host, port or fallback) for host, port in found]
-
-
-def split_address(address: str) -> tuple[str, int | None]:
-    """Return host and port of ``host``, ``host:port`` or ``[v6]:port``; raises ``ValueError``."""
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise ValueError(f"{address!r} is no address; write host, host:port or [address]:port")
-    return match["six"] or match["host"], int(match["port"]) if match["port"] else None

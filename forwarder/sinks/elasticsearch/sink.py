@@ -34,6 +34,7 @@ from forwarder.transport.settings import Secret, origin
 _LARGEST_ANSWER = 32 * 2**20
 _NOT_IN_NAMES = frozenset('\\/*?"<>| ,#:-')
 _OK, _FORBIDDEN, _NOT_FOUND = 200, 403, 404
+_NOT_ENCODED = "is id:key; write its base64, which Elasticsearch calls encoded"
 _WANTED = ("create_doc", "auto_configure")
 
 
@@ -64,6 +65,13 @@ class ElasticsearchConfig(HttpAuth):
             cloud_url(value)
         return value
 
+    @field_validator("api_key")
+    @classmethod
+    def _is_encoded(cls, value: Secret | None) -> Secret | None:
+        if value is not None and value.path is None and ":" in value.reveal():
+            raise ValueError(_NOT_ENCODED)
+        return value
+
     @field_validator("dataset", "namespace")
     @classmethod
     def _fits_into_a_name(cls, value: str) -> str:
@@ -88,8 +96,10 @@ class ElasticsearchConfig(HttpAuth):
     def authorization(self) -> dict[str, str]:
         """Return the headers that log in; secrets are read anew at each call."""
         if self.api_key is not None:
-            key = {"Authorization": f"ApiKey {self.api_key.reveal()}"}
-            return super().authorization() | key
+            key = self.api_key.reveal()
+            if ":" in key:
+                raise NeedsOperatorError(f"the api_key {_NOT_ENCODED}", hint="check api_key_file")
+            return super().authorization() | {"Authorization": f"ApiKey {key}"}
         return super().authorization()
 
     @property

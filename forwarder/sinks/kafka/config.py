@@ -18,6 +18,7 @@ from forwarder.transport.settings import (
     Size,
     TlsSettings,
     clean_url,
+    split_address,
 )
 
 _TOPIC_FIELDS = {"stream", "account"}
@@ -95,6 +96,13 @@ class KafkaConfig(PluginSettings):
     client_id: str = Field("forwarder", description="how brokers' logs and quotas call us")
     tls: TlsSettings | None = Field(None, description="protect connections; {} is enough")
     sasl: SaslSettings | None = Field(None, description="log in")
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _readable_addresses(cls, value: list[str]) -> list[str]:
+        for address in value:
+            split_address(address)
+        return value
 
     @field_validator("topic")
     @classmethod
