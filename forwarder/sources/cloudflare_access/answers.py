@@ -88,6 +88,7 @@ class Refusal:
     messages: tuple[str, ...] = ()
     ray: str = ""
     retry_after: float | None = None
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +216,9 @@ def error_for(refusal: Refusal, endpoint: Endpoint) -> TransientError:
     rule = next(rule for rule in TABLE if rule.fits(refusal))
     text = f"{endpoint.name}: {rule.problem} ({described(refusal)})"
     hint = rule.hint.format(permission=endpoint.permission or "the permission it needs")
+    # Cloudflare puts a cf-ray into every answer; without one somebody in between has answered.
+    if refusal.proxy and not refusal.ray:
+        hint = f"the answer has no cf-ray, so look at the proxy first; {hint}".rstrip("; ")
     if rule.kind == "throttled":
         return ThrottledError(text, retry_after=refusal.retry_after, hint=hint)
     if rule.kind == "config":
@@ -231,6 +235,7 @@ def described(refusal: Refusal) -> str:
         f"HTTP {refusal.status}",
         codes and f"code {codes}",
         refusal.ray and f"cf-ray {refusal.ray}",
+        refusal.proxy and f"through the proxy {refusal.proxy}",
     )
     return ", ".join(part for part in parts if part)
 
@@ -242,11 +247,15 @@ _MOST_CODES = 10
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer as it came over the wire, decompressed. Header names are in lower case."""
+    """An answer as it came over the wire, decompressed. Header names are in lower case.
+
+    ``proxy`` names the proxy on the way, or is empty.
+    """
 
     status: int
     headers: Mapping[str, str]
     body: bytes = field(repr=False)
+    proxy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,7 +373,7 @@ def _opened_leniently(response: Response) -> _Opened:
     try:
         return _Opened(*repair(response.body), repaired=True)
     except TransientError as error:
-        refusal = Refusal(response.status, ray=_ray(response))
+        refusal = Refusal(response.status, ray=_ray(response), proxy=response.proxy)
         raise TransientError(f"{error} ({described(refusal)})", hint=STRANGE) from error
 
 
@@ -391,6 +400,7 @@ def _refusal(response: Response, envelope: Mapping[str, Any], now_us: int) -> Re
         messages=tuple(one for one in messages if isinstance(one, str)),
         ray=_ray(response),
         retry_after=retry_after_seconds(response, now_us),
+        proxy=response.proxy,
     )
 
 

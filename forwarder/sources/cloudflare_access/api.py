@@ -32,7 +32,7 @@ from forwarder.sources.cloudflare_access.answers import (
 from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 from forwarder.transport.http import AnswerTooLargeError, HttpClient
-from forwarder.transport.settings import HttpSettings, Secret
+from forwarder.transport.settings import HttpSettings, Secret, origin
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _CONNECT_SECONDS, _SILENCE_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0
@@ -179,7 +179,8 @@ class Api:
                 RequestMade(self._config.label, endpoint.name, outcome, seconds, waited, left)
             )
         received = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(answer.status, received, answer.body)
+        proxy = self._client.proxy(url)
+        return Response(answer.status, received, answer.body, origin(proxy) if proxy else "")
 
 
 def _headers(config: AccountConfig) -> dict[str, str]:

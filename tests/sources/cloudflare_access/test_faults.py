@@ -112,3 +112,13 @@ def test_the_text_has_status_codes_and_ray_and_nothing_that_was_received() -> No
 
     assert "(HTTP 400, code 12130, 6, cf-ray 8a1c-AMS)" in text
     assert "idp_id X" not in text
+
+
+def test_an_answer_through_a_proxy_names_it_and_blames_it_where_it_is_not_cloudflares() -> None:
+    ours = error_for(Refusal(503, proxy="http://proxy:3128"), ACCESS_REQUESTS)
+    theirs = error_for(Refusal(503, ray="8a1c-AMS", proxy="http://proxy:3128"), ACCESS_REQUESTS)
+
+    assert "through the proxy http://proxy:3128" in str(ours)
+    assert "through the proxy http://proxy:3128" in str(theirs)
+    assert "look at the proxy first" in ours.hint
+    assert "look at the proxy first" not in theirs.hint
