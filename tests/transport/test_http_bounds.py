@@ -66,7 +66,7 @@ FLOODS = {
     "headers": (STATUS, numbered()),
     "a reason": (b"HTTP/1.1 200 ", repeated(b"y")),
     "a body": (STATUS + b"\r\n", repeated(b"y")),
-    "chunks": (CHUNKED, repeated(b"1\r\ny\r\n")),
+    "chunks": (CHUNKED, repeated(b"20\r\n" + b"y" * 32 + b"\r\n")),
     "a chunk extension": (CHUNKED + b"1;", repeated(b"y")),
     "trailers": (CHUNKED + b"0\r\n", numbered()),
 }
