@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from aiohttp import ClientSession
 
@@ -190,6 +191,29 @@ async def test_refused_settings_are_shown_until_good_ones_are_read(forwarder: Fo
         forwarder.process.send_signal(signal.SIGHUP)
         await until(taken)
         assert await metric("forwarder_settings_refused") == 0
+
+
+async def test_a_reload_while_the_disk_is_full_ends_nothing(forwarder: Forwarder) -> None:
+    """A new sink needs a place in the journal, which cannot be written."""
+    await forwarder.start()
+    url = await forwarder.admin_url()
+    await until(forwarder.has_started)
+    text = forwarder.settings.read_text()
+    forwarder.settings.write_text(text.replace("sinks:\n", 'sinks:\n  void: { type: "null" }\n'))
+    async with ClientSession() as http:
+
+        async def has_the_sink() -> bool:
+            return len((await status(http, url))["sinks"]) == 2
+
+        limited = psutil.Process(forwarder.process.pid)
+        limited.rlimit(psutil.RLIMIT_FSIZE, (1, -1))
+        forwarder.process.send_signal(signal.SIGHUP)
+        await asyncio.sleep(3)
+        assert forwarder.process.returncode is None
+        limited.rlimit(psutil.RLIMIT_FSIZE, (-1, -1))
+        forwarder.process.send_signal(signal.SIGHUP)
+
+        await until(has_the_sink)
 
 
 async def test_keys_that_wait_for_a_restart_stay_shown(forwarder: Forwarder) -> None:
