@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +34,26 @@ async def forwarder(api: Cloudflare, tmp_path: Path) -> AsyncIterator[Forwarder]
         await running.kill()
 
 
-async def shell(text: str, **options: Any) -> asyncio.subprocess.Process:
-    """Start a shell that becomes the forwarder, so that it inherits what the shell has set up."""
-    return await asyncio.create_subprocess_exec("/bin/sh", "-c", f"exec {text}", **options)
+@asynccontextmanager
+async def running(*command: Any, **options: Any) -> AsyncIterator[Process]:
+    """Run a command as long as the block, and kill it if it has not ended by then."""
+    process = await asyncio.create_subprocess_exec(*map(str, command), **options)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def shell(text: str) -> tuple[str, str, str]:
+    """Return a shell that becomes the forwarder, so that it inherits what the shell has set up."""
+    return "/bin/sh", "-c", f"exec {text}"
+
+
+def as_pid_1(settings: Path) -> tuple[Any, ...]:
+    """Return a command that runs the forwarder as PID 1; it is killed with the command."""
+    return "unshare", "--pid", "--fork", "--kill-child", SCRIPT, "run", "-c", settings
 
 
 async def status(http: ClientSession, url: str) -> dict[str, Any]:
@@ -43,7 +62,7 @@ async def status(http: ClientSession, url: str) -> dict[str, Any]:
     return found
 
 
-def child_of(process: asyncio.subprocess.Process) -> int:
+def child_of(process: Process) -> int:
     """Return the id of the only child of ``unshare``, or 0 while there is none."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
     return int(children or 0)
@@ -61,16 +80,12 @@ async def test_sigterm_ends_pid_1_in_its_first_instants(
     forwarder: Forwarder, moment: float
 ) -> None:
     """The kernel drops a signal for which PID 1 has no handler."""
-    process = await asyncio.create_subprocess_exec(
-        *("unshare", "--pid", "--fork", "--kill-child"),
-        *(SCRIPT, "run", "-c", forwarder.settings),
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    await until(lambda: child_of(process) and seconds_of(child_of(process)) >= moment)
-    os.kill(child_of(process), signal.SIGTERM)
+    async with running(*as_pid_1(forwarder.settings), stdout=DEVNULL, stderr=DEVNULL) as process:
+        await until(lambda: child_of(process) and seconds_of(child_of(process)) >= moment)
+        os.kill(child_of(process), signal.SIGTERM)
+        code = await asyncio.wait_for(process.wait(), 20)
 
-    assert await asyncio.wait_for(process.wait(), 20) in {0, 128 + signal.SIGTERM}
+    assert code in {0, 128 + signal.SIGTERM}
 
 
 async def test_a_reload_in_the_first_instant_does_not_end_it(forwarder: Forwarder) -> None:
@@ -85,25 +100,27 @@ async def test_a_reload_in_the_first_instant_does_not_end_it(forwarder: Forwarde
 
 
 async def test_without_stderr_it_runs_as_ever(forwarder: Forwarder) -> None:
-    output = forwarder.folder / "out"
+    output, command = forwarder.folder / "out", f"{SCRIPT} run -c {forwarder.settings} 2>&-"
     with output.open("wb") as stdout:
-        process = await shell(f"{SCRIPT} run -c {forwarder.settings} 2>&-", stdout=stdout)
-    await until(lambda: output.stat().st_size)
-    process.terminate()
+        async with running(*shell(command), stdout=stdout) as process:
+            await until(lambda: output.stat().st_size)
+            process.terminate()
+            code = await asyncio.wait_for(process.wait(), 40)
 
-    assert await asyncio.wait_for(process.wait(), 40) == 0
+    assert code == 0
 
 
 async def test_without_stdin_and_stdout_it_ends_without_a_core_dump(forwarder: Forwarder) -> None:
     """Their numbers would go to the event loop, and the sink would write into it."""
-    errors = forwarder.folder / "err"
+    errors, command = forwarder.folder / "err", f"{SCRIPT} run -c {forwarder.settings} <&- >&-"
     with errors.open("wb") as stderr:
-        process = await shell(f"{SCRIPT} run -c {forwarder.settings} <&- >&-", stderr=stderr)
-    await until(lambda: '"event":"started"' in errors.read_text())
-    await asyncio.sleep(2)
-    process.terminate()
+        async with running(*shell(command), stderr=stderr) as process:
+            await until(lambda: '"event":"started"' in errors.read_text())
+            await asyncio.sleep(2)
+            process.terminate()
+            code = await asyncio.wait_for(process.wait(), 40)
 
-    assert await asyncio.wait_for(process.wait(), 40) == 0
+    assert code == 0
     assert "sink_waiting" not in errors.read_text()
     assert "sink_held" not in errors.read_text()
 
@@ -125,10 +142,8 @@ async def test_a_state_folder_that_is_gone_is_noticed(forwarder: Forwarder) -> N
             return f"{state} was removed or replaced" in await reasons()
 
         await until(noticed, 30)
-    second = await asyncio.create_subprocess_exec(
-        SCRIPT, "run", "-c", forwarder.settings, stderr=asyncio.subprocess.PIPE
-    )
-    _, errors = await asyncio.wait_for(second.communicate(), 60)
+    async with running(SCRIPT, "run", "-c", forwarder.settings, stderr=PIPE) as second:
+        _, errors = await asyncio.wait_for(second.communicate(), 60)
 
     assert any(
         line["event"] == "journal_troubled" and str(state) in line["error"] and line["hint"]
