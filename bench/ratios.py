@@ -20,10 +20,11 @@ import orjson
 from bench import formats
 from bench.cloudflare import History, envelope
 from forwarder.core.contracts import LIVE, StoredPage, StreamKey, Window
+from forwarder.core.journal import Keeping
 from forwarder.core.log import Addition, ReaderState, StreamLog
 from forwarder.core.timing import SystemClock
 from forwarder.formats.pipeline import Pipeline
-from forwarder.journal import Journal, Keeping
+from forwarder.journal.journal import SqliteJournal
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.answers import Answer, Endpoint, Response, read_rows
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
@@ -102,7 +103,7 @@ async def _storing(pages: int) -> float:
     source = AccessRequests(api, config, AccessRequestsConfig())  # type: ignore[arg-type]
     with tempfile.TemporaryDirectory() as folder:
         keeping, clock = Keeping(2**30, 0), SystemClock()
-        journal = await Journal.open(Path(folder), keeping, clock=clock, emit=print)
+        journal = await SqliteJournal.open(Path(folder), keeping, clock=clock, emit=print)
         try:
             log = journal.stream_log(StreamKey(_ACCOUNT, AccessRequests.stream))
             await log.load()

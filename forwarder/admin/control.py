@@ -19,7 +19,7 @@ from aiohttp import web
 from forwarder.admin.arguments import ArgumentError, Command
 from forwarder.admin.client import SOCKET_NAME
 from forwarder.admin.server import as_json
-from forwarder.core.errors import ConfigError, ForwarderError, StateError
+from forwarder.core.errors import BadRequestError, ConfigError, ForwarderError, StateError
 
 # The address of a Unix socket has 108 bytes on Linux and 104 on the BSDs, the final NUL included.
 _LONGEST_PATH = 100
@@ -88,6 +88,8 @@ async def _carry_out(command: Command, given: Any) -> web.Response:
         return _refusal(400, *error.errors)
     except ConfigError as error:
         return _refusal(422, *(str(fault) for fault in error.faults))
+    except BadRequestError as error:
+        return _refusal(400, str(error))
     except ForwarderError as error:
         return _refusal(409, str(error))
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +18,7 @@ from forwarder.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from forwarder.config.models import ForwarderSettings
-    from forwarder.journal.lanes import LaneRecord
+    from forwarder.core.journal import JournalView, LaneRecord
 
 T = TypeVar("T")
 
@@ -132,21 +131,20 @@ def sinks_of(place: Place) -> set[str]:
 
 def lanes_of(place: Place) -> Sequence[LaneRecord]:
     """Return every lane of the journal; none if there is no journal yet."""
-    from forwarder.journal.lanes import list_lanes  # noqa: PLC0415 - keeps --help fast
+    known = (place.state_dir / "journal.db").exists()
+    return read(place.state_dir, lambda view: view.lanes()) if known else []
 
-    return read(place.state_dir, list_lanes) if (place.state_dir / "journal.db").exists() else []
 
-
-def read(state_dir: Path, question: Callable[[sqlite3.Connection], T]) -> T:
+def read(state_dir: Path, question: Callable[[JournalView], Awaitable[T]]) -> T:
     """Ask the journal something, read-only, whether a daemon runs or not."""
     # SQLite lets others read beside its writer: no daemon has to be asked.
-    from forwarder.journal.reader import JournalReader  # noqa: PLC0415 - keeps --help fast
+    from forwarder.runtime.opening import open_view  # noqa: PLC0415 - keeps --help fast
 
     async def asked() -> T:
-        reader = JournalReader(state_dir)
+        view = open_view(state_dir)
         try:
-            return await reader.query(question)
+            return await question(view)
         finally:
-            await reader.aclose()
+            await view.aclose()
 
     return asyncio.run(asked())

@@ -106,7 +106,13 @@ def _cancel(place: Place, lane: str) -> None:
     open_lanes = [one.name for one in lanes_of(place) if one.state == "open" and ":" in one.name]
     refuse_unknown("open lane", [lane], open_lanes)
     answer = carry_out(place, "lane-cancel", {"lane": lane})
-    say(f"{answer['lane']} is cancelled; what was delivered stays")
+    say(
+        f"{answer['lane']} is cancelled; what was delivered stays. "
+        f"{answer['found_again']} row(s) will be found again by the streams' own readers, "
+        f"{answer['lost']} event(s) are lost (forwarder gaps list)"
+    )
+    if answer["returned"]:
+        say(f"{answer['returned']} event(s) are dead letters again")
 
 
 def _check_choice(settings: ForwarderSettings, order: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -29,8 +28,7 @@ from forwarder.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from forwarder.journal.dead_letters import StoredLetter
-    from forwarder.journal.ledger import Gap
+    from forwarder.core.journal import Gap, StoredLetter
 
 _ids = click.argument("ids", nargs=-1, type=int)
 _sink = click.option("--sink", required=True, help="Name of the sink.")
@@ -46,8 +44,6 @@ def cursors() -> None:
 @json_option
 def list_cursors(config: Path, *, as_json: bool) -> None:
     """List the positions. `live` is the stream's position; other readers re-read behind it."""
-    from forwarder.journal import stream_log  # noqa: PLC0415 - keeps --help fast
-
     place = place_from(config)
     rows = [
         {
@@ -57,7 +53,7 @@ def list_cursors(config: Path, *, as_json: bool) -> None:
             "covered_until": when(cursor.covered_until_us),
             "reading_until": when(cursor.reading_until_us) if cursor.reading_until_us else "",
         }
-        for cursor in read(place.state_dir, stream_log.list_cursors)
+        for cursor in read(place.state_dir, lambda view: view.cursors())
     ]
     if as_json:
         print_json(rows)
@@ -108,11 +104,10 @@ def gaps() -> None:
 @json_option
 def list_gaps(config: Path, *, as_json: bool) -> None:
     """List every gap, oldest first. The exit status is 0 with and without gaps."""
-    from forwarder.journal import ledger  # noqa: PLC0415 - keeps --help fast
-    from forwarder.journal.events import with_name  # noqa: PLC0415 - keeps --help fast
+    from forwarder.core.journal import with_name  # noqa: PLC0415 - keeps --help fast
 
     place = place_from(config)
-    found = read(place.state_dir, ledger.list_gaps)
+    found = read(place.state_dir, lambda view: view.gaps())
     if as_json:
         print_json([_as_json(gap) for gap in found])
         return
@@ -271,12 +266,7 @@ def _refuse_unknown_letters(place: Place, sink: str, ids: Sequence[int]) -> None
 
 
 def _stored(place: Place, **choice: Any) -> list[StoredLetter]:
-    from forwarder.journal.dead_letters import list_letters  # noqa: PLC0415 - keeps --help fast
-
-    def question(connection: sqlite3.Connection) -> list[StoredLetter]:
-        return list_letters(connection, **choice)
-
-    return read(place.state_dir, question)
+    return list(read(place.state_dir, lambda view: view.letters(**choice)))
 
 
 def _described(place: Place, letter: StoredLetter) -> Mapping[str, Any]:

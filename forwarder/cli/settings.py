@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from forwarder.cli.access import read, settings_from
+from forwarder.cli.access import settings_from
 from forwarder.cli.terminal import config_option, json_option, print_json, say, tell
 from forwarder.core.errors import ConfigError, Fault
 
@@ -110,18 +110,13 @@ def check(config: Path, *, live: bool, journal: bool) -> None:
 
 def _check_journal(state_dir: Path) -> None:
     """Read everything; list every damage, and exit with 1 if there is any."""
-    from forwarder.journal.database import (  # noqa: PLC0415 - keeps --help fast
-        FILE_NAME,
-        REMEDY,
-        check_fully,
-    )
+    from forwarder.runtime.opening import check_journal  # noqa: PLC0415 - keeps --help fast
 
-    path = state_dir / FILE_NAME
-    damages = read(state_dir, lambda connection: list(check_fully(connection, path)))
+    path, damages, remedy = check_journal(state_dir)
     for damage in damages:
         tell(f"damaged: {damage}", colour="red")
     if damages:
-        tell(f"{path}: {REMEDY}")
+        tell(f"{path}: {remedy}")
         sys.exit(1)
     say("the journal is undamaged")
 

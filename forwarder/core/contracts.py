@@ -152,13 +152,13 @@ class StoredPage:
             ids=self.ids[16 * low : 16 * high],
             body=b"",
         )
-        # A cached property keeps its value here, and a frozen dataclass may fill its own cache.
-        part.__dict__["rows"] = list(rows)
-        return part
+        return part.with_rows(rows)
 
-    def forget_rows(self) -> None:
-        """Let go of the parsed rows; whoever asks for them again parses the body again."""
-        self.__dict__.pop("rows", None)
+    def with_rows(self, rows: Sequence[Any]) -> StoredPage:
+        """Return this page; ``rows`` are what its body holds, so that nobody parses it again."""
+        # A cached property keeps its value here, and a frozen dataclass may fill its own cache.
+        self.__dict__["rows"] = list(rows)
+        return self
 
     @cached_property
     def hex_ids(self) -> list[str]:

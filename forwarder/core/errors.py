@@ -2,6 +2,7 @@
 
     ForwarderError
     ├── ConfigError             stop before starting; exit 2
+    ├── BadRequestError         correct the command; nothing was changed
     ├── StateError              the state folder cannot be used as it is; nothing was changed
     │   ├── LockedError         another process holds it; exit 2
     │   └── DamagedError        the journal is damaged; exit 1
@@ -49,6 +50,10 @@ class ConfigError(ForwarderError):
         """Take the faults, or one sentence that belongs to no key."""
         self.faults = (Fault("settings", faults),) if isinstance(faults, str) else tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
+
+
+class BadRequestError(ForwarderError):
+    """A command was given something that it cannot take; the message says what is allowed."""
 
 
 class StateError(ForwarderError):

@@ -109,12 +109,44 @@ class Appended:
 class Progress:
     """How far one sink has come in one lane.
 
-    Every offset below ``prefix`` is delivered or dead; so are the half-open ``ranges`` above it,
-    sorted and apart, so that a restart sends again only what nobody acknowledged.
+    Every offset below ``prefix`` is done: delivered, dead or passed over. So are the half-open
+    ``ranges`` above it, sorted and apart, so that a restart sends again only what nobody
+    acknowledged.
     """
 
     prefix: int
     ranges: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def end(self) -> int:
+        """Return the offset after the last one that is done."""
+        return self.ranges[-1][1] if self.ranges else self.prefix
+
+    def holds(self, offset: int) -> bool:
+        """Return True if an offset is done."""
+        return offset < self.prefix or any(start <= offset < end for start, end in self.ranges)
+
+    def union(self, other: Progress) -> Progress:
+        """Return what is done in either; nothing that is done ever becomes undone."""
+        prefix, merged = max(self.prefix, other.prefix), list[tuple[int, int]]()
+        for start, end in sorted((*self.ranges, *other.ranges)):
+            if start <= prefix:
+                prefix = max(prefix, end)
+            elif merged and start <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+            else:
+                merged.append((start, end))
+        return Progress(prefix, tuple(merged))
+
+    def outstanding(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return the half-open ranges within ``start`` to ``end`` that are not done."""
+        holes: list[tuple[int, int]] = []
+        start = max(start, self.prefix)
+        for begin, until in self.ranges:
+            if start < min(begin, end):
+                holes.append((start, min(begin, end)))
+            start = max(start, until)
+        return [*holes, (start, end)] if start < end else holes
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +222,7 @@ class SinkQueue(Protocol):
     async def read(self, lane: str, offset: int, max_rows: int) -> Sequence[StoredPage]:
         """Return about ``max_rows`` rows at or after ``offset``, in order; ``[]``: none yet.
 
-        The first page may be the tail of a stored page. The same rows are read again after a
+        The first page may begin before ``offset``. The same rows are read again after a
         failure, and rows that have vanished meanwhile (``drop_oldest``) count as done.
         """
         ...
@@ -201,7 +233,9 @@ class SinkQueue(Protocol):
         """Store how far the sink has come, together with its dead letters; durable on return.
 
         ``progress`` is complete, not a difference. Never called twice at the same time; after an
-        exception the same dead letters come again. A lane that was cancelled takes it, too.
+        exception the same dead letters come again. A lane that is being cancelled takes it, too;
+        one that is over changes no more. Raises ``StateError`` for a place beyond what was stored:
+        the caller remembers more than the journal has, and must start from it again.
         """
         ...
 

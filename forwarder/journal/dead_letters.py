@@ -1,95 +1,151 @@
-"""Events given up for one sink: stored raw with the reason, bounded, and replayed on request."""
+"""Events given up for one sink: stored raw with the reason, bounded, and replayed on request.
+
+A dead letter that is being replayed stays in its table, marked with the lane that it travels in,
+until the sink has it. So a cancelled lane, or one that lost its rows, gives its letters back.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
 from forwarder.core.contracts import Lost, Record, StoredPage
 from forwarder.core.errors import StateError
 from forwarder.core.identity import SIZE
-from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter
+from forwarder.core.journal import MOST_LETTERS, GapClosed, GapOpened, LetterGroup, StoredLetter
+from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress
 from forwarder.core.source_contract import Records
-from forwarder.journal.events import GapOpened
-from forwarder.journal.lanes import close_lane, open_backfill, open_replay
+from forwarder.journal.lanes import (
+    LETTERS,
+    close_lane,
+    end_finished,
+    open_lane,
+    read_ranges,
+    write_progress,
+)
 from forwarder.journal.ledger import (
     DISCARDED,
     EXPECTED_REFUSALS,
     REPLAYED,
-    Reason,
     Scope,
     close_gaps,
-    note_letters,
     note_loss,
+    note_passed,
 )
 from forwarder.journal.storage import (
     CorruptError,
     PageRow,
     Place,
+    Session,
     buckets,
-    insert_page,
+    insert_pages,
     lane_id,
+    next_offset,
+    sink_id,
     to_stored,
 )
 
-MOST_EVENTS = 10_000
-MOST_BYTES = 64 * 2**20
 _HOLDING = """
 SELECT account_id, name, first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
     crc, times, hashes, body
 FROM page JOIN stream ON stream.id = page.stream
 WHERE first_offset = (SELECT max(first_offset) FROM page WHERE first_offset <= ?)
 """
-_LIST = """
-SELECT d.id, sink.name, stream.account_id, stream.name, d.offset, d.at_us, d.seen_us, d.time_us,
-       d.size, d.reason, lower(hex(d.identity)), d.row
+_LETTERS = """
+SELECT d.id, sink.name, stream.account_id, stream.name, d.row_offset, d.at_us, d.seen_us,
+    d.time_us, d.size, d.reason, d.identity, d.row
 FROM dead_letter d JOIN sink ON sink.id = d.sink JOIN stream ON stream.id = d.stream
-WHERE (:sink IS NULL OR sink.name = :sink) AND (:id IS NULL OR d.id = :id)
-ORDER BY d.id LIMIT :limit
+WHERE d.lane IS NULL
 """
-
-
 _SUMMARY = """
 SELECT sink.name, reason, count(*), max(at_us) FROM dead_letter JOIN sink ON sink.id = sink
-GROUP BY sink.name, reason ORDER BY max(at_us) DESC LIMIT ?
+WHERE lane IS NULL GROUP BY sink.name, reason ORDER BY max(at_us) DESC LIMIT ?
 """
 
 
-@dataclass(frozen=True, slots=True)
-class StoredLetter:
-    """A dead letter as the file has it; ``event_id`` is 32 hex digits, ``row`` the raw row."""
+def acknowledge(
+    session: Session,
+    sink: int,
+    lane: str,
+    progress: Progress,
+    dead: Sequence[DeadLetter],
+    now_us: int,
+) -> tuple[bool, GapOpened | None]:
+    """Store a sink's progress and dead letters together.
 
-    id: int
-    sink: str
-    account_id: str
-    stream: str
-    offset: int
-    at_us: int
-    seen_us: int
-    time_us: int
-    size: int | None
-    reason: str
-    event_id: str
-    row: bytes = field(repr=False)
+    Returns whether a lane ended, and a gap to emit: expected refusals that made room.
+
+    Raises ``StateError`` for a place beyond what was stored. Only whoever remembers more than the
+    journal holds can say such a thing, and the rows that get these offsets next would be skipped.
+    """
+    if max(progress.prefix, progress.end) > next_offset(session):
+        raise StateError(
+            f"lane {lane}: the acknowledgement reaches {progress.end}, rows are stored up to "
+            f"{next_offset(session)}; start again from the journal"
+        )
+    number = lane_id(session, lane)
+    found = session.execute(
+        "SELECT prefix, ranges, lane.kind FROM progress JOIN lane ON lane.id = progress.lane "
+        "WHERE sink = ? AND lane.id = ? AND lane.state IN ('open', 'cancelling')",
+        (sink, number),
+    ).fetchone()
+    if found is None:  # cancelled, or forgotten with its sink: what was unfinished is settled
+        return False, None
+    stored = Progress(found[0], read_ranges(found[1]))
+    # What is done already was passed over, and is in a gap: it is no dead letter as well.
+    left = [letter for letter in dead if not stored.holds(letter.offset)]
+    if found[2] == LETTERS:
+        left = _settle_replayed(session, sink, number, progress, left, now_us)
+    store_letters(session, sink, left, now_us)
+    write_progress(session, sink, number, stored.union(progress))
+    opened = make_room(session, sink, now_us) if left else None
+    return end_finished(session), opened
 
 
-def store_letters(
-    connection: sqlite3.Connection, sink: int, dead: Sequence[DeadLetter], now_us: int
-) -> None:
+def _settle_replayed(
+    session: Session,
+    sink: int,
+    lane: int,
+    progress: Progress,
+    dead: Sequence[DeadLetter],
+    now_us: int,
+) -> list[DeadLetter]:
+    """Update replayed letters that were refused again, remove those that arrived.
+
+    Returns the refused events that are no replayed letters: a lane of an older journal has those.
+    """
+    others = [
+        letter
+        for letter in dead
+        if not session.execute(
+            "UPDATE dead_letter SET lane = NULL, at_us = ?, reason = ?, size = ? "
+            "WHERE sink = ? AND lane = ? AND row_offset = ?",
+            (now_us, letter.reason, letter.size, sink, lane, letter.offset),
+        ).rowcount
+    ]
+    for start, end in ((0, progress.prefix), *progress.ranges):
+        session.execute(
+            "DELETE FROM dead_letter WHERE sink = ? AND lane = ? "
+            "AND row_offset >= ? AND row_offset < ?",
+            (sink, lane, start, end),
+        )
+    return others
+
+
+def store_letters(session: Session, sink: int, dead: Sequence[DeadLetter], now_us: int) -> None:
     """Copy the raw rows at these offsets into the sink's dead letters, in this transaction."""
     held: tuple[int, StoredPage] | None = None
     for letter in sorted(dead, key=lambda one: one.offset):
         # A destination may refuse a whole backfill: each page is unpacked once, not once a row.
         if held is None or letter.offset >= held[1].end_offset:
-            held = _page_with(connection, letter.offset)
+            held = _page_with(session, letter.offset)
         stream, page = held
         index = letter.offset - page.first_offset
-        connection.execute(
-            "INSERT OR IGNORE INTO dead_letter (sink, stream, offset, at_us, seen_us, time_us, "
-            "size, reason, identity, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        session.execute(
+            "INSERT INTO dead_letter (sink, stream, row_offset, at_us, seen_us, time_us, size, "
+            "reason, identity, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (
                 sink,
                 stream,
@@ -105,53 +161,71 @@ def store_letters(
         )
 
 
-def _page_with(connection: sqlite3.Connection, offset: int) -> tuple[int, StoredPage]:
+def _page_with(session: Session, offset: int) -> tuple[int, StoredPage]:
     """Return the stream's number and the page that holds an offset."""
-    found = connection.execute(_HOLDING, (offset,)).fetchone()
+    found = session.execute(_HOLDING, (offset,)).fetchone()
     row = None if found is None else PageRow(*found)
     if row is None or row.body is None:
         raise CorruptError(f"offset {offset} is not in the journal any more")
     return row.stream, to_stored(row)
 
 
-@dataclass(frozen=True, slots=True)
-class LetterBounds:
+def give_back(session: Session, sink: int, lane: int, offsets: Sequence[tuple[int, int]]) -> int:
+    """Make replayed letters at these offsets dead letters again; return how many.
+
+    The row is in the letter itself, so this works when the lane's rows are gone.
+    """
+    return sum(
+        session.execute(
+            "UPDATE dead_letter SET lane = NULL WHERE sink = ? AND lane = ? "
+            "AND row_offset >= ? AND row_offset < ?",
+            (sink, lane, start, end),
+        ).rowcount
+        for start, end in offsets
+    )
+
+
+class LetterBounds(NamedTuple):
     """How many dead letters a sink keeps, and how many bytes of them."""
 
-    events: int = MOST_EVENTS
-    bytes: int = MOST_BYTES
+    events: int = MOST_LETTERS
+    bytes: int = 64 * 2**20
 
 
-def room(
-    connection: sqlite3.Connection, sink: int, bounds: LetterBounds = LetterBounds()
-) -> tuple[int, int]:
+BOUNDS = LetterBounds()
+
+
+def room(session: Session, sink: int, bounds: LetterBounds = BOUNDS) -> tuple[int, int]:
     """Return the events and bytes left for refusals that nobody expected.
 
-    Expected ones do not count: the oldest of them leave when there is no more room.
+    Expected ones do not count: the oldest of them leave when there is no more room. Letters that
+    are being sent again do not count either, or a replay of a full box could never be refused.
     """
-    count, size = connection.execute(
+    count, size = session.execute(
         "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead_letter "
-        "WHERE sink = ? AND substr(reason, 1, ?) <> ?",
+        "WHERE sink = ? AND lane IS NULL AND substr(reason, 1, ?) <> ?",
         (sink, len(EXPECTED_REFUSAL), EXPECTED_REFUSAL),
     ).fetchone()
     return max(0, bounds.events - count), max(0, bounds.bytes - size)
 
 
 def make_room(
-    connection: sqlite3.Connection, sink: int, now_us: int, bounds: LetterBounds = LetterBounds()
+    session: Session, sink: int, now_us: int, bounds: LetterBounds = BOUNDS
 ) -> GapOpened | None:
     """Let the oldest expected refusals leave until the rest fits; decides alone who leaves.
 
     They are recorded as passed over, and as a gap of the sink with their number. Returns what to
-    report once the transaction is committed.
+    emit once the transaction is committed.
     """
-    count, size = connection.execute(
-        "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead_letter WHERE sink = ?", (sink,)
+    count, size = session.execute(
+        "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead_letter "
+        "WHERE sink = ? AND lane IS NULL",
+        (sink,),
     ).fetchone()
     leaving: list[tuple[int, int, int]] = []
-    expected = connection.execute(
-        "SELECT id, offset, time_us, length(row) FROM dead_letter "
-        "WHERE sink = ? AND substr(reason, 1, ?) = ? ORDER BY id",
+    expected = session.execute(
+        "SELECT id, row_offset, time_us, length(row) FROM dead_letter "
+        "WHERE sink = ? AND lane IS NULL AND substr(reason, 1, ?) = ? ORDER BY id",
         (sink, len(EXPECTED_REFUSAL), EXPECTED_REFUSAL),
     )
     while (count > bounds.events or size > bounds.bytes) and (found := expected.fetchone()):
@@ -160,144 +234,121 @@ def make_room(
         count, size = count - 1, size - length
     if not leaving:
         return None
-    ids, offsets, times_us = zip(*leaving, strict=True)
-    connection.executemany("DELETE FROM dead_letter WHERE id = ?", [(one,) for one in ids])
-    note_letters(connection, sink, offsets, EXPECTED_REFUSALS)
-    (name,) = connection.execute("SELECT name FROM sink WHERE id = ?", (sink,)).fetchone()
+    for number, offset, _ in leaving:
+        session.execute("DELETE FROM dead_letter WHERE id = ?", (number,))
+        _note(session, sink, offset, EXPECTED_REFUSALS)
+    times_us = [time_us for *_, time_us in leaving]
+    (name,) = session.execute("SELECT name FROM sink WHERE id = ?", (sink,)).fetchone()
     why = "the dead letters were full; the destination had refused these events as expected"
-    lost = Lost("expected_refusals", min(times_us), max(times_us), len(ids), why)
-    return note_loss(connection, Scope(sink=name), lost, now_us)
+    lost = Lost(EXPECTED_REFUSALS, min(times_us), max(times_us), len(leaving), why)
+    return note_loss(session, Scope(sink=name), lost, now_us)
 
 
-def count_letters(connection: sqlite3.Connection) -> dict[str, int]:
+def count_letters(session: Session) -> dict[str, int]:
     """Return how many dead letters each sink that has some keeps."""
-    found = connection.execute(
-        "SELECT sink.name, count(*) FROM dead_letter JOIN sink ON sink.id = sink GROUP BY sink.name"
+    found = session.execute(
+        "SELECT sink.name, count(*) FROM dead_letter JOIN sink ON sink.id = sink "
+        "WHERE lane IS NULL GROUP BY sink.name"
     )
     return dict(found.fetchall())
 
 
 def list_letters(
-    connection: sqlite3.Connection,
+    session: Session,
     *,
     sink: str | None = None,
     letter_id: int | None = None,
-    limit: int = -1,
+    limit: int | None = None,
 ) -> list[StoredLetter]:
-    """Return dead letters in the order of their death."""
-    found = connection.execute(_LIST, {"sink": sink, "id": letter_id, "limit": limit})
-    return [StoredLetter(*row) for row in found]
+    """Return dead letters in the order of their death; ``StateError`` for an unknown sink."""
+    where, values = "", list[int]()
+    if sink is not None:
+        where, values = "AND d.sink = ? ", [sink_id(session, sink)]
+    if letter_id is not None:
+        where, values = f"{where}AND d.id = ? ", [*values, letter_id]
+    ending, values = ("LIMIT ?", [*values, limit]) if limit is not None else ("", values)
+    found = session.execute(f"{_LETTERS} {where} ORDER BY d.id {ending}", values)
+    return [_letter(*row) for row in found]
 
 
-@dataclass(frozen=True, slots=True)
-class LetterGroup:
-    """The dead letters of one sink with one reason; ``latest_us`` is when the last one died."""
-
-    sink: str
-    reason: str
-    events: int
-    latest_us: int
+def _letter(*columns: Any) -> StoredLetter:
+    *others, identity, row = columns
+    return StoredLetter(*(*others, identity.hex(), row))
 
 
-def summarise_letters(connection: sqlite3.Connection, limit: int) -> list[LetterGroup]:
+def summarise_letters(session: Session, limit: int) -> list[LetterGroup]:
     """Return dead letters by sink and reason, the freshest first, at most ``limit`` groups."""
-    return [LetterGroup(*row) for row in connection.execute(_SUMMARY, (limit,))]
+    return [LetterGroup(*row) for row in session.execute(_SUMMARY, (limit,))]
 
 
 def drop_letters(
-    connection: sqlite3.Connection,
-    sink: str,
-    letter_ids: Sequence[int] | None,
-    now_us: int,
-    reason: Reason = DISCARDED,
-) -> int:
-    """Remove dead letters of a sink (all when no ids are given); return how many."""
-    gone = connection.execute(
-        "DELETE FROM dead_letter WHERE sink = (SELECT id FROM sink WHERE name = ?) "
-        "AND (? OR id IN (SELECT value FROM json_each(?))) RETURNING sink, offset",
-        (sink, letter_ids is None, orjson.dumps(list(letter_ids or ())).decode()),
-    ).fetchall()
-    for number in {number for number, _ in gone}:
-        note_letters(connection, number, [offset for _, offset in gone], reason)
-    if gone:
-        # There is room again: what leaves from now on is another gap.
-        close_gaps(connection, Scope(sink=sink), now_us, [EXPECTED_REFUSALS])
-    return len(gone)
-
-
-def requeue_letters(
-    connection: sqlite3.Connection, lane: int, letters: Sequence[StoredLetter], now_us: int
-) -> int:
-    """Store the letters' rows as pages of a replay lane, ids unchanged; return how many."""
-    by_stream: dict[tuple[str, str], list[Record]] = {}
+    session: Session, sink: str, letter_ids: Collection[int] | None, now_us: int
+) -> tuple[int, Sequence[GapClosed]]:
+    """Discard dead letters of a sink (all without ids); return how many, and what to emit."""
+    letters, number = _chosen(session, sink, letter_ids), sink_id(session, sink)
     for letter in letters:
-        record = Record(letter.row, letter.time_us, bytes.fromhex(letter.event_id), frozenset())
-        by_stream.setdefault((letter.account_id, letter.stream), []).append(record)
-    for (account_id, stream), found in by_stream.items():
-        records = Records.of(found)
-        (number,) = connection.execute(
-            "SELECT id FROM stream WHERE account_id = ? AND name = ?", (account_id, stream)
-        ).fetchone()
-        for indices in buckets(records.times_us, range(len(records))).values():
-            insert_page(connection, Place(number, lane, now_us), records.part(indices))
-    return len(letters)
-
-
-_KEPT_SINCE = """
-SELECT min(first_offset), coalesce(sum(count), 0) FROM page
-WHERE lane = 1 AND size > 0 AND seen_us >= ?
-"""
-
-
-def sink_number(connection: sqlite3.Connection, sink: str) -> int:
-    """Return a sink's number; raises ``StateError`` for one the journal does not know."""
-    found = connection.execute("SELECT id FROM sink WHERE name = ?", (sink,)).fetchone()
-    if found is None:
-        raise StateError(f"the journal knows no sink called {sink}")
-    return int(found[0])
-
-
-def replay_since(
-    connection: sqlite3.Connection, lane: str, sink: str, since_us: int, now_us: int
-) -> int:
-    """Open a lane over all kept rows that were first seen at or after a time; return how many.
-
-    Raises ``StateError`` when nothing is kept from then on.
-    """
-    number = sink_number(connection, sink)
-    first, count = connection.execute(_KEPT_SINCE, (since_us,)).fetchone()
-    if not count:
-        raise StateError(
-            "no rows are kept from that time on; `journal.keep_delivered` says for how long "
-            "delivered rows stay, and `forwarder backfill --again` reads them from Cloudflare"
-        )
-    open_replay(connection, lane, {"since_us": since_us}, number, first, now_us)
-    return int(count)
+        session.execute("DELETE FROM dead_letter WHERE id = ?", (letter.id,))
+        _note(session, number, letter.offset, DISCARDED)
+    if not letters:
+        return 0, ()
+    # There is room again: what leaves from now on is another gap.
+    return len(letters), close_gaps(session, Scope(sink=sink), now_us, [EXPECTED_REFUSALS])
 
 
 def replay_letters(
-    connection: sqlite3.Connection,
-    lane: str,
-    sink: str,
-    letter_ids: Sequence[int] | None,
-    now_us: int,
+    session: Session, lane: str, sink: str, letter_ids: Collection[int] | None, now_us: int
 ) -> int:
-    """Move dead letters (all when no ids are given) into a lane of their own; return how many.
+    """Move dead letters (all without ids) into a lane of their own; return how many.
 
     They keep their ids and are rendered with today's settings.
     """
-    number = sink_number(connection, sink)
-    wanted = None if letter_ids is None else set(letter_ids)
-    letters = [
-        letter
-        for letter in list_letters(connection, sink=sink)
-        if wanted is None or letter.id in wanted
-    ]
+    letters = _chosen(session, sink, letter_ids)
     if not letters:
         return 0
+    number = sink_id(session, sink)
     spec = {"dead_letters": len(letters)}
-    open_backfill(connection, lane, spec, [number], now_us, partial=True)
-    requeue_letters(connection, lane_id(connection, lane), letters, now_us)
-    drop_letters(connection, sink, [letter.id for letter in letters], now_us, REPLAYED)
-    close_lane(connection, lane)
+    into = open_lane(session, lane, LETTERS, spec, [number], now_us)
+    by_stream: dict[tuple[str, str], list[StoredLetter]] = {}
+    for letter in letters:
+        by_stream.setdefault((letter.account_id, letter.stream), []).append(letter)
+    for (account_id, stream), found in by_stream.items():
+        (key,) = session.execute(
+            "SELECT id FROM stream WHERE account_id = ? AND name = ?", (account_id, stream)
+        ).fetchone()
+        _requeue(session, Place(key, into, now_us), number, found)
+    close_lane(session, lane)
+    close_gaps(session, Scope(sink=sink), now_us, [EXPECTED_REFUSALS])
     return len(letters)
+
+
+def _requeue(session: Session, place: Place, sink: int, letters: Sequence[StoredLetter]) -> None:
+    """Store the letters' rows in the lane, and let each letter point at its row's new offset."""
+    records = Records.of(
+        [Record(one.row, one.time_us, bytes.fromhex(one.event_id), frozenset()) for one in letters]
+    )
+    for indices in buckets(records.times_us, range(len(records))).values():
+        pages = insert_pages(session, place, records.part(indices))
+        offsets = [first + at for first, part in pages for at in range(len(part))]
+        for index, offset in zip(indices, offsets, strict=True):
+            _note(session, sink, letters[index].offset, REPLAYED)
+            session.execute(
+                "UPDATE dead_letter SET lane = ?, row_offset = ? WHERE id = ?",
+                (place.lane, offset, letters[index].id),
+            )
+
+
+def _chosen(session: Session, sink: str, letter_ids: Collection[int] | None) -> list[StoredLetter]:
+    wanted = None if letter_ids is None else set(letter_ids)
+    letters = list_letters(session, sink=sink)
+    return [letter for letter in letters if wanted is None or letter.id in wanted]
+
+
+def _note(session: Session, sink: int, offset: int, reason: str) -> None:
+    """Write down what became of a dead letter's offset, in the lane that has the row."""
+    found = session.execute(
+        "SELECT lane FROM page WHERE first_offset + count > ? AND first_offset = "
+        "(SELECT max(first_offset) FROM page WHERE first_offset <= ?)",
+        (offset, offset),
+    ).fetchone()
+    if found is not None:
+        note_passed(session, sink, found[0], (offset, offset + 1), reason)

@@ -1,223 +1,401 @@
-"""The journal as the runtime holds it: one writer, one reader, the sinks and streams on top."""
+"""The journal on a file: one writer, one reader, the sinks' queues and the streams' logs on top.
+
+Implements the contract in ``core.journal``.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from forwarder.core.contracts import LIVE, Lost, StreamKey
+from forwarder.core.contracts import LIVE, Record, StoredPage, StreamKey
 from forwarder.core.errors import StateError, TransientError
-from forwarder.core.telemetry import Emit
-from forwarder.core.timing import Clock
-from forwarder.journal import lanes
-from forwarder.journal.database import FILE_NAME, StateLock, Writer, check_quickly, connect_writer
-from forwarder.journal.ledger import Scope, append_own, note_loss
-from forwarder.journal.reader import FreshPages, JournalReader, LaneEnds, SqliteSinkQueue
-from forwarder.journal.retention import (
+from forwarder.core.journal import (
+    Cursor,
+    Forgotten,
+    Gap,
+    GapCount,
     Keeping,
-    Member,
-    prune,
-    stored_bytes,
-    stored_rows,
-    undelivered_bytes,
+    LaneCancelled,
+    LaneRecord,
+    LetterGroup,
+    Passed,
+    SinkPlace,
+    SinkRecord,
+    StartAt,
+    StoredLetter,
+    Usage,
+    Verdict,
+    check_moment,
 )
-from forwarder.journal.storage import keep, next_offset, recall
-from forwarder.journal.stream_log import SeenPages, SqliteStreamLog
+from forwarder.core.log import KeySet
+from forwarder.core.telemetry import Emit, TelemetryEvent
+from forwarder.core.timing import Clock
+from forwarder.journal import dead_letters, lanes, ledger, retention, stream_log
+from forwarder.journal.auditing import judge
+from forwarder.journal.cancelling import cancel_lane, forget_sink
+from forwarder.journal.database import SqliteEngine, SqliteSession, StateLock
+from forwarder.journal.reader import JournalQueue, JournalReader, LaneEnds, PageCache
+from forwarder.journal.retention import Member
+from forwarder.journal.schema import prepare, require
+from forwarder.journal.storage import Session, keep, next_offset, recall
+from forwarder.journal.writer import PATIENCE, Writer
 
 T = TypeVar("T")
+Wrap = Callable[[Session], Session]
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the journal holds: bytes a blocking sink still needs, of all bodies, of the file.
-
-    ``stored_rows`` are those whose bodies are kept.
-    """
-
-    undelivered_bytes: int
-    stored_bytes: int
-    file_bytes: int
-    stored_rows: int
+def _as_it_is(session: Session) -> Session:
+    return session
 
 
-class Journal:
-    """The one journal of a running daemon; opened once, closed last."""
+class SqliteJournalView:
+    """Reads the journal; see ``core.journal.JournalView``."""
+
+    def __init__(self, reader: JournalReader) -> None:
+        """Use ``open_view``."""
+        self._reader = reader
+
+    @classmethod
+    def open_view(cls, state_dir: Path) -> SqliteJournalView:
+        """Open the journal of a state folder for reading, whether a daemon runs or not.
+
+        Raises ``StateError`` for no journal or one of another version, ``DamagedError``.
+        """
+        engine = SqliteEngine(state_dir)
+        session = engine.reading()
+        try:
+            require(session, engine)
+        finally:
+            session.close()
+        return SqliteJournalView(JournalReader(engine))
+
+    async def aclose(self) -> None:
+        """Give the connection back; idempotent."""
+        await self._reader.aclose()
+
+    @property
+    def _running(self) -> Collection[str] | None:
+        """Return the running sinks; None: whoever reads only does not know."""
+        return None
+
+    async def sinks(self) -> Sequence[SinkRecord]:
+        """See ``JournalView``."""
+        return await self._reader.query(lanes.list_sinks)
+
+    async def places(self) -> Sequence[SinkPlace]:
+        """See ``JournalView``."""
+        return await self._reader.query(lambda session: lanes.places(session, self._running))
+
+    async def lanes(self) -> Sequence[LaneRecord]:
+        """See ``JournalView``."""
+        return await self._reader.query(lambda session: lanes.list_lanes(session, self._running))
+
+    async def cursors(self) -> Sequence[Cursor]:
+        """See ``JournalView``."""
+        return await self._reader.query(stream_log.list_cursors)
+
+    async def gaps(self) -> Sequence[Gap]:
+        """See ``JournalView``."""
+        return await self._reader.query(ledger.list_gaps)
+
+    async def latest_gaps(self, limit: int) -> Sequence[Gap]:
+        """See ``JournalView``."""
+        return await self._reader.query(lambda session: ledger.latest_gaps(session, limit))
+
+    async def count_gaps(self) -> GapCount:
+        """See ``JournalView``."""
+        return await self._reader.query(ledger.count_gaps)
+
+    async def letters(
+        self, *, sink: str | None = None, letter_id: int | None = None, limit: int | None = None
+    ) -> Sequence[StoredLetter]:
+        """See ``JournalView``."""
+        return await self._reader.query(
+            lambda session: dead_letters.list_letters(
+                session, sink=sink, letter_id=letter_id, limit=limit
+            )
+        )
+
+    async def summarise_letters(self, limit: int) -> Sequence[LetterGroup]:
+        """See ``JournalView``."""
+        return await self._reader.query(
+            lambda session: dead_letters.summarise_letters(session, limit)
+        )
+
+    async def count_letters(self) -> Mapping[str, int]:
+        """See ``JournalView``."""
+        return await self._reader.query(dead_letters.count_letters)
+
+    async def passed_over(self, sink: str) -> Sequence[Passed]:
+        """See ``JournalView``."""
+        return await self._reader.query(lambda session: ledger.passed_by(session, sink))
+
+    async def read(self, lane: str, offset: int, max_rows: int) -> Sequence[StoredPage]:
+        """See ``JournalView``."""
+        return await self._reader.pages(lane, offset, max_rows)
+
+    async def key_sets(self, key: StreamKey) -> Sequence[KeySet]:
+        """See ``JournalView``."""
+        return await self._reader.query(lambda session: stream_log.key_sets_of(session, key))
+
+    async def recall(self, scope: str, key: str) -> Any | None:
+        """See ``JournalView``."""
+        return await self._reader.query(lambda session: recall(session, scope, key))
+
+    async def judge(
+        self,
+        key: StreamKey,
+        records: Sequence[Record],
+        aliases: Mapping[int, Sequence[bytes]],
+        sinks: Sequence[str],
+    ) -> Mapping[str, Verdict]:
+        """See ``JournalView``."""
+        return await self._reader.query(
+            lambda session: judge(session, key, records, aliases, sinks)
+        )
+
+
+class SqliteJournal(SqliteJournalView):
+    """Owns the journal; see ``core.journal.Journal``. Opened once, closed last."""
 
     def __init__(
         self,
-        state_dir: Path,
+        engine: SqliteEngine,
+        session: SqliteSession,
+        lock: StateLock,
         keeping: Keeping,
         clock: Clock,
         emit: Emit,
-        held: tuple[StateLock, sqlite3.Connection],
+        *,
+        patience: float,
+        wrap: Wrap,
     ) -> None:
-        """Use ``Journal.open``."""
-        self.path = state_dir / FILE_NAME
+        """Use ``open``."""
+        self.path = engine.path
+        self._engine = engine
+        self._lock = lock
         self._keeping = keeping
         self._clock = clock
         self._emit = emit
-        self._lock, connection = held
-        self._seen = SeenPages()
-        self._ends = LaneEnds()
         self._members: dict[str, Member] = {}
-        self._ends.lane_grew(LIVE, next_offset(connection))
-        self._writer = Writer(connection, self.path, self._seen.clear)
-        self._fresh = FreshPages()
-        self._reader = JournalReader(state_dir, self._fresh)
+        self._seen = stream_log.SeenPages()
+        self._ends = LaneEnds()
+        self._ends.lane_grew(LIVE, next_offset(session))
+        self._cache = PageCache()
+        self._writer = Writer(wrap(session), engine, self._seen.clear, patience)
+        super().__init__(JournalReader(engine, self._cache))
 
     @classmethod
-    async def open(cls, state_dir: Path, keeping: Keeping, *, clock: Clock, emit: Emit) -> Self:
-        """Take the lock, open or create the file, look whether it is whole.
+    async def open(
+        cls,
+        state_dir: Path,
+        keeping: Keeping,
+        *,
+        clock: Clock,
+        emit: Emit,
+        patience: float = PATIENCE,
+        wrap: Wrap = _as_it_is,
+    ) -> Self:
+        """Take the lock, open, create or upgrade the file, check that it is whole.
 
-        Raises ``ConfigError``, ``LockedError``, ``DamagedError``, ``StateError`` or
-        ``TransientError``; nothing was changed then.
+        ``patience`` is how long an acknowledgement waits for company, in seconds; ``wrap`` puts
+        something around the writing session (tests let it fail). Raises ``ConfigError``,
+        ``LockedError``, ``DamagedError``, ``StateError`` or ``TransientError``; nothing was changed
+        then.
         """
         lock = StateLock(state_dir, clock.now_us())
+        engine = SqliteEngine(state_dir)
         try:
-            connection = await asyncio.to_thread(_open_whole, state_dir)
+            session = await asyncio.to_thread(_open_whole, engine, clock.now_us())
         except BaseException:
             lock.release()
             raise
-        return cls(state_dir, keeping, clock, emit, (lock, connection))
+        journal = cls(engine, session, lock, keeping, clock, emit, patience=patience, wrap=wrap)
+        try:
+            await journal._finish_cancelling()
+        except BaseException:
+            await journal.aclose()
+            raise
+        return journal
+
+    async def _finish_cancelling(self) -> None:
+        """End lanes whose cancelling a crash interrupted; nobody writes to a sink yet."""
+        pending = await self._reader.query(
+            lambda session: [
+                name
+                for (name,) in session.execute("SELECT name FROM lane WHERE state = 'cancelling'")
+            ]
+        )
+        for name in pending:
+            await self.cancel_lane(name)
 
     async def aclose(self) -> None:
-        """Finish writing, close the file, give the folder back; idempotent.
-
-        The reader goes first: SQLite folds its write-ahead log into the file when the last
-        connection closes, and a read-only one cannot.
-        """
+        """Finish writing, close the file, give the folder back; idempotent."""
+        # The reader goes first: SQLite folds its write-ahead log into the file when the last
+        # connection closes, and a read-only one cannot.
         await self._reader.aclose()
         await self._writer.aclose()
         self._lock.release()
 
     @property
+    def _running(self) -> Collection[str] | None:
+        return frozenset(self._members)
+
+    @property
     def trouble(self) -> TransientError | None:
-        """Return why nothing can be written at present (a full disk, a lost volume), or None."""
+        """See ``Journal``."""
         return self._writer.trouble
 
-    async def ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a reading function of this package (``list_gaps``, ``list_lanes``, ...)."""
-        return await self._reader.query(question)
-
-    async def tell(self, operation: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a writing function of this package in a transaction; then wake the sinks."""
-        result = await self._writer.run(operation)
-        self._ends.lane_grew(LIVE, await self.ask(next_offset))
+    async def _write(self, operation: Callable[[Session], T], *, patient: bool = False) -> T:
+        """Write, then wake the sinks: own events, or another set of lanes, may be there."""
+        result = await self._writer.run(operation, patient=patient)
+        self._ends.lane_grew(LIVE, await self._reader.query(next_offset))
         self._ends.lanes_changed()
         return result
 
-    def stream_log(self, key: StreamKey) -> SqliteStreamLog:
-        """Return the log of one stream."""
-        return SqliteStreamLog(key, self._writer, self._seen, self._ends, self._emit, self._fresh)
-
-    async def sink_queue(
-        self, name: str, *, start_at: lanes.StartAt = "now", blocking: bool = True
-    ) -> SqliteSinkQueue:
-        """Return a sink's place; from now on the sink counts for the gate and for pruning.
-
-        A sink that comes back and whose rows are gone meanwhile gets a gap for them.
-        """
-        now_us = self._clock.now_us()
-
-        def join(connection: sqlite3.Connection) -> tuple[int, Any]:
-            number = lanes.join_sink(connection, name, start_at, now_us)
-            missed = lanes.missed_rows(connection, number)
-            if missed is None:
-                return number, None
-            rows, since_us, until_us = missed
-            lost = Lost("sink_was_removed", since_us, until_us, rows, "not kept that long")
-            return number, note_loss(connection, Scope(sink=name), lost, now_us)
-
-        number, opened = await self._writer.run(join)
-        if opened is not None:
-            self._ends.lane_grew(LIVE, await self.ask(next_offset))
-            self._emit(opened)
-        self._members[name] = Member(number, name, blocking)
-        return SqliteSinkQueue(
-            number, name, self._writer, self._reader, self._ends, self._clock, self._emit
-        )
-
-    def leave(self, name: str) -> None:
-        """A sink left the settings: its place is kept and pins nothing."""
-        self._members.pop(name, None)
-
-    async def maintain(self) -> None:
-        """Prune one portion; the runtime calls it every few seconds."""
-        members, now_us = list(self._members.values()), self._clock.now_us()
-        events = await self._writer.run(
-            lambda connection: prune(connection, members, self._keeping, now_us), patient=True
-        )
-        self._ends.lane_grew(LIVE, await self.ask(next_offset))
+    def _emit_all(self, events: Sequence[TelemetryEvent]) -> None:
         for event in events:
             self._emit(event)
 
+    def stream_log(self, key: StreamKey) -> stream_log.JournalStreamLog:
+        """See ``Journal``."""
+        return stream_log.JournalStreamLog(
+            key, self._writer, self._seen, self._ends, self._emit, self._cache
+        )
+
+    async def sink_queue(
+        self, name: str, *, start_at: StartAt = "now", blocking: bool = True
+    ) -> JournalQueue:
+        """See ``Journal``."""
+        now_us = self._clock.now_us()
+
+        def join(session: Session) -> tuple[int, Sequence[TelemetryEvent]]:
+            number = lanes.join_sink(session, name, start_at, now_us)
+            scope = ledger.Scope(sink=name)
+            return number, ledger.close_gaps(session, scope, now_us, [ledger.REMOVED])
+
+        number, closed = await self._write(join)
+        self._emit_all(closed)
+        self._members[name] = Member(number, name, blocking)
+        return JournalQueue(number, self._writer, self._reader, self._ends, self._clock, self._emit)
+
+    def leave(self, name: str) -> None:
+        """See ``Journal``."""
+        self._members.pop(name, None)
+        self._ends.lanes_changed()
+
+    async def forget_sink(self, name: str) -> Forgotten:
+        """See ``Journal``."""
+        if name in self._members:
+            raise StateError(f"sink {name} is running; remove it from the settings first")
+        now_us = self._clock.now_us()
+        forgotten, events = await self._write(lambda s: forget_sink(s, name, now_us))
+        self._emit_all(events)
+        return forgotten
+
+    async def maintain(self) -> None:
+        """See ``Journal``."""
+        members, now_us = list(self._members.values()), self._clock.now_us()
+        events = await self._writer.run(
+            lambda session: retention.prune(session, members, self._keeping, now_us), patient=True
+        )
+        self._ends.lane_grew(LIVE, await self._reader.query(next_offset))
+        self._emit_all(events)
+
     async def undelivered_bytes(self) -> int:
-        """Return what the gate measures."""
+        """See ``Journal``."""
         members = list(self._members.values())
-        return await self.ask(lambda connection: undelivered_bytes(connection, members))
+        return await self._reader.query(lambda s: retention.undelivered_bytes(s, members))
 
     async def usage(self) -> Usage:
-        """Return the sizes for metrics and status."""
+        """See ``Journal``."""
         members = list(self._members.values())
 
-        def measure(connection: sqlite3.Connection) -> Usage:
+        def measure(session: Session) -> Usage:
             return Usage(
-                undelivered_bytes(connection, members),
-                stored_bytes(connection),
-                _size(self.path),
-                stored_rows(connection),
+                retention.undelivered_bytes(session, members),
+                retention.stored_bytes(session),
+                self._engine.size(),
+                retention.stored_rows(session),
             )
 
-        return await self.ask(measure)
-
-    async def places(self) -> list[lanes.SinkPlace]:
-        """Return every sink's place and backlog, orphaned ones too."""
-        running = frozenset(self._members)
-        return await self.ask(lambda connection: lanes.places(connection, running))
+        return await self._reader.query(measure)
 
     async def append_own(self, account_id: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Store events of the forwarder's own (start, stop, reload) for the sinks."""
+        """See ``Journal``."""
         now_us = self._clock.now_us()
-        await self.tell(lambda connection: append_own(connection, account_id, rows, now_us))
+        await self._write(lambda s: ledger.append_own(s, account_id, rows, now_us))
 
     async def open_backfill(self, name: str, spec: Mapping[str, Any], sinks: Sequence[str]) -> None:
-        """Add a backfill lane for some running sinks, or for all when none is named."""
-        unknown = [sink for sink in sinks if sink not in self._members]
-        if unknown:
-            raise StateError(f"no running sink is called {', '.join(unknown)}")
-        numbers = [self._members[sink].number for sink in sinks or self._members]
-        now_us, partial = self._clock.now_us(), len(set(numbers)) < len(self._members)
-        await self.tell(
-            lambda c: lanes.open_backfill(c, name, spec, numbers, now_us, partial=partial)
+        """See ``Journal``."""
+        now_us = self._clock.now_us()
+        await self._write(lambda s: lanes.open_backfill(s, name, spec, sinks, now_us))
+
+    async def close_lane(self, name: str) -> None:
+        """See ``Journal``."""
+        await self._write(lambda s: lanes.close_lane(s, name))
+
+    async def stop_lane(self, name: str) -> None:
+        """See ``Journal``."""
+        await self._write(lambda s: lanes.stop_lane(s, name))
+
+    async def cancel_lane(self, name: str) -> LaneCancelled:
+        """See ``Journal``."""
+        now_us = self._clock.now_us()
+
+        def cancel(session: Session) -> tuple[LaneCancelled, Sequence[TelemetryEvent]]:
+            settled = cancel_lane(session, name, now_us)
+            self._seen.clear()  # what was forgotten must be found again
+            return settled
+
+        outcome, events = await self._write(cancel)
+        self._emit_all(events)
+        return outcome
+
+    async def replay(self, lane: str, sink: str, since_us: int) -> int:
+        """See ``Journal``."""
+        check_moment(since_us)
+        now_us = self._clock.now_us()
+        return await self._write(lambda s: lanes.replay_since(s, lane, sink, since_us, now_us))
+
+    async def replay_letters(self, lane: str, sink: str, letter_ids: Collection[int] | None) -> int:
+        """See ``Journal``."""
+        now_us = self._clock.now_us()
+        return await self._write(
+            lambda s: dead_letters.replay_letters(s, lane, sink, letter_ids, now_us)
         )
 
-    async def recall(self, key: str) -> Any | None:
-        """Return a JSON value of the runtime's own (a rate block), or None."""
-        return await self.ask(lambda connection: recall(connection, "runtime", key))
-
-    async def keep(self, key: str, value: Any) -> None:
-        """Keep a small JSON value of the runtime's own."""
-        await self._writer.run(
-            lambda connection: keep(connection, "runtime", key, value), patient=True
+    async def drop_letters(self, sink: str, letter_ids: Collection[int] | None) -> int:
+        """See ``Journal``."""
+        now_us = self._clock.now_us()
+        count, closed = await self._write(
+            lambda s: dead_letters.drop_letters(s, sink, letter_ids, now_us)
         )
+        self._emit_all(closed)
+        return count
+
+    async def move_cursor(self, key: StreamKey, to_us: int) -> Cursor:
+        """See ``Journal``."""
+        check_moment(to_us)
+        now_us = self._clock.now_us()
+        cursor, events = await self._write(lambda s: stream_log.move_cursor(s, key, to_us, now_us))
+        self._emit_all(events)
+        return cursor
+
+    async def keep(self, scope: str, key: str, value: Any) -> None:
+        """See ``Journal``."""
+        await self._writer.run(lambda session: keep(session, scope, key, value), patient=True)
 
 
-def _size(path: Path) -> int:
-    """Return the bytes on disk of the file and of the write-ahead log beside it."""
-    log = path.with_name(f"{path.name}-wal")
-    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
-
-
-def _open_whole(state_dir: Path) -> sqlite3.Connection:
-    """Open the file for writing and look whether it is whole."""
-    connection = connect_writer(state_dir)
+def _open_whole(engine: SqliteEngine, now_us: int) -> SqliteSession:
+    """Open the file for writing, and let nobody have it unless it is whole."""
+    session = engine.writing()
     try:
-        check_quickly(connection, state_dir / FILE_NAME)
+        prepare(session, engine, now_us)
     except BaseException:
-        connection.close()
+        session.close()
         raise
-    return connection
+    return session

@@ -1,235 +1,70 @@
-"""Lanes, and each sink's place in them."""
+"""Lanes, and each sink's place in them.
+
+A lane is a sequence of stored rows: ``live``, a backfill that grows rows of its own, a replay that
+reads the live lane's rows again, or dead letters on their way once more. A sink that the journal
+knows has a place in every lane it is owed, whether it runs or not.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import orjson
 
-from forwarder.core.contracts import LIVE
-from forwarder.core.log import Progress
-from forwarder.journal.ledger import BEFORE_START, LIVE_LANE, Passed, note_passed
-from forwarder.journal.storage import lane_id, next_offset
+from forwarder.core.errors import StateError
+from forwarder.core.journal import (
+    CANCELLED,
+    DONE,
+    OPEN,
+    LaneRecord,
+    SinkPlace,
+    SinkRecord,
+    StartAt,
+)
+from forwarder.core.log import Lane, Progress
+from forwarder.journal.ledger import BEFORE_START, Loss, note_passed
+from forwarder.journal.storage import LIVE_LANE, Session, next_offset, sink_id
 
-OPEN, DONE, CANCELLED = "open", "done", "cancelled"
+BACKFILL, REPLAY, LETTERS = "backfill", "replay", "letters"
+CANCELLING = "cancelling"
+NO_END = 2**63 - 1
 
-
-@dataclass(frozen=True, slots=True)
-class LaneRecord:
-    """A lane as the file has it. ``spec`` is what it was asked to do, ``left`` events a sink."""
-
-    name: str
-    state: str
-    from_offset: int
-    end_offset: int | None
-    created_us: int
-    spec: Mapping[str, Any]
-    sinks: Sequence[str]
-
-
-def open_backfill(
-    connection: sqlite3.Connection,
-    name: str,
-    spec: Mapping[str, Any],
-    sinks: Sequence[int],
-    now_us: int,
-    *,
-    partial: bool,
-) -> None:
-    """Add a lane that rows will be appended to until ``close_lane``.
-
-    ``partial`` says that some running sink does not read it: then its rows do not count as seen,
-    or the live reader would keep them from that sink.
-    """
-    start = next_offset(connection)
-    row = connection.execute(
-        "INSERT INTO lane (name, pages_of, from_offset, state, partial, spec, created_us) "
-        "VALUES (?, 0, ?, 'open', ?, ?, ?) RETURNING id",
-        (name, start, partial, orjson.dumps(spec).decode(), now_us),
-    ).fetchone()
-    connection.execute("UPDATE lane SET pages_of = id WHERE id = ?", row)
-    _join(connection, row[0], sinks, start)
-
-
-def open_replay(
-    connection: sqlite3.Connection,
-    name: str,
-    spec: Mapping[str, Any],
-    sink: int,
-    from_offset: int,
-    now_us: int,
-) -> None:
-    """Add a lane over the kept live pages from ``from_offset`` to what is there now."""
-    row = connection.execute(
-        "INSERT INTO lane (name, pages_of, from_offset, end_offset, state, partial, spec, "
-        "created_us) VALUES (?, ?, ?, ?, 'open', 1, ?, ?) RETURNING id",
-        (
-            name,
-            lane_id(connection, LIVE),
-            from_offset,
-            next_offset(connection),
-            orjson.dumps(spec).decode(),
-            now_us,
-        ),
-    ).fetchone()
-    _join(connection, row[0], [sink], from_offset)
-
-
-def _join(connection: sqlite3.Connection, lane: int, sinks: Sequence[int], start: int) -> None:
-    connection.executemany(
-        "INSERT INTO progress VALUES (?, ?, ?, '[]')", [(sink, lane, start) for sink in sinks]
-    )
-
-
-def close_lane(connection: sqlite3.Connection, name: str) -> None:
-    """Say that nothing more will be appended; the lane is done once every sink is through.
-
-    The readers that filled it are called like it and have done their work.
-    """
-    connection.execute("DELETE FROM reader WHERE name = ?", (name,))
-    end = next_offset(connection)
-    connection.execute(
-        "UPDATE lane SET end_offset = ? WHERE name = ? AND end_offset IS NULL", (end, name)
-    )
-    connection.execute(
-        "UPDATE lane SET state = 'done' WHERE name = ? AND NOT EXISTS "
-        "(SELECT 1 FROM progress WHERE lane = lane.id AND prefix < ?)",
-        (name, end),
-    )
-
-
-def cancel_lane(connection: sqlite3.Connection, name: str) -> bool:
-    """Stop filling and delivering a lane; returns False when it was not open."""
-    connection.execute("DELETE FROM reader WHERE name = ? AND name <> 'live'", (name,))
-    return (
-        connection.execute(
-            "UPDATE lane SET state = 'cancelled', end_offset = coalesce(end_offset, ?) "
-            "WHERE name = ? AND state = 'open' AND name <> 'live'",
-            (next_offset(connection), name),
-        ).rowcount
-        > 0
-    )
-
-
-def list_lanes(connection: sqlite3.Connection) -> list[LaneRecord]:
-    """Return every lane with the names of the sinks that read it."""
-    found = connection.execute(
-        "SELECT name, state, from_offset, end_offset, created_us, spec, "
-        "(SELECT json_group_array(sink.name) FROM progress JOIN sink ON sink.id = progress.sink "
-        "WHERE progress.lane = lane.id) FROM lane ORDER BY id"
-    )
-    return [
-        LaneRecord(name, state, start, end, created, orjson.loads(spec), orjson.loads(sinks))
-        for name, state, start, end, created, spec, sinks in found
-    ]
-
-
-StartAt = Literal["now", "beginning"]
-_MISSED = """
-SELECT coalesce(sum(min(count, first_offset + count - :prefix)), 0),
-       coalesce(min(tmin_us), (SELECT min(created_us) FROM sink)),
-       coalesce(max(tmax_us), (SELECT max(covered_until_us) FROM reader), 0)
-FROM page WHERE lane = :lane AND first_offset + count > :prefix AND first_offset < :kept
-"""
-_STILL_KNOWN = """
-SELECT coalesce(sum(min(first_offset + count, :kept) - max(first_offset, :prefix)), 0)
-FROM page WHERE first_offset + count > :prefix AND first_offset < :kept
+_PLACES = """
+SELECT sink.id, sink.name, lane.id, lane.name, lane.kind, lane.pages_of, lane.from_offset,
+    lane.end_offset, progress.prefix, progress.ranges
+FROM progress JOIN sink ON sink.id = progress.sink JOIN lane ON lane.id = progress.lane
+WHERE lane.state IN ('open', 'cancelling')
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SinkPlace:
-    """Where a sink stands in one lane.
+class Standing(NamedTuple):
+    """One sink's place in one lane; ``end`` is beyond every offset while the lane grows."""
 
-    ``backlog`` counts the events it has not acknowledged, ``oldest_seen_us`` says when the first
-    of them was seen. ``running`` is False for one that the settings no longer name.
-    """
-
-    sink: str
-    lane: str
+    sink: int
+    sink_name: str
+    lane: int
+    lane_name: str
+    kind: str
+    pages_of: int
+    start: int
+    end: int
     progress: Progress
-    backlog: int
-    oldest_seen_us: int | None
-    running: bool
+
+    def outstanding(self, first: int, end: int) -> list[tuple[int, int]]:
+        """Return what of a page's offsets the sink still waits for in this lane."""
+        return self.progress.outstanding(max(first, self.start), min(end, self.end))
 
 
-def join_sink(connection: sqlite3.Connection, name: str, start_at: StartAt, now_us: int) -> int:
-    """Return the number of a sink; a new one gets its first place in the live lane."""
-    found = connection.execute("SELECT id FROM sink WHERE name = ?", (name,)).fetchone()
-    if found:
-        return int(found[0])
-    (number,) = connection.execute(
-        "INSERT INTO sink (name, created_us) VALUES (?, ?) RETURNING id", (name, now_us)
-    ).fetchone()
-    start = next_offset(connection) if start_at == "now" else _first_kept(connection)
-    connection.execute("INSERT INTO progress VALUES (?, ?, ?, '[]')", (number, LIVE_LANE, start))
-    note_passed(connection, number, Passed(LIVE_LANE, 0, start, BEFORE_START))
-    return int(number)
-
-
-def _first_kept(connection: sqlite3.Connection) -> int:
-    """Return the first offset of the live lane whose row is still there."""
-    found = connection.execute(
-        "SELECT min(first_offset) FROM page WHERE lane = ? AND size > 0", (LIVE_LANE,)
-    ).fetchone()
-    return int(found[0]) if found[0] is not None else next_offset(connection)
-
-
-def missed_rows(connection: sqlite3.Connection, sink: int) -> tuple[int | None, int, int] | None:
-    """Return (rows, from, to) that a returning sink can no longer have, or None.
-
-    They were emptied while it was out of the settings; where their pages are gone too nobody can
-    say how many there were (rows is None). Moves its place past them.
-    """
-    prefix, text = connection.execute(
-        "SELECT prefix, ranges FROM progress WHERE sink = ? AND lane = ?", (sink, LIVE_LANE)
-    ).fetchone()
-    kept = _first_kept(connection)
-    if kept <= prefix:
-        return None
-    place = {"prefix": prefix, "kept": kept, "lane": LIVE_LANE}
-    rows, since_us, until_us = connection.execute(_MISSED, place).fetchone()
-    (known,) = connection.execute(_STILL_KNOWN, place).fetchone()
-    connection.execute(
-        "UPDATE progress SET prefix = ?, ranges = '[]' WHERE sink = ? AND lane = ?",
-        (kept, sink, LIVE_LANE),
-    )
-    done = read_ranges(text)
-    note_passed(connection, sink, Passed(LIVE_LANE, prefix, kept, "sink_was_removed"), done)
-    rows -= sum(max(0, min(end, kept) - start) for start, end in done)
-    if known < kept - prefix:
-        return None, since_us, until_us
-    return (rows, since_us, until_us) if rows > 0 else None
-
-
-def places(connection: sqlite3.Connection, running: Collection[str]) -> list[SinkPlace]:
-    """Return every sink's place in every open lane."""
-    found = connection.execute(
-        "SELECT sink.name, lane.name, lane.pages_of, prefix, ranges, lane.end_offset "
-        "FROM progress JOIN sink ON sink.id = progress.sink JOIN lane ON lane.id = progress.lane "
-        "WHERE lane.state = 'open' ORDER BY sink.id, lane.id"
-    ).fetchall()
-    return [_place(connection, row, name in running) for row in found for name in (row[0],)]
-
-
-def _place(
-    connection: sqlite3.Connection,
-    row: Sequence[object],
-    running: bool,  # noqa: FBT001
-) -> SinkPlace:
-    sink, lane, pages_of, prefix, ranges, end = row
-    progress = Progress(int(str(prefix)), read_ranges(str(ranges)))
-    count, oldest = connection.execute(
-        "SELECT coalesce(sum(min(count, first_offset + count - :prefix)), 0), min(seen_us) "
-        "FROM page WHERE lane = :lane AND first_offset + count > :prefix AND size > 0 "
-        "AND first_offset < coalesce(:end, 9223372036854775807)",
-        {"lane": pages_of, "prefix": prefix, "end": end},
-    ).fetchone()
-    done = sum(b - a for a, b in progress.ranges)
-    return SinkPlace(str(sink), str(lane), progress, max(0, count - done), oldest, running)
+def standings(session: Session, where: str = "", values: Sequence[Any] = ()) -> list[Standing]:
+    """Return the places in lanes that are not over; ``where`` narrows them (``AND ...``)."""
+    found = session.execute(f"{_PLACES} {where} ORDER BY sink.id, lane.id", values)
+    return [
+        Standing._make(
+            (*names, NO_END if end is None else end, Progress(prefix, read_ranges(ranges)))
+        )
+        for *names, end, prefix, ranges in found.fetchall()
+    ]
 
 
 def read_ranges(text: str) -> tuple[tuple[int, int], ...]:
@@ -237,9 +72,325 @@ def read_ranges(text: str) -> tuple[tuple[int, int], ...]:
     return tuple((start, end) for start, end in orjson.loads(text))
 
 
-def save_progress(connection: sqlite3.Connection, sink: int, lane: int, progress: Progress) -> None:
-    """Store how far a sink is; never moves back behind what retention had to drop."""
-    connection.execute(
-        "UPDATE progress SET prefix = max(prefix, ?), ranges = ? WHERE sink = ? AND lane = ?",
+def write_progress(session: Session, sink: int, lane: int, progress: Progress) -> None:
+    """Store a place as it is; the caller has united it with what was stored."""
+    session.execute(
+        "UPDATE progress SET prefix = ?, ranges = ? WHERE sink = ? AND lane = ?",
         (progress.prefix, orjson.dumps(progress.ranges).decode(), sink, lane),
     )
+
+
+def finish(session: Session, standing: Standing, done: Iterable[tuple[int, int]]) -> None:
+    """Count offsets as done that no consumer acknowledged, and move the place over holes.
+
+    Between two rows of a lane lie offsets of other lanes. A consumer jumps them when it reads;
+    here nobody reads, so the place moves to the next row that the sink still waits for.
+    """
+    progress = standing.progress.union(Progress(0, tuple(done)))
+    moved = standing._replace(progress=progress)
+    waiting = _first_waiting(session, moved)
+    if waiting is None:
+        waiting = progress.end if standing.end == NO_END else standing.end
+    progress = progress.union(Progress(max(progress.prefix, waiting)))
+    write_progress(session, standing.sink, standing.lane, progress)
+
+
+def _first_waiting(session: Session, standing: Standing) -> int | None:
+    found = session.execute(
+        "SELECT first_offset, first_offset + count FROM page "
+        "WHERE lane = ? AND first_offset + count > ? AND first_offset < ? ORDER BY first_offset",
+        (standing.pages_of, standing.progress.prefix, standing.end),
+    )
+    return next((hole[0] for page in found for hole in standing.outstanding(*page)[:1]), None)
+
+
+def waiting_rows(session: Session, standing: Standing) -> list[Loss]:
+    """Return what the sink still waits for in a lane, by stored page, with the rows' times."""
+    found = session.execute(
+        "SELECT first_offset, first_offset + count, tmin_us, tmax_us FROM page "
+        "WHERE lane = ? AND first_offset + count > ? AND first_offset < ? ORDER BY first_offset",
+        (standing.pages_of, standing.progress.prefix, standing.end),
+    ).fetchall()
+    return [
+        Loss(standing.lane, *hole, since_us, until_us)
+        for first, end, since_us, until_us in found
+        for hole in standing.outstanding(first, end)
+    ]
+
+
+def join_sink(session: Session, name: str, start_at: StartAt, now_us: int) -> int:
+    """Return the number of a sink; a new one gets its places.
+
+    A new sink joins the live lane, and every backfill for all sinks that still grows: the rows
+    that such a lane stores from now on count as seen, so nobody else would bring them to the sink.
+    """
+    found = session.execute("SELECT id FROM sink WHERE name = ?", (name,)).fetchone()
+    if found:
+        return int(found[0])
+    (number,) = session.execute(
+        "INSERT INTO sink (name, created_us) VALUES (?, ?) RETURNING id", (name, now_us)
+    ).fetchone()
+    storing = session.execute(
+        "SELECT id, from_offset, id = ? OR (kind = ? AND partial = 0 "
+        "AND end_offset IS NULL AND state = 'open') FROM lane WHERE pages_of = id ORDER BY id",
+        (LIVE_LANE, BACKFILL),
+    ).fetchall()
+    here = next_offset(session)
+    for lane, start, joins in storing:
+        begin = here if start_at == "now" or not joins else _first_kept(session, lane)
+        note_passed(session, number, lane, (start, begin), BEFORE_START)
+        if joins:
+            _enter(session, number, lane, begin)
+    return int(number)
+
+
+def _first_kept(session: Session, lane: int) -> int:
+    """Return the first offset of a lane whose row is still there."""
+    found = session.execute(
+        "SELECT min(first_offset) FROM page WHERE lane = ? AND size > 0", (lane,)
+    ).fetchone()
+    return int(found[0]) if found[0] is not None else next_offset(session)
+
+
+def _enter(session: Session, sink: int, lane: int, start: int) -> None:
+    """Give a sink its place in a lane, past the pages that were emptied before it came."""
+    session.execute(
+        "INSERT INTO progress (sink, lane, prefix, ranges) VALUES (?, ?, ?, '[]')",
+        (sink, lane, start),
+    )
+    (standing,) = standings(session, "AND sink.id = ? AND lane.id = ?", (sink, lane))
+    emptied = session.execute(
+        "SELECT first_offset, first_offset + count FROM page WHERE lane = ? AND size = 0 "
+        "AND first_offset + count > ? AND first_offset < ? ORDER BY first_offset",
+        (standing.pages_of, start, standing.end),
+    ).fetchall()
+    gone = [hole for page in emptied for hole in standing.outstanding(*page)]
+    for hole in gone:
+        note_passed(session, sink, lane, hole, BEFORE_START)
+    if gone:
+        finish(session, standing, gone)
+
+
+def open_lane(
+    session: Session,
+    name: str,
+    kind: str,
+    spec: Mapping[str, Any],
+    sinks: Sequence[int],
+    now_us: int,
+    *,
+    offsets: tuple[int, int] | None = None,
+) -> int:
+    """Add a lane and a place in it for each sink; return its number.
+
+    ``offsets`` makes it a replay of these live rows; any other lane grows rows of its own. A lane
+    that is not for all sinks the journal knows is ``partial``: its rows do not count as seen, or
+    the live reader would keep them from the others.
+    """
+    (known,) = session.execute("SELECT count(*) FROM sink").fetchone()
+    partial = kind != BACKFILL or len(set(sinks)) < known
+    start, end = offsets or (next_offset(session), None)
+    (number,) = session.execute(
+        "INSERT INTO lane (name, kind, pages_of, from_offset, end_offset, state, partial, spec, "
+        "created_us) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?) RETURNING id",
+        (name, kind, LIVE_LANE, start, end, int(partial), orjson.dumps(spec).decode(), now_us),
+    ).fetchone()
+    if offsets is None:
+        session.execute("UPDATE lane SET pages_of = id WHERE id = ?", (number,))
+    for sink in sinks:
+        _enter(session, sink, number, start)
+    return int(number)
+
+
+def open_backfill(
+    session: Session, name: str, spec: Mapping[str, Any], sinks: Sequence[str], now_us: int
+) -> None:
+    """Add a lane that rows will be appended to until ``close_lane``, for all sinks by default."""
+    numbers = [sink_id(session, sink) for sink in sinks]
+    everybody = [number for (number,) in session.execute("SELECT id FROM sink ORDER BY id")]
+    open_lane(session, name, BACKFILL, spec, numbers or everybody, now_us)
+
+
+def replay_since(session: Session, lane: str, sink: str, since_us: int, now_us: int) -> int:
+    """Open a lane over all kept rows from the first one seen at or after a time; return how many.
+
+    Raises ``StateError`` when nothing is kept from then on.
+    """
+    number = sink_id(session, sink)
+    (first,) = session.execute(
+        "SELECT min(first_offset) FROM page WHERE lane = ? AND size > 0 AND seen_us >= ?",
+        (LIVE_LANE, since_us),
+    ).fetchone()
+    if first is None:
+        raise StateError(
+            "no rows are kept from that time on; `journal.keep_delivered` sets how long delivered "
+            "rows stay, and `forwarder backfill --again` reads them from Cloudflare"
+        )
+    (count,) = session.execute(
+        "SELECT coalesce(sum(count), 0) FROM page WHERE lane = ? AND size > 0 "
+        "AND first_offset >= ?",
+        (LIVE_LANE, first),
+    ).fetchone()
+    offsets = (int(first), next_offset(session))
+    open_lane(session, lane, REPLAY, {"since_us": since_us}, [number], now_us, offsets=offsets)
+    return int(count)
+
+
+def close_lane(session: Session, name: str) -> None:
+    """Note that nothing more will be appended; forget the readers that filled the lane."""
+    session.execute("DELETE FROM reader WHERE name = ?", (name,))
+    session.execute(
+        "UPDATE lane SET end_offset = ? WHERE name = ? AND end_offset IS NULL AND state = 'open'",
+        (next_offset(session), name),
+    )
+    for standing in standings(session, "AND lane.name = ?", (name,)):
+        finish(session, standing, ())
+    end_finished(session)
+
+
+def end_finished(session: Session) -> bool:
+    """Mark lanes as done that every sink, running or absent, is through with."""
+    return (
+        session.execute(
+            "UPDATE lane SET state = 'done' WHERE state = 'open' AND end_offset IS NOT NULL "
+            "AND NOT EXISTS (SELECT 1 FROM progress "
+            "WHERE progress.lane = lane.id AND prefix < lane.end_offset)"
+        ).rowcount
+        > 0
+    )
+
+
+def stop_lane(session: Session, name: str) -> None:
+    """Take a lane out of the sinks' lanes; raises ``StateError`` when it is not open."""
+    stopped = session.execute(
+        "UPDATE lane SET state = ?, end_offset = coalesce(end_offset, ?) "
+        "WHERE name = ? AND state IN ('open', 'cancelling') AND id <> ?",
+        (CANCELLING, next_offset(session), name, LIVE_LANE),
+    )
+    if not stopped.rowcount:
+        raise StateError(f"no open lane is called {name}; `forwarder status` lists them")
+    session.execute("DELETE FROM reader WHERE name = ?", (name,))
+
+
+def lanes_of(session: Session, sink: int) -> list[Lane]:
+    """Return the open lanes in which a sink has something to do, the live lane first."""
+    found = standings(session, "AND sink.id = ? AND lane.state = 'open'", (sink,))
+    return [
+        Lane(one.lane_name, one.progress, None if one.end == NO_END else one.end)
+        for one in found
+        if one.end == NO_END or one.progress.prefix < one.end
+    ]
+
+
+def list_lanes(session: Session, running: Collection[str] | None) -> list[LaneRecord]:
+    """Return every lane; one whose ``running`` sinks are through (None: all of them) is done."""
+    readers: dict[int, list[tuple[str, int]]] = {}
+    for lane, sink, prefix in session.execute(
+        "SELECT progress.lane, sink.name, prefix FROM progress "
+        "JOIN sink ON sink.id = progress.sink ORDER BY sink.id"
+    ):
+        readers.setdefault(lane, []).append((sink, prefix))
+    found = session.execute(
+        "SELECT id, name, state, from_offset, end_offset, created_us, spec FROM lane ORDER BY id"
+    )
+    return [
+        LaneRecord(
+            name,
+            _state(state, end, [p for s, p in sinks if running is None or s in running]),
+            start,
+            end,
+            created,
+            orjson.loads(spec),
+            [sink for sink, _ in sinks],
+        )
+        for number, name, state, start, end, created, spec in found.fetchall()
+        for sinks in (readers.get(number, []),)
+    ]
+
+
+def _state(stored: str, end: int | None, prefixes: Sequence[int]) -> str:
+    if stored == CANCELLING:
+        return CANCELLED
+    if stored == OPEN and end is not None and all(prefix >= end for prefix in prefixes):
+        return DONE
+    return stored
+
+
+def places(session: Session, running: Collection[str] | None) -> list[SinkPlace]:
+    """Return every sink's place in every lane where it is not done."""
+    return [
+        SinkPlace(
+            one.sink_name,
+            one.lane_name,
+            one.progress,
+            *_backlog(session, one),
+            running is None or one.sink_name in running,
+        )
+        for one in standings(session, "AND lane.state = 'open'")
+        if one.progress.prefix < one.end
+    ]
+
+
+def _backlog(session: Session, one: Standing) -> tuple[int, int | None]:
+    """Return how many events wait, and when the first of them was seen.
+
+    Done ranges span offsets of other lanes too, so they are subtracted page by page, and only
+    from the pages that they touch; the bulk of a long backlog is one sum.
+    """
+    done_until = one.progress.end
+    count, oldest = session.execute(
+        "SELECT coalesce(sum(count), 0), min(seen_us) FROM page WHERE lane = ? AND size > 0 "
+        "AND first_offset >= ? AND first_offset < ?",
+        (one.pages_of, max(done_until, one.start), one.end),
+    ).fetchone()
+    touched = session.execute(
+        "SELECT first_offset, first_offset + count, seen_us FROM page WHERE lane = ? AND size > 0 "
+        "AND first_offset + count > ? AND first_offset < ?",
+        (one.pages_of, one.progress.prefix, min(max(done_until, one.start), one.end)),
+    )
+    for first, end, seen_us in touched.fetchall():
+        waiting = sum(b - a for a, b in one.outstanding(first, end))
+        if waiting:
+            count, oldest = count + waiting, seen_us if oldest is None else min(oldest, seen_us)
+    return int(count), oldest
+
+
+def list_sinks(session: Session) -> list[SinkRecord]:
+    """Return every sink, with what waits for it and how many dead letters it has."""
+    waiting: dict[str, list[tuple[str, int]]] = {}
+    for one in standings(session):
+        if one.progress.prefix < one.end:
+            waiting.setdefault(one.sink_name, []).append((one.lane_name, _backlog(session, one)[0]))
+    found = session.execute(
+        "SELECT name, created_us, (SELECT count(*) FROM dead_letter WHERE sink = sink.id) "
+        "FROM sink ORDER BY id"
+    )
+    return [
+        SinkRecord(
+            name,
+            created_us,
+            sum(count for _, count in waiting.get(name, [])),
+            letters,
+            [lane for lane, _ in waiting.get(name, [])],
+        )
+        for name, created_us, letters in found.fetchall()
+    ]
+
+
+def remove_sink(session: Session, number: int) -> None:
+    """Remove everything that is kept for a sink; its losses stay in the ledger."""
+    for table in ("progress", "passed_over", "dead_letter"):
+        session.execute(f"DELETE FROM {table} WHERE sink = ?", (number,))
+    session.execute("DELETE FROM sink WHERE id = ?", (number,))
+    end_finished(session)
+
+
+def holders(
+    session: Session, sinks: Collection[int], kinds: Collection[str]
+) -> dict[int, list[tuple[int, int]]]:
+    """Return, by the lane that has the pages, the ranges of offsets that these sinks still need."""
+    held: dict[int, list[tuple[int, int]]] = {}
+    for one in standings(session):
+        if one.sink in sinks and one.kind in kinds and one.progress.prefix < one.end:
+            held.setdefault(one.pages_of, []).append((one.progress.prefix, one.end))
+    return held

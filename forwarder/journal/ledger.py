@@ -1,141 +1,46 @@
-"""What was lost: the gap ledger, and the offsets that a sink was moved past."""
+"""What was lost: the gap ledger, and the offsets that a sink was moved past.
+
+A loss of a sink is written twice in one transaction: its offsets into ``passed_over``, which an
+audit asks, and their number into the gap, which a person reads. So the two always agree.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import orjson
 
 from forwarder.core.contracts import FORWARDER_STREAM, Lost, Record, StreamKey
 from forwarder.core.identity import Identifier
+from forwarder.core.journal import Gap, GapClosed, GapCount, GapOpened, Passed
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.source_contract import Records
-from forwarder.journal.events import GapClosed, GapOpened
-from forwarder.journal.storage import Place, insert_page, stream_id
+from forwarder.journal.storage import LIVE_LANE, Place, Session, insert_pages, stream_id
 
-Reason = Literal[
-    "before_start",
-    "discarded",
-    "replayed",
-    "dropped_oldest",
-    "expected_refusals",
-    "sink_was_removed",
-]
-BEFORE_START: Reason = "before_start"
-"""The rows were stored before the sink began."""
-DISCARDED: Reason = "discarded"
+BEFORE_START = "before_start"
+"""The rows were stored, or emptied, before the sink's place began."""
+DISCARDED = "discarded"
 """An operator dropped the sink's dead letters."""
-REPLAYED: Reason = "replayed"
-"""The dead letters were stored anew in a lane of their own, which is where they count."""
-EXPECTED_REFUSALS: Reason = "expected_refusals"
+REPLAYED = "replayed"
+"""The dead letters were stored again in a lane of their own, which is where they count."""
+EXPECTED_REFUSALS = "expected_refusals"
 """The oldest dead letters that the sink had expected to be refused made room for newer ones."""
 WITH_INTENT = frozenset({BEFORE_START, DISCARDED})
 
-_LANE_OF = """
-SELECT lane FROM page WHERE first_offset + count > :offset
-AND first_offset = (SELECT max(first_offset) FROM page WHERE first_offset <= :offset)
+DROPPED = "dropped_oldest"
+REMOVED = "sink_was_removed"
+REPLAY_DROPPED = "replay_dropped"
+LANE_CANCELLED = "lane_cancelled"
+
+_COLUMNS = "id, scope, reason, since_us, until_us, rows, detail, opened_us, closed_us"
+
+_INSERT = """
+INSERT INTO passed_over (sink, lane, from_offset, end_offset, reason) VALUES (?, ?, ?, ?, ?)
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """A half-open range of offsets of one lane."""
-
-    lane: int
-    start: int
-    end: int
-    reason: Reason
-
-
-def note_passed(
-    connection: sqlite3.Connection,
-    sink: int,
-    passed: Passed,
-    done: Sequence[tuple[int, int]] = (),
-) -> None:
-    """Write down a range that a sink will not be given, but for what is ``done`` within it."""
-    for start, end in _holes(passed.start, passed.end, done):
-        longer = connection.execute(
-            "UPDATE passed_over SET end_offset = ? "
-            "WHERE sink = ? AND lane = ? AND reason = ? AND end_offset = ?",
-            (end, sink, passed.lane, passed.reason, start),
-        )
-        if not longer.rowcount:
-            connection.execute(
-                "INSERT OR REPLACE INTO passed_over VALUES (?, ?, ?, ?, ?)",
-                (sink, passed.lane, start, end, passed.reason),
-            )
-
-
-def note_letters(
-    connection: sqlite3.Connection, sink: int, offsets: Sequence[int], reason: Reason
-) -> None:
-    """Write down that dead letters of these offsets are none any more."""
-    for offset in sorted(offsets):
-        lane = connection.execute(_LANE_OF, {"offset": offset}).fetchone()
-        if lane is not None:
-            note_passed(connection, sink, Passed(lane[0], offset, offset + 1, reason))
-
-
-def passed_by(connection: sqlite3.Connection, sink: str) -> list[Passed]:
-    """Return all that a sink's place was moved past, by lane and offset."""
-    found = connection.execute(
-        "SELECT lane, from_offset, end_offset, reason FROM passed_over "
-        "WHERE sink = (SELECT id FROM sink WHERE name = ?) ORDER BY lane, from_offset",
-        (sink,),
-    )
-    return [Passed(*row) for row in found]
-
-
-def forget_passed(connection: sqlite3.Connection) -> None:
-    """Remove what lies before the oldest page: nobody can ask about those rows any more."""
-    connection.execute(
-        "DELETE FROM passed_over WHERE end_offset <= "
-        "(SELECT coalesce(min(first_offset), (SELECT next_offset FROM counter)) FROM page)"
-    )
-
-
-def _holes(start: int, end: int, done: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return what of a range lies in none of the sorted, disjoint ranges ``done``."""
-    holes: list[tuple[int, int]] = []
-    for a, b in done:
-        if start < min(a, end):
-            holes.append((start, min(a, end)))
-        start = max(start, b)
-    return [*holes, (start, end)] if start < end else holes
-
-
-LIVE_LANE = 1
-_LEDGER = """
-SELECT id, scope, reason, since_us, until_us, rows, detail, opened_us, closed_us
-FROM gap ORDER BY opened_us, id
-"""
-_LATEST = """
-SELECT id, scope, reason, since_us, until_us, rows, detail, opened_us, closed_us
-FROM gap ORDER BY closed_us IS NOT NULL, id DESC LIMIT ?
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """One record of the ledger; ``closed_us`` is None while more may be added to it."""
-
-    id: int
-    scope: str
-    reason: str
-    since_us: int
-    until_us: int
-    rows: int | None
-    detail: str
-    opened_us: int
-    closed_us: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(NamedTuple):
     """Whose loss it is: a stream of an account, or a sink."""
 
     account_id: str = ""
@@ -147,42 +52,32 @@ class Scope:
         return f"sink:{self.sink}" if self.sink else f"{self.account_id}/{self.stream}"
 
 
-def note_loss(
-    connection: sqlite3.Connection, scope: Scope, lost: Lost, now_us: int
-) -> GapOpened | None:
+def note_loss(session: Session, scope: Scope, lost: Lost, now_us: int) -> GapOpened | None:
     """Widen the open record of this scope and reason, or open one and tell the sinks.
 
-    Returns what to report once the transaction is committed: None when a record was widened.
+    Returns what to emit once the transaction is committed: None when a record was widened.
     """
-    widened = connection.execute(
+    widened = session.execute(
         "UPDATE gap SET since_us = min(since_us, ?), until_us = max(until_us, ?), "
         "rows = CASE WHEN rows IS NULL AND ? IS NULL THEN NULL "
         "ELSE coalesce(rows, 0) + coalesce(?, 0) END "
         "WHERE scope = ? AND reason = ? AND closed_us IS NULL",
         (lost.since_us, lost.until_us, lost.rows, lost.rows, str(scope), lost.reason),
     )
-    if widened.rowcount or _is_known(connection, scope, lost):
+    if widened.rowcount or _is_known(session, scope, lost):
         return None
-    connection.execute(
+    session.execute(
         "INSERT INTO gap (scope, reason, since_us, until_us, rows, detail, opened_us) "
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (
-            str(scope),
-            lost.reason,
-            lost.since_us,
-            lost.until_us,
-            lost.rows,
-            lost.detail,
-            now_us,
-        ),
+        (str(scope), lost.reason, lost.since_us, lost.until_us, lost.rows, lost.detail, now_us),
     )
-    _tell(connection, Own.GAP_OPENED, scope, lost, now_us)
+    _tell(session, Own.GAP_OPENED, scope, lost, now_us)
     return GapOpened(str(scope), lost.reason, lost.since_us, lost.until_us, lost.rows, lost.detail)
 
 
-def _is_known(connection: sqlite3.Connection, scope: Scope, lost: Lost) -> bool:
-    """Say whether a closed record covers a loss that nobody can count: it was read once more."""
-    found = connection.execute(
+def _is_known(session: Session, scope: Scope, lost: Lost) -> bool:
+    """Return True if a closed record covers a loss that nobody can count: it was read once more."""
+    found = session.execute(
         "SELECT 1 FROM gap WHERE scope = ? AND reason = ? AND since_us <= ? AND until_us >= ?",
         (str(scope), lost.reason, lost.since_us, lost.until_us),
     ).fetchone()
@@ -190,54 +85,42 @@ def _is_known(connection: sqlite3.Connection, scope: Scope, lost: Lost) -> bool:
 
 
 def close_gaps(
-    connection: sqlite3.Connection, scope: Scope, now_us: int, reasons: Sequence[str] = ()
+    session: Session, scope: Scope, now_us: int, reasons: Sequence[str] = ()
 ) -> list[GapClosed]:
     """Close the open records of a scope (of some reasons, or all) and tell the sinks."""
-    closed = connection.execute(
-        "UPDATE gap SET closed_us = ? WHERE scope = ? AND closed_us IS NULL "
-        "AND (? OR reason IN (SELECT value FROM json_each(?))) "
+    chosen = f"AND reason IN ({', '.join('?' * len(reasons))}) " if reasons else ""
+    closed = session.execute(
+        f"UPDATE gap SET closed_us = ? WHERE scope = ? AND closed_us IS NULL {chosen}"
         "RETURNING reason, since_us, until_us, rows, detail",
-        (now_us, str(scope), not reasons, orjson.dumps(list(reasons)).decode()),
+        (now_us, str(scope), *reasons),
     ).fetchall()
-    for reason, since_us, until_us, rows, detail in closed:
-        _tell(
-            connection,
-            Own.GAP_CLOSED,
-            scope,
-            Lost(reason, since_us, until_us, rows, detail),
-            now_us,
-        )
+    for row in closed:
+        _tell(session, Own.GAP_CLOSED, scope, Lost(*row), now_us)
     return [GapClosed(str(scope), row[0], row[3]) for row in closed]
 
 
-@dataclass(frozen=True, slots=True)
-class GapCount:
-    """How many records the ledger has, and how many of them are open."""
-
-    total: int
-    open: int
-
-
-def count_gaps(connection: sqlite3.Connection) -> GapCount:
+def count_gaps(session: Session) -> GapCount:
     """Return the size of the ledger."""
     return GapCount(
-        *connection.execute("SELECT count(*), count(*) - count(closed_us) FROM gap").fetchone()
+        *session.execute("SELECT count(*), count(*) - count(closed_us) FROM gap").fetchone()
     )
 
 
-def latest_gaps(connection: sqlite3.Connection, limit: int) -> list[Gap]:
-    """Return open records, then the freshest closed ones, at most ``limit``."""
-    return [Gap(*row) for row in connection.execute(_LATEST, (limit,))]
+def latest_gaps(session: Session, limit: int) -> list[Gap]:
+    """Return open records, then the latest closed ones, at most ``limit``."""
+    found = session.execute(
+        f"SELECT {_COLUMNS} FROM gap ORDER BY closed_us IS NOT NULL, id DESC LIMIT ?", (limit,)
+    )
+    return [Gap(*row) for row in found]
 
 
-def list_gaps(connection: sqlite3.Connection) -> list[Gap]:
+def list_gaps(session: Session) -> list[Gap]:
     """Return the whole ledger, oldest first."""
-    return [Gap(*row) for row in connection.execute(_LEDGER)]
+    found = session.execute(f"SELECT {_COLUMNS} FROM gap ORDER BY opened_us, id")
+    return [Gap(*row) for row in found]
 
 
-def _tell(
-    connection: sqlite3.Connection, event: Own, scope: Scope, lost: Lost, now_us: int
-) -> None:
+def _tell(session: Session, event: Own, scope: Scope, lost: Lost, now_us: int) -> None:
     row = own_row(
         event,
         now_us,
@@ -249,22 +132,102 @@ def _tell(
         rows=lost.rows,
         detail=lost.detail,
     )
-    append_own(connection, scope.account_id, [row], now_us)
+    append_own(session, scope.account_id, [row], now_us)
 
 
 def append_own(
-    connection: sqlite3.Connection,
-    account_id: str,
-    rows: Sequence[Mapping[str, Any]],
-    now_us: int,
-) -> int | None:
-    """Store events of the forwarder's own; return the end offset, None for no rows."""
+    session: Session, account_id: str, rows: Sequence[Mapping[str, Any]], now_us: int
+) -> None:
+    """Store events of the forwarder's own, as rows of the live lane."""
     if not rows:
-        return None
+        return
     identities = Identifier(account_id, FORWARDER_STREAM).identities(rows)
     records = [
         Record(orjson.dumps(row), now_us, identity, frozenset(row))
         for row, identity in zip(rows, identities, strict=True)
     ]
-    place = Place(stream_id(connection, account_id, FORWARDER_STREAM), LIVE_LANE, now_us)
-    return insert_page(connection, place, Records.of(records))[1]
+    place = Place(stream_id(session, account_id, FORWARDER_STREAM), LIVE_LANE, now_us)
+    insert_pages(session, place, Records.of(records))
+
+
+class Loss(NamedTuple):
+    """Offsets of one lane that a sink will not get, and the times of their rows."""
+
+    lane: int
+    start: int
+    end: int
+    since_us: int
+    until_us: int
+
+
+def lose(
+    session: Session, sink: tuple[int, str], losses: Sequence[Loss], lost: Lost, now_us: int
+) -> GapOpened | None:
+    """Write down what a sink (number, name) will not get: each offset, and their count as a gap.
+
+    ``losses`` must be offsets of stored rows that the sink had not done. ``lost`` gives the reason
+    and the detail; its times are those of ``losses``, and so is its count unless it has one.
+    Returns what to emit after the commit.
+    """
+    if not losses:
+        return None
+    for loss in losses:
+        note_passed(session, sink[0], loss.lane, (loss.start, loss.end), lost.reason)
+    total = Lost(
+        lost.reason,
+        min(loss.since_us for loss in losses),
+        max(loss.until_us for loss in losses),
+        sum(loss.end - loss.start for loss in losses) if lost.rows is None else lost.rows,
+        lost.detail,
+    )
+    return note_loss(session, Scope(sink=sink[1]), total, now_us)
+
+
+def note_passed(
+    session: Session, sink: int, lane: int, offsets: tuple[int, int], reason: str
+) -> None:
+    """Write down a half-open range of offsets that a sink will not be given in a lane.
+
+    What was noted of the same offsets before gives way: they stay disjoint, and the last word
+    counts (a dead letter that was replayed, refused again and then discarded).
+    """
+    start, end = offsets
+    if start >= end:
+        return
+    place = (sink, lane)
+    older = session.execute(
+        "DELETE FROM passed_over WHERE sink = ? AND lane = ? AND from_offset < ? "
+        "AND end_offset > ? RETURNING from_offset, end_offset, reason",
+        (*place, end, start),
+    ).fetchall()
+    for first, last, why in older:
+        for part in ((first, start), (end, last)):
+            if part[0] < part[1]:
+                session.execute(_INSERT, (*place, *part, why))
+    longer = session.execute(
+        "UPDATE passed_over SET end_offset = ? "
+        "WHERE sink = ? AND lane = ? AND reason = ? AND end_offset = ?",
+        (end, *place, reason, start),
+    )
+    if not longer.rowcount:
+        session.execute(_INSERT, (*place, start, end, reason))
+
+
+def passed_by(session: Session, sink: str) -> list[Passed]:
+    """Return all that a sink's places were moved past, by lane and offset."""
+    found = session.execute(
+        "SELECT lane.name, passed_over.from_offset, passed_over.end_offset, reason "
+        "FROM passed_over JOIN lane ON lane.id = passed_over.lane "
+        "WHERE sink = (SELECT id FROM sink WHERE name = ?) "
+        "ORDER BY lane, passed_over.from_offset",
+        (sink,),
+    )
+    return [Passed(*row) for row in found]
+
+
+def forget_passed(session: Session) -> None:
+    """Remove what lies before the oldest page: nobody can ask about those rows any more."""
+    session.execute(
+        "DELETE FROM passed_over WHERE end_offset <= "
+        "(SELECT coalesce(min(first_offset), (SELECT next_offset FROM counter)) FROM page)"
+    )

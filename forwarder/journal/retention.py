@@ -1,56 +1,59 @@
 """What is kept and what goes: bodies after delivery, identities after readers and audits.
 
-A page goes in two steps. Its body is emptied when every sink that counts has passed it and
+A page goes in two steps. Its body is emptied when every running sink has passed it and
 ``keep_delivered`` is over, or sooner when space is needed. The page itself, with its identities,
 goes when no reader can be shown its rows again and a day's audit is over.
+
+Whoever empties a body settles it with every sink the journal knows, in the same transaction: what a
+sink still waited for is a loss of that sink in that lane.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
-from forwarder.core.contracts import Lost, StreamKey
+from forwarder.core.contracts import FORWARDER_STREAM, Lost, StreamKey
+from forwarder.core.journal import JournalPruned, Keeping, RowsDropped
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.journal.events import JournalPruned, RowsDropped
-from forwarder.journal.lanes import read_ranges
+from forwarder.journal.dead_letters import give_back
+from forwarder.journal.lanes import (
+    BACKFILL,
+    LETTERS,
+    REPLAY,
+    Standing,
+    finish,
+    holders,
+    standings,
+)
 from forwarder.journal.ledger import (
-    Passed,
+    DROPPED,
+    REMOVED,
+    REPLAY_DROPPED,
+    Loss,
     Scope,
     close_gaps,
     forget_passed,
-    note_loss,
-    note_passed,
+    lose,
 )
-from forwarder.journal.storage import keep, recall
+from forwarder.journal.storage import Session, keep, recall
 
 _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
 _AUDITED_US = 26 * _HOUR_US
 """Identities stay at least so long behind the newest reader: a day can be verified at leisure."""
 _CHUNK = 500
-_RESERVE = 0.05
-
-DROPPED = "dropped_oldest"
 _FORGOTTEN = "forgotten_until_us"
+_LIVE = "live"
+_ALL_KINDS = (_LIVE, BACKFILL, REPLAY, LETTERS)
+_DETAILS = {
+    REMOVED: "not kept that long while the sink was not in the settings",
+    DROPPED: "the journal was full",
+    REPLAY_DROPPED: "the journal needed the room; replay again what is still kept",
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Keeping:
-    """The bounds: bytes of stored bodies, microseconds to keep what is delivered."""
-
-    max_size: int
-    keep_delivered_us: int
-
-    @property
-    def room(self) -> int:
-        """Return the bytes for rows; the rest is for acknowledgements, gaps, dead letters."""
-        return int(self.max_size * (1 - _RESERVE))
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A sink that runs now: its number, its name, and whether it may hold the gate."""
 
     number: int
@@ -58,167 +61,196 @@ class Member:
     blocking: bool
 
 
-_HELD = """
-SELECT lane.pages_of, min(progress.prefix) FROM progress JOIN lane ON lane.id = progress.lane
-WHERE lane.state = 'open' AND progress.sink IN (SELECT value FROM json_each(?))
-GROUP BY lane.pages_of
-"""
+class _Body(NamedTuple):
+    """A stored page whose body is there; ``end`` is the offset after its last row."""
+
+    first: int
+    end: int
+    lane: int
+    size: int
+    tmin_us: int
+    tmax_us: int
 
 
-def held_from(connection: sqlite3.Connection, sinks: Sequence[int]) -> dict[int, int]:
-    """Return, for each lane, the lowest offset that one of these sinks still needs."""
-    found = connection.execute(_HELD, (str(list(sinks)),))
-    return {int(lane): int(prefix) for lane, prefix in found}
+Held = dict[int, list[tuple[int, int]]]
 
 
-def undelivered_bytes(connection: sqlite3.Connection, members: Sequence[Member]) -> int:
-    """Return the bytes of bodies that a blocking sink still needs: what the gate measures."""
-    blocking = [member.number for member in members if member.blocking]
+def undelivered_bytes(session: Session, members: Iterable[Member]) -> int:
+    """Return the bytes of bodies that a blocking sink still needs: what the gate measures.
+
+    Replays do not count. They read what was delivered once, and a replay to a sink that is out
+    would stop reading for every sink.
+    """
+    blocking = {member.number for member in members if member.blocking}
     total = 0
-    for lane, offset in held_from(connection, blocking).items():
-        total += connection.execute(
+    for lane, ranges in holders(session, blocking, (_LIVE, BACKFILL)).items():
+        total += session.execute(
             "SELECT coalesce(sum(size), 0) FROM page WHERE lane = ? AND first_offset + count > ?",
-            (lane, offset),
+            (lane, min(start for start, _ in ranges)),
         ).fetchone()[0]
-    return total
+    return int(total)
 
 
-def stored_bytes(connection: sqlite3.Connection) -> int:
-    """Return the bytes of all bodies in the file."""
-    return int(connection.execute("SELECT coalesce(sum(size), 0) FROM page").fetchone()[0])
+def stored_bytes(session: Session) -> int:
+    """Return the bytes of all bodies in the journal."""
+    return int(session.execute("SELECT coalesce(sum(size), 0) FROM page").fetchone()[0])
 
 
-def stored_rows(connection: sqlite3.Connection) -> int:
-    """Return the number of rows whose bodies are in the file."""
-    found = connection.execute("SELECT coalesce(sum(count), 0) FROM page WHERE size > 0")
+def stored_rows(session: Session) -> int:
+    """Return the number of rows whose bodies are in the journal."""
+    found = session.execute("SELECT coalesce(sum(count), 0) FROM page WHERE size > 0")
     return int(found.fetchone()[0])
 
 
 def prune(
-    connection: sqlite3.Connection, members: Sequence[Member], keeping: Keeping, now_us: int
+    session: Session, members: Sequence[Member], keeping: Keeping, now_us: int
 ) -> list[TelemetryEvent]:
     """Empty, drop and remove one portion of what need not be kept; called every few seconds.
 
-    Runs inside a writer's transaction. Returns what to report once it is committed.
+    Runs inside a writer's transaction. Returns what to emit once it is committed.
     """
-    excess = stored_bytes(connection) - keeping.room
-    emptied, freed = _empty_delivered(connection, members, excess, now_us, keeping)
-    dropped = _drop_oldest(connection, members, excess - freed, now_us)
-    removed = _remove_forgotten(connection, now_us, keeping)
-    happenings: list[TelemetryEvent] = list(dropped)
-    if emptied or removed:
-        happenings.append(JournalPruned(emptied, removed, freed))
-    return happenings
+    excess = stored_bytes(session) - keeping.room
+    chosen = _delivered(session, members, excess, now_us - keeping.keep_delivered_us, now_us)
+    freed = sum(body.size for body in chosen)
+    if excess > freed:
+        chosen += _in_the_way(session, members, excess - freed, chosen, now_us)
+    events = _settle(session, members, chosen, now_us)
+    for body in chosen:
+        session.execute(
+            "UPDATE page SET size = 0, body = NULL WHERE first_offset = ?", (body.first,)
+        )
+    removed = _remove_forgotten(session, now_us, keeping)
+    if chosen or removed:
+        events.append(JournalPruned(len(chosen), removed, sum(body.size for body in chosen)))
+    return events
 
 
-def _candidates(
-    connection: sqlite3.Connection, held: dict[int, int], seen_before_us: int
-) -> list[tuple[int, int]]:
-    """Return (first offset, size) of stored bodies that nobody in ``held`` needs, oldest first."""
-    found = connection.execute(
-        "SELECT first_offset, size, lane, first_offset + count FROM page "
-        "WHERE size > 0 AND seen_us < ? ORDER BY first_offset LIMIT ?",
-        (seen_before_us, _CHUNK),
+def _candidates(session: Session, held: Held, seen_before_us: int) -> list[_Body]:
+    """Return stored bodies that nobody in ``held`` needs, the oldest first.
+
+    What is held is left out before the limit: a backlog of one lane must not hide what may go.
+    """
+    needs = [(lane, start, end) for lane, ranges in held.items() for start, end in ranges]
+    free = "AND NOT (lane = ? AND first_offset + count > ? AND first_offset < ?) " * len(needs)
+    found = session.execute(
+        "SELECT first_offset, first_offset + count, lane, size, tmin_us, tmax_us FROM page "
+        f"WHERE size > 0 AND seen_us < ? {free}ORDER BY first_offset LIMIT ?",
+        (seen_before_us, *(value for need in needs for value in need), _CHUNK),
     )
-    return [(first, size) for first, size, lane, end in found if end <= held.get(lane, end)]
+    return [_Body(*row) for row in found]
 
 
-def _empty_delivered(
-    connection: sqlite3.Connection,
-    members: Sequence[Member],
-    excess: int,
-    now_us: int,
-    keeping: Keeping,
-) -> tuple[int, int]:
-    """Empty what every running sink has passed and that is old enough, or in the way."""
-    held = held_from(connection, [member.number for member in members])
-    old = _candidates(connection, held, now_us - keeping.keep_delivered_us)
-    chosen = dict(old)
-    freed = sum(chosen.values())
+def _delivered(
+    session: Session, members: Sequence[Member], excess: int, old_us: int, now_us: int
+) -> list[_Body]:
+    """Choose what every running sink has passed and that is old enough, or in the way."""
+    held = holders(session, {member.number for member in members}, _ALL_KINDS)
+    chosen = _candidates(session, held, old_us)
+    freed = sum(body.size for body in chosen)
     if freed < excess:
-        for first, size in _candidates(connection, held, now_us + _DAY_US):
+        known = {body.first for body in chosen}
+        for body in _candidates(session, held, now_us + _DAY_US):
             if freed >= excess:
                 break
-            if first not in chosen:
-                chosen[first] = size
-                freed += size
-    _empty(connection, list(chosen))
-    return len(chosen), freed
+            if body.first not in known:
+                chosen.append(body)
+                freed += body.size
+    return chosen
 
 
-def _drop_oldest(
-    connection: sqlite3.Connection, members: Sequence[Member], excess: int, now_us: int
+def _in_the_way(
+    session: Session,
+    members: Sequence[Member],
+    excess: int,
+    chosen: Sequence[_Body],
+    now_us: int,
+) -> list[_Body]:
+    """Choose what replays wait for, then best-effort sinks; never a blocking sink's rows."""
+    numbers = {member.number for member in members}
+    blocking = {member.number for member in members if member.blocking}
+    known, found = {body.first for body in chosen}, list[_Body]()
+    for sinks in (numbers, blocking):
+        held = holders(session, sinks, (_LIVE, BACKFILL))
+        for body in _candidates(session, held, now_us + _DAY_US):
+            if excess <= 0:
+                return found
+            if body.first not in known:
+                known.add(body.first)
+                found.append(body)
+                excess -= body.size
+    return found
+
+
+def _settle(
+    session: Session, members: Sequence[Member], bodies: Sequence[_Body], now_us: int
 ) -> list[TelemetryEvent]:
-    """Make room at the cost of best-effort sinks, never of what a blocking sink holds."""
-    best_effort = [member for member in members if not member.blocking]
-    if not best_effort:
-        return []
-    held = held_from(connection, [m.number for m in members if m.blocking])
-    chosen: list[int] = []
-    for first, size in _candidates(connection, held, now_us + _DAY_US) if excess > 0 else ():
-        if excess <= 0:
-            break
-        chosen.append(first)
-        excess -= size
-    happenings: list[TelemetryEvent] = []
-    for member in best_effort:
-        happenings += _pass_over(connection, member, chosen, now_us)
-    _empty(connection, chosen)
-    return happenings
+    """Settle bodies that are about to go with every sink that still waits for them."""
+    running = {member.number for member in members}
+    losses: dict[tuple[int, str, str], list[Loss]] = {}
+    for one in standings(session) if bodies else ():
+        mine = [
+            Loss(one.lane, *hole, body.tmin_us, body.tmax_us)
+            for body in bodies
+            if body.lane == one.pages_of
+            for hole in one.outstanding(body.first, body.end)
+        ]
+        if not mine:
+            continue
+        holes = [(loss.start, loss.end) for loss in mine]
+        if one.kind == LETTERS:
+            give_back(session, one.sink, one.lane, holes)
+        else:
+            reason = _reason(one, running)
+            losses.setdefault((one.sink, one.sink_name, reason), []).extend(mine)
+        finish(session, one, holes)
+    events: list[TelemetryEvent] = []
+    for (sink, name, reason), lost in losses.items():
+        gap = Lost(reason, 0, 0, None, _DETAILS[reason])
+        opened = lose(session, (sink, name), lost, gap, now_us)
+        if reason == DROPPED:
+            events.append(RowsDropped(name, sum(loss.end - loss.start for loss in lost)))
+        events += [opened] if opened else []
+    return events + _close(session, members, {(name, why) for _, name, why in losses}, now_us)
 
 
-def _pass_over(
-    connection: sqlite3.Connection, member: Member, pages: Sequence[int], now_us: int
+def _reason(standing: Standing, running: set[int]) -> str:
+    if standing.sink not in running:
+        return REMOVED
+    return REPLAY_DROPPED if standing.kind == REPLAY else DROPPED
+
+
+def _close(
+    session: Session, members: Sequence[Member], losing: set[tuple[str, str]], now_us: int
 ) -> list[TelemetryEvent]:
-    """Move a best-effort sink past dropped pages and write down what it did not get."""
-    scope = Scope(sink=member.name)
-    rows, since_us, until_us = 0, now_us, 0
-    for first in pages:
-        count, lane, tmin_us, tmax_us = connection.execute(
-            "SELECT count, lane, tmin_us, tmax_us FROM page WHERE first_offset = ?", (first,)
-        ).fetchone()
-        prefix, done = connection.execute(
-            "SELECT coalesce(min(prefix), ?), ranges FROM progress WHERE sink = ? AND lane = ?",
-            (first + count, member.number, lane),
-        ).fetchone()
-        missed = min(count, first + count - prefix)
-        if missed > 0:
-            rows, since_us = rows + missed, min(since_us, tmin_us)
-            until_us = max(until_us, tmax_us)
-            passed = Passed(lane, prefix, first + count, "dropped_oldest")
-            note_passed(connection, member.number, passed, read_ranges(done))
-            connection.execute(
-                "UPDATE progress SET prefix = ? WHERE sink = ? AND lane = ?",
-                (first + count, member.number, lane),
-            )
-    if not rows:
-        return list(close_gaps(connection, scope, now_us, [DROPPED]))
-    lost = Lost(DROPPED, since_us, until_us, rows, "the journal was full")
-    opened = note_loss(connection, scope, lost, now_us)
-    return [RowsDropped(member.name, rows), *([opened] if opened else [])]
+    """Close the gaps of running sinks that lose nothing more to room."""
+    found = session.execute(
+        "SELECT scope, reason FROM gap WHERE closed_us IS NULL AND reason IN (?, ?)",
+        (DROPPED, REPLAY_DROPPED),
+    ).fetchall()
+    names = {str(Scope(sink=member.name)): member.name for member in members}
+    return [
+        event
+        for scope, reason in found
+        if scope in names and (names[scope], reason) not in losing
+        for event in close_gaps(session, Scope(sink=names[scope]), now_us, [reason])
+    ]
 
 
-def _empty(connection: sqlite3.Connection, pages: Sequence[int]) -> None:
-    connection.executemany(
-        "UPDATE page SET size = 0, body = NULL WHERE first_offset = ?", [(p,) for p in pages]
-    )
-
-
-def _remove_forgotten(connection: sqlite3.Connection, now_us: int, keeping: Keeping) -> int:
+def _remove_forgotten(session: Session, now_us: int, keeping: Keeping) -> int:
     """Remove emptied pages whose rows no reader can be shown, nor an audit of a day ask about.
 
     Judged by the rows' own times against the readers' places, both the server's; our clock, which
     may be wrong, decides only where there is no such time: a page without times, and one dated
     more than a day ahead of every reader, go two days after they were seen.
     """
-    found = connection.execute(
+    found = session.execute(
         "SELECT stream, min(covered_until_us), max(covered_until_us) FROM reader GROUP BY stream"
     ).fetchall()
     removed = 0
     for stream, slowest_us, newest_us in found:
         unread = min(slowest_us - 2 * _HOUR_US, newest_us - _AUDITED_US)
         bound = min(unread, now_us - keeping.keep_delivered_us)
-        times_us = connection.execute(
+        times_us = session.execute(
             "DELETE FROM page WHERE first_offset IN (SELECT first_offset FROM page "
             "WHERE stream = :stream AND size = 0 AND CASE "
             "WHEN timeless = 1 OR tmax_us > :ahead THEN seen_us + :grace ELSE tmax_us END < :bound "
@@ -232,25 +264,34 @@ def _remove_forgotten(connection: sqlite3.Connection, now_us: int, keeping: Keep
             },
         ).fetchall()
         removed += len(times_us)
-        _note_forgotten(connection, stream, [at for (at,) in times_us if at < bound])
+        _note_forgotten(session, stream, [at for (at,) in times_us if at < bound])
+    removed += _remove_own(session, now_us - max(2 * _DAY_US, keeping.keep_delivered_us))
     if removed:
-        forget_passed(connection)
+        forget_passed(session)
     return removed
 
 
-def forgotten_until(connection: sqlite3.Connection, key: StreamKey) -> int | None:
+def _remove_own(session: Session, seen_before_us: int) -> int:
+    """Remove emptied pages of the forwarder's own events: nobody reads those again."""
+    return session.execute(
+        "DELETE FROM page WHERE first_offset IN (SELECT first_offset FROM page WHERE size = 0 "
+        "AND seen_us < ? AND stream IN (SELECT id FROM stream WHERE name = ?) "
+        "ORDER BY first_offset LIMIT ?)",
+        (seen_before_us, FORWARDER_STREAM, _CHUNK),
+    ).rowcount
+
+
+def forgotten_until(session: Session, key: StreamKey) -> int | None:
     """Return up to when a stream's rows may have been forgotten, None as long as all are known."""
-    found: int | None = recall(connection, str(key), _FORGOTTEN)
+    found: int | None = recall(session, str(key), _FORGOTTEN)
     return found
 
 
-def _note_forgotten(connection: sqlite3.Connection, stream: int, times_us: Sequence[int]) -> None:
+def _note_forgotten(session: Session, stream: int, times_us: Sequence[int]) -> None:
     """Keep the latest time of the pages that went; wrong times in the future say nothing."""
     key = StreamKey(
-        *connection.execute(
-            "SELECT account_id, name FROM stream WHERE id = ?", (stream,)
-        ).fetchone()
+        *session.execute("SELECT account_id, name FROM stream WHERE id = ?", (stream,)).fetchone()
     )
-    latest = max((*times_us, forgotten_until(connection, key) or 0))
+    latest = max((*times_us, forgotten_until(session, key) or 0))
     if times_us:
-        keep(connection, str(key), _FORGOTTEN, latest)
+        keep(session, str(key), _FORGOTTEN, latest)

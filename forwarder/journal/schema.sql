@@ -1,4 +1,4 @@
--- The journal's schema, version 1 (PRAGMA user_version). Times are microseconds since 1970, UTC.
+-- The journal's schema, version 2 (PRAGMA user_version). Times are microseconds since 1970, UTC.
 -- Small columns stand before blobs, so that scans do not walk overflow pages.
 -- SQLite has no checksums. A page has one of ours; each small table that positions depend on keeps
 -- its values twice (`twin`), and the view `torn` names those whose copies differ.
@@ -19,18 +19,19 @@ CREATE TABLE stream (
 CREATE TABLE lane (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,              -- live, backfill:ID, replay:ID
+    kind TEXT NOT NULL,                     -- live, backfill, replay, letters (dead letters sent again)
     pages_of INTEGER NOT NULL,              -- the lane whose pages it reads: itself, or live for a replay
     from_offset INTEGER NOT NULL,
     end_offset INTEGER,                     -- NULL while it still grows
-    state TEXT NOT NULL,                    -- open, done, cancelled
+    state TEXT NOT NULL,                    -- open, done, cancelling, cancelled
     partial INTEGER NOT NULL,               -- 1: not for all sinks, so its rows do not count as seen
     spec TEXT NOT NULL,                     -- JSON: what it was asked to do
     created_us INTEGER NOT NULL,
-    twin TEXT AS (pages_of || ' ' || from_offset || ' ' || ifnull(end_offset, '') || state || partial || spec) STORED
+    twin TEXT AS (kind || pages_of || ' ' || from_offset || ' ' || ifnull(end_offset, '') || state || partial || spec) STORED
 ) STRICT;
-INSERT INTO lane VALUES (1, 'live', 1, 1, NULL, 'open', 0, '{}', 0);
+INSERT INTO lane VALUES (1, 'live', 'live', 1, 1, NULL, 'open', 0, '{}', 0);
 
-CREATE TABLE page (
+CREATE TABLE IF NOT EXISTS page (
     first_offset INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
     stream INTEGER NOT NULL REFERENCES stream,
@@ -45,8 +46,8 @@ CREATE TABLE page (
     hashes BLOB NOT NULL,                   -- 16 bytes a row
     body BLOB                               -- zlib (its checksum is verified) of a JSON array
 ) STRICT;
-CREATE INDEX page_by_time ON page (stream, timeless, tmax_us, tmin_us);
-CREATE INDEX page_by_lane ON page (lane, first_offset, count, size, seen_us);
+CREATE INDEX IF NOT EXISTS page_by_time ON page (stream, timeless, tmax_us, tmin_us);
+CREATE INDEX IF NOT EXISTS page_by_lane ON page (lane, first_offset, count, size, seen_us);
 
 CREATE TABLE reader (
     stream INTEGER NOT NULL REFERENCES stream,
@@ -80,13 +81,13 @@ CREATE TABLE sink (
 CREATE TABLE progress (
     sink INTEGER NOT NULL REFERENCES sink,
     lane INTEGER NOT NULL REFERENCES lane,
-    prefix INTEGER NOT NULL,                -- every offset below is delivered or dead
+    prefix INTEGER NOT NULL,                -- every offset below is done: delivered, dead or passed over
     ranges TEXT NOT NULL,                   -- JSON [[from, to], ...] done above it
     twin TEXT AS (sink || ' ' || lane || ' ' || prefix || ranges) STORED,
     PRIMARY KEY (sink, lane)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE passed_over (                 -- below a prefix, yet neither delivered nor dead
+CREATE TABLE passed_over (                 -- done for a sink, yet neither delivered nor dead
     sink INTEGER NOT NULL REFERENCES sink,
     lane INTEGER NOT NULL REFERENCES lane,
     from_offset INTEGER NOT NULL,
@@ -99,7 +100,8 @@ CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY,
     sink INTEGER NOT NULL REFERENCES sink,
     stream INTEGER NOT NULL REFERENCES stream,
-    offset INTEGER NOT NULL,
+    row_offset INTEGER NOT NULL,            -- of its row; while it is sent again, in that lane
+    lane INTEGER,                           -- NULL, or the lane in which it is being sent again
     at_us INTEGER NOT NULL,
     seen_us INTEGER NOT NULL,
     time_us INTEGER NOT NULL,
@@ -107,7 +109,7 @@ CREATE TABLE dead_letter (
     reason TEXT NOT NULL,
     identity BLOB NOT NULL,
     row BLOB NOT NULL,
-    UNIQUE (sink, offset)
+    UNIQUE (sink, row_offset)
 ) STRICT;
 
 CREATE TABLE gap (
@@ -133,7 +135,7 @@ CREATE TABLE memory (
 
 CREATE VIEW torn AS
 SELECT 'lane' AS name FROM lane WHERE twin IS NOT
-    pages_of || ' ' || from_offset || ' ' || ifnull(end_offset, '') || state || partial || spec
+    kind || pages_of || ' ' || from_offset || ' ' || ifnull(end_offset, '') || state || partial || spec
 UNION ALL
 SELECT 'reader' AS name FROM reader WHERE twin IS NOT
     stream || name || ' ' || covered_until_us || ' ' || ifnull(since_us, '') || ' '

@@ -1,18 +1,24 @@
-"""What every operation builds on: numbers of streams and lanes, small values, stored pages."""
+"""What every operation builds on: a session, look-ups of numbers and small values, stored pages.
+
+The SQL of this package is the subset that SQLite and PostgreSQL share: ``ON CONFLICT`` instead of
+``INSERT OR``, ``RETURNING``, no JSON functions, no untyped sums of parameters. What only SQLite has
+(pragmas, its catalogue, the second copies of small values) stays in ``database``.
+"""
 
 from __future__ import annotations
 
-import sqlite3
 import struct
 import sys
 import zlib
 from array import array
-from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, Protocol, cast
 
 import orjson
 
 from forwarder.core.contracts import StoredPage, StreamKey
+from forwarder.core.errors import StateError
 from forwarder.core.identity import SIZE
 from forwarder.core.source_contract import Records
 
@@ -29,13 +35,92 @@ except ImportError:  # no wheel for this platform; the format is the same
 class CorruptError(Exception):
     """What is stored is not what was written: says what and where in the file.
 
-    Raised inside of this room only; ``translated`` makes ``DamagedError`` of it.
+    Raised inside of this package only; the engine's ``translated`` makes ``DamagedError`` of it.
     """
+
+
+class Rows(Protocol):
+    """The result of a statement."""
+
+    @property
+    def rowcount(self) -> int:
+        """Return how many rows the statement changed."""
+        ...
+
+    def fetchone(self) -> Any:
+        """Return the next row as a tuple, or None."""
+        ...
+
+    def fetchall(self) -> list[Any]:
+        """Return all rows that are left."""
+        ...
+
+    def __iter__(self) -> Iterator[Any]:
+        """Give the rows one by one."""
+        ...
+
+
+class Session(Protocol):
+    """A connection to an engine, inside one transaction or between two.
+
+    The functions of this package call ``execute`` alone. Only the writer begins and ends
+    transactions, and only whoever made a session closes it.
+    """
+
+    def execute(self, sql: str, values: Sequence[Any] | Mapping[str, Any] = ()) -> Rows:
+        """Run one statement with ``?`` or ``:name`` parameters."""
+        ...
+
+    def begin(self) -> None:
+        """Begin a transaction that may write."""
+        ...
+
+    def begin_reading(self) -> None:
+        """Begin a transaction that sees one state of all tables."""
+        ...
+
+    def commit(self) -> None:
+        """Make the transaction durable."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo the transaction; harmless when none is open."""
+        ...
+
+    @property
+    def in_transaction(self) -> bool:
+        """Return True while a transaction is open."""
+        ...
+
+    @property
+    def changes(self) -> int:
+        """Return how many rows were written since the session was opened."""
+        ...
+
+    def close(self) -> None:
+        """Give the connection back."""
+        ...
+
+
+class Engine(Protocol):
+    """What keeps the journal: opens sessions, and says in our words what went wrong."""
+
+    def reading(self) -> Session:
+        """Open a session that sees what is committed, and cannot write."""
+        ...
+
+    def translated(self) -> AbstractContextManager[None]:
+        """Raise the engine's errors inside as ``TransientError`` or ``DamagedError``."""
+        ...
 
 
 HOUR_US = 3_600_000_000
 """No stored page spans more: what was seen before is then found by a narrow range of times."""
 
+MOST_ROWS = 1_000
+MOST_RAW = 4 * 2**20
+MOST_PACKED = 900_000
+LIVE_LANE = 1
 _LEVEL = 1
 _SMALL = struct.Struct("<8q")
 
@@ -87,29 +172,67 @@ def buckets(
     return dict(groups)
 
 
-def take_offsets(connection: sqlite3.Connection, count: int) -> int:
+def take_offsets(session: Session, count: int) -> int:
     """Reserve ``count`` offsets inside the caller's transaction; return the first."""
-    row = connection.execute(
+    row = session.execute(
         "UPDATE counter SET next_offset = next_offset + ? RETURNING next_offset", (count,)
     ).fetchone()
     return int(row[0]) - count
 
 
-def insert_page(connection: sqlite3.Connection, place: Place, records: Records) -> tuple[int, int]:
-    """Store ``records`` (of one bucket) as one page; return its first and its end offset."""
-    timeless = records.times_us[0] is None
+def insert_pages(session: Session, place: Place, records: Records) -> list[tuple[int, Records]]:
+    """Store ``records`` (of one bucket); return each stored page with its first offset.
+
+    A page has at most 1,000 rows, 4 MiB of JSON and 900 kB packed, so that one page never holds
+    the event loop or the memory of a sink for long, and fits into one message of any engine. A
+    single row that is larger has a page of its own.
+    """
+    stored: list[tuple[int, Records]] = []
+    for part in _parts(records):
+        body = pack_body(part.text)
+        if len(body) > MOST_PACKED and len(part) > 1:
+            middle = len(part) // 2
+            for half in (range(middle), range(middle, len(part))):
+                stored += insert_pages(session, place, part.part(half))
+        else:
+            stored.append((_insert_page(session, place, part, body), part))
+    return stored
+
+
+def _parts(records: Records) -> Iterator[Records]:
+    """Cut records by number and by bytes of JSON, which are known before anything is packed."""
+    if len(records) <= MOST_ROWS and len(records.text) <= MOST_RAW:
+        yield records
+        return
+    start, size = 0, 0
+    for index, length in enumerate(records.lengths):
+        if index > start and (index - start >= MOST_ROWS or size + length > MOST_RAW):
+            yield records.part(range(start, index))
+            start, size = index, 0
+        size += length
+    yield records.part(range(start, len(records)))
+
+
+def _insert_page(session: Session, place: Place, records: Records, body: bytes) -> int:
+    timeless = int(records.times_us[0] is None)
     times = array("q", [place.seen_us if t is None else t for t in records.times_us])
     earliest, latest = min(times), max(times)
     if sys.byteorder == "big":
         times.byteswap()
-    packed, hashes, body = times.tobytes(), b"".join(records.identities), pack_body(records.text)
-    first = take_offsets(connection, len(records))
+    first = take_offsets(session, len(records))
     small = (first, len(records), *place, timeless, earliest, latest)
-    connection.execute(
+    write_page(session, small, times.tobytes(), b"".join(records.identities), body)
+    return first
+
+
+def write_page(
+    session: Session, small: tuple[int, ...], times: bytes, hashes: bytes, body: bytes | None
+) -> None:
+    """Insert one record of table ``page``; ``small`` are its columns up to ``tmax_us``."""
+    session.execute(
         "INSERT INTO page VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*small, len(body), checksum(small, packed, hashes), packed, hashes, body),
+        (*small, len(body or b""), checksum(small, times, hashes), times, hashes, body),
     )
-    return first, first + len(records)
 
 
 def fresh_page(
@@ -127,8 +250,7 @@ def fresh_page(
         ids=b"".join(records.identities),
         body=records.text,
     )
-    page.__dict__["rows"] = list(records.parsed)
-    return page
+    return page.with_rows(records.parsed)
 
 
 def checksum(small: tuple[int, ...], times: bytes, hashes: bytes) -> int:
@@ -166,77 +288,95 @@ class PageRow(NamedTuple):
             )
 
 
+def with_checksum(row: PageRow) -> PageRow:
+    """Return a page that was stored before pages had checksums, with the one it would have."""
+    return row._replace(crc=checksum(row[2:10], row.times, row.hashes))
+
+
+def unpack_times(packed: bytes) -> array[int]:
+    """Return the times of a stored page's rows."""
+    times = array("q", packed)
+    if sys.byteorder == "big":
+        times.byteswap()
+    return times
+
+
 def to_stored(row: PageRow) -> StoredPage:
     """Unpack a page; raises ``CorruptError`` when it is not what was stored."""
     row.verify()
-    times = array("q", row.times)
-    if sys.byteorder == "big":
-        times.byteswap()
     return StoredPage(
         first_offset=row.first_offset,
         account_id=row.account_id,
         stream=row.name,
         seen_us=row.seen_us,
-        times_us=times,
+        times_us=unpack_times(row.times),
         ids=row.hashes,
         body=unpack_body(row.body, row.first_offset),
     )
 
 
-def tail(page: StoredPage, offset: int) -> StoredPage:
-    """Return ``page`` from ``offset`` on; the page itself when it starts there."""
-    skip = offset - page.first_offset
-    if skip <= 0:
-        return page
-    part = StoredPage(
-        first_offset=offset,
-        account_id=page.account_id,
-        stream=page.stream,
-        seen_us=page.seen_us,
-        times_us=page.times_us[skip:],
-        ids=page.ids[skip * SIZE :],
-        body=b"",
-    )
-    part.__dict__["rows"] = page.rows[skip:]
-    return part
-
-
-def stream_id(connection: sqlite3.Connection, account_id: str, stream: str) -> int:
+def stream_id(session: Session, account_id: str, stream: str) -> int:
     """Return the stream's number, giving it one inside the writer's transaction if need be."""
-    connection.execute(
-        "INSERT OR IGNORE INTO stream (account_id, name) VALUES (?, ?)", (account_id, stream)
+    session.execute(
+        "INSERT INTO stream (account_id, name) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        (account_id, stream),
     )
     return int(
-        connection.execute(
+        session.execute(
             "SELECT id FROM stream WHERE account_id = ? AND name = ?", (account_id, stream)
         ).fetchone()[0]
     )
 
 
-def lane_id(connection: sqlite3.Connection, lane: str) -> int:
+def lane_id(session: Session, lane: str) -> int:
     """Return the number of an existing lane; raises ``LookupError`` for an unknown one."""
-    found = connection.execute("SELECT id FROM lane WHERE name = ?", (lane,)).fetchone()
+    found = session.execute("SELECT id FROM lane WHERE name = ?", (lane,)).fetchone()
     if found is None:
         raise LookupError(f"there is no lane {lane}")
     return int(found[0])
 
 
-def next_offset(connection: sqlite3.Connection) -> int:
+def open_lane_id(session: Session, lane: str) -> int:
+    """Return the number of a lane that still grows; raises ``StateError`` for any other.
+
+    A reader that is being cancelled may have one page on its way. Stored behind the lane's end it
+    would count as seen and reach nobody.
+    """
+    found = session.execute(
+        "SELECT id FROM lane WHERE name = ? AND state = 'open' AND end_offset IS NULL", (lane,)
+    ).fetchone()
+    if found is None:
+        raise StateError(f"lane {lane} is over; nothing more is stored in it")
+    return int(found[0])
+
+
+def sink_id(session: Session, sink: str) -> int:
+    """Return the number of a sink; raises ``StateError`` for one the journal does not know."""
+    found = session.execute("SELECT id FROM sink WHERE name = ?", (sink,)).fetchone()
+    if found is None:
+        names = [name for (name,) in session.execute("SELECT name FROM sink ORDER BY id")]
+        known = ", ".join(names) or "none yet"
+        raise StateError(f"the journal knows no sink called {sink}; known sinks: {known}")
+    return int(found[0])
+
+
+def next_offset(session: Session) -> int:
     """Return the offset that the next row will get."""
-    return int(connection.execute("SELECT next_offset FROM counter").fetchone()[0])
+    return int(session.execute("SELECT next_offset FROM counter").fetchone()[0])
 
 
-def recall(connection: sqlite3.Connection, scope: str, key: str) -> Any | None:
+def recall(session: Session, scope: str, key: str) -> Any | None:
     """Return the JSON value kept under a scope and key, or None."""
-    found = connection.execute(
+    found = session.execute(
         "SELECT value FROM memory WHERE scope = ? AND key = ?", (scope, key)
     ).fetchone()
     return None if found is None else orjson.loads(found[0])
 
 
-def keep(connection: sqlite3.Connection, scope: str, key: str, value: Any) -> None:
+def keep(session: Session, scope: str, key: str, value: Any) -> None:
     """Store a JSON value under a scope and key."""
-    connection.execute(
-        "INSERT OR REPLACE INTO memory VALUES (?, ?, ?)",
+    session.execute(
+        "INSERT INTO memory (scope, key, value) VALUES (?, ?, ?) "
+        "ON CONFLICT (scope, key) DO UPDATE SET value = excluded.value",
         (scope, key, orjson.dumps(value).decode()),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 
+from forwarder.core.journal import GapOpened, JournalPruned, RowsDropped
 from forwarder.core.telemetry import PluginEvent, SentUnconfirmed, TelemetryEvent
 from forwarder.delivery.events import (
     BatchSettled,
@@ -15,7 +16,6 @@ from forwarder.delivery.events import (
     WriteFailed,
 )
 from forwarder.ingest.events import FetchFailed, PageStored, RoundEnded, RoundStarted
-from forwarder.journal.events import GapOpened, JournalPruned, RowsDropped
 from forwarder.observe.events import (
     LibraryWarned,
     LogLinesDropped,

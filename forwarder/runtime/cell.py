@@ -14,14 +14,14 @@ from typing import Any
 from forwarder import __version__
 from forwarder.config import Changes, ForwarderSettings
 from forwarder.core.contracts import StreamKey, Window
-from forwarder.core.errors import ForwarderError, StateError, TransientError
+from forwarder.core.errors import BadRequestError, ForwarderError, StateError, TransientError
+from forwarder.core.journal import OPEN, Journal
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.timing import format_us
 from forwarder.ingest.backfill import Backfiller, BackfillOrder
 from forwarder.ingest.rounds import Gate
-from forwarder.journal import Journal, Keeping
-from forwarder.journal.lanes import OPEN, cancel_lane, close_lane, list_lanes
 from forwarder.observe.metrics import expect
+from forwarder.runtime.opening import open_journal, path_of
 from forwarder.runtime.replica import Replica
 from forwarder.runtime.state_folder import StateFolder
 from forwarder.runtime.supervisor import Beat, Supervisor
@@ -50,7 +50,7 @@ class Cell:
         self.gate = Gate(limit, journal.undelivered_bytes, replica.clock, replica.emit)
         self.streams = Streams(replica, journal, self.gate, self.supervisor)
         self.sinks = Sinks(replica, journal, self.supervisor)
-        self.backfills = Backfills(replica, journal, self.streams, self.supervisor)
+        self.backfills = Backfills(replica, journal, self.streams, self.sinks, self.supervisor)
 
     @classmethod
     @asynccontextmanager
@@ -60,14 +60,11 @@ class Cell:
         Raises ``LockedError``, ``DamagedError`` or ``StateError`` if it cannot be opened.
         """
         root = replica.settings.root
-        keeping = Keeping(root.journal.max_size, round(root.journal.keep_delivered * 1_000_000))
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(StateFolder(root.state_dir))
-            journal = await Journal.open(
-                root.state_dir, keeping, clock=replica.clock, emit=replica.emit
-            )
+            journal = await open_journal(replica.settings, clock=replica.clock, emit=replica.emit)
             stack.push_async_callback(journal.aclose)
-            folder.opened(journal.path)
+            folder.opened(path_of(root.state_dir))
             cell = cls(replica, journal, folder, root.journal.max_size)
             stack.push_async_callback(cell.streams.stop)
             stack.push_async_callback(cell.supervisor.stop_all)
@@ -105,7 +102,9 @@ class Cell:
         sinks, streams = difference.sinks, difference.streams
         leaving, coming = (*sinks.removed, *sinks.changed), (*sinks.added, *sinks.changed)
         await self.sinks.drain(leaving, _LEAVING)
-        self.sinks.leave(leaving)
+        # A sink that only differs never leaves the journal: what it waits for would be held by
+        # nobody until it joins again.
+        self.sinks.leave(sinks.removed)
         await self.sinks.join(sink for sink in new.sinks if sink.name in coming)
         self.sinks.start(coming)
         # All streams of an account share a source, so one that differs restarts the others.
@@ -198,9 +197,15 @@ class Backfills:
     """Starts, resumes, cancels and shows backfills: a lane each, resumed after a restart."""
 
     def __init__(
-        self, replica: Replica, journal: Journal, streams: Streams, supervisor: Supervisor
+        self,
+        replica: Replica,
+        journal: Journal,
+        streams: Streams,
+        sinks: Sinks,
+        supervisor: Supervisor,
     ) -> None:
         """Run nothing yet."""
+        self._sinks = sinks
         self._replica = replica
         self._journal = journal
         self._streams = streams
@@ -210,7 +215,7 @@ class Backfills:
 
     async def resume(self) -> None:
         """Continue what an earlier process did not finish; called once, at the start."""
-        for lane in await self._journal.ask(list_lanes):
+        for lane in await self._journal.lanes():
             if lane.name.startswith(_KIND) and lane.state == OPEN and lane.end_offset is None:
                 self._start(lane.name, lane.spec)
 
@@ -221,7 +226,7 @@ class Backfills:
         as well; ``sinks``, ``accounts`` (ids or labels) and ``streams`` choose, all when empty.
         """
         if given["since_us"] >= given["until_us"]:
-            raise StateError("the window ends before it begins")
+            raise BadRequestError("the window ends before it begins")
         keys = self._keys(given)
         if not keys:
             raise StateError("no running stream matches; `forwarder status` lists them")
@@ -234,13 +239,21 @@ class Backfills:
         """Stop the reading and the delivery of ``lane``; what was delivered stays.
 
         Works for a lane of a replay, which nobody reads, and while no backfill runs here, too.
+        Answers how many rows will be ``found_again``, how many events are ``lost`` and how many
+        dead letters were ``returned``.
         """
         lane = str(given["lane"])
         if self._running.pop(lane, None) is not None:
             await self._supervisor.stop(lane)
-        if not await self._journal.tell(lambda connection: cancel_lane(connection, lane)):
-            raise StateError(f"no open lane is called {lane}; `forwarder status` lists them")
-        return {"lane": lane}
+        await self._journal.stop_lane(lane)
+        await self._sinks.settled(lane, _LEAVING)
+        ended = await self._journal.cancel_lane(lane)
+        return {
+            "lane": lane,
+            "found_again": ended.found_again,
+            "lost": ended.lost,
+            "returned": ended.returned,
+        }
 
     async def rows(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer ``lane`` and the ``rows`` that its backfill has stored, also after its end."""
@@ -252,7 +265,7 @@ class Backfills:
 
     async def is_open(self, lane: str) -> bool:
         """Return True until every sink has the lane to its end."""
-        lanes = await self._journal.ask(list_lanes)
+        lanes = await self._journal.lanes()
         return any(one.name == lane and one.state == OPEN for one in lanes)
 
     def states(self) -> Sequence[Mapping[str, Any]]:
@@ -295,5 +308,5 @@ class Backfills:
         running.prepare(self._streams, self._keys(spec), beat)
         await running.run()
         self._stored[lane] = running.rows
-        await self._journal.tell(lambda connection: close_lane(connection, lane))
+        await self._journal.close_lane(lane)
         self._running.pop(lane, None)

@@ -10,7 +10,6 @@ import asyncio
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import orjson
@@ -19,14 +18,11 @@ from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
 from forwarder.core.contracts import Finding, Rendered, StoredPage, StreamKey, Window
 from forwarder.core.errors import ForwarderError
 from forwarder.core.identity import Identifier
-from forwarder.core.log import KeySet
+from forwarder.core.journal import JournalView, Verdict
 from forwarder.core.source_contract import SourcePlugin, StreamPlan
 from forwarder.core.timing import SystemClock, parse_us
 from forwarder.ingest.backfill import verify
-from forwarder.journal import JournalReader
-from forwarder.journal.auditing import Verdict, judge
-from forwarder.journal.storage import recall
-from forwarder.journal.stream_log import load_key_sets
+from forwarder.runtime.opening import open_view
 from forwarder.runtime.replica import Rendering
 from forwarder.runtime.workers import sink_of, source_of
 
@@ -195,7 +191,7 @@ async def audit(settings: ForwarderSettings, window: Window, choice: Choice) -> 
     Reads the journal read-only, beside a running daemon or without one. Its requests count against
     the token's limit beside the daemon's. Raises ``TransientError`` if the API fails.
     """
-    reader = JournalReader(settings.root.state_dir)
+    reader = open_view(settings.root.state_dir)
     sinks = [s.name for s in settings.sinks if not choice.sinks or s.name in choice.sinks]
     try:
         found: list[Audit] = []
@@ -208,7 +204,7 @@ async def audit(settings: ForwarderSettings, window: Window, choice: Choice) -> 
 
 
 async def _audit_account(
-    reader: JournalReader,
+    reader: JournalView,
     account: AccountSettings,
     window: Window,
     sinks: Sequence[str],
@@ -217,7 +213,7 @@ async def _audit_account(
     source = _source(account)
     try:
         found: list[Audit] = []
-        known = await reader.query(_sinks)
+        known = {sink.name for sink in await reader.sinks()}
         for name, plan in source.streams().items():
             if not streams or name in streams:
                 key = StreamKey(account.account_id, name)
@@ -232,31 +228,20 @@ async def _audit_account(
 
 
 async def _audit_stream(
-    reader: JournalReader, key: StreamKey, plan: StreamPlan, window: Window, sinks: Sequence[str]
+    reader: JournalView, key: StreamKey, plan: StreamPlan, window: Window, sinks: Sequence[str]
 ) -> dict[str, Verdict]:
     # The roster of parts is the poller's, which may know more than the API shows at this moment.
-    group = await reader.query(lambda c: recall(c, str(key), "group"))
+    group = await reader.recall(str(key), "group")
     parts = await plan.source.parts((group or {}).get("memory"), await plan.source.server_time_us())
     totals = dict.fromkeys(sinks, Verdict())
     # Nothing can have been stored yet: the stream has parts, and the API names none of them.
     if parts.ids == ():
         return totals
-    key_sets = await reader.query(partial(_key_sets, key))
+    key_sets = await reader.key_sets(key)
 
     async def ask(records: Any, aliases: Any) -> dict[str, Verdict]:
-        return await reader.query(lambda c: judge(c, key, records, aliases, sinks))
+        return dict(await reader.judge(key, records, aliases, sinks))
 
     async for verdicts in verify(plan.source, window, parts.ids or (), key_sets, ask):
         totals = {sink: totals[sink].plus(verdict) for sink, verdict in verdicts.items()}
     return totals
-
-
-def _sinks(connection: Any) -> set[str]:
-    return {name for (name,) in connection.execute("SELECT name FROM sink")}
-
-
-def _key_sets(key: StreamKey, connection: Any) -> list[KeySet]:
-    found = connection.execute(
-        "SELECT id FROM stream WHERE account_id = ? AND name = ?", (key.account_id, key.stream)
-    ).fetchone()
-    return load_key_sets(connection, found[0]) if found else []

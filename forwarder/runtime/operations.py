@@ -13,9 +13,8 @@ from typing import Any
 from forwarder.admin.arguments import Command, checked, flag, moment, numbers, text, texts
 from forwarder.config import ForwarderSettings
 from forwarder.core.contracts import StreamKey
+from forwarder.core.journal import Cursor
 from forwarder.core.timing import SystemClock, format_seconds
-from forwarder.journal.dead_letters import drop_letters, replay_letters, replay_since, sink_number
-from forwarder.journal.stream_log import move_cursor
 from forwarder.runtime.cell import Cell
 from forwarder.runtime.replica import Replica, libraries_logged, run_fast, telemetry_of
 from forwarder.runtime.status import Overview
@@ -49,50 +48,48 @@ class Operations:
             "backfill-rows": checked(backfills.rows, {"lane": text}),
             "lane-cancel": checked(backfills.cancel, {"lane": text}),
             "cursor-set": checked(self.set_cursor, cursor),
+            "sink-forget": checked(self.forget_sink, {"sink": text}),
         }
 
     async def drop_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Delete dead letters of ``sink`` (``ids``, or all); answers ``events``."""
-        sink, ids = str(given["sink"]), given.get("ids")
-        # Deleting nothing from a sink that does not exist would look like success.
-        await self._journal.ask(lambda c: sink_number(c, sink))
-        now_us = self._replica.clock.now_us()
-        count = await self._journal.tell(lambda c: drop_letters(c, sink, ids, now_us))
-        return {"events": count}
+        return {"events": await self._journal.drop_letters(str(given["sink"]), given.get("ids"))}
 
     async def replay_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Deliver dead letters of ``sink`` again (``ids``, or all); answers ``events`` and lane."""
-        sink, ids = str(given["sink"]), given.get("ids")
-        lane, now_us = self._new_lane()
-        count = await self._journal.tell(lambda c: replay_letters(c, lane, sink, ids, now_us))
+        lane = self._new_lane()
+        count = await self._journal.replay_letters(lane, str(given["sink"]), given.get("ids"))
         return {"events": count, "lane": lane}
 
     async def replay(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Deliver to ``sink`` what is kept since ``since_us``; answers ``events``, ``lane``."""
-        sink, since_us, (lane, now_us) = (
-            str(given["sink"]),
-            int(given["since_us"]),
-            self._new_lane(),
-        )
-        count = await self._journal.tell(lambda c: replay_since(c, lane, sink, since_us, now_us))
+        lane = self._new_lane()
+        count = await self._journal.replay(lane, str(given["sink"]), int(given["since_us"]))
         return {"events": count, "lane": lane}
+
+    async def forget_sink(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give up the places of an absent ``sink``; answers ``events`` and ``dead_letters``."""
+        forgotten = await self._journal.forget_sink(str(given["sink"]))
+        return {"events": forgotten.events, "dead_letters": forgotten.dead_letters}
 
     async def set_cursor(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Move the live position of a stream to ``to_us``; rows jumped over become a gap."""
-        key = StreamKey(str(given["account_id"]), str(given["stream"]))
-        to_us, now_us = int(given["to_us"]), self._replica.clock.now_us()
+        key, to_us = (
+            StreamKey(str(given["account_id"]), str(given["stream"])),
+            int(given["to_us"]),
+        )
 
-        async def move() -> Any:
-            return await self._journal.tell(lambda c: move_cursor(c, key, to_us, now_us))
+        async def move() -> Cursor:
+            return await self._journal.move_cursor(key, to_us)
 
         # A poller keeps its position in memory and would write it back.
         cursor = await self._cell.streams.paused(key.account_id, move)
-        return {"covered_until": format_seconds(cursor.covered_until_us)}
+        clamped = cursor.covered_until_us < to_us
+        return {"covered_until": format_seconds(cursor.covered_until_us), "clamped": clamped}
 
-    def _new_lane(self) -> tuple[str, int]:
-        """Return a name that no lane has, and the time; microseconds are unique in a journal."""
-        now_us = self._replica.clock.now_us()
-        return f"replay:{now_us:x}", now_us
+    def _new_lane(self) -> str:
+        """Return a name that no lane has; microseconds are unique in a journal."""
+        return f"replay:{self._replica.clock.now_us():x}"
 
 
 def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) -> Any:

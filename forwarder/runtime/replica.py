@@ -25,13 +25,13 @@ from forwarder.config import ForwarderSettings, SinkSettings, effective, secrets
 from forwarder.config.models import TracingSettings
 from forwarder.core.contracts import FORWARDER_STREAM, Render
 from forwarder.core.errors import ConfigError, Fault, ForwarderError, TransientError
+from forwarder.core.journal import GapClosed, GapOpened, with_name
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import Clock, SystemClock
 from forwarder.formats.pipeline import Pipelines
 from forwarder.formats.shape import EventFilter, Shape
-from forwarder.journal.events import GapClosed, GapOpened, with_name
 from forwarder.observe.events import JournalTroubled, SettingsRefused
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer

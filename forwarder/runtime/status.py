@@ -19,13 +19,17 @@ from forwarder import __version__
 from forwarder.admin.server import Verdict
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import ForwarderError
+from forwarder.core.journal import (
+    Gap,
+    GapCount,
+    LetterGroup,
+    SinkPlace,
+    Usage,
+    with_name,
+)
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import StreamStatus
-from forwarder.journal import SinkPlace, Usage
-from forwarder.journal.dead_letters import LetterGroup, count_letters, summarise_letters
-from forwarder.journal.events import with_name
-from forwarder.journal.ledger import Gap, GapCount, count_gaps, latest_gaps
 from forwarder.observe.gauges import STATES, GaugeCollector, Sample
 from forwarder.observe.metrics import Metrics, summed
 from forwarder.runtime.cell import Cell
@@ -98,7 +102,7 @@ class Overview:
             streams=cell.streams.states(),
             sinks=cell.sinks.states(),
             places=await cell.journal.places(),
-            dead_letters=await cell.journal.ask(count_letters),
+            dead_letters=await cell.journal.count_letters(),
             usage=await cell.journal.usage(),
             limit=cell.limit,
             gate_closed=cell.gate.closed,
@@ -154,10 +158,9 @@ class Overview:
 
     async def _losses(self) -> Mapping[str, Any]:
         """Return what was lost or given up, with the latest entries."""
-        ask = self._cell.journal.ask
-        counted = await ask(count_gaps)
-        latest = await ask(lambda connection: latest_gaps(connection, _SHOWN))
-        letters = await ask(lambda connection: summarise_letters(connection, _SHOWN))
+        journal = self._cell.journal
+        counted, latest = await journal.count_gaps(), await journal.latest_gaps(_SHOWN)
+        letters = await journal.summarise_letters(_SHOWN)
         return {
             "gaps": gaps_json(counted, latest, self._replica.rendering.labels),
             "dead_letters": letters_json(letters),

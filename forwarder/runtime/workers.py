@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
 from forwarder.core.contracts import Render, Sink, SinkContext, StreamKey
 from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.journal import Journal
 from forwarder.core.log import SinkQueue
 from forwarder.core.source_contract import SourceContext, SourcePlugin
 from forwarder.core.telemetry import Emit, TelemetryEvent, ignore
@@ -24,13 +25,13 @@ from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
 from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
-from forwarder.journal import Journal
 from forwarder.runtime.replica import USER_AGENT, Rendering, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor
 
 T = TypeVar("T")
 
 # A page, its retries and a wait for the request budget may take minutes without a beat.
+_LOOK = 0.05
 _SILENT_FOR = 900.0
 _SHARED = "shared:{type}"
 
@@ -136,7 +137,7 @@ class Streams:
     async def remember(self) -> None:
         """Store what the next process should know of the budgets; called every few seconds."""
         for kind, shared in self._shared.items():
-            await self._journal.keep(_SHARED.format(type=kind), shared.snapshot())
+            await self._journal.keep("runtime", _SHARED.format(type=kind), shared.snapshot())
 
     def states(self) -> Sequence[StreamStatus]:
         """Return the state of every stream that has started."""
@@ -188,7 +189,7 @@ class Streams:
         """Return what all accounts of one type share, made once out of what the journal keeps."""
         if settings.type not in self._shared:
             # Without it a restart would spend a whole new budget in the window of the old one.
-            kept = await self._journal.recall(_SHARED.format(type=settings.type))
+            kept = await self._journal.recall("runtime", _SHARED.format(type=settings.type))
             self._shared[settings.type] = settings.plugin.share(self._replica.clock, kept)
         return self._shared[settings.type]
 
@@ -273,6 +274,14 @@ class Sinks:
             self._members.pop(name, None)
             # Its undelivered rows no longer count against ``journal.max_size``.
             self._journal.leave(name)
+
+    async def settled(self, lane: str, patience: float) -> None:
+        """Wait until no sink is writing events of a lane, for at most ``patience`` seconds."""
+        deadline = self._replica.clock.monotonic() + patience
+        while any(one.is_writing(lane) for one in self._consumers()):
+            if self._replica.clock.monotonic() >= deadline:
+                return  # what is written after all will be delivered twice, never lost
+            await self._replica.clock.sleep(_LOOK)
 
     def wake(self) -> None:
         """Let every sink retry now whatever it waits for."""

@@ -13,6 +13,7 @@ import pytest
 from forwarder.core.contracts import ACCEPTED, LIVE, Batch, Record, StreamKey, WriteResult
 from forwarder.core.errors import BatchRefusedError, BatchTooLargeError, TransientError
 from forwarder.core.identity import Identifier
+from forwarder.core.journal import Keeping
 from forwarder.core.log import Addition, Progress, ReaderState
 from forwarder.core.telemetry import TelemetryEvent, ignore
 from forwarder.core.timing import SystemClock
@@ -21,8 +22,7 @@ from forwarder.delivery.events import BatchSettled, EventsDeadLettered, SinkThro
 from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.delivery.state import Phase
 from forwarder.formats.pipeline import Pipeline
-from forwarder.journal import Journal, Keeping
-from forwarder.journal.dead_letters import list_letters, replay_letters
+from forwarder.journal.journal import SqliteJournal
 from forwarder.testing.fake_sinks import Answer, ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue
 from tests.delivery.rig import PATIENCE, Rig, limits, unable
@@ -191,7 +191,7 @@ async def test_backfills_and_replays_are_treated_alike() -> None:
 
 
 async def test_a_replay_renders_the_dead_letter_anew(tmp_path: Path) -> None:
-    journal = await Journal.open(
+    journal = await SqliteJournal.open(
         tmp_path / "state", Keeping(2**30, 10**9), clock=SystemClock(), emit=ignore
     )
     queue = await journal.sink_queue("siem", start_at="beginning")
@@ -226,11 +226,11 @@ async def test_a_replay_renders_the_dead_letter_anew(tmp_path: Path) -> None:
             await task
 
     await deliver(choosy(617, 618), 1000)
-    (letter,) = await journal.ask(list_letters)
+    (letter,) = await journal.letters()
     delivered = sum(sink.delivered.values())
-    count = await journal.tell(lambda c: replay_letters(c, "replay:1", "siem", None, 1))
+    count = await journal.replay_letters("replay:1", "siem", None)
     await deliver(choosy(), 1)
-    left = await journal.ask(list_letters)
+    left = await journal.letters()
     await journal.aclose()
 
     assert delivered == 999

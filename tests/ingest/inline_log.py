@@ -5,19 +5,21 @@ every run, and a crash must come exactly between two steps.
 """
 
 import asyncio
-import sqlite3
 from pathlib import Path
 from typing import Any, TypeVar
 
 from forwarder.core.contracts import StoredPage, StreamKey
 from forwarder.core.errors import TransientError
+from forwarder.core.journal import Gap, Keeping
 from forwarder.core.telemetry import ignore
-from forwarder.journal.database import Operation, Writer, connect_writer
-from forwarder.journal.ledger import Gap, list_gaps
-from forwarder.journal.reader import LaneEnds
-from forwarder.journal.retention import Keeping, forgotten_until, prune
+from forwarder.journal.database import SqliteEngine, SqliteSession
+from forwarder.journal.ledger import list_gaps
+from forwarder.journal.reader import LaneEnds, PageCache
+from forwarder.journal.retention import forgotten_until, prune
+from forwarder.journal.schema import prepare
 from forwarder.journal.storage import PageRow, to_stored
-from forwarder.journal.stream_log import SeenPages, SqliteStreamLog
+from forwarder.journal.stream_log import JournalStreamLog, SeenPages
+from forwarder.journal.writer import Operation, Writer
 from tests.ingest.virtual_time import VirtualClock
 
 T = TypeVar("T")
@@ -32,7 +34,7 @@ WHERE first_offset >= ? AND lane = 1 ORDER BY first_offset
 class InlineWriter(Writer):
     """Commits each operation at once; can crash before or after a commit, or find no room."""
 
-    def __init__(self, file: sqlite3.Connection, seen: SeenPages, clock: VirtualClock) -> None:
+    def __init__(self, file: SqliteSession, seen: SeenPages, clock: VirtualClock) -> None:
         self._file = file
         self._seen = seen
         self._clock = clock
@@ -85,12 +87,14 @@ class InlineJournal:
     def __init__(
         self, state_dir: Path, key: StreamKey, clock: VirtualClock, seen: SeenPages | None = None
     ) -> None:
-        self._file = connect_writer(state_dir)
+        engine = SqliteEngine(state_dir)
+        self._file = engine.writing()
+        prepare(self._file, engine, clock.now_us())
         self._file.execute("PRAGMA synchronous = OFF")
         seen = seen or SeenPages()
         self._clock = clock
         self.writer = InlineWriter(self._file, seen, clock)
-        self.log = SqliteStreamLog(key, self.writer, seen, LaneEnds(), ignore)
+        self.log = JournalStreamLog(key, self.writer, seen, LaneEnds(), ignore, PageCache())
         self._key = key
 
     def drain(self, offset: int, *, keep_us: int | None = None) -> list[StoredPage]:

@@ -1,9 +1,8 @@
 """What other collectors got wrong, planted into this one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
-from sqlite3 import Connection
 from typing import Any
 
 import orjson
@@ -12,7 +11,7 @@ from forwarder.core.contracts import Page, Window
 from forwarder.core.log import Addition, Appended, StreamLog, StreamMemory
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, format_us
-from forwarder.journal.storage import Place
+from forwarder.journal.storage import Place, Session
 from forwarder.journal.stream_log import SeenPages
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 from forwarder.sources.cloudflare_access.walk import SECOND_US, Move, Seen, Step
@@ -67,13 +66,13 @@ class LastPageOnly(SeenPages):
     """Remembers the identities of the page that was stored last, and replaces them."""
 
     def touching(
-        self, connection: Connection, place: Place, bounds: tuple[int, int] | None
-    ) -> list[frozenset[bytes]]:
+        self, session: Session, place: Place, bounds: tuple[int, int] | None
+    ) -> Iterator[frozenset[bytes]]:
         del bounds
-        last = connection.execute(
+        last = session.execute(
             "SELECT max(first_offset) FROM page WHERE stream = ?", (place.stream,)
         ).fetchone()[0]
-        return [] if last is None else [self.identities(connection, last)]
+        return iter([] if last is None else [self._identities(session, last)])
 
 
 class PassesOverInSilence(ScimUpdates):

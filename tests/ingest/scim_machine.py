@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from forwarder.core.contracts import StreamKey
+from forwarder.core.journal import Gap
 from forwarder.core.source_contract import Source
-from forwarder.journal.ledger import Gap
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.scim_updates import REFUSED, ScimUpdates
 from tests.ingest.scripted_cloudflare import SECOND_US, SECRET, Row, ScriptedApi, created_at

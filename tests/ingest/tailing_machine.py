@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from forwarder.core.contracts import StreamKey
+from forwarder.core.journal import Gap
 from forwarder.core.log import StreamLog
 from forwarder.core.source_contract import Source
 from forwarder.core.telemetry import ignore
@@ -25,7 +26,6 @@ from forwarder.core.timing import Backoff
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import CURSOR_IN_FUTURE, PollOptions
-from forwarder.journal.ledger import Gap
 from forwarder.journal.stream_log import SeenPages
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.logs import AccessRequests

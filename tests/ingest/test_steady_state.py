@@ -8,6 +8,7 @@ from random import Random
 import pytest
 
 from forwarder.core.contracts import StreamKey
+from forwarder.core.journal import Keeping
 from forwarder.core.source_contract import SourceContext
 from forwarder.core.telemetry import TelemetryEvent, ignore
 from forwarder.core.timing import SystemClock
@@ -15,7 +16,7 @@ from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
-from forwarder.journal import Journal, Keeping
+from forwarder.journal.journal import SqliteJournal
 from forwarder.simulator import (
     ACCESS_REQUESTS,
     DEFAULT_ACCOUNT,
@@ -71,7 +72,7 @@ async def polled(folder: Path, simulator: Simulator, stream: str) -> list[int]:
         account_id=DEFAULT_ACCOUNT, api_token=Secret(DEFAULT_TOKEN), api_url=simulator.url
     )
     plugin = CloudflareAccess(config, SourceContext(clock, CloudflareAccess.share(clock, None)))
-    journal = await Journal.open(folder, Keeping(2**30, 0), clock=clock, emit=ignore)
+    journal = await SqliteJournal.open(folder, Keeping(2**30, 0), clock=clock, emit=ignore)
     key = StreamKey(DEFAULT_ACCOUNT, stream)
     around = StreamContext(
         key=key,

@@ -2,21 +2,38 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 import pytest
 
 from forwarder.core.contracts import LIVE, Record, StreamKey
 from forwarder.core.identity import Identifier
+from forwarder.core.journal import Keeping
 from forwarder.core.log import Addition, ReaderState
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock
-from forwarder.journal import Journal, Keeping
+from forwarder.journal.database import SqliteEngine
+from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.storage import Session
 
 KEY = StreamKey("a" * 32, "access_requests")
+T = TypeVar("T")
 HOUR_US = 3_600_000_000
 NOON_US = 1_790_000_000_000_000 // HOUR_US * HOUR_US
-Opener = Callable[..., Awaitable[Journal]]
+Opener = Callable[..., Awaitable[SqliteJournal]]
+
+
+def beside(journal: SqliteJournal, operation: Callable[[Session], T]) -> T:
+    """Run a writing function of the package on the file of an open journal."""
+    session = SqliteEngine(journal.path.parent).writing()
+    session.begin()
+    try:
+        result = operation(session)
+        session.commit()
+    finally:
+        session.close()
+    return result
 
 
 class SetClock(SystemClock):
@@ -57,11 +74,13 @@ def events() -> list[TelemetryEvent]:
 async def opened(
     tmp_path: Path, clock: SetClock, events: list[TelemetryEvent]
 ) -> AsyncIterator[Opener]:
-    journals: list[Journal] = []
+    journals: list[SqliteJournal] = []
 
-    async def open_(max_size: int = 2**30, keep_us: int = HOUR_US) -> Journal:
+    async def open_(max_size: int = 2**30, keep_us: int = HOUR_US) -> SqliteJournal:
         keeping = Keeping(max_size, keep_us)
-        journal = await Journal.open(tmp_path / "state", keeping, clock=clock, emit=events.append)
+        journal = await SqliteJournal.open(
+            tmp_path / "state", keeping, clock=clock, emit=events.append
+        )
         journals.append(journal)
         return journal
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import sqlite3
+import tempfile
 from collections.abc import Sequence
-from importlib.resources import files
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.contracts import LIVE, Record
+from forwarder.core.journal import COUNTS, Verdict
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.journal import Journal
-from forwarder.journal.auditing import COUNTS, Verdict, judge
-from forwarder.journal.dead_letters import drop_letters, replay_letters
-from forwarder.journal.lanes import cancel_lane
-from forwarder.journal.ledger import BEFORE_START, Passed, note_passed, passed_by
+from forwarder.journal.database import SqliteEngine
+from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.ledger import BEFORE_START, DISCARDED, note_passed, passed_by
+from forwarder.journal.schema import prepare
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, SetClock, addition, records
 
 DAY_US = 24 * HOUR_US
 _ROWS = records(NOON_US, NOON_US + 1, NOON_US + 2)
 
 
-async def verdict(journal: Journal, shown: Sequence[Record], sink: str = "siem") -> dict[str, int]:
+async def verdict(
+    journal: SqliteJournal, shown: Sequence[Record], sink: str = "siem"
+) -> dict[str, int]:
     """Return the counts of a sink that are not 0."""
-    found = (await journal.ask(lambda c: judge(c, KEY, shown, {}, [sink])))[sink]
+    found = (await journal.judge(KEY, shown, {}, [sink]))[sink]
     return {name: count for name in COUNTS if (count := getattr(found, name))}
 
 
@@ -78,7 +80,7 @@ async def test_discarded_dead_letters_were_not_delivered(opened: Opener) -> None
     queue = await journal.sink_queue("siem")
     await journal.stream_log(KEY).append(addition(_ROWS))
     await queue.acknowledge(LIVE, Progress(4), [DeadLetter(1, "a"), DeadLetter(2, "a")])
-    await journal.tell(lambda c: drop_letters(c, "siem", [1], NOON_US))
+    await journal.drop_letters("siem", [1])
 
     told = await verdict(journal, _ROWS)
 
@@ -90,7 +92,7 @@ async def test_a_replayed_dead_letter_waits_until_it_is_delivered(opened: Opener
     queue = await journal.sink_queue("siem")
     await journal.stream_log(KEY).append(addition(_ROWS))
     await queue.acknowledge(LIVE, Progress(4), [DeadLetter(1, "refused")])
-    await journal.tell(lambda c: replay_letters(c, "replay:1", "siem", None, NOON_US))
+    await journal.replay_letters("replay:1", "siem", None)
     before = await verdict(journal, _ROWS)
     await queue.acknowledge("replay:1", Progress(5))
 
@@ -98,15 +100,18 @@ async def test_a_replayed_dead_letter_waits_until_it_is_delivered(opened: Opener
     assert await verdict(journal, _ROWS) == {"shown": 3, "delivered": 3}
 
 
-async def test_a_replay_that_was_called_off_leaves_its_rows_missing(opened: Opener) -> None:
+async def test_dead_letters_whose_replay_is_cancelled_are_dead_letters_again(
+    opened: Opener,
+) -> None:
     journal = await opened()
     queue = await journal.sink_queue("siem")
     await journal.stream_log(KEY).append(addition(_ROWS))
     await queue.acknowledge(LIVE, Progress(4), [DeadLetter(1, "refused")])
-    await journal.tell(lambda c: replay_letters(c, "replay:1", "siem", None, NOON_US))
-    await journal.tell(lambda c: cancel_lane(c, "replay:1"))
+    await journal.replay_letters("replay:1", "siem", None)
+    await journal.stop_lane("replay:1")
+    await journal.cancel_lane("replay:1")
 
-    assert await verdict(journal, _ROWS) == {"shown": 3, "delivered": 2, "missing": 1}
+    assert await verdict(journal, _ROWS) == {"shown": 3, "delivered": 2, "dead": 1}
 
 
 async def test_nobody_can_say_what_became_of_rows_whose_identities_are_gone(
@@ -120,7 +125,7 @@ async def test_nobody_can_say_what_became_of_rows_whose_identities_are_gone(
     await journal.maintain()
     later = records(NOON_US + 4 * DAY_US, first=9)
 
-    told = await journal.ask(lambda c: judge(c, KEY, [*_ROWS, *later], {}, ["siem"]))
+    told = await journal.judge(KEY, [*_ROWS, *later], {}, ["siem"])
 
     assert told["siem"] == Verdict(
         shown=4,
@@ -142,28 +147,23 @@ async def test_what_was_passed_over_is_forgotten_with_its_rows(
     clock.wall_us += 5 * DAY_US
     await journal.maintain()
 
-    assert await journal.ask(lambda c: passed_by(c, "siem")) == []
+    assert await journal.passed_over("siem") == []
 
 
-_ranges = st.lists(st.integers(0, 40), max_size=8, unique=True).map(
-    lambda cuts: list(zip(*[iter(sorted(cuts))] * 2, strict=False))
-)
+@given(calls=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9), st.booleans()), max_size=9))
+def test_of_each_offset_the_last_reason_is_known(calls: list[tuple[int, int, bool]]) -> None:
+    said: dict[int, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        engine = SqliteEngine(Path(folder))
+        session = engine.writing()
+        prepare(session, engine, 0)
+        session.execute("INSERT INTO sink VALUES (1, 'siem', 0)")
+        for start, length, discarded in calls:
+            reason = DISCARDED if discarded else BEFORE_START
+            note_passed(session, 1, 1, (start, start + length), reason)
+            said.update(dict.fromkeys(range(start, start + length), reason))
+        found = passed_by(session, "siem")
+        session.close()
 
-
-@given(done=_ranges, calls=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9)), max_size=4))
-def test_exactly_what_was_not_done_was_passed_over(
-    done: list[tuple[int, int]], calls: list[tuple[int, int]]
-) -> None:
-    connection = sqlite3.connect(":memory:")
-    connection.executescript(files("forwarder.journal").joinpath("schema.sql").read_text())
-    connection.execute("INSERT INTO sink VALUES (1, 'siem', 0)")
-    wanted: set[int] = set()
-    place = 0
-    for gap, length in calls:
-        start, place = place + gap, place + gap + length
-        note_passed(connection, 1, Passed(1, start, place, BEFORE_START), done)
-        wanted |= {*range(start, place)} - {n for a, b in done for n in range(a, b)}
-    found = [n for one in passed_by(connection, "siem") for n in range(one.start, one.end)]
-    connection.close()
-
-    assert found == sorted(wanted)
+    shown = [(n, one.reason) for one in found for n in range(one.start, one.end)]
+    assert shown == sorted(said.items())

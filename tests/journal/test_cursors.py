@@ -1,6 +1,5 @@
 """Positions are listed in the order in which rows come of age."""
 
-from forwarder.journal.stream_log import list_cursors
 from tests.journal.conftest import KEY, NOON_US, Opener, addition
 
 
@@ -10,4 +9,4 @@ async def test_the_live_reader_comes_first_and_the_oldest_age_last(opened: Opene
     for reader in reversed(wanted):
         await journal.stream_log(KEY).append(addition([], NOON_US, reader))
 
-    assert [cursor.reader for cursor in await journal.ask(list_cursors)] == wanted
+    assert [cursor.reader for cursor in await journal.cursors()] == wanted

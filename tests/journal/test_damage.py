@@ -9,7 +9,7 @@ import pytest
 
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import DamagedError, LockedError
-from tests.journal.conftest import KEY, NOON_US, Opener, addition, records
+from tests.journal.conftest import KEY, NOON_US, Opener, addition, beside, records
 
 
 async def closed_journal(opened: Opener, tmp_path: Path) -> Path:
@@ -44,7 +44,7 @@ async def test_a_flipped_body_stops_the_start_with_its_offset(
 ) -> None:
     path = await closed_journal(opened, tmp_path)
     journal = await opened()
-    body = await journal.ask(lambda c: c.execute("SELECT body FROM page").fetchone()[0])
+    body = beside(journal, lambda c: c.execute("SELECT body FROM page").fetchone()[0])
     await journal.aclose()
     flip(path, path.read_bytes().index(body[40:200]) + 10, 4)
 
@@ -56,7 +56,7 @@ async def test_a_body_that_breaks_later_is_not_delivered(opened: Opener) -> None
     journal = await opened()
     queue = await journal.sink_queue("s", start_at="beginning")
     await journal.stream_log(KEY).append(addition(records(NOON_US)))
-    await journal.tell(lambda c: c.execute("UPDATE page SET body = zeroblob(length(body))"))
+    beside(journal, lambda c: c.execute("UPDATE page SET body = zeroblob(length(body))"))
 
     with pytest.raises(DamagedError, match=r"journal\.db"):
         await queue.read(LIVE, 1, 10)
@@ -86,9 +86,7 @@ async def test_a_page_whose_identities_or_times_differ_is_not_delivered(
     journal = await opened()
     queue = await journal.sink_queue("s", start_at="beginning")
     await journal.stream_log(KEY).append(addition(records(NOON_US)))
-    await journal.tell(
-        lambda c: c.execute(f"UPDATE page SET {column} = zeroblob(length({column}))")
-    )
+    beside(journal, lambda c: c.execute(f"UPDATE page SET {column} = zeroblob(length({column}))"))
 
     with pytest.raises(
         DamagedError, match=r"journal\.db is damaged.*offset 1 does not match.*backup"
@@ -99,8 +97,8 @@ async def test_a_page_whose_identities_or_times_differ_is_not_delivered(
 async def test_rows_are_not_compared_with_identities_that_are_damaged(opened: Opener) -> None:
     journal = await opened()
     await journal.stream_log(KEY).append(addition(records(NOON_US)))
-    await journal.tell(
-        lambda c: c.execute("UPDATE page SET size = 0, body = NULL, hashes = zeroblob(16)")
+    beside(
+        journal, lambda c: c.execute("UPDATE page SET size = 0, body = NULL, hashes = zeroblob(16)")
     )
     await journal.aclose()
     journal = await opened()

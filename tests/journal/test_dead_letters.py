@@ -3,24 +3,17 @@
 from collections.abc import Sequence
 
 from forwarder.core.contracts import LIVE
+from forwarder.core.journal import GapOpened
 from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.journal import Journal
-from forwarder.journal.dead_letters import (
-    LetterBounds,
-    drop_letters,
-    list_letters,
-    make_room,
-    room,
-)
-from forwarder.journal.events import GapOpened
-from forwarder.journal.ledger import list_gaps, passed_by
-from tests.journal.conftest import KEY, NOON_US, Opener, addition, records
+from forwarder.journal.dead_letters import LetterBounds, make_room, room
+from forwarder.journal.journal import SqliteJournal
+from tests.journal.conftest import KEY, NOON_US, Opener, addition, beside, records
 
 EXPECTED = EXPECTED_REFUSAL + "too old"
 
 
-async def _journal_with(opened: Opener, letters: Sequence[DeadLetter]) -> Journal:
+async def _journal_with(opened: Opener, letters: Sequence[DeadLetter]) -> SqliteJournal:
     journal = await opened()
     queue = await journal.sink_queue("siem")
     rows = records(*(NOON_US + n for n in range(10)))
@@ -29,19 +22,19 @@ async def _journal_with(opened: Opener, letters: Sequence[DeadLetter]) -> Journa
     return journal
 
 
-async def _letters(journal: Journal) -> list[int]:
-    return [letter.offset for letter in await journal.ask(list_letters)]
+async def _letters(journal: SqliteJournal) -> list[int]:
+    return [letter.offset for letter in await journal.letters()]
 
 
-async def _make_room(journal: Journal, events: int) -> GapOpened | None:
-    return await journal.tell(lambda c: make_room(c, 1, NOON_US, LetterBounds(events)))
+async def _make_room(journal: SqliteJournal, events: int) -> GapOpened | None:
+    return beside(journal, lambda c: make_room(c, 1, NOON_US, LetterBounds(events)))
 
 
 async def test_expected_refusals_take_no_room_from_the_others(opened: Opener) -> None:
     letters = [DeadLetter(1, EXPECTED), DeadLetter(2, "bad"), DeadLetter(3, EXPECTED)]
     journal = await _journal_with(opened, letters)
 
-    left, _ = await journal.ask(lambda c: room(c, 1, LetterBounds(3)))
+    left, _ = beside(journal, lambda c: room(c, 1, LetterBounds(3)))
 
     assert left == 2
 
@@ -55,7 +48,7 @@ async def test_where_there_is_no_room_the_oldest_expected_ones_leave(opened: Ope
     assert await _letters(journal) == [1, 4]
     assert gap is not None
     assert (gap.scope, gap.reason, gap.rows) == ("sink:siem", "expected_refusals", 2)
-    passed = [one for one in await journal.ask(lambda c: passed_by(c, "siem")) if one.start > 1]
+    passed = [one for one in await journal.passed_over("siem") if one.start > 1]
     assert [(2, 4, "expected_refusals")] == [(one.start, one.end, one.reason) for one in passed]
 
 
@@ -74,10 +67,10 @@ async def test_what_leaves_later_widens_the_gap_until_an_operator_makes_room(
 
     first = await _make_room(journal, 4)
     second = await _make_room(journal, 3)
-    await journal.tell(lambda c: drop_letters(c, "siem", [1], NOON_US))
+    await journal.drop_letters("siem", [1])
     third = await _make_room(journal, 1)
 
-    gaps = [gap for gap in await journal.ask(list_gaps) if gap.reason == "expected_refusals"]
+    gaps = [gap for gap in await journal.gaps() if gap.reason == "expected_refusals"]
     assert [first is None, second is None, third is None] == [False, True, False]
     assert [(2, False), (1, True)] == [(gap.rows, gap.closed_us is None) for gap in gaps]
     assert await _letters(journal) == [5]

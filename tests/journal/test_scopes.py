@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from forwarder.journal.events import with_name
+from forwarder.core.journal import with_name
 
 
 @pytest.mark.parametrize(

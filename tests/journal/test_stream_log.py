@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from forwarder.core.contracts import LIVE, Lost, Window
 from forwarder.core.log import ReaderState
-from forwarder.journal.ledger import list_gaps
-from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition, records
+from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition, beside, records
 
 
 async def test_a_row_that_was_stored_is_not_stored_again(opened: Opener) -> None:
@@ -57,8 +56,9 @@ async def test_late_future_and_timeless_rows_stretch_no_page(opened: Opener) -> 
 
     await journal.stream_log(KEY).append(addition(records(*times)))
 
-    spans = await journal.ask(
-        lambda c: c.execute("SELECT count, timeless, tmax_us - tmin_us FROM page").fetchall()
+    spans = beside(
+        journal,
+        lambda c: c.execute("SELECT count, timeless, tmax_us - tmin_us FROM page").fetchall(),
     )
     assert [(2, 0, 1), (1, 0, 0), (1, 0, 0), (1, 1, 0)] == spans
 
@@ -83,7 +83,7 @@ async def test_a_loss_that_nobody_can_count_is_written_down_once(opened: Opener)
     await log.append(replace(addition([]), settled=True))
     await log.append(replace(addition([]), lost=[lost]))
 
-    gaps = await journal.ask(list_gaps)
+    gaps = await journal.gaps()
     assert [(10, 30, True)] == [(g.since_us, g.until_us, g.closed_us is not None) for g in gaps]
 
 

@@ -8,38 +8,43 @@ from pathlib import Path
 import pytest
 
 from forwarder.core.errors import DamagedError, TransientError
-from forwarder.journal.database import Writer, connect_writer
+from forwarder.journal.database import SqliteEngine
+from forwarder.journal.schema import prepare
+from forwarder.journal.storage import Session
+from forwarder.journal.writer import Writer
 
 
 @pytest.fixture
 async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
-    connection = connect_writer(tmp_path)
-    writer = Writer(connection, tmp_path / "journal.db", lambda: None)
+    engine = SqliteEngine(tmp_path)
+    session = engine.writing()
+    prepare(session, engine, 0)
+    writer = Writer(session, engine, lambda: None)
     yield writer
     await writer.aclose()
 
 
-def put(key: str) -> Callable[[sqlite3.Connection], int]:
+def put(key: str) -> Callable[[Session], int]:
     return lambda c: c.execute("INSERT INTO memory VALUES ('t', ?, '1')", (key,)).rowcount
 
 
-def keys(connection: sqlite3.Connection) -> list[str]:
+def keys(connection: Session) -> list[str]:
     return [key for (key,) in connection.execute("SELECT key FROM memory ORDER BY key")]
 
 
-def full(connection: sqlite3.Connection) -> None:
+def full(connection: Session) -> None:
     del connection
     raise sqlite3.OperationalError("database or disk is full")
 
 
-def full_and_undone(connection: sqlite3.Connection) -> None:
+def full_and_undone(connection: Session) -> None:
     """Fail as SQLite may: with the whole transaction gone."""
     connection.execute("ROLLBACK")
     full(connection)
 
 
 async def test_a_failing_operation_undoes_itself_alone(writer: Writer) -> None:
-    def half(connection: sqlite3.Connection) -> None:
+    def half(connection: Session) -> None:
         put("half")(connection)
         full(connection)
 
@@ -71,7 +76,7 @@ async def test_everybody_hears_of_a_transaction_that_is_gone(writer: Writer) -> 
 async def test_a_full_disk_is_no_damage_and_passes(writer: Writer) -> None:
     pages = await writer.run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
 
-    def fill(connection: sqlite3.Connection) -> None:
+    def fill(connection: Session) -> None:
         connection.execute("INSERT INTO memory VALUES ('t', 'big', ?)", ("x" * 2**20,))
 
     await writer.run(lambda c: c.execute(f"PRAGMA max_page_count = {pages}"))
@@ -101,7 +106,7 @@ def test_damage_is_said_with_the_file(tmp_path: Path) -> None:
     (tmp_path / "journal.db").write_bytes(b"no database at all" * 100)
 
     with pytest.raises(DamagedError, match=r"journal\.db is damaged"):
-        connect_writer(tmp_path)
+        SqliteEngine(tmp_path).writing()
 
 
 async def test_the_trouble_of_a_disk_lasts_until_something_was_written(writer: Writer) -> None:

@@ -6,12 +6,12 @@ import io
 from pathlib import Path
 
 from deploy.generate.log_lines import described_events, log_lines
+from forwarder.core import journal
 from forwarder.core.telemetry import Level, SentUnconfirmed, TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.delivery import events as delivery
 from forwarder.delivery.outgoing import AGE_BOUNDS, Ages
 from forwarder.ingest import events as ingest
-from forwarder.journal import events as journal
 from forwarder.observe import events as daemon
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import Observer, line_of

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from prometheus_client import generate_latest
 
+from forwarder.core.journal import GapOpened, RowsDropped
 from forwarder.core.telemetry import INFO, WARNING, PluginEvent, TelemetryEvent, event
-from forwarder.journal.events import GapOpened, RowsDropped
 from forwarder.observe.events import SettingsRefused, Started, TaskCrashed
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer

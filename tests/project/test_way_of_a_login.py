@@ -14,6 +14,7 @@ from aiohttp import web
 
 import forwarder
 from forwarder.core.contracts import SinkContext, StreamKey
+from forwarder.core.journal import Keeping
 from forwarder.core.log import DeadLetter, Progress
 from forwarder.core.source_contract import SourceContext
 from forwarder.core.telemetry import ignore
@@ -26,7 +27,7 @@ from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
-from forwarder.journal import Journal, Keeping
+from forwarder.journal.journal import SqliteJournal
 from forwarder.simulator import (
     ACCESS_REQUESTS,
     DEFAULT_ACCOUNT,
@@ -109,7 +110,7 @@ async def _way_of_one_login(folder: Path) -> set[str]:
             account_id=DEFAULT_ACCOUNT, api_token=Secret(DEFAULT_TOKEN), api_url=simulator.url
         )
         plugin = CloudflareAccess(config, SourceContext(clock, CloudflareAccess.share(clock, None)))
-        journal = await Journal.open(folder, Keeping(2**30, 0), clock=clock, emit=ignore)
+        journal = await SqliteJournal.open(folder, Keeping(2**30, 0), clock=clock, emit=ignore)
         around = StreamContext(
             key=StreamKey(DEFAULT_ACCOUNT, ACCESS_REQUESTS),
             account="acme",

@@ -16,8 +16,9 @@ from forwarder.core.contracts import LIVE
 from forwarder.core.errors import DamagedError, StateError
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
-from forwarder.journal import Journal
-from forwarder.journal.database import check_fully, connect_reader
+from forwarder.journal.database import SqliteEngine
+from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.schema import check_fully
 from tests.proof.ledger import Ledger
 from tests.proof.test_power_cut import KEEPING, KEY, history
 
@@ -28,7 +29,7 @@ _SILENT = "read wrong, and nobody told"
 
 async def contents(folder: Path) -> list[Any]:
     """Return all that positions and deliveries depend on, read as the daemon reads it."""
-    journal = await Journal.open(folder, KEEPING, clock=SystemClock(), emit=ignore)
+    journal = await SqliteJournal.open(folder, KEEPING, clock=SystemClock(), emit=ignore)
     try:
         memory = await journal.stream_log(KEY).load()
         queue = await journal.sink_queue("sink", start_at="beginning")
@@ -72,8 +73,7 @@ def laid(folder: Path, content: bytes) -> Path:
 def full_check(folder: Path) -> list[str]:
     """Return what ``forwarder check --journal`` would say."""
     try:
-        with closing(connect_reader(folder)) as connection:
-            return list(check_fully(connection, folder / "journal.db"))
+        return list(check_fully(SqliteEngine(folder)))
     except (DamagedError, StateError) as error:
         return [str(error)]
 

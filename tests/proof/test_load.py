@@ -24,12 +24,13 @@ from forwarder.core.contracts import (
     StreamKey,
     WriteResult,
 )
+from forwarder.core.journal import Keeping
 from forwarder.core.log import Addition, ReaderState
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.pacing import DeliveryOptions
-from forwarder.journal import Journal, Keeping
+from forwarder.journal.journal import SqliteJournal
 from tests.proof.ledger import Ledger
 from tests.proof.measuring import MIB, Sample, growth, level, slope, watched
 from tests.proof.site import account, site
@@ -72,7 +73,7 @@ def plain(page: StoredPage) -> Rendered:
     return Rendered(events, page.end_offset, 0)
 
 
-async def append(journal: Journal, rows: int, sinks: list[Counting]) -> None:
+async def append(journal: SqliteJournal, rows: int, sinks: list[Counting]) -> None:
     """Append pages, a bounded way ahead of the slowest sink, pruning now and then."""
     log, rng = journal.stream_log(StreamKey("account", "access_requests")), Random(1)
     for number in range(0, rows, _PAGE):
@@ -91,7 +92,7 @@ async def append(journal: Journal, rows: int, sinks: list[Counting]) -> None:
 
 async def through(folder: Path, rows: int, sinks: list[Counting]) -> tuple[int, int]:
     """Carry rows through a journal to sinks that count; return how many were lost, came again."""
-    journal = await Journal.open(folder, _KEEPING, clock=SystemClock(), emit=ignore)
+    journal = await SqliteJournal.open(folder, _KEEPING, clock=SystemClock(), emit=ignore)
     consumers = []
     for number, sink in enumerate(sinks):
         queue = await journal.sink_queue(f"sink{number}", start_at="beginning")

@@ -20,10 +20,11 @@ import orjson
 import pytest
 
 from forwarder.core.contracts import LIVE, Record, StreamKey
+from forwarder.core.journal import Keeping
 from forwarder.core.log import Addition, Progress, ReaderState
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
-from forwarder.journal import Journal, Keeping
+from forwarder.journal.journal import SqliteJournal
 from tests.proof.ledger import Ledger
 
 KEY = StreamKey("account", "access_requests")
@@ -55,7 +56,7 @@ def records(number: int) -> list[Record]:
 async def history(folder: Path, pages: int) -> list[Told]:
     """Append and acknowledge, with a reader that keeps the log from being copied back."""
     folder.mkdir(mode=0o700)  # noqa: ASYNC240 - nothing else runs
-    journal = await Journal.open(folder, KEEPING, clock=SystemClock(), emit=ignore)
+    journal = await SqliteJournal.open(folder, KEEPING, clock=SystemClock(), emit=ignore)
     log, told = journal.stream_log(KEY), []
     queue = await journal.sink_queue("sink", start_at="beginning")
     reader = sqlite3.connect(folder / "journal.db", isolation_level=None)
@@ -79,7 +80,7 @@ async def history(folder: Path, pages: int) -> list[Told]:
 
 async def story(folder: Path) -> tuple[int, int, int]:
     """Open the journal as the daemon does; return rows, the reader's place, what is delivered."""
-    journal = await Journal.open(folder, KEEPING, clock=SystemClock(), emit=ignore)
+    journal = await SqliteJournal.open(folder, KEEPING, clock=SystemClock(), emit=ignore)
     try:
         memory = await journal.stream_log(KEY).load()
         queue = await journal.sink_queue("sink", start_at="beginning")

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.contracts import LIVE
+from forwarder.core.journal import SinkPlace
 from forwarder.core.log import Progress
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
-from forwarder.journal import SinkPlace
 from forwarder.observe.metrics import Metrics
 from forwarder.runtime.status import History, Point, Snapshot, point_of
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from forwarder.core.journal import SinkPlace, Usage
 from forwarder.core.log import Progress
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Failure
-from forwarder.journal import SinkPlace, Usage
 from forwarder.observe.gauges import GAUGES, STATES
 from forwarder.runtime.status import (
     Snapshot,

@@ -1,0 +1,232 @@
+"""What must be true of a journal after every step of the machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+
+from forwarder.core.contracts import FORWARDER_STREAM, Record
+from forwarder.core.journal import Fate, Journal, Keeping
+from forwarder.core.log import SinkQueue
+from forwarder.core.telemetry import ignore
+from forwarder.testing.journal_model import (
+    EVERYTHING,
+    KEEP_US,
+    KEY,
+    LOSSES,
+    POOL,
+    Crash,
+    CrashError,
+    CrashingSession,
+    Model,
+    Opener,
+    Stored,
+    T,
+    WallClock,
+)
+
+
+class JournalChecks(RuleBasedStateMachine):
+    """A journal and its model, side by side; ``machine_for`` says whose journal."""
+
+    make: Callable[[], Opener]
+    max_size = 700
+
+    def __init__(self) -> None:
+        """Open a fresh journal."""
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.opener = type(self).make()
+        self.clock = WallClock()
+        self.crash = Crash()
+        self.model = Model()
+        self.queues: dict[str, SinkQueue] = {}
+        self.names = 0
+        self.journal = self.run(self._open())
+        self._crash_at: tuple[int, bool] | None = None
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run to its end."""
+        return self.runner.run(work)
+
+    async def _open(self) -> Journal:
+        return await self.opener.open(
+            Keeping(self.max_size, KEEP_US),
+            clock=self.clock,
+            emit=ignore,
+            wrap=lambda session: CrashingSession(session, self.crash),
+        )
+
+    def teardown(self) -> None:
+        """Close and remove everything."""
+        self.run(self.journal.aclose())
+        self.runner.close()
+        self.opener.discard()
+
+    def step(self, work: Callable[[], Awaitable[T]], apply: Callable[[], None]) -> T | None:
+        """Do one operation and what it means in the model; a crash leaves all of it or nothing."""
+        if self._crash_at is not None:
+            statement, late = self._crash_at
+            self.crash.arm(statement, late=late)
+        try:
+            result = self.run(awaited(work()))
+        except CrashError:
+            self.crash.disarm()
+            if self.crash.committed:
+                apply()
+            self._reopen()
+            result = None
+        else:
+            fired = self.crash.fired and self._crash_at is not None
+            self.crash.disarm()
+            assert not fired
+            apply()
+        self._crash_at = None
+        self._discover()
+        return result
+
+    def _reopen(self) -> None:
+        self.run(self.journal.aclose())
+        self.journal = self.run(self._open())
+        self.queues.clear()
+        for name, sink in self.model.sinks.items():
+            if sink.running:
+                self.queues[name] = self.run(
+                    awaited(self.journal.sink_queue(name, blocking=sink.blocking))
+                )
+
+    def _discover(self) -> None:
+        """Learn the offsets of new rows; events of the forwarder's own are owed to every sink."""
+        for lane, rows in self.model.stored.items():
+            for offset, (identity, stream) in self._kept(lane).items():
+                if offset in rows or offset < self.model.end:
+                    continue
+                assert stream == FORWARDER_STREAM, "rows are stored by append alone"
+                rows[offset] = Stored(identity, self.clock.wall_us, self.clock.wall_us)
+                self.model.owe(lane, offset)
+        self._settle_end()
+
+    def _settle_end(self) -> None:
+        ends = [offset + 1 for rows in self.model.stored.values() for offset in rows]
+        self.model.end = max([self.model.end, *ends])
+
+    def _kept(self, lane: str) -> dict[int, tuple[bytes, str]]:
+        """Return what a sink would read of a lane: identity and stream by offset."""
+        found: dict[int, tuple[bytes, str]] = {}
+        offset = 0
+        while pages := self.run(awaited(self.journal.read(lane, offset, EVERYTHING))):
+            for page in pages:
+                for index in range(page.count):
+                    identity = page.ids[16 * index : 16 * index + 16]
+                    found[page.first_offset + index] = (identity, page.stream)
+            offset = pages[-1].end_offset
+        return found
+
+    @invariant()
+    def queues_give_exactly_what_waits(self) -> None:
+        """Every running sink is given what it is owed, and nothing else."""
+        for name, queue in self.queues.items():
+            seen: dict[str, list[int]] = {}
+            for lane in self.run(awaited(queue.lanes())):
+                kept = self._kept(lane.name)
+                end = lane.end_offset or self.model.end
+                waits = [o for o in sorted(kept) if o < end and not lane.progress.holds(o)]
+                seen[lane.name] = waits
+            for lane_name in self.model.lanes:
+                expected = self.model.waiting(name, lane_name)
+                assert seen.get(lane_name, []) == expected, (name, lane_name)
+
+    @invariant()
+    def places_count_what_waits(self) -> None:
+        """The backlog of every sink, running or absent, is what the model says."""
+        shown: Counter[tuple[str, str]] = Counter()
+        for place in self.run(awaited(self.journal.places())):
+            shown[place.sink, place.lane] += place.backlog
+        expected = Counter(
+            {key: n for key in self.model.units if (n := len(self.model.waiting(*key)))}
+        )
+        assert +shown == expected
+
+    @invariant()
+    def losses_are_recorded_and_counted(self) -> None:
+        """Each lost offset is recorded, and the gaps' counts are their number."""
+        counted: Counter[tuple[str, str]] = Counter()
+        for gap in self.run(awaited(self.journal.gaps())):
+            if gap.scope.startswith("sink:"):
+                assert gap.rows is not None
+                counted[gap.scope.removeprefix("sink:"), gap.reason] += gap.rows
+        assert +counted == +self.model.gaps
+        for name in self.model.sinks:
+            passed = self.run(awaited(self.journal.passed_over(name)))
+            recorded = {
+                (one.lane, offset, one.reason)
+                for one in passed
+                if one.reason in LOSSES
+                for offset in range(one.start, one.end)
+            }
+            lost = {
+                (lane, offset, fate)
+                for (sink, lane), units in self.model.units.items()
+                if sink == name
+                for offset, fate in units.items()
+                if fate in LOSSES
+            }
+            assert recorded == lost, name
+
+    @invariant()
+    def dead_letters_are_the_models(self) -> None:
+        """Every refused event is a dead letter until it is discarded or delivered."""
+        for name in self.model.sinks:
+            letters = self.run(awaited(self.journal.letters(sink=name)))
+            assert {letter.offset for letter in letters} == self.model.letters[name]
+
+    @invariant()
+    def an_audit_says_what_is_true(self) -> None:
+        """``judge`` says of every row what the model says, for every sink."""
+        for name in self.model.sinks:
+            groups: dict[Fate, list[Record]] = defaultdict(list)
+            for record in POOL:
+                groups[self.model.fate(name, record.identity)].append(record)
+            for fate, records in groups.items():
+                verdicts = self.run(awaited(self.journal.judge(KEY, records, {}, [name])))
+                assert getattr(verdicts[name], fate) == len(records), (name, fate, verdicts[name])
+
+    @invariant()
+    def positions_are_where_readers_stored_them(self) -> None:
+        """No reader's position is ahead of its rows, or behind."""
+        memory = self.run(awaited(self.journal.stream_log(KEY).load()))
+        shown = {name: state.covered_until_us for name, state in memory.readers.items()}
+        assert shown == self.model.readers
+
+    @invariant()
+    def the_gate_measures_what_blocking_sinks_wait_for(self) -> None:
+        """Only rows that a blocking sink waits for, and never a replay, can stop reading."""
+        model = self.model
+        waits = any(
+            model.waiting(name, lane)
+            for name, sink in model.sinks.items()
+            for lane, one in model.lanes.items()
+            if sink.running and sink.blocking and one.kind in {"live", "backfill"}
+        )
+        assert (self.run(awaited(self.journal.undelivered_bytes())) > 0) == waits
+
+    @invariant()
+    def stored_rows_are_counted(self) -> None:
+        """The number of rows that are kept is the model's."""
+        usage = self.run(awaited(self.journal.usage()))
+        kept = sum(row.kept for lane, rows in self.model.stored.items() for row in rows.values())
+        cancelled = sum(
+            len(self._kept(name))
+            for name, lane in self.model.lanes.items()
+            if lane.cancelled and lane.kind == "backfill"
+        )
+        assert usage.stored_rows == kept + cancelled
+
+
+async def awaited(work: Awaitable[T]) -> T:
+    """Make a coroutine of whatever can be awaited."""
+    return await work

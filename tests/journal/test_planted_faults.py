@@ -1,0 +1,174 @@
+"""The machine finds faults: each plant is a fault that was once in this program, or could be."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from forwarder.core.log import Progress
+from forwarder.journal import (
+    auditing,
+    cancelling,
+    dead_letters,
+    lanes,
+    ledger,
+    retention,
+    stream_log,
+)
+from forwarder.journal.storage import Session
+from forwarder.testing.journal_machine import JournalMachine, machine_for
+from tests.journal.sqlite_opener import SqliteOpener
+
+pytestmark = pytest.mark.proof
+Plant = Callable[[pytest.MonkeyPatch], None]
+_MOST = 500
+
+
+def absent_sinks_are_settled_in_the_live_lane_only(patch: pytest.MonkeyPatch) -> None:
+    def live_only(session: Session) -> list[lanes.Standing]:
+        return [one for one in lanes.standings(session) if one.kind == "live"]
+
+    patch.setattr(retention, "standings", live_only)
+
+
+def replayed_letters_do_not_come_back(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retention, "give_back", lambda *_: 0)
+
+
+def a_cancelled_lane_is_only_marked(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cancelling, "waiting_rows", lambda *_: [])
+
+
+def rows_of_a_cancelled_lane_count_as_seen(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cancelling, "_rewrite", lambda *_: None)
+
+
+def identities_outlive_a_cancelled_lane_in_memory(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stream_log.SeenPages, "clear", lambda _: None)
+
+
+def a_replay_counts_against_the_gate(patch: pytest.MonkeyPatch) -> None:
+    def of_all_kinds(session: Session, sinks: Collection[int], kinds: Collection[str]) -> Any:
+        return lanes.holders(session, sinks, [*kinds, "replay", "letters"])
+
+    patch.setattr(retention, "holders", of_all_kinds)
+
+
+def a_backfill_is_for_some_but_its_rows_count_as_seen(patch: pytest.MonkeyPatch) -> None:
+    known = vars(stream_log)
+    for name in ("_TOUCHING", "_TIMELESS"):
+        patch.setitem(known, name, known[name].replace("partial = 0", "partial >= 0"))
+
+
+def a_new_sink_misses_a_backfill_that_grows(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(lanes, "BACKFILL", "another kind")
+
+
+def an_acknowledgement_replaces_what_was_stored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Progress, "union", lambda _, other: other)
+
+
+def losses_are_counted_and_not_recorded(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "note_passed", lambda *_: None)
+
+
+def losses_are_recorded_and_not_counted(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ledger, "note_loss", lambda *_: None)
+
+
+def a_place_may_lie_beyond_the_rows(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dead_letters, "next_offset", lambda _: 10**9)
+
+
+def a_backfill_holds_no_rows(patch: pytest.MonkeyPatch) -> None:
+    def live_only(session: Session, sinks: Collection[int], kinds: Collection[str]) -> Any:
+        return lanes.holders(session, sinks, [kind for kind in kinds if kind == "live"])
+
+    patch.setattr(retention, "holders", live_only)
+
+
+def a_lane_ends_for_all_when_one_sink_is_through(patch: pytest.MonkeyPatch) -> None:
+    def end_finished(session: Session) -> bool:
+        return (
+            session.execute(
+                "UPDATE lane SET state = 'done' WHERE state = 'open' AND end_offset IS NOT NULL "
+                "AND EXISTS (SELECT 1 FROM progress WHERE lane = lane.id AND prefix >= end_offset)"
+            ).rowcount
+            > 0
+        )
+
+    patch.setattr(dead_letters, "end_finished", end_finished)
+
+
+def an_audit_takes_what_was_passed_over_for_delivered(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(vars(auditing)["_Fates"], "_why", lambda *_: None)
+
+
+def a_forgotten_sink_leaves_no_gap(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(cancelling, "lose", lambda *_: None)
+
+
+def the_position_is_stored_before_the_rows(patch: pytest.MonkeyPatch) -> None:
+    append = stream_log.JournalStreamLog.append
+
+    async def in_two(self: stream_log.JournalStreamLog, addition: Any) -> Any:
+        if addition.records:
+            await append(self, replace(addition, records=()))
+        return await append(self, addition)
+
+    patch.setattr(stream_log.JournalStreamLog, "append", in_two)
+
+
+PLANTS: Sequence[Plant] = (
+    absent_sinks_are_settled_in_the_live_lane_only,
+    replayed_letters_do_not_come_back,
+    a_cancelled_lane_is_only_marked,
+    rows_of_a_cancelled_lane_count_as_seen,
+    identities_outlive_a_cancelled_lane_in_memory,
+    a_replay_counts_against_the_gate,
+    a_backfill_is_for_some_but_its_rows_count_as_seen,
+    a_new_sink_misses_a_backfill_that_grows,
+    an_acknowledgement_replaces_what_was_stored,
+    losses_are_counted_and_not_recorded,
+    losses_are_recorded_and_not_counted,
+    a_place_may_lie_beyond_the_rows,
+    a_backfill_holds_no_rows,
+    a_lane_ends_for_all_when_one_sink_is_through,
+    an_audit_takes_what_was_passed_over_for_delivered,
+    a_forgotten_sink_leaves_no_gap,
+    the_position_is_stored_before_the_rows,
+)
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
+def test_the_machine_finds_it(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = 0
+
+    class Counted(machine_for(SqliteOpener)):  # type: ignore[misc]
+        def __init__(self) -> None:
+            nonlocal examples
+            examples += 1
+            super().__init__()
+
+    plant(monkeypatch)
+    quick = settings(
+        max_examples=_MOST,
+        stateful_step_count=40,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - whatever the check that failed raises
+        run_state_machine_as_test(Counted, settings=quick)
+
+    sys.stdout.write(f"{plant.__name__}: found after {examples} examples\n")
+    assert issubclass(Counted, JournalMachine)
+    assert examples <= _MOST
