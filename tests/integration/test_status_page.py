@@ -123,3 +123,27 @@ async def test_it_says_when_the_daemon_does_not_answer(browser: Browser) -> None
         await opened.until(_DRAWN)
         await server.aclose()
         await opened.until("document.getElementById('state').textContent === 'No answer'")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_degraded_daemon_is_called_so_with_its_reasons(
+    browser: Browser, scheme: str
+) -> None:
+    reasons = ["sink qradar has taken nothing for 13 min: connection refused"]
+    degraded = {**state(), "ready": True, "state": "degraded", "reasons": reasons}
+    server = AdminServer(FakeDaemon(state=degraded, past=history()))
+    url = await server.start("127.0.0.1", 0)
+    async with tab(browser.port) as opened:
+        await opened.colours(scheme)
+        await opened.open(url)
+        await opened.until(_DRAWN)
+        badge = await opened.value("document.getElementById('state').textContent")
+        told = await opened.value("document.getElementById('reasons').textContent")
+        await opened.value(browser.axe + ";0")
+        violations = await opened.value(
+            "axe.run().then((found) => found.violations.map((one) => one.id))"
+        )
+    await server.aclose()
+
+    assert (badge, told) == ("Degraded", reasons[0])
+    assert violations == []
