@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,6 +61,8 @@ class Observer:
         self._clock = clock
         self.spans = spans
         self._repeats = Repeats()
+        # Libraries log from threads of their own, and their lines come here too.
+        self._lock = threading.Lock()
 
     def emit(self, one: TelemetryEvent) -> None:
         """Take one event; returns at once and never raises."""
@@ -70,7 +73,8 @@ class Observer:
         except Exception as error:  # noqa: BLE001 - a fault in telemetry must not stop forwarding
             line = line_of(_failure(one, error))
         if line is not None:
-            kept_back = self._repeats.admit(line, self._clock.monotonic())
+            with self._lock:
+                kept_back = self._repeats.admit(line, self._clock.monotonic())
             if kept_back is not None:
                 self._write(line, kept_back)
         if self.spans is not None:
@@ -80,7 +84,9 @@ class Observer:
         """Write what was kept back and is due; the runtime calls it every few seconds."""
         if dropped := self._output.take_dropped():
             self.emit(LogLinesDropped(dropped))
-        for line, kept_back in self._repeats.due(self._clock.monotonic()):
+        with self._lock:
+            due = list(self._repeats.due(self._clock.monotonic()))
+        for line, kept_back in due:
             self._write(line, kept_back)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -223,3 +224,16 @@ def test_what_libraries_warn_of_is_counted_and_does_not_flood_the_log(desk: Desk
     desk.now += 61
     desk.observer.flush()
     assert desk.lines[-1]["repeated"] == "49 more times"
+
+
+def test_libraries_may_log_from_threads_of_their_own(desk: Desk) -> None:
+    """More subjects than are kept, from four threads at once: nothing raises, nothing is lost."""
+
+    def work(thread: int) -> None:
+        for number in range(2000):
+            desk.observer.emit(RowsDropped(f"{thread}-{number}", 1))
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(work, range(4)))
+
+    assert len(desk.lines) == 8000
