@@ -49,10 +49,11 @@ class Origin(NamedTuple):
 class Login(NamedTuple):
     """One row of the authentication log.
 
-    ``id`` is 32 hex digits. ``user_email`` names the user: mostly an e-mail address, of a service
-    token its id; ``user_kind`` says which: ``email``, ``service``, ``name`` or empty. ``country``
-    is two characters of ISO 3166, or Cloudflare's own T1 (Tor) and XX. ``app_domain`` is
-    ``host`` and ``path`` (with its slash) as the row has them. ``ip_version`` is 4, 6 or 0 (no
+    ``id`` is 32 hex digits. ``user_email`` names the user, ``user_kind`` says how: ``email`` (as
+    OCSF has it), ``address`` (an e-mail address beyond ASCII), ``service`` (a token or a
+    certificate), ``name`` or empty. ``country`` is two letters of ISO 3166; ``network`` is ``tor``
+    or empty. ``host``, ``port``, ``path`` and ``query`` are parts of ``app_domain``, the path with
+    its slash; ``url`` is empty for a domain with a wildcard. ``ip_version`` is 4, 6 or 0 (no
     address). ``allowed`` is None when the row does not say. Several rows may have one ``ray_id``.
     """
 
@@ -76,9 +77,26 @@ class Login(NamedTuple):
     app_type: str
     host: str
     path: str
+    url: str
+    port: int | None
+    query: str
+    network: str
     allowed: bool | None
     ip_version: int
     user_kind: str
+
+    @property
+    def message(self) -> str:
+        """Return the login in one line for people."""
+        result = {True: "allowed", False: "denied", None: "with unknown result"}[self.allowed]
+        app = self.app_name or self.host
+        ends = f" to {app}" if app else "", f" from {self.ip_address}" if self.ip_address else ""
+        return f"Access {self.action or 'event'} {result}: {self.user or 'unknown'}{''.join(ends)}"
+
+    @property
+    def email(self) -> str:
+        """Return the user's e-mail address, if the row has one."""
+        return self.user_email if self.user_kind in {"email", "address"} else ""
 
     @property
     def outcome(self) -> str:
@@ -234,6 +252,12 @@ class OwnEvent(NamedTuple):
         """Return nothing: it is about no person."""
         return ""
 
+    @property
+    def message(self) -> str:
+        """Return the event in one line for people."""
+        about = " ".join(filter(None, [self.action, self.about_stream, self.about_sink]))
+        return ": ".join(filter(None, [f"forwarder {about}", self.reason, self.detail]))
+
 
 Event: TypeAlias = Login | Provisioning | OwnEvent
 
@@ -256,6 +280,7 @@ ARGUMENTS = (
     "app_type",
     "host",
     "path",
+    "url",
 )
 """The fields of a login that go into a template, in the order of ``RowView.arguments``."""
 IN_SHAPE = frozenset({"action", "connection"})

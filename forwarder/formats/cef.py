@@ -96,13 +96,15 @@ def _login_fields(login: Login) -> Fields:
     ip, six = login.ip_address, login.ip_version == 6  # noqa: PLR2004 - the protocol's name
     return {
         **_shared(login, "Authentication"),
+        "act": {True: "allowed", False: "denied", None: ""}[login.allowed],
         "suser": login.user_email,
         "suid": login.user_id,
         "src": "" if six else ip,
         "c6a2": ip if six else "",
         "c6a2Label": "Source IPv6 Address" if six else "",
         "dhost": login.host,
-        "request": f"https://{login.host}{login.path}" if login.host else "",
+        "dpt": "" if login.port is None else str(login.port),
+        "request": login.url,
         "destinationServiceName": login.app_name,
         **_labelled(
             ("connection", login.connection),
@@ -112,6 +114,7 @@ def _login_fields(login: Login) -> Fields:
             ("rayId", login.ray_id),
             ("quality", " ".join(login.quality)),
         ),
+        **_flexible(("network", login.network)),
     }
 
 

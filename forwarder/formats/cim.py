@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from forwarder.core.schema import FAILURE, SUCCESS, Event, Login, Member, OwnEvent, Provisioning
-from forwarder.formats.json_events import JsonEvents, Object, filled, iso_text
+from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled, iso_text
 
 _PRODUCT = "Cloudflare Access"
+_FORWARDER = "Cloudflare Access Forwarder"
 _CHANGES = {"create": "created", "delete": "deleted"}
 
 
@@ -62,12 +63,16 @@ def map_login(login: Login) -> Object:
         signature_id=f"access.{login.action}" if login.action else "",
         user=login.user_email or login.user_id,
         user_id=login.user_id,
+        user_type=USER_TYPES.get(login.user_kind, ""),
         src=login.ip_address,
         src_country=login.country,
+        src_category=login.network,
         dest=login.host or _PRODUCT,
+        dest_port=login.port,
         authentication_method=login.connection,
         authentication_service=_PRODUCT,
         dest_path=login.path,
+        url=login.url,
         app_name=login.app_name,
         app_uid=login.app_uid,
         app_type=login.app_type,
@@ -122,6 +127,7 @@ def map_own(event: OwnEvent) -> Object:
     """Return fields in the manner of CIM; no model is about a forwarder."""
     return _describe(
         event,
+        vendor_product=_FORWARDER,
         app="forwarder",
         action=event.action,
         status=event.outcome,

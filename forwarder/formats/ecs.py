@@ -13,7 +13,7 @@ from pydantic import Field
 
 from forwarder.core.identity import dumps
 from forwarder.core.schema import Event, Login, Member, OwnEvent, Provisioning, is_email
-from forwarder.formats.json_events import JsonEvents, Object, filled, iso_text
+from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled, iso_text
 from forwarder.transport.settings import PluginSettings
 
 ECS_VERSION = "9.4.0"
@@ -97,27 +97,34 @@ def describe(event: Event, dataset: str, namespace: str, **more: Any) -> Object:
 def map_login(login: Login, namespace: str) -> Object:
     """Return the ECS event of ``login``."""
     email = login.user_email
+    source = filled({"ip": login.ip_address, "geo": filled({"country_iso_code": login.country})})
+    event = describe(
+        login,
+        "audit",
+        namespace,
+        category=["authentication"],
+        type=[_LOGIN_TYPES.get(login.action, "info")],
+        action=login.action,
+    )
+    if login.network:
+        event["tags"].append(login.network)
     return filled(
         {
-            **describe(
-                login,
-                "audit",
-                namespace,
-                category=["authentication"],
-                type=[_LOGIN_TYPES.get(login.action, "info")],
-                action=login.action,
-            ),
-            "user": filled(
+            **event,
+            "message": login.message,
+            "user": filled({"id": login.user_id, "name": email, "email": login.email}),
+            "source": source,
+            "client": source,  # Elastic's own integrations of Cloudflare have it there
+            "url": filled(
                 {
-                    "id": login.user_id,
-                    "name": email,
-                    "email": email if login.user_kind == "email" else "",
+                    "full": login.url,
+                    "scheme": "https" if login.url else "",
+                    "domain": login.host,
+                    "port": login.port,
+                    "path": login.path,
+                    "query": login.query,
                 }
             ),
-            "source": filled(
-                {"ip": login.ip_address, "geo": filled({"country_iso_code": login.country})}
-            ),
-            "url": filled({"domain": login.host, "path": login.path}),
             "service": filled({"id": login.app_uid, "name": login.app_name}),
             "http": {"request": {"id": login.ray_id}} if login.ray_id else {},
             "related": filled(
@@ -138,6 +145,7 @@ def _access(login: Login) -> Object:
             "allowed": login.allowed,
             "app": filled({"type": login.app_type}),
             "connection": login.connection,
+            "user_type": USER_TYPES.get(login.user_kind, ""),
         }
     )
 
@@ -162,7 +170,7 @@ def map_own(event: OwnEvent, namespace: str) -> Object:
                 action=event.action,
                 reason=event.reason,
             ),
-            "message": event.detail,
+            "message": event.message,
             "agent": filled({"name": "forwarder", "type": "forwarder", "version": event.version}),
             "cloudflare": filled({"forwarder": filled(particular), "unmapped": event.extra}),
         }

@@ -14,6 +14,9 @@ from forwarder.formats.templates import Templated
 
 Object = dict[str, Any]
 
+USER_TYPES = {"email": "user", "address": "user", "service": "service"}
+"""What the kinds of user are; a name says nothing of that."""
+
 _DAY = 86_400
 _REMEMBERED_DAYS = 64
 _EMPTY: tuple[Any, ...] = ("", None, {}, [], ())

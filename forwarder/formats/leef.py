@@ -70,16 +70,17 @@ def _login_fields(login: Login) -> Fields:
     return {
         **_shared(login, "Authentication", 5 if login.outcome == FAILURE else 2),
         "src": login.ip_address,
-        "identSrc": login.ip_address,
         "usrName": login.user_email or login.user_id,
         "userId": login.user_id,
         "realm": login.connection,
         "resource": login.host,
-        "url": f"https://{login.host}{login.path}" if login.host else "",
+        "dstPort": "" if login.port is None else str(login.port),
+        "url": login.url,
         "appName": login.app_name,
         "appUid": login.app_uid,
         "appType": login.app_type,
         "country": login.country,
+        "network": login.network,
         "rayId": login.ray_id,
     }
 

@@ -10,18 +10,27 @@ from pydantic import Field
 
 from forwarder.core.identity import dumps
 from forwarder.core.schema import FAILURE, Event, Login, OwnEvent, Provisioning
-from forwarder.formats.json_events import JsonEvents, Object, filled
+from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled
 from forwarder.formats.ocsf_classes import (
     ACCESS,
+    ACTOR_APP,
     ADDABLE,
+    ANY_TEXT,
+    APP_UPDATE,
     APPLICATION_LIFECYCLE,
+    AUTH_FACTORS,
     AUTHENTICATION,
+    COUNTRIES,
     HIGH,
     INFORMATIONAL,
     LOW,
     OTHER,
+    SECURITY_CONTROL,
+    SERVICE_USERS,
+    UID_OBSERVABLES,
     Version,
     classify,
+    cut,
     describe,
     observables,
     status_of,
@@ -33,7 +42,7 @@ from forwarder.transport.settings import PluginSettings
 class OcsfConfig(PluginSettings):
     """What a sink with ``format: ocsf`` takes."""
 
-    ocsf_version: Literal["1.7.0", "1.8.0", "1.9.0"] = Field(
+    ocsf_version: Literal["1.1.0", "1.3.0", "1.5.0", "1.7.0", "1.8.0", "1.9.0"] = Field(
         "1.8.0",
         description="schema to follow; 1.9.0 is written without an offline check of its schema",
     )
@@ -50,9 +59,11 @@ class OcsfFormat(JsonEvents):
 
     def __init__(self, config: OcsfConfig, added: Mapping[str, str] | None = None) -> None:
         """Take the settings and the fields to add (dotted paths)."""
-        # A template passes on texts and times; raw_data is the whole row.
-        super().__init__(config, added, templates=not config.raw_data)
         self._version = Version.of(config.ocsf_version)
+        # A template passes on texts and times: raw_data is the whole row, and old versions have
+        # patterns that a text may not fit.
+        templates = self._version.has(ANY_TEXT) and not config.raw_data
+        super().__init__(config, added, templates=templates)
 
     @staticmethod
     def nearest_path(path: str) -> str:
@@ -72,6 +83,8 @@ class OcsfFormat(JsonEvents):
             target = map_provisioning(event, version)
         else:
             target = map_own(event, version)
+        if not self._version.has(ANY_TEXT):
+            target = cut(target)
         if self._config.raw_data:
             target["raw_data"] = dumps(event.row).decode()
         return target
@@ -82,7 +95,6 @@ class OcsfFormat(JsonEvents):
         return str(time_us // 1000)
 
 
-_PROFILES = ["cloud", "security_control"]
 _ACTIVITIES = {"login": (1, "Logon"), "logout": (2, "Logoff"), "": (0, "Unknown")}
 _OPENID, _SAML, _OAUTH = (4, "OpenID"), (5, "SAML"), (6, "OAUTH 2.0")
 _PROTOCOLS = {
@@ -102,6 +114,7 @@ _PROTOCOLS = {
     "yandex": _OAUTH,
 }
 """Kinds of identity provider, and the protocol that Access speaks with each."""
+_WITHOUT_PROTOCOL = frozenset({"onetimepin", "nonidentity"})
 _CONTROL = {
     True: {
         "action_id": 1,
@@ -117,78 +130,95 @@ _CONTROL = {
     },
     None: {"action_id": 0, "action": "Unknown", "disposition_id": 0, "disposition": "Unknown"},
 }
-_USER_TYPES = {
-    "email": {"type_id": 1, "type": "User"},
-    "service": {"type_id": 4, "type": "Service"},
-}
-_UNKNOWN_USER = {"type_id": 0, "type": "Unknown"}
+_USER_TYPES = {"user": (1, "User"), "service": (4, "Service")}
+_ONE_TIME_PIN = {"factor_type_id": 7, "factor_type": "OTP", "provider": "Cloudflare Access"}
 
 
 def map_login(login: Login, version: Version) -> Object:
     """Return the Authentication event of ``login``."""
     severity = LOW if login.outcome == FAILURE else INFORMATIONAL
     activity_id, activity = _ACTIVITIES.get(login.action, (OTHER, login.action))
+    host = version.hostname(login.host)
+    controlled = version.has(SECURITY_CONTROL)
+    described = describe(
+        login,
+        version,
+        ["cloud", "security_control"] if controlled else ["cloud"],
+        ACCESS,
+        event_code=login.action,
+        log_name="access_requests",
+        log_provider="Cloudflare",
+        original_time=login.created_at,
+    )
+    if login.network:
+        described["metadata"].setdefault("labels", []).append(f"network:{login.network}")
     return filled(
         {
             **classify(AUTHENTICATION, activity_id, activity, severity),
             **status_of(login.outcome),
-            **_CONTROL[login.allowed],
-            **describe(
-                login,
-                version,
-                _PROFILES,
-                ACCESS,
-                event_code=login.action,
-                log_name="access_requests",
-                log_provider="Cloudflare",
-                original_time=login.created_at,
-            ),
+            **(_CONTROL[login.allowed] if controlled else {}),
+            "message": login.message,
+            **described,
             **_protocol(login.connection),
-            "user": _login_user(login),
-            "actor": filled({"app_name": "Cloudflare Access", "idp": _idp(login.connection)}),
+            "auth_factors": _factors(login, version),
+            "is_remote": True,
+            "user": _login_user(login, version),
+            "actor": _login_actor(login, version),
             "src_endpoint": _source(login),
-            "dst_endpoint": filled({"hostname": login.host}),
+            "dst_endpoint": filled({"hostname": host, "port": login.port if host else None}),
             "service": _service(login),
-            "http_request": _login_request(login),
-            "observables": observables(
-                ("user.email_addr", 5, "Email Address", _address(login)),
-                ("user.name", 4, "User Name", "" if _address(login) else login.user_email),
-                ("src_endpoint.ip", 2, "IP Address", login.ip_address),
-            ),
-            "unmapped": _login_unmapped(login),
+            "http_request": filled({"uid": login.ray_id, "url": _url(login, host)}),
+            "observables": _login_observables(login, version),
+            "unmapped": _login_unmapped(login, version),
         }
     )
 
 
 def _protocol(connection: str) -> Object:
-    """Return the protocol behind a kind of identity provider; its name where none is defined."""
-    if not connection:
-        return {"auth_protocol_id": 0, "auth_protocol": "Unknown"}
-    number, caption = _PROTOCOLS.get(connection, (OTHER, connection))
+    """Return the protocol behind a kind of identity provider; a name of the tenant's says none."""
+    if connection in _WITHOUT_PROTOCOL:
+        return {"auth_protocol_id": OTHER, "auth_protocol": "Other"}
+    number, caption = _PROTOCOLS.get(connection, (0, "Unknown"))
     return {"auth_protocol_id": number, "auth_protocol": caption}
 
 
-def _address(login: Login) -> str:
-    return login.user_email if login.user_kind == "email" else ""
+def _address(login: Login, version: Version) -> str:
+    """Return the user's address if OCSF takes it for one; it knows ASCII only."""
+    return version.email(login.user_email) if login.user_kind == "email" else ""
 
 
-def _login_user(login: Login) -> Object:
+def _factors(login: Login, version: Version) -> list[Object]:
+    address = _address(login, version)
+    if login.connection != "onetimepin" or not address or not version.has(AUTH_FACTORS):
+        return []
+    return [{**_ONE_TIME_PIN, "email_addr": address}]
+
+
+def _login_user(login: Login, version: Version) -> Object:
+    kind = USER_TYPES.get(login.user_kind, "")
     if not login.user:
-        if login.connection == "nonidentity":
-            return {"name": "non_identity", **_USER_TYPES["service"]}
-        return {"name": "unknown", **_UNKNOWN_USER}
+        kind = "service" if login.connection == "nonidentity" else ""
+    number, caption = _USER_TYPES.get(kind, (0, "Unknown"))
+    if kind == "service" and not version.has(SERVICE_USERS):
+        number = OTHER
+    nobody = "non_identity" if kind == "service" else "unknown"
     return filled(
         {
-            "name": login.user_email,
-            "email_addr": _address(login),
+            "name": login.user_email or ("" if login.user_id else nobody),
+            "email_addr": _address(login, version),
             "uid": login.user_id,
-            **_USER_TYPES.get(login.user_kind, _UNKNOWN_USER),
+            "type_id": number,
+            "type": caption,
         }
     )
 
 
-def _idp(connection: str) -> Object:
-    return {"name": connection} if connection else {}
+def _login_actor(login: Login, version: Version) -> Object:
+    # Before 1.3 an actor had to be a process, a user or a session.
+    if not version.has(ACTOR_APP):
+        return {}
+    idp = filled({"name": login.connection})
+    return filled({"app_name": "Cloudflare Access", "idp": idp})
 
 
 def _source(login: Login) -> Object:
@@ -204,14 +234,47 @@ def _service(login: Login) -> Object:
     return service or {"name": "Cloudflare Access"}
 
 
-def _login_request(login: Login) -> Object:
-    url = {"url_string": login.app_domain, "path": login.path} if login.path else {}
-    return filled({"uid": login.ray_id, "url": url})
+def _url(login: Login, host: str) -> Object:
+    if not login.url:
+        return {}
+    return filled(
+        {
+            "url_string": login.url,
+            "scheme": "https",
+            "hostname": host,
+            "port": login.port,
+            "path": login.path,
+            "query_string": login.query,
+        }
+    )
 
 
-def _login_unmapped(login: Login) -> Object:
+def _login_observables(login: Login, version: Version) -> list[Object]:
+    address = _address(login, version)
+    country = login.country if login.ip_address and version.has(COUNTRIES) else ""
+    return observables(
+        ("user.email_addr", 5, "Email Address", address),
+        ("user.name", 4, "User Name", "" if address else login.user_email),
+        ("user.uid", 31, "", login.user_id if version.has(UID_OBSERVABLES) else ""),
+        ("src_endpoint.ip", 2, "IP Address", login.ip_address),
+        ("src_endpoint.location.country", 14, "Country", country),
+        ("dst_endpoint.hostname", 1, "Hostname", version.hostname(login.host)),
+    )
+
+
+def _login_unmapped(login: Login, version: Version) -> Object:
     homeless = "" if login.ip_address else login.country
-    return {**filled({"app_type": login.app_type, "country": homeless}), **login.extra}
+    return {
+        **filled(
+            {
+                "app_type": login.app_type,
+                "country": homeless,
+                "network": login.network,
+                "connection": "" if version.has(ACTOR_APP) else login.connection,
+            }
+        ),
+        **login.extra,
+    }
 
 
 _OWN_ACTIVITIES = {
@@ -226,6 +289,8 @@ _FORWARDER = {"name": "forwarder", "vendor_name": "cloudflare-access-forwarder"}
 def map_own(event: OwnEvent, version: Version) -> Object:
     """Return the event; what is particular to the forwarder is in ``unmapped``."""
     activity_id, activity = _OWN_ACTIVITIES.get(event.action, (OTHER, event.action))
+    if activity == "Update" and not version.has(APP_UPDATE):
+        activity_id, activity = OTHER, event.action
     severity = HIGH if event.outcome == FAILURE else INFORMATIONAL
     product = filled({**_FORWARDER, "version": event.version})
     particular = {
@@ -241,7 +306,7 @@ def map_own(event: OwnEvent, version: Version) -> Object:
             **classify(APPLICATION_LIFECYCLE, activity_id, activity, severity),
             **status_of(event.outcome),
             "status_detail": event.reason,
-            "message": event.detail,
+            "message": event.message,
             **describe(
                 event,
                 version,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from forwarder.core.schema import FAILURE, SUCCESS, UNKNOWN, Event
@@ -49,6 +50,14 @@ ACCESS = {"name": "Access", "vendor_name": "Cloudflare"}
 _STATUS = {UNKNOWN: (0, "Unknown"), SUCCESS: (1, "Success"), FAILURE: (2, "Failure")}
 
 
+_is_email_1_1 = re.compile(r"[a-zA-Z0-9_.+-]+@[a-zA-Z0-9-]+\.[a-zA-Z0-9-.]+").fullmatch
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_is_hostname = re.compile(rf"(?:{_LABEL}\.)*{_LABEL}").fullmatch
+
+
+_LONGEST_TEXT = 65_535
+
+
 class Version(NamedTuple):
     """A version of OCSF."""
 
@@ -61,6 +70,14 @@ class Version(NamedTuple):
         major, minor, _ = map(int, text.split("."))
         return cls(text, (major, minor))
 
+    def email(self, address: str) -> str:
+        """Return ``address`` if this version takes it for one: 1.1 knows fewer characters."""
+        return address if self.has((1, 3)) or _is_email_1_1(address) else ""
+
+    def hostname(self, host: str) -> str:
+        """Return ``host`` if this version takes it for one: old ones take no wildcard."""
+        return host if self.has(ANY_TEXT) or _is_hostname(host) else ""
+
     def has(self, since: tuple[int, int]) -> bool:
         """Return True if this version has what came with version ``since``."""
         return self.number >= since
@@ -68,7 +85,10 @@ class Version(NamedTuple):
 
 # What came with which version, of all that we write: read out of the published schemas.
 ACTOR_APP = REQUEST_EVERYWHERE = ENTITY_TYPE = APP_UPDATE = AUTH_FACTORS = COUNTRIES = (1, 3)
-SECURITY_CONTROL = BODY_LENGTH = UID_OBSERVABLES = (1, 5)
+ANY_TEXT = ACTOR_EVERYWHERE = GROUP_ALONE = SECURITY_CONTROL = BODY_LENGTH = UID_OBSERVABLES = (
+    1,
+    5,
+)
 PATCH_METHOD = SERVICE_USERS = SUBGROUPS = (1, 6)
 GROUP_UID_ALT = (1, 8)
 USER_MANAGEMENT_CLASS = (1, 9)
@@ -143,3 +163,14 @@ def observables(*found: tuple[str, int, str, str]) -> list[Object]:
         for name, number, caption, value in found
         if value
     ]
+
+
+def cut(value: Any) -> Any:
+    """Return ``value`` with its texts cut to what OCSF allowed before 1.5."""
+    if isinstance(value, str):
+        return value[:_LONGEST_TEXT]
+    if isinstance(value, list):
+        return [cut(item) for item in value]
+    if isinstance(value, dict):
+        return {key: cut(item) for key, item in value.items()}
+    return value

@@ -8,9 +8,11 @@ from forwarder.formats.ocsf_classes import (
     ACCESS,
     ACCOUNT_CHANGE,
     ACTOR_APP,
+    ACTOR_EVERYWHERE,
     BODY_LENGTH,
     ENTITY_MANAGEMENT,
     ENTITY_TYPE,
+    GROUP_ALONE,
     GROUP_MANAGEMENT,
     GROUP_UID_ALT,
     HIGH,
@@ -60,8 +62,14 @@ _GROUP: dict[str, Activity] = {
     "add_group": (7, "Add Subgroup"),
     "remove_group": (8, "Remove Subgroup"),
 }
+_ENTITY: dict[str, Activity] = {
+    "create": (1, "Create"),
+    "update": (3, "Update"),
+    "delete": (4, "Delete"),
+    "add_member": (3, "Update"),
+    "remove_member": (3, "Update"),
+}
 _METHODS = frozenset({"OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT"})
-_ENTITY_TYPES = {"user": (2, "User"), "group": (3, "Group")}
 _SHOWN = 100
 """Members that are observables; a group of thousands may be set at once."""
 
@@ -69,6 +77,7 @@ _SHOWN = 100
 def map_provisioning(change: Provisioning, version: Version) -> Object:
     """Return the event of ``change``; its class depends on the resource and the version."""
     kind, activity = _classified(change, version)
+    has_actor = _has_actor(kind, version)
     method = change.method if _is_method(change.method, version) else ""
     request = filled(
         {
@@ -93,11 +102,16 @@ def map_provisioning(change: Provisioning, version: Version) -> Object:
                 log_provider="Cloudflare",
                 original_time=change.logged_at,
             ),
-            "actor": _actor(change.idp_id, version),
+            "actor": _actor(change.idp_id) if has_actor else {},
             **_subject(change, version),
             "http_request": request if _may_have_request(kind, version) else {},
             "observables": _observables(change, version),
-            "unmapped": _unmapped(change, version, homeless="" if method else change.method),
+            "unmapped": _unmapped(
+                change,
+                version,
+                http_method="" if method else change.method,
+                idp_id="" if has_actor else change.idp_id,
+            ),
         }
     )
 
@@ -110,6 +124,8 @@ def _classified(change: Provisioning, version: Version) -> tuple[EventClass, Act
         known = _USER if new else _ACCOUNT
         activity = "password" if only_password else change.activity
         return (USER_MANAGEMENT if new else ACCOUNT_CHANGE), known.get(activity, unknown)
+    if change.resource == "group" and _is_entity(change, version):
+        return ENTITY_MANAGEMENT, _ENTITY.get(change.activity, unknown)
     if change.resource == "group":
         activity = change.activity
         if activity == "update" and version.has(USER_MANAGEMENT_CLASS):
@@ -118,6 +134,11 @@ def _classified(change: Provisioning, version: Version) -> tuple[EventClass, Act
             activity = activity.replace("member", "group")
         return GROUP_MANAGEMENT, _GROUP.get(activity, unknown)
     return ENTITY_MANAGEMENT, unknown
+
+
+def _is_entity(change: Provisioning, version: Version) -> bool:
+    # Before 1.5 Group Management had to have a user: it was about who comes and goes only.
+    return not version.has(GROUP_ALONE) and change.only_member is None
 
 
 def _severity(change: Provisioning) -> Severity:
@@ -134,30 +155,35 @@ def _may_have_request(kind: EventClass, version: Version) -> bool:
     return kind is ACCOUNT_CHANGE or version.has(REQUEST_EVERYWHERE)
 
 
-def _actor(idp_id: str, version: Version) -> Object:
+def _has_actor(kind: EventClass, version: Version) -> bool:
     # Before 1.3 an actor had to be a process, a user or a session; a provider is none of those.
-    if not version.has(ACTOR_APP):
-        return {}
+    return version.has(ACTOR_APP if kind is ACCOUNT_CHANGE else ACTOR_EVERYWHERE)
+
+
+def _actor(idp_id: str) -> Object:
     return filled({"app_name": "SCIM", "app_uid": idp_id, "idp": filled({"uid": idp_id})})
 
 
 def _subject(change: Provisioning, version: Version) -> Object:
     """Return whom or what was changed, under the name its class has for it."""
     if change.resource == "user":
-        return {"user": _user(change)}
-    if change.resource == "group":
+        return {"user": _user(change, version)}
+    if change.resource == "group" and not _is_entity(change, version):
         return {"group": _group(change, version), **_group_members(change, version)}
     name = change.user_name or change.group_name or "unknown"
-    entity = {"name": name, "uid": change.cf_resource_id, "type": change.resource_type or "Other"}
-    return {"entity": filled({**entity, "type_id": OTHER if version.has(ENTITY_TYPE) else None})}
+    number, kind = OTHER, change.resource_type or "Other"
+    if change.resource == "group":
+        name, number, kind = change.group_name or "unknown", 3, "Group"
+    entity = {"name": name, "uid": change.cf_resource_id, "type": kind}
+    return {"entity": filled({**entity, "type_id": number if version.has(ENTITY_TYPE) else None})}
 
 
-def _user(change: Provisioning) -> Object:
+def _user(change: Provisioning, version: Version) -> Object:
     name = change.user_name or ("" if change.cf_resource_id else "unknown")
     return filled(
         {
             "name": name,
-            "email_addr": change.email,
+            "email_addr": version.email(change.email),
             "uid": change.cf_resource_id,
             "uid_alt": change.idp_resource_id,
         }
@@ -194,13 +220,14 @@ def _group_members(change: Provisioning, version: Version) -> Object:
 
 def _observables(change: Provisioning, version: Version) -> list[Object]:
     uid = 31 if version.has(UID_OBSERVABLES) else 0
+    email = version.email(change.email)
     user, group = change.resource == "user", change.resource == "group"
     found = [
-        ("user.email_addr", 5, "Email Address", change.email if user else ""),
-        ("user.name", 4, "User Name", change.user_name if user and not change.email else ""),
+        ("user.email_addr", 5, "Email Address", email if user else ""),
+        ("user.name", 4, "User Name", change.user_name if user and not email else ""),
         ("user.uid", uid, "", change.cf_resource_id if user and uid else ""),
         # 31 to 33 have different captions in different versions and tools, so they have none here.
-        ("group.name", 32 if uid else OTHER, "", change.group_name if group else ""),
+        ("group.name", 32, "", change.group_name if group and uid else ""),
         ("group.uid", 33, "", change.cf_resource_id if group and uid else ""),
     ]
     for key in ("members_added", "members_removed", "members_set"):
@@ -210,7 +237,7 @@ def _observables(change: Provisioning, version: Version) -> list[Object]:
     return observables(*found)
 
 
-def _unmapped(change: Provisioning, version: Version, homeless: str) -> Object:
+def _unmapped(change: Provisioning, version: Version, **homeless: str) -> Object:
     """Return what the class has no attribute for."""
     placed = change.resource == "user" or (
         change.resource == "group" and version.has(GROUP_UID_ALT)
@@ -223,9 +250,8 @@ def _unmapped(change: Provisioning, version: Version, homeless: str) -> Object:
                 "members_removed": members_of(change.members_removed),
                 "members_set": members_of(change.members_set),
                 "request_body": change.request_body,
-                "idp_id": "" if version.has(ACTOR_APP) else change.idp_id,
                 "idp_resource_id": "" if placed else change.idp_resource_id,
-                "http_method": homeless,
+                **homeless,
                 **_odd_names(change),
             }
         ),

@@ -102,6 +102,15 @@ LOGINS: Mapping[str, Mapping[str, Any]] = {
         "app_name": 17,
         "allowed": "yes",
     },
+    "login_tor": {**LOGIN, "country": "T1", "allowed": False, "connection": "onetimepin"},
+    "login_wildcard": {**LOGIN, "app_domain": "*.dev.example.com"},
+    "login_port_and_query": {**LOGIN, "app_domain": "kibana.example.com:8443/app?tab=1"},
+    "login_certificate": {
+        **_without(LOGIN, "user_id"),
+        "user_email": "printer-17",
+        "connection": "nonidentity",
+    },
+    "login_beyond_ascii": {**LOGIN, "user_email": "j\u00f6rg@b\u00fccher.example"},
     "login_hostile": {**LOGIN, "user_email": _HOSTILE, "app_name": _HOSTILE, "ray_id": _HOSTILE},
     "login_unreadable": {
         "user_email": "ann@example.com",

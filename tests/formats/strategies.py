@@ -62,7 +62,8 @@ times = st.one_of(
     st.integers(-62_135_596_800_000_000, 253_402_300_799_999_999).map(format_us),
     st.sampled_from(["2014-01-01T05:20:00.12345Z", "2016-12-31T23:59:60Z", "0001-01-01T00:00:00Z"]),
 )
-domains = st.builds("{}.example.com{}".format, _letters, st.sampled_from(["", "", "/", "/a/b.js"]))
+_ends = st.sampled_from(["", "", "/", "/a/b.js", ":8443/a", "/a?b=c"])
+domains = st.builds("{}.example.com{}".format, _letters | st.just("*"), _ends)
 _uuids = st.integers(0, 2**128 - 1).map(lambda number: str(uuid.UUID(int=number)))
 
 _usual: dict[str, st.SearchStrategy[Any]] = {
@@ -70,14 +71,14 @@ _usual: dict[str, st.SearchStrategy[Any]] = {
     "user_email": emails,
     "user_id": _uuids,
     "ip_address": addresses,
-    "country": st.sampled_from(["US", "de", "T1", "XX"]),
+    "country": st.sampled_from(["US", "de", "T1", "XX", "t1"]),
     "app_domain": domains,
     "app_name": st.sampled_from(["Wiki", "HR Portal", "B\u00fcro"]),
     "app_uid": _uuids,
     "app_type": st.sampled_from(["self_hosted", "warp", "saas"]),
     "action": st.sampled_from(["login", "logout", "reauthenticate"]),
     "allowed": st.booleans(),
-    "connection": st.sampled_from(["saml", "okta", "google", "onetimepin", "Acme SSO"]),
+    "connection": st.sampled_from(["saml", "okta", "onetimepin", "nonidentity", "Acme SSO"]),
     "ray_id": st.integers(0, 2**64 - 1).map("{:016x}".format),
 }
 usual_logins = st.fixed_dictionaries(_usual)

@@ -82,5 +82,5 @@ def test_host_and_path_are_told_apart_and_countries_are_capital() -> None:
 
     event = orjson.loads(_STYLE.render(event_of("access_requests", row)))
 
-    assert event["url"] == {"domain": "wiki.example.com", "path": "/a/b"}
+    assert (event["url"]["domain"], event["url"]["path"]) == ("wiki.example.com", "/a/b")
     assert event["source"]["geo"] == {"country_iso_code": "DE"}

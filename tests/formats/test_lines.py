@@ -66,7 +66,8 @@ def test_cef_reads_back(row: dict[str, Any]) -> None:
     extension = read["extension"]
 
     sources = {"suser": event.user_email, "suid": event.user_id, "dhost": event.host}
-    sources |= {"destinationServiceName": event.app_name, "act": event.action}
+    result = {True: "allowed", False: "denied", None: ""}[event.allowed]
+    sources |= {"destinationServiceName": event.app_name, "act": result}
     for key, text in sources.items():
         assert extension.get(key, "") == clean(text, _CEF_LIMITS.get(key, 1023))
     customs = {extension.get(f"cs{n}Label"): extension.get(f"cs{n}") for n in range(1, 7)}
@@ -103,9 +104,7 @@ def test_leef_reads_back(given: tuple[str, dict[str, Any]]) -> None:
     assert fields.get("action", "") == clean(event.action, 1024)
     if isinstance(event, Login):
         assert fields.get("usrName", "") == clean(event.user, 255)
-        assert fields.get("url", "") == clean(
-            event.host and f"https://{event.host}{event.path}", 1024
-        )
+        assert fields.get("url", "") == clean(event.url, 1024)
         assert fields.get("src", "") == event.ip_address
 
 
@@ -146,7 +145,7 @@ def test_a_name_that_cannot_be_a_key_is_refused(style: Any) -> None:
         ("h.example", "https://h.example"),
         ("h.example/a/b", "https://h.example/a/b"),
         ("https://h.example/a", "https://h.example/a"),
-        ("https://h.example", "https://h.example/"),
+        ("https://h.example", "https://h.example"),
     ],
 )
 def test_an_application_s_url_has_one_scheme(domain: str, url: str) -> None:

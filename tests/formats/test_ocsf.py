@@ -18,7 +18,7 @@ from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.testing.samples import LOGIN, SCIM_UPDATES, event_of, sample_events
 from tests.formats.strategies import streams_and_rows
 
-_CHECKED = ("1.8.0", "1.7.0")
+_CHECKED = ("1.8.0", "1.7.0", "1.5.0", "1.3.0", "1.1.0")
 _STYLES = {
     version: OcsfFormat(
         OcsfConfig.model_validate({"ocsf_version": version, "raw_data": version == "1.7.0"})
@@ -85,6 +85,7 @@ def _caption_faults(event: dict[str, Any], version: str) -> list[str]:
     return found
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(streams_and_rows)
 def test_any_row_gives_an_event_that_the_official_schema_knows(
     given: tuple[str, dict[str, Any]],
@@ -103,6 +104,14 @@ def test_profiles_are_listed_exactly_when_they_are_used(given: tuple[str, dict[s
 
     used = {"cloud" if "cloud" in event else "", "security_control" if "action_id" in event else ""}
     assert set(event["metadata"]["profiles"]) == used - {""}
+
+
+@pytest.mark.parametrize("version", _CHECKED)
+def test_every_sample_row_is_valid_in_every_version(version: str) -> None:
+    for event in sample_events():
+        written = orjson.loads(_STYLES[version].render(event))
+
+        assert (_faults(written, version), _caption_faults(written, version)) == ([], [])
 
 
 @pytest.mark.parametrize("version", _CHECKED)

@@ -13,8 +13,10 @@ from functools import lru_cache, partial
 from ipaddress import ip_address
 from itertools import product
 from operator import itemgetter
-from string import ascii_uppercase, digits
+from string import ascii_uppercase
 from typing import Any, NamedTuple
+
+import orjson
 
 from forwarder.core.identity import members
 from forwarder.core.masking import mask_row
@@ -34,15 +36,17 @@ from forwarder.core.schema import (
 )
 from forwarder.core.timing import parse_us
 
-TEXTS = ARGUMENTS[:-2]
-"""The keys of a row whose values are texts; host and path are made of ``app_domain``."""
+TEXTS = ARGUMENTS[:-3]
+"""The keys of a row whose values are texts; host, path and url are made of ``app_domain``."""
 KNOWN_KEYS = frozenset({*TEXTS, "allowed"})
 """The keys of a login that the common schema has a place for."""
 LIVE_ONLY = frozenset({"user_id", "country", "app_name", "app_type"})
 """Keys that live rows have and Cloudflare does not document: a row without them is complete."""
 
-COUNTRIES = frozenset(map("".join, product(ascii_uppercase + digits, repeat=2)))
-"""Country codes: ISO 3166, and Cloudflare's own (T1 is Tor, XX is unknown)."""
+_TOR, _UNKNOWN_COUNTRY = "T1", "XX"
+"""What Cloudflare puts in the place of a country, and is none."""
+COUNTRIES = frozenset(map("".join, product(ascii_uppercase, repeat=2))) - {_UNKNOWN_COUNTRY}
+"""Country codes of the form of ISO 3166; which of them are given out changes."""
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _GROUP = r"[0-9a-fA-F]{1,4}"
@@ -51,6 +55,9 @@ _is_ipv4 = re.compile(r"\.".join([_OCTET] * 4)).fullmatch
 _is_like_ipv6 = re.compile(rf"(?:{_GROUP}:){{7}}{_GROUP}|{_GROUPS}::{_GROUPS}").fullmatch
 _COLONS_BETWEEN_EIGHT = 7
 _LONGEST_ADDRESS = 40
+_DIGITS = 5
+"""Of a port."""
+_is_address = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+").fullmatch
 _is_service_token = re.compile(r"[0-9a-f]{32}\.access").fullmatch
 _EMPTY: tuple[Any, ...] = ("", None)
 
@@ -61,7 +68,8 @@ def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: in
     texts = {key: _text_of(key, row.get(key)) for key in TEXTS}
     allowed = _boolean(row.get("allowed"))
     known = {**texts, "allowed": allowed}
-    host, path = split_domain(texts["app_domain"])
+    texts["country"], network = _country(texts["country"])
+    host, port, path, query, url = split_domain(texts["app_domain"])
     return Login(
         origin,
         id=id,
@@ -75,9 +83,13 @@ def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: in
         },
         host=host,
         path=path,
+        url=url,
+        port=port,
+        query=query,
+        network=network,
         allowed=allowed,
         ip_version=ip_version(texts["ip_address"]),
-        user_kind=user_kind(texts["user_email"]),
+        user_kind=user_kind(texts["user_email"], texts["connection"]),
         **texts,
     )
 
@@ -110,19 +122,33 @@ def ip_version(ip: str) -> int:
         return 0
 
 
-def user_kind(email: str) -> str:
+def user_kind(email: str, connection: str) -> str:
     """Return what the key ``user_email`` holds: see ``core.schema.Login``."""
     if is_email(email):
         return "email"
-    return "service" if _is_service_token(email) else "name" if email else ""
+    if _is_service_token(email) or (email and connection == "nonidentity"):
+        return "service"
+    return "address" if _is_address(email) else "name" if email else ""
 
 
-def split_domain(domain: str) -> tuple[str, str]:
-    """Return host and path of ``host/path``, the path with its slash; a scheme is left out."""
-    host, slash, path = domain.partition("/")
-    if host[-1:] == ":" and path[:1] == "/":
-        host, _, path = path[1:].partition("/")
-    return host, slash + path
+def split_domain(domain: str) -> tuple[str, int | None, str, str, str]:
+    """Return host, port, path with its slash, query and URL of ``host:port/path?query``.
+
+    A scheme is left out: Access protects applications by HTTPS.
+    """
+    if domain.partition("/")[0].endswith(":"):
+        domain = domain.partition("//")[2]
+    place, _, query = domain.partition("?")
+    host, slash, path = place.partition("/")
+    host, colon, digits = host.partition(":")
+    port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else None
+    url = "https://" + domain if host and "*" not in domain else ""
+    return (host if port or not colon else host + colon + digits), port, slash + path, query, url
+
+
+def _country(code: str) -> tuple[str, str]:
+    """Return the country, and the network that stands in its place."""
+    return (code, "") if code in COUNTRIES else ("", "tor" if code == _TOR else "")
 
 
 def _quality(row: Mapping[str, Any], known: Mapping[str, Any]) -> tuple[str, ...]:
@@ -145,7 +171,8 @@ def _text_of(key: str, value: Any) -> str:
     if key == "ip_address":
         return text if ip_version(text) else ""
     if key == "country":
-        return text.upper() if text.upper() in COUNTRIES else ""
+        code = text.upper()
+        return code if code in COUNTRIES or code in {_TOR, _UNKNOWN_COUNTRY} else ""
     return text
 
 
@@ -169,7 +196,6 @@ LEEF has room for 255 bytes of a user; an e-mail address is never longer.
 """
 _SPECIAL = frozenset('"\\=|')
 """What JSON, CEF or LEEF escapes, beside what cannot be printed."""
-_PLAIN_ASCII = bytes(code for code in range(0x20, 0x7F) if chr(code) not in _SPECIAL)
 
 
 def view_login(
@@ -190,7 +216,7 @@ def view_login(
         together = "".join(texts)
     created_at, ip, email, domain, _, action, connection, _, country, _, _, _ = texts
     version = 4 if _is_ipv4(ip) else ip_version(ip)
-    kind = "email" if is_email(email) else _short_kind(email)
+    kind = "email" if is_email(email) else _short_kind(email, connection)
     if (
         not (usual and version and created_at and kind is not None)
         # A row without a usable time has been given the time at which it was first seen.
@@ -199,17 +225,18 @@ def view_login(
         or not _is_plain(together)
     ):
         return _NOT_USUAL
+    network = ""
     if country not in COUNTRIES and country:
-        texts = _with_country(texts, country.upper())
-        if not texts:
-            return _NOT_USUAL
+        texts, network = _with_country(texts, country.upper())
     host, slash, path = domain.partition("/")
-    if slash and (not host or path[0:1] == "/"):  # perhaps a scheme
+    # A scheme, a port or a query: a part of the domain that a template has no place for.
+    if not texts or ":" in domain or "?" in domain or (slash and not host):
         return _NOT_USUAL
+    url = "" if "*" in domain or not host else "https://" + domain
     if not all(texts) and texts.count("") != lacks:
         odd = tuple(map(bool, texts)), extra_of is not None
-    shape = (allowed, action, connection, version, kind, slash, odd)
-    return shape, (*texts, host, slash + path), extra_of(row) if extra_of else ""
+    shape = (allowed, action, connection, version, kind, slash, network, not url, odd)
+    return shape, (*texts, host, slash + path, url), extra_of(row) if extra_of else ""
 
 
 class _Layout(NamedTuple):
@@ -256,21 +283,30 @@ def _without_nulls(texts: Sequence[Any]) -> tuple[str, ...]:
     return tuple(found) if all(isinstance(text, str) for text in found) else ("",) * len(found)
 
 
-def _short_kind(email: str) -> str | None:
-    """Return the kind of a user who has no e-mail address, None for a name that is too long."""
-    return None if len(email) > _LONGEST_USER else user_kind(email)
+def _short_kind(email: str, connection: str) -> str | None:
+    """Return the kind of a user without a usual address, None for a name that is too long."""
+    return None if len(email) > _LONGEST_USER else user_kind(email, connection)
 
 
-def _with_country(texts: tuple[str, ...], country: str) -> tuple[str, ...]:
-    """Return ``texts`` with this country, nothing if it is none."""
+def _with_country(texts: tuple[str, ...], code: str) -> tuple[tuple[str, ...], str]:
+    """Return ``texts`` with this country, and the network; nothing if it is neither."""
+    if code not in COUNTRIES and code not in {_TOR, _UNKNOWN_COUNTRY}:
+        return (), ""
+    country, network = _country(code)
     at = TEXTS.index("country")
-    return (*texts[:at], country, *texts[at + 1 :]) if country in COUNTRIES else ()
+    return (*texts[:at], country, *texts[at + 1 :]), network
 
 
 def _is_plain(text: str) -> bool:
     """Return True if ``text`` is short and stands for itself in every format."""
     if text.isascii():
-        return len(text) <= _LONGEST and not text.encode().translate(None, _PLAIN_ASCII)
+        # JSON is longer than a text by more than its quotes if it escapes something. DEL it leaves
+        # alone, and the lines of CEF and LEEF do not.
+        return (
+            len(text) <= _LONGEST
+            and len(orjson.dumps(text)) == len(text) + len('""')
+            and not ("=" in text or "|" in text or "\x7f" in text)
+        )
     # What cannot be printed includes lone surrogates, which cannot be encoded.
     return text.isprintable() and not _SPECIAL.intersection(text) and len(text.encode()) <= _LONGEST
 

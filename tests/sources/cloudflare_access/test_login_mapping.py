@@ -52,7 +52,9 @@ def test_what_is_not_in_the_event_is_in_extra(row: dict[str, Any]) -> None:
         elif key == "allowed":
             assert value in (True, False, None, "") and login.allowed in (value, None)  # noqa: PT018
         elif key == "country":
-            assert known[key] == (value or "").upper()
+            code = (value or "").upper()
+            assert known[key] == ("" if code in {"T1", "XX"} else code)
+            assert login.network == ("tor" if code == "T1" else "")
         else:
             assert known[key] == (value or "")
 
@@ -78,12 +80,49 @@ def test_what_is_missing_or_wrong_is_named(row: dict[str, Any]) -> None:
         ("ann@example.com", "email"),
         ("e461d898a6b14a3f8f0d6f2a3c5b7e91.access", "service"),
         ("ann", "name"),
-        ("\u00e4nn@example.com", "name"),
+        ("\u00e4nn@example.com", "address"),
         ("", ""),
     ],
 )
 def test_what_names_a_user_is_told_apart(text: str, kind: str) -> None:
     assert _login({**LOGIN, "user_email": text}).user_kind == kind
+
+
+def test_whoever_has_no_identity_is_a_service() -> None:
+    row = {**LOGIN, "user_email": "printer-17", "connection": "nonidentity"}
+
+    assert _login(row).user_kind == "service"
+
+
+@pytest.mark.parametrize(
+    ("code", "country", "network"),
+    [("de", "DE", ""), ("T1", "", "tor"), ("t1", "", "tor"), ("XX", "", ""), ("", "", "")],
+)
+def test_tor_and_nowhere_are_no_countries(code: str, country: str, network: str) -> None:
+    login = _login({**LOGIN, "country": code})
+
+    assert (login.country, login.network) == (country, network)
+    assert (login.quality, login.extra) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("domain", "host", "port", "path", "query", "url"),
+    [
+        ("a.example.com:8443/b", "a.example.com", 8443, "/b", "", "https://a.example.com:8443/b"),
+        ("a.example.com/b?c=d", "a.example.com", None, "/b", "c=d", "https://a.example.com/b?c=d"),
+        ("*.example.com", "*.example.com", None, "", "", ""),
+        ("a.example.com:x", "a.example.com:x", None, "", "", "https://a.example.com:x"),
+        ("https://a.example.com/b", "a.example.com", None, "/b", "", "https://a.example.com/b"),
+        ("/b", "", None, "/b", "", ""),
+    ],
+)
+def test_a_domain_is_taken_apart(
+    domain: str, host: str, port: int | None, path: str, query: str, url: str
+) -> None:
+    login = _login({**LOGIN, "app_domain": domain})
+
+    parts = (login.host, login.port, login.path, login.query, login.url)
+    assert parts == (host, port, path, query, url)
 
 
 @pytest.mark.parametrize(
