@@ -97,6 +97,7 @@ def command(config: Path, *, cancel: str | None, detach: bool, yes: bool, **give
             asyncio.run(_watch(settings.root.state_dir, answer["lane"], bar))
             # The last status may be half a second older than the last row.
             answer = rows_of(settings.root.state_dir, answer["lane"])
+        bar.end(answer["rows"])
     known = "" if order["again"] else " that were not known; --again delivers the others as well"
     say(f"{answer['lane']}: done, {answer['rows']} row(s){known}")
 
@@ -153,8 +154,9 @@ async def _watch(state_dir: Path, lane: str, bar: Bar) -> None:
 class Bar:
     """Progress on stderr: a bar on a terminal, otherwise a line now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, line_every: float = _LINE_EVERY) -> None:
         """Draw nothing until there is something to show."""
+        self._line_every = line_every
         self._began = self._line_at = time.monotonic()
         self._drawn: Progress | None = None
 
@@ -177,9 +179,14 @@ class Bar:
         left = sum(lane["backlog_events"] for lane in _lanes(status, _KIND))
         if sys.stderr.isatty():
             self._draw(done, f"{rows} rows, {rate:.0f}/s, {left} to deliver")
-        elif time.monotonic() - self._line_at >= _LINE_EVERY:
+        elif time.monotonic() - self._line_at >= self._line_every:
             self._line_at = time.monotonic()
             tell(f"backfill: {done:.0%} read, {rows} rows, {rate:.0f}/s, {left} to deliver")
+
+    def end(self, rows: int) -> None:
+        """Fill the bar, if one was drawn."""
+        if self._drawn is not None:
+            self._draw(1.0, f"{rows} rows")
 
     def _draw(self, done: float, counts: str) -> None:
         from rich.progress import Progress  # noqa: PLC0415 - slow to import
