@@ -39,6 +39,7 @@ else:
     _LEVEL = 6
 
 _CLOSING = 2.0
+# Bytes that share one fsync: enough to pay for it, few enough that nobody waits for long.
 _LARGEST_WRITE = 8 * 2**20
 _TAIL = 65_536
 _STAMP = r"\d{8}T\d{6}\.\d{6}Z"
@@ -94,7 +95,7 @@ class FileSink:
         self._queue: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None
         self._tidying: asyncio.Task[None] | None = None
-        self._tidy_now = True
+        self._tidy_now = True  # a crash may have left older files uncompressed
         self._notes: tuple[str, ...] = ()
 
     @property
@@ -131,6 +132,7 @@ class FileSink:
         hanging: set[asyncio.Task[None]] = set()
         if tasks:
             _, hanging = await asyncio.wait(tasks, timeout=_CLOSING)
+        # A disk that hangs, such as a lost network share, must not delay the end of the process.
         for task in hanging:
             task.cancel()
         if not hanging:
@@ -366,6 +368,7 @@ class Appender:
         existed = path.exists()
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            # Two writers would cut off each other's half lines; the second one is held instead.
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(self._fd)
             self.size = self._whole_lines(found.st_size)
@@ -373,6 +376,7 @@ class Appender:
             # Half a line is left by a crash. It was never acknowledged, so it is written again.
             if self.size < found.st_size:
                 os.ftruncate(self._fd, self.size)
+            # Without this a power cut may forget the name of a new file whose content is durable.
             if not existed:
                 sync_folder(path.parent)
         except OSError:
@@ -388,6 +392,7 @@ class Appender:
                     rest = rest[self._calls.write(self._fd, rest) :]
             self._calls.fsync(self._fd)
         except OSError:
+            # A part of the batch may be there, on a full disk half a line. All of it comes again.
             os.ftruncate(self._fd, self.size)
             raise
         self.size += sum(map(len, parts))

@@ -101,7 +101,7 @@ class HttpSink:
 
     async def open(self) -> None:
         """Request the health address if there is one; an empty POST would prove nothing."""
-        self._config.authorization()
+        self._config.authorization()  # raises for a secret file that cannot be read
         if self._config.health_url is not None:
             with no_batch():
                 self._check(await self._http.ask("GET", self._config.health_url))

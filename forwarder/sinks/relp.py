@@ -69,6 +69,7 @@ class RelpSink:
 
     async def open(self) -> None:
         """Connect and agree on the protocol, unless there is a session that owes no answer."""
+        # The engine opens when no write is in flight, so an answer that is owed will not come.
         if self._session is not None and not self._session.idle:
             self._session.lost(TransientError("the RELP session stopped answering"))
         await self._connected()
@@ -291,6 +292,7 @@ class Session:
             self._pump()
             await delivery.done
         finally:
+            # What has left cannot be taken back: its answers are still matched, and ignored.
             if delivery in self._outbox:
                 self._outbox.remove(delivery)
         return delivery.refused

@@ -221,6 +221,8 @@ class StreamCarrier:
 
     async def open(self) -> None:
         """Connect, unless there is a connection on which nothing is outstanding."""
+        # The engine opens after a write failed. Bytes that are still outstanding mean that the
+        # receiver has stopped reading, and the next write would wait behind them.
         if self._stream is not None and self._stream.outstanding():
             self._stream.abort()
             self._part()
@@ -281,7 +283,7 @@ class StreamCarrier:
     def _on_lost(self, error: TransientError) -> None:
         del error  # whoever waits for the connection raises it
         self._part()
-        self._route.advance()
+        self._route.advance()  # the receiver that just went away is tried last
         if self._owed and (self._resending is None or self._resending.done()):
             name = f"{self._context.name}: send again what may not have been read"
             self._resending = asyncio.get_running_loop().create_task(self._resend(), name=name)

@@ -31,7 +31,6 @@ import gzip
 from collections import deque
 from collections.abc import Awaitable, Callable
 from ssl import SSLContext
-from types import TracebackType
 from typing import Self, TypeAlias
 
 from aiohttp import web
@@ -147,12 +146,7 @@ class FakeServer:
         await self.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Stop."""
         await self.kill()
 

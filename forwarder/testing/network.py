@@ -17,7 +17,6 @@ import time
 from collections.abc import Coroutine, Iterator
 from functools import cache
 from itertools import cycle, islice
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 Result = TypeVar("Result")
@@ -87,12 +86,7 @@ class ToxicProxy:
         self.accept()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop."""
         self.refuse()
         self._run(_everything_else_ended())

@@ -74,6 +74,7 @@ class Secret:
             found = path.stat()
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
             if stamp != self._stamp:
+                # An empty file is one that is being written: the last content stays in force.
                 self._value = path.read_text(encoding="utf-8").strip() or self._value
                 self._stamp = stamp
         except (OSError, UnicodeDecodeError) as error:

@@ -112,6 +112,7 @@ class Bulk:
         if self._text:
             text = event.body.decode("utf-8", "replace")
             return orjson.dumps({"@timestamp": format_us(event.time_us), "message": text})
+        # The text may also stand deeper inside, so what looks like a time of its own is parsed.
         if b'"@timestamp"' in event.body and "@timestamp" in orjson.loads(event.body):
             return event.body
         rest = event.body[1:]
@@ -149,6 +150,7 @@ def _sort(items: Sequence[Any], offsets: Sequence[int], where: str) -> WriteResu
     for item, offset in zip(items, offsets, strict=True):
         status, error = _status(item["status"]), item.get("error") or {}
         kind = str(error.get("type", "unknown error"))[:_LONGEST_KIND]
+        # A conflict means that an event with this id is there: it was taken before.
         if status < 300 or (status == 409 and kind == _CONFLICT):  # noqa: PLR2004
             continue
         if kind in _OPERATOR or status in (401, 403, 404):

@@ -171,6 +171,7 @@ class ElasticsearchSink:
     async def _greet(self, url: str) -> None:
         """Ask who is there; a key that may only write is refused an answer, but is known."""
         answer = await self._ask(f"{url}/")
+        # 403 comes after authentication: the key is known, and may still write.
         if answer.status != _FORBIDDEN:
             self._http.check(answer, error_text(answer.body))
 

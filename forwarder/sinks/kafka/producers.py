@@ -79,6 +79,7 @@ class Producers:
             max_batch_size=self._batch_bytes,
         )
         try:
+            # ``start`` itself would wait for ever for a broker that accepts and says nothing.
             async with asyncio.timeout(config.request_timeout):
                 await producer.start()
         except (kafka.KafkaError, OSError) as error:
@@ -100,6 +101,7 @@ class Producers:
             "ssl_context": self._tls.context() if self._tls else None,
         }
         if self._tokens is not None:
+            # Fetched here for its errors: inside aiokafka they would be "no broker can be used".
             await self._tokens.token()
             given |= {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": self._tokens}
         elif sasl is not None:

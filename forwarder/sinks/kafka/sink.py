@@ -115,6 +115,7 @@ class KafkaSink:
         except NeedsOperatorError:
             raise
         except (TransientError, TimeoutError):
+            # No broker answers it any more; the next write begins with a new producer.
             self._producers.discard(producer)
             raise
 
@@ -168,6 +169,7 @@ class KafkaSink:
                 batch = self._record_batch(producer, part)
                 sent = await producer.send_batch(batch, part.topic, partition=part.partition)
                 sent.add_done_callback(_retrieve)
+                # Not ``await sent``: a cancelled write would cancel aiokafka's own future.
                 await asyncio.wait([sent])
                 sent.result()
             except kafka.KafkaError as error:

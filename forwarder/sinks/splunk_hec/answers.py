@@ -139,6 +139,7 @@ def judge(status: int, body: bytes, sent: Sent, retry_after: float | None = None
     """Return how much of the batch was taken, or raise the error for the engine."""
     said = _parse(body)
     code = _code(said)
+    # A code of success with a status of failure, or the reverse, is not HEC's own answer.
     fits = code is not None and (code.meaning in _GOOD) == (status < 300)  # noqa: PLR2004
     if code is None or not fits:
         raise _by_status(status, sent.where, retry_after)
@@ -215,6 +216,7 @@ def _poisoned(said: Mapping[str, Any], code: Code, sent: Sent) -> Taken:
     index = said.get("invalid-event-number")
     if type(index) is not int or not 0 <= index < sent.count:
         raise BatchRefusedError(f"{sent.where}: {code.text}, without saying which event")
+    # Too many bytes, in Splunk Cloud's words; a bad first event would be no reason to split.
     if index == 0 and sent.size > CLOUD_LIMIT:
         raise BatchTooLargeError(f"{sent.where}: {code.text}, which means too many bytes")
     return Taken(index, _ack_id(said) if index else None, poison=code.text)

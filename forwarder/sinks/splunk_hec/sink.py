@@ -61,6 +61,7 @@ class SplunkHecSink:
         json = context.media_type == "application/json"
         self._envelopes = None if raw else Envelopes(config, json=json)
         self._path = f"/services/collector/{config.endpoint}{raw_query(config) if raw else ''}"
+        # Channels of their own: HEC forgets an id that it was asked for, and a batch may have id 0.
         self._probes = Channels()
         self._gate = asyncio.Semaphore(config.connections)
         self._failures = 0
@@ -123,7 +124,7 @@ class SplunkHecSink:
                 sent = Sent(count, size, answer.where)
                 taken = judge(answer.status, answer.body, sent, self._http.retry_after(answer))
         except TransientError as error:
-            self._failures += 1
+            self._failures += 1  # the batches at the gate are not sent any more
             if channel is not None and (doubt or isinstance(error, ChannelRefusedError)):
                 self._channels.give_up(channel)
             raise
