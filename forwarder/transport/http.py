@@ -41,6 +41,7 @@ _READ_AHEAD = 2**20
 _IDLE = 25.0
 # Interim answers (1xx) before the answer; a server needs one or two.
 _MOST_INTERIM = 16
+_MOST_COOKIES = 32
 # Bytes of an answer as they arrive: what is no body (chunk extensions) counts here only.
 _MOST_RECEIVED = 128 * 2**20
 _PROXY_SETTINGS = "the proxy comes from the setting proxy, or from https_proxy and no_proxy"
@@ -165,6 +166,9 @@ class HttpClient:
                 read_bufsize=_READ_AHEAD,
             ) as response:
                 text = await _read(response, largest)
+                # A server with a new cookie in every answer would make requests grow for ever.
+                if response.cookies and len(session.cookie_jar) > _MOST_COOKIES:
+                    session.cookie_jar.clear()
                 where = f"{origin(url)} (through the proxy {shown})" if shown else origin(url)
                 return Answer(response.status, response.headers, text, where)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:

@@ -6,10 +6,12 @@ from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
+from aiohttp import web
 
 from forwarder.core.errors import TransientError
 from forwarder.transport.http import HttpClient
 from forwarder.transport.settings import HttpSettings
+from tests.transport.conftest import serving
 
 STATUS = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = STATUS + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -84,6 +86,24 @@ async def test_a_flood_is_given_up(name: str) -> None:
     assert "did not answer within" not in str(caught.value)
     assert "secret-path" not in str(caught.value)
     assert flood.sent < MOST_BYTES
+
+
+async def test_cookies_without_end_are_forgotten() -> None:
+    sent: list[int] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        sent.append(len(request.cookies))
+        answer = web.Response()
+        answer.set_cookie(f"node-{len(sent)}", "x")
+        return answer
+
+    async with serving(handler) as url:
+        client = HttpClient(HttpSettings(url=url), "forwarder/test")
+        for _ in range(100):
+            await client.request("GET", url)
+        await client.aclose()
+
+    assert 10 < max(sent) <= 32
 
 
 async def test_a_few_interim_answers_are_skipped_on_every_request() -> None:

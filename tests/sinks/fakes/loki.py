@@ -32,8 +32,9 @@ class FakeLoki(FakeServer):
         self.longest = 262_144
         self.most_labels = 15
         self.blocked = False
-        self.streams: dict[str, list[Line]] = {}
+        self.streams: dict[str, dict[Line, None]] = {}
         self.headers: list[Mapping[str, str]] = []
+        self._newest: dict[str, int] = {}
 
     def delivers(self, request: web.Request) -> bool:
         """A push of nothing is a probe; it is never compressed."""
@@ -73,7 +74,7 @@ class FakeLoki(FakeServer):
         return [fault for fault in faults if fault]
 
     def _take_line(self, name: str, time_us: int, line: str) -> str:
-        kept = self.streams.setdefault(name, [])
+        kept = self.streams.setdefault(name, {})
         if len(line) > self.longest:
             return f"Max entry size '{self.longest}' bytes exceeded for stream '{name}'"
         if time_us < self.oldest_us:
@@ -81,7 +82,7 @@ class FakeLoki(FakeServer):
                 f"entry for stream '{name}' has timestamp too old: {format_us(time_us)}, "
                 f"oldest acceptable timestamp is: {format_us(self.oldest_us)}"
             )
-        newest = max((time for time, _ in kept), default=time_us)
+        newest = self._newest[name] = max(self._newest.get(name, time_us), time_us)
         if time_us < newest - self.window_us:
             return (
                 f"entry with timestamp {format_us(time_us)} ignored, reason: 'entry too far "
@@ -89,8 +90,7 @@ class FakeLoki(FakeServer):
                 f"is: {format_us(newest - self.window_us)}',\n"
                 f"user 'team-a', total ignored: 1 out of 3 for stream: {name}"
             )
-        if (time_us, line) not in kept:
-            kept.append((time_us, line))
+        kept[time_us, line] = None
         return ""
 
 

@@ -14,12 +14,14 @@ import pytest
 
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
 from forwarder.sinks.http import HttpSink, HttpSinkConfig
+from forwarder.sinks.loki import LokiConfig, LokiSink
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
 from forwarder.testing.fake_sinks import sink_context
 from forwarder.testing.fault_run import Outcome, bad_hour, deliver_all, die_three_times
 from forwarder.transport.settings import Secret
 from tests.sinks.fakes.elastic import FakeElastic
 from tests.sinks.fakes.hec import FakeHec
+from tests.sinks.fakes.loki import FakeLoki
 from tests.sinks.fakes.webhook import FakeWebhook
 from tests.sinks.file.disk import Disk
 
@@ -92,6 +94,20 @@ async def test_elasticsearch_has_no_repeats() -> None:
         )
         await deaths
         check(outcome, elastic.arrived(), met, most=0)
+
+
+async def test_loki_has_no_repeats() -> None:
+    async with FakeLoki() as loki:
+        loki.window_us = 10**15
+        met = bad_hour(loki, Random(5))
+        config = LokiConfig(
+            url=loki.url, bearer_token=Secret(loki.token), tenant=loki.tenant, response_timeout=0.5
+        )
+        deaths = asyncio.create_task(die_three_times(loki, DEATHS_APART))
+        outcome = await deliver_all(LokiSink(config, sink_context()), EVENTS)
+        await deaths
+        assert loki.arrived() == dict.fromkeys(outcome.ids, 1)
+        assert set(met) >= {"503", "reset", "silence"}
 
 
 async def test_http() -> None:
