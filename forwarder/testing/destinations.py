@@ -75,6 +75,7 @@ async def reopened(sink: Sink) -> None:
     async with asyncio.timeout(PATIENCE):
         while True:
             try:
+                # open() raises until the destination is back; what it cannot heal, write() reports.
                 return await sink.open()
             except TransientError:
                 await asyncio.sleep(0.02)
@@ -119,6 +120,7 @@ def assert_clean(
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None:
+        # Logs follow the causes; a circle would never end.
         assert link not in links, "an error must not be its own cause: raise ... from another one"
         links.append(link)
         shown += [str(link), repr(link)]
@@ -131,6 +133,7 @@ def assert_clean(
 async def cancelled_after(turns: int, sink: Sink, batch: Batch) -> None:
     """Start a write, let the loop turn ``turns`` times, and cancel the write."""
     writing = asyncio.create_task(sink.write(batch))
+    # Each turn ends at another await inside of the write.
     for _ in range(turns):
         await asyncio.sleep(0)
     writing.cancel()

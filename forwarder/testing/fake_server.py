@@ -77,11 +77,13 @@ class FakeServer:
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         delivers = self.delivers(request)
         await self._count(delivers=delivers)
+        # Counted before: an attempt that fails is an attempt.
         if self.breaking:
             return _broken(request)
         if self.hanging:
             await self._released.wait()
             return _broken(request)
+        # Only deliveries use up the script; probes are answered as the destination does.
         if delivers and self.script:
             scripted = await self.script.popleft()(request)
             if scripted is not None:
@@ -112,6 +114,7 @@ class FakeServer:
     async def kill(self) -> None:
         """Stop listening and drop every connection."""
         self._release()
+        # Requests that hang were released above: cleaning up waits for them.
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()
@@ -193,6 +196,7 @@ async def reset_early(request: web.Request) -> web.StreamResponse:
 async def half_an_answer(request: web.Request) -> web.StreamResponse:
     """Announce a body and close the connection in the middle of it."""
     await request.read()
+    # More than what is sent: the client must notice that the answer is cut.
     answer = web.StreamResponse(headers={"Content-Length": "1000"})
     await answer.prepare(request)
     await answer.write(b"{")

@@ -1,10 +1,7 @@
-"""Batches for sinks, and sinks that do as they are told.
+"""Batches and contexts for tests of sinks, and sinks that answer by a script and keep accounts.
 
-Batches and surroundings for tests of sinks.
-
-A sink that answers as it is told and keeps exact accounts.
-
-Every kind of trouble a destination makes, drawn from a seed.
+``ScriptedSink`` answers as a test says; ``RandomFaults`` draws every kind of failure that a
+destination can have from a seed.
 """
 
 from __future__ import annotations
@@ -50,6 +47,7 @@ def make_event(
 
     Its body is ``{"id": ..., "n": offset}`` unless another one is given.
     """
+    # By the real function: a sink may depend on the form of an id.
     identity = Identifier(account, stream).identity({"n": offset}).hex()
     return BatchEvent(
         offset=offset,

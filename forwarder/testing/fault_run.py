@@ -48,6 +48,7 @@ def bad_hour(server: FakeServer, rng: Random, length: int = 400) -> Counter[str]
 
     async def taken_and_reset(request: web.Request) -> web.StreamResponse:
         await server.answer(request)
+        # The server has the events and the client cannot know it.
         return await reset(request)
 
     async def taken_and_html(request: web.Request) -> web.StreamResponse:
@@ -75,6 +76,7 @@ def bad_hour(server: FakeServer, rng: Random, length: int = 400) -> Counter[str]
 
         return meet
 
+    # Drawn before the run: the faults depend on the seed, not on how requests are timed.
     names = rng.choices(list(mix), [weight for _, weight in mix.values()], k=length)
     server.script.extend(counted(name, mix[name][0]) for name in names)
     return met
@@ -83,6 +85,7 @@ def bad_hour(server: FakeServer, rng: Random, length: int = 400) -> Counter[str]
 async def die_three_times(server: FakeServer, deliveries: int, *, away: float = 0.2) -> None:
     """Kill the server three times, each after ``deliveries`` more, for ``away`` seconds."""
     for _ in range(3):
+        # By deliveries and not by time: a slow machine meets the same faults.
         await server.delivered(server.deliveries + deliveries)
         await server.kill()
         await asyncio.sleep(away)
@@ -127,7 +130,11 @@ async def deliver_all(
         queue=queue,
         render=render,
         options=DeliveryOptions(
-            max_events=max_events, backoff=_IMPATIENT, breaker=10_000, max_wait=0.01
+            # A breaker so high never opens: the destination is meant to be at fault here.
+            max_events=max_events,
+            backoff=_IMPATIENT,
+            breaker=10_000,
+            max_wait=0.01,
         ),
         clock=SystemClock(),
         rng=Random(seed),  # noqa: S311 - jitter of a test
@@ -139,5 +146,6 @@ async def deliver_all(
     finally:
         running.cancel()
         await asyncio.wait([running])
+    # The consumer knows offsets; destinations are asked for ids.
     identities = {offset: make_event(offset).id for offset in offsets}
     return Outcome(set(identities.values()), {identities[offset] for offset in queue.dead})

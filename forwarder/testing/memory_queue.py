@@ -155,6 +155,7 @@ class MemoryQueue:
         if self.acknowledge_errors:
             raise self.acknowledge_errors.pop(0)
         stored = self._lanes[lane]
+        # The journal would store nonsense without a word; a test should hear of it.
         _check(stored.progress, progress, dead)
         stored.progress = progress
         self.dead.update({letter.offset: letter for letter in dead})
@@ -166,6 +167,7 @@ class MemoryQueue:
 
     async def wait(self, lane: str, offset: int) -> None:
         """Wait for rows, or for another set of lanes."""
+        # Lanes that come or go wake the waiting, too: the next read may be elsewhere.
         version = self._version
         while version == self._version and not any(self._from(lane, offset)):
             await self._change()
@@ -177,9 +179,11 @@ class MemoryQueue:
 
     def _from(self, lane: str, offset: int) -> Iterator[StoredPage]:
         pages = self._lanes[lane].pages
+        # Pages are in order; a long test would otherwise scan all of them at each read.
         first = bisect_right(pages, offset, key=lambda page: page.end_offset)
         return (tail(page, offset) for page in pages[first:])
 
+    # A new event for each change: setting and clearing one would lose quick changes.
     def _changed(self) -> None:
         self._news.set()
         self._news = asyncio.Event()

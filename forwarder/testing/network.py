@@ -31,6 +31,7 @@ _RANGE = range(15_000, 32_000)
 
 @cache
 def _candidates() -> Iterator[int]:
+    # In random order: suites that run side by side should not try the same ports.
     return cycle(random.sample(_RANGE, len(_RANGE)))
 
 
@@ -52,6 +53,7 @@ def wait_for_port(port: int, patience: float = _PATIENCE) -> None:
         try:
             socket.create_connection(("127.0.0.1", port), timeout=1).close()
         except OSError:
+            # Refused is what a server does that is still starting: keep asking.
             if time.monotonic() > until:
                 raise
             time.sleep(0.05)  # noqa: TID251 - no loop runs here
@@ -88,6 +90,7 @@ class ToxicProxy:
 
     def __exit__(self, *_: object) -> None:
         """Stop."""
+        # Connections first: a stopped loop cannot close them any more.
         self.refuse()
         self._run(_everything_else_ended())
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -121,6 +124,7 @@ class ToxicProxy:
 
     async def _reset(self) -> None:
         for writer in self._writers:
+            # An aborted transport sends FIN at best; a reset is what a dead peer's kernel sends.
             found = writer.get_extra_info("socket")
             if found is not None and found.fileno() >= 0:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
@@ -135,6 +139,7 @@ class ToxicProxy:
         except OSError:
             writer.transport.abort()
             return
+        # Both directions, so that a reset reaches the client and the destination.
         self._writers |= {writer, far_writer}
         await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
         self._writers -= {writer, far_writer}
@@ -144,6 +149,7 @@ class ToxicProxy:
             while data := await reader.read(1 << 16):
                 while self.hold:  # noqa: ASYNC110 - another thread sets it
                     await asyncio.sleep(0.02)
+                # Read and dropped: the sender sees success, as with a firewall that forgets.
                 if self.swallow:
                     continue
                 if self.delay:
@@ -158,5 +164,6 @@ async def _everything_else_ended() -> None:
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
+    # Each must have ended before the loop is closed, or Python warns about it later.
     await asyncio.gather(*others, return_exceptions=True)
     await asyncio.sleep(0.01)

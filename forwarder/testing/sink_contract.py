@@ -32,6 +32,7 @@ from forwarder.testing.destinations import (
 )
 from forwarder.testing.fake_sinks import make_batch
 
+# More turns of the loop than any write takes that is answered at once.
 _CANCEL_TURNS = 24
 
 
@@ -61,6 +62,7 @@ class SinkContract:
             await sink.open()
             await sink.open()
 
+            # Probing is fine; an event at open() would be one that nobody has sent.
             assert not destination.arrived()
             await deliver(sink, make_batch(2))
         finally:
@@ -117,6 +119,7 @@ class OutageContract(SinkContract):
         error = await failure_of(sink, make_batch(3))
 
         assert not isinstance(error, NeedsOperatorError)
+        # Two layers that retry multiply: a sink that is down would be hammered.
         assert destination.requests() - before <= 1, "the engine retries; a sink never does"
         await sink.aclose()
 
