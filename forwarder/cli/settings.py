@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 import click
 
 from forwarder.cli.access import settings_from
 from forwarder.cli.terminal import config_option, json_option, print_json, say, tell
-from forwarder.core.errors import ConfigError, Fault
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
@@ -91,13 +88,10 @@ def check(config: Path, *, live: bool, journal: bool) -> None:
     Exit status: 0 if all is well, 1 if --live found a fault or --journal found damage, 2 if the
     settings have faults.
     """
-    from forwarder.runtime.workers import preflight  # noqa: PLC0415 - imports the plugins
+    from forwarder.runtime.inspection import check_usable  # noqa: PLC0415 - imports the plugins
 
     settings = settings_from(config)
-    # Sinks may refuse settings that are valid one by one.
-    preflight(settings)
-    if fault := _folder_fault(settings.root.state_dir):
-        raise ConfigError([fault])
+    check_usable(settings)
     for warning in settings.warnings:
         tell(f"warning: {warning}", colour="yellow")
     accounts, sinks = len(settings.accounts), len(settings.sinks)
@@ -123,12 +117,11 @@ def _check_journal(state_dir: Path) -> None:
 
 def _found_faults(settings: Any) -> bool:
     """Query everything, and print a line per finding and what to do about it below."""
-    from forwarder.runtime.inspection import diagnose  # noqa: PLC0415 - imports everything
-    from forwarder.runtime.replica import run_fast  # noqa: PLC0415 - as above
+    from forwarder.runtime.inspection import diagnosis  # noqa: PLC0415 - imports everything
 
     # Libraries would log on stderr what the findings report.
     logging.getLogger().addHandler(logging.NullHandler())
-    findings = run_fast(diagnose(settings))
+    findings = diagnosis(settings)
     say("ok     ", colour=_COLOURS["ok"], newline=False)
     say(f"  state_dir {settings.root.state_dir}: can be written")
     for finding in findings:
@@ -137,25 +130,3 @@ def _found_faults(settings: Any) -> bool:
         if finding.hint:
             say(f"         -> {finding.hint}")
     return any(finding.level == "fault" for finding in findings)
-
-
-def _folder_fault(state_dir: Path) -> Fault | None:
-    """Return what is wrong with the journal's folder, or None; nothing stays behind."""
-    subject, absolute = f"state_dir {state_dir}", state_dir.absolute()
-    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
-    if not nearest.is_dir():
-        return Fault(subject, f"{nearest} is not a folder", "choose another state_dir")
-    if os.access(nearest, os.W_OK | os.X_OK) and (nearest == absolute or _takes_folders(nearest)):
-        return None
-    hint = "give the folder to the user that runs the forwarder, or choose another state_dir"
-    return Fault(subject, f"this user may not write to {nearest}", hint)
-
-
-def _takes_folders(parent: Path) -> bool:
-    """Return True if a folder can be made there; it is removed at once."""
-    # Permissions are not all: root may write everywhere, and not in /proc.
-    try:
-        Path(mkdtemp(dir=parent)).rmdir()
-    except OSError:
-        return False
-    return True

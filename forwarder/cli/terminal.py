@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import click
 
-from forwarder.core.timing import SystemClock, format_seconds, parse_us
+from forwarder.core.timing import SystemClock, format_seconds, format_us, parse_us
 
 PORT = click.IntRange(0, 65535)
 RATE = click.FloatRange(min=0)
@@ -110,9 +110,9 @@ def laid_out(
         yield from (_BETWEEN.join(pair).rstrip() for pair in zip(names, row, strict=True))
 
 
-def when(time_us: int) -> str:
-    """Return microseconds since 1970 as people read them, to the second."""
-    return format_seconds(time_us)
+def when(time_us: int, *, exact: bool = False) -> str:
+    """Return microseconds since 1970 as RFC 3339, to the second or ``exact``."""
+    return format_us(time_us) if exact else format_seconds(time_us)
 
 
 def now_us() -> int:

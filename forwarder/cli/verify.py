@@ -26,7 +26,6 @@ from forwarder.cli.terminal import (
     when,
     window,
 )
-from forwarder.core.timing import format_us
 
 if TYPE_CHECKING:
     from forwarder.runtime.inspection import Audit
@@ -90,8 +89,8 @@ def _row(audit: Audit) -> dict[str, Any]:
         "stream": audit.stream,
         "sink": audit.sink,
         **counts,
-        "first_missing": None if first is None else format_us(first),
-        "last_missing": None if last is None else format_us(last),
+        "first_missing": None if first is None else when(first, exact=True),
+        "last_missing": None if last is None else when(last, exact=True),
     }
 
 

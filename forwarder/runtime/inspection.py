@@ -1,30 +1,34 @@
 """What commands find out without a daemon and without changing anything.
 
-``preview``: what each sink would receive. ``check --live``: what plugins find at the other side.
+``preview``: what each sink would receive. ``check``: can the settings be used; with ``--live`` what
+plugins find at the other side.
 ``verify``: what the API shows against what the journal knows.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from array import array
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import mkdtemp
 from typing import Any
 
 import orjson
 
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
 from forwarder.core.contracts import Finding, Rendered, StoredPage, StreamKey, Window
-from forwarder.core.errors import ForwarderError
+from forwarder.core.errors import ConfigError, Fault, ForwarderError
 from forwarder.core.identity import Identifier
 from forwarder.core.journal import JournalView, Verdict
 from forwarder.core.source_contract import SourcePlugin, StreamPlan
 from forwarder.core.timing import SystemClock, parse_us
 from forwarder.ingest.backfill import verify
 from forwarder.runtime.opening import open_view
-from forwarder.runtime.replica import Rendering
-from forwarder.runtime.workers import sink_of, source_of
+from forwarder.runtime.replica import Rendering, run_fast
+from forwarder.runtime.workers import preflight, sink_of, source_of
 
 _LONGEST = 60.0
 _TIME_KEYS = ("created_at", "logged_at", "time")
@@ -119,6 +123,41 @@ def _page(account_id: str, stream: str, row: Mapping[str, Any], now_us: int) -> 
     identity = Identifier(account_id, stream).identity(row)
     body = orjson.dumps([row])
     return StoredPage(1, account_id, stream, now_us, array("q", [time_us]), identity, body)
+
+
+def check_usable(settings: ForwarderSettings) -> None:
+    """Raise ``ConfigError`` if plugins refuse the settings, or the state folder cannot be used."""
+    # Sinks may refuse together what is valid key by key.
+    preflight(settings)
+    if fault := _folder_fault(settings.root.state_dir):
+        raise ConfigError([fault])
+
+
+def _folder_fault(state_dir: Path) -> Fault | None:
+    """Return what is wrong with the journal's folder, or None; nothing stays behind."""
+    subject, absolute = f"state_dir {state_dir}", state_dir.absolute()
+    nearest = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not nearest.is_dir():
+        return Fault(subject, f"{nearest} is not a folder", "choose another state_dir")
+    if os.access(nearest, os.W_OK | os.X_OK) and (nearest == absolute or _takes_folders(nearest)):
+        return None
+    hint = "give the folder to the user that runs the forwarder, or choose another state_dir"
+    return Fault(subject, f"this user may not write to {nearest}", hint)
+
+
+def _takes_folders(parent: Path) -> bool:
+    """Return True if a folder can be made there; it is removed at once."""
+    # Permissions are not all: root may write everywhere, and not in /proc.
+    try:
+        Path(mkdtemp(dir=parent)).rmdir()
+    except OSError:
+        return False
+    return True
+
+
+def diagnosis(settings: ForwarderSettings) -> Sequence[Finding]:
+    """Run ``diagnose`` on the loop that the daemon has, so that errors read alike."""
+    return run_fast(diagnose(settings))
 
 
 async def diagnose(settings: ForwarderSettings) -> Sequence[Finding]:
