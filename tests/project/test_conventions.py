@@ -13,8 +13,8 @@ THIS = Path(__file__)
 
 MOST_LINES_IN_A_FILE = 500
 MOST_LINES_IN_A_FUNCTION = 50
-MOST_FILES_IN_A_ROOM = 29
-MOST_IMPORTS_IN_1000_LINES = 32
+MOST_FILES_IN_A_ROOM = 20
+MOST_IMPORTS_IN_1000_LINES = 20
 NAMES_THAT_SAY_NOTHING = {"base", "common", "constants", "helpers", "manager", "types", "utils"}
 
 
