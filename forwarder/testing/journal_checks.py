@@ -45,6 +45,7 @@ class JournalChecks(RuleBasedStateMachine):
         self.crash = Crash()
         self.model = Model()
         self.queues: dict[str, SinkQueue] = {}
+        self._seen_kept: dict[str, dict[int, tuple[bytes, str]]] = {}
         self.names = 0
         self.journal = self.run(self._open())
         self._crash_at: tuple[int, bool] | None = None
@@ -102,7 +103,7 @@ class JournalChecks(RuleBasedStateMachine):
     def _discover(self) -> None:
         """Learn the offsets of new rows; events of the forwarder's own are owed to every sink."""
         for lane, rows in self.model.stored.items():
-            for offset, (identity, stream) in self._kept(lane).items():
+            for offset, (identity, stream) in self.kept(lane).items():
                 if offset in rows or offset < self.model.end:
                     continue
                 assert stream == FORWARDER_STREAM, "rows are stored by append alone"
@@ -114,25 +115,47 @@ class JournalChecks(RuleBasedStateMachine):
         ends = [offset + 1 for rows in self.model.stored.values() for offset in rows]
         self.model.end = max([self.model.end, *ends])
 
-    def _kept(self, lane: str) -> dict[int, tuple[bytes, str]]:
+    def kept(self, lane: str) -> dict[int, tuple[bytes, str]]:
         """Return what a sink would read of a lane: identity and stream by offset."""
+        self._seen_kept.clear()
+        return self.run(self._rows_kept(lane))
+
+    async def _rows_kept(self, lane: str) -> dict[int, tuple[bytes, str]]:
+        if lane in self._seen_kept:
+            return self._seen_kept[lane]
         found: dict[int, tuple[bytes, str]] = {}
         offset = 0
-        while pages := self.run(awaited(self.journal.read(lane, offset, EVERYTHING))):
+        while pages := await self.journal.read(lane, offset, EVERYTHING):
             for page in pages:
                 for index in range(page.count):
                     identity = page.ids[16 * index : 16 * index + 16]
                     found[page.first_offset + index] = (identity, page.stream)
             offset = pages[-1].end_offset
+        self._seen_kept[lane] = found
         return found
 
     @invariant()
-    def queues_give_exactly_what_waits(self) -> None:
+    def the_journal_is_what_the_model_says(self) -> None:
+        """Check everything, after every step."""
+        self.run(self._check())
+
+    async def _check(self) -> None:
+        self._seen_kept.clear()
+        await self._queues_give_exactly_what_waits()
+        await self._places_count_what_waits()
+        await self._losses_are_recorded_and_counted()
+        await self._dead_letters_are_the_models()
+        await self._an_audit_says_what_is_true()
+        await self._positions_are_where_readers_stored_them()
+        await self._the_gate_measures_what_blocking_sinks_wait_for()
+        await self._stored_rows_are_counted()
+
+    async def _queues_give_exactly_what_waits(self) -> None:
         """Every running sink is given what it is owed, and nothing else."""
         for name, queue in self.queues.items():
             seen: dict[str, list[int]] = {}
-            for lane in self.run(awaited(queue.lanes())):
-                kept = self._kept(lane.name)
+            for lane in await queue.lanes():
+                kept = await self._rows_kept(lane.name)
                 end = lane.end_offset or self.model.end
                 waits = [o for o in sorted(kept) if o < end and not lane.progress.holds(o)]
                 seen[lane.name] = waits
@@ -140,28 +163,26 @@ class JournalChecks(RuleBasedStateMachine):
                 expected = self.model.waiting(name, lane_name)
                 assert seen.get(lane_name, []) == expected, (name, lane_name)
 
-    @invariant()
-    def places_count_what_waits(self) -> None:
+    async def _places_count_what_waits(self) -> None:
         """The backlog of every sink, running or absent, is what the model says."""
         shown: Counter[tuple[str, str]] = Counter()
-        for place in self.run(awaited(self.journal.places())):
+        for place in await self.journal.places():
             shown[place.sink, place.lane] += place.backlog
         expected = Counter(
             {key: n for key in self.model.units if (n := len(self.model.waiting(*key)))}
         )
         assert +shown == expected
 
-    @invariant()
-    def losses_are_recorded_and_counted(self) -> None:
+    async def _losses_are_recorded_and_counted(self) -> None:
         """Each lost offset is recorded, and the gaps' counts are their number."""
         counted: Counter[tuple[str, str]] = Counter()
-        for gap in self.run(awaited(self.journal.gaps())):
+        for gap in await self.journal.gaps():
             if gap.scope.startswith("sink:"):
                 assert gap.rows is not None
                 counted[gap.scope.removeprefix("sink:"), gap.reason] += gap.rows
         assert +counted == +self.model.gaps
         for name in self.model.sinks:
-            passed = self.run(awaited(self.journal.passed_over(name)))
+            passed = await self.journal.passed_over(name)
             recorded = {
                 (one.lane, offset, one.reason)
                 for one in passed
@@ -177,33 +198,29 @@ class JournalChecks(RuleBasedStateMachine):
             }
             assert recorded == lost, name
 
-    @invariant()
-    def dead_letters_are_the_models(self) -> None:
+    async def _dead_letters_are_the_models(self) -> None:
         """Every refused event is a dead letter until it is discarded or delivered."""
         for name in self.model.sinks:
-            letters = self.run(awaited(self.journal.letters(sink=name)))
+            letters = await self.journal.letters(sink=name)
             assert {letter.offset for letter in letters} == self.model.letters[name]
 
-    @invariant()
-    def an_audit_says_what_is_true(self) -> None:
+    async def _an_audit_says_what_is_true(self) -> None:
         """``judge`` says of every row what the model says, for every sink."""
         for name in self.model.sinks:
             groups: dict[Fate, list[Record]] = defaultdict(list)
             for record in POOL:
                 groups[self.model.fate(name, record.identity)].append(record)
             for fate, records in groups.items():
-                verdicts = self.run(awaited(self.journal.judge(KEY, records, {}, [name])))
+                verdicts = await self.journal.judge(KEY, records, {}, [name])
                 assert getattr(verdicts[name], fate) == len(records), (name, fate, verdicts[name])
 
-    @invariant()
-    def positions_are_where_readers_stored_them(self) -> None:
+    async def _positions_are_where_readers_stored_them(self) -> None:
         """No reader's position is ahead of its rows, or behind."""
-        memory = self.run(awaited(self.journal.stream_log(KEY).load()))
+        memory = await self.journal.stream_log(KEY).load()
         shown = {name: state.covered_until_us for name, state in memory.readers.items()}
         assert shown == self.model.readers
 
-    @invariant()
-    def the_gate_measures_what_blocking_sinks_wait_for(self) -> None:
+    async def _the_gate_measures_what_blocking_sinks_wait_for(self) -> None:
         """Only rows that a blocking sink waits for, and never a replay, can stop reading."""
         model = self.model
         waits = any(
@@ -212,18 +229,18 @@ class JournalChecks(RuleBasedStateMachine):
             for lane, one in model.lanes.items()
             if sink.running and sink.blocking and one.kind in {"live", "backfill"}
         )
-        assert (self.run(awaited(self.journal.undelivered_bytes())) > 0) == waits
+        assert ((await self.journal.undelivered_bytes()) > 0) == waits
 
-    @invariant()
-    def stored_rows_are_counted(self) -> None:
+    async def _stored_rows_are_counted(self) -> None:
         """The number of rows that are kept is the model's."""
-        usage = self.run(awaited(self.journal.usage()))
+        usage = await self.journal.usage()
         kept = sum(row.kept for lane, rows in self.model.stored.items() for row in rows.values())
-        cancelled = sum(
-            len(self._kept(name))
+        over = [
+            name
             for name, lane in self.model.lanes.items()
             if lane.cancelled and lane.kind == "backfill"
-        )
+        ]
+        cancelled = sum([len(await self._rows_kept(name)) for name in over])
         assert usage.stored_rows == kept + cancelled
 
 

@@ -39,9 +39,11 @@ from forwarder.testing.journal_model import (
     Stored,
 )
 
-_sinks = st.sampled_from(["a", "b", "c"])
-_rows = st.lists(st.integers(0, len(POOL) - 1), max_size=5)
-_picks = st.lists(st.integers(0, 30), max_size=4)
+NAMES = ("a", "b", "c")
+_sinks = st.sampled_from(NAMES)
+_rows = st.lists(st.integers(0, len(POOL) - 1), min_size=1, max_size=5)
+_few = st.lists(st.integers(0, 30), max_size=2)
+_picks = st.lists(st.integers(0, 30), min_size=1, max_size=6)
 
 
 class JournalMachine(JournalChecks):
@@ -96,7 +98,7 @@ class JournalMachine(JournalChecks):
 
         def apply() -> None:
             model.readers[reader] = covered_us
-            kept = self._kept(lane)
+            kept = self.kept(lane)
             found = [offset for offset in sorted(kept) if offset >= started]
             mine = [offset for offset in found if kept[offset][1] == KEY.stream]
             assert sorted(kept[o][0] for o in mine) == sorted(records[i].identity for i in new)
@@ -116,12 +118,13 @@ class JournalMachine(JournalChecks):
     def _running(self) -> list[str]:
         return [name for name, sink in self.model.sinks.items() if sink.running]
 
+    @precondition(lambda self: len(self._running()) < len(NAMES))
     @rule(name=_sinks, start=st.sampled_from(["now", "beginning"]), blocking=st.booleans())
     def join(self, name: str, start: Any, blocking: bool) -> None:  # noqa: FBT001 - drawn
         """A sink joins, or comes back."""
         model = self.model
-        if name in model.sinks and model.sinks[name].running:
-            return
+        if name in self._running():
+            name = next(one for one in NAMES if one not in self._running())
         joined = model.end
 
         def apply() -> None:
@@ -181,7 +184,12 @@ class JournalMachine(JournalChecks):
         self.step(lambda: self.journal.forget_sink(name), apply)
 
     @precondition(lambda self: self.queues)
-    @rule(which=st.integers(0, 9), lane=st.integers(0, 9), done=_picks, dead=_picks)
+    @rule(
+        which=st.integers(0, 9),
+        lane=st.integers(0, 9),
+        done=_picks,
+        dead=st.lists(st.integers(0, 30), max_size=2),
+    )
     def acknowledge(self, which: int, lane: int, done: list[int], dead: list[int]) -> None:
         """A sink acknowledges some rows of a lane, and refuses some."""
         model, names = self.model, list(self.queues)
@@ -316,13 +324,16 @@ class JournalMachine(JournalChecks):
                 row.kept = False
         return LaneCancelled(lane, again, lost, returned)
 
-    @rule(name=_sinks, back=st.integers(0, 3))
-    def replay(self, name: str, back: int) -> None:
+    @rule(which=st.integers(0, 9), back=st.integers(0, 3))
+    def replay(self, which: int, back: int) -> None:
         """An operator replays what is kept."""
         model, since = self.model, self.clock.wall_us - back * HOUR_US
+        if not model.sinks:
+            return
+        name = list(model.sinks)[which % len(model.sinks)]
         rows = {o: row for o, row in model.stored[LIVE].items() if row.kept}
         first = min((o for o, row in rows.items() if row.seen_us >= since), default=None)
-        if name not in model.sinks or first is None:
+        if first is None:
             return
         lane = self._name("replay")
         units = [o for o in rows if o >= first]
@@ -335,12 +346,12 @@ class JournalMachine(JournalChecks):
         assert count is None or count == len(units)
 
     @precondition(lambda self: any(self.model.letters.values()))
-    @rule(name=_sinks, some=st.booleans(), drop=st.booleans())
-    def settle_letters(self, name: str, some: bool, drop: bool) -> None:  # noqa: FBT001 - drawn
+    @rule(which=st.integers(0, 9), some=st.booleans(), drop=st.booleans())
+    def settle_letters(self, which: int, some: bool, drop: bool) -> None:  # noqa: FBT001 - drawn
         """An operator replays or discards dead letters, all or one."""
         model = self.model
-        if name not in model.sinks or not model.letters[name]:
-            return
+        names = [one for one, letters in model.letters.items() if letters]
+        name = names[which % len(names)]
         stored = self.run(awaited(self.journal.letters(sink=name)))
         chosen = stored[:1] if some else stored
         ids = [letter.id for letter in chosen] if some else None
@@ -358,7 +369,7 @@ class JournalMachine(JournalChecks):
         def replayed() -> None:
             forget()
             model.lanes[lane] = ModelLane("letters", lane, partial=True, growing=False)
-            kept = self._kept(lane)
+            kept = self.kept(lane)
             assert sorted(i for i, _ in kept.values()) == sorted(
                 bytes.fromhex(letter.event_id) for letter in chosen
             )
@@ -399,7 +410,7 @@ class JournalMachine(JournalChecks):
             gone = {
                 (lane, offset)
                 for lane, rows in model.stored.items()
-                for kept in (self._kept(lane),)
+                for kept in (self.kept(lane),)
                 for offset, row in rows.items()
                 if row.kept and offset not in kept
             }
