@@ -55,6 +55,7 @@ COMMANDS: Mapping[str, Entry] = {
         "journal:dead_letters", "List, show, replay or drop what a sink refused."
     ),
     "cursors": Entry("journal:cursors", "List or set the positions of the streams."),
+    "sinks": Entry("sinks:sinks", "List the sinks the journal knows, or forget an absent one."),
     "gaps": Entry("journal:gaps", "List what was lost, or may have been lost."),
     "config": Entry("settings:config", "Show the settings in force, or their JSON schema."),
     "plugins": Entry("settings:plugins", "List sources, sinks and formats."),

@@ -136,6 +136,7 @@ REQUIRED = {
     "dead-letters show": ("1",),
     "dead-letters replay": ("--sink", "console"),
     "dead-letters drop": ("--sink", "console", "--yes"),
+    "sinks forget": ("console", "--yes"),
 }
 """What a command needs before it reads the settings."""
 
