@@ -394,7 +394,7 @@ class ResendWindow:
     def take(self, now: float) -> list[Owed]:
         """Remove everything; return what is young enough, in the order it was sent."""
         # Behind a balancer that closes idle connections nothing was lost, and each close would
-        # send an event once more: its age goes on from the first time, and the number is bounded.
+        # send an event once more: its age counts from the first time, and the number is bounded.
         youngest = [
             (sent, now - sent.at)
             for sent in self._sent

@@ -136,11 +136,11 @@ class ServerTls(_Followed):
         self._present(context)
         return context
 
-    def listening(self, on_trouble: Callable[[NeedsOperatorError], None]) -> ssl.SSLContext:
+    def listening(self, on_error: Callable[[NeedsOperatorError], None]) -> ssl.SSLContext:
         """Return a context for a listener; every connection uses the files as they are then.
 
         Raises ``NeedsOperatorError`` when they cannot be used now. When they cannot be used later,
-        ``on_trouble`` is called and the previous ones stay in force, so that a half-written pair
+        ``on_error`` is called and the previous ones stay in force, so that a half-written pair
         of files refuses nobody.
         """
         context = self._make_readable()
@@ -149,7 +149,7 @@ class ServerTls(_Followed):
             try:
                 connection.context = self.context()
             except NeedsOperatorError as error:
-                on_trouble(error)
+                on_error(error)
 
         context.sni_callback = refresh
         return context

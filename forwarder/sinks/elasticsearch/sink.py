@@ -94,7 +94,7 @@ class ElasticsearchConfig(HttpAuth):
         return (cloud_url(self.cloud_id),) if self.cloud_id else super().addresses
 
     def authorization(self) -> dict[str, str]:
-        """Return the headers that log in; secrets are read anew at each call."""
+        """Return the headers that log in; changed secret files are read again."""
         if self.api_key is not None:
             key = self.api_key.reveal()
             if ":" in key:

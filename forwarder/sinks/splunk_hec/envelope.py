@@ -72,7 +72,7 @@ class SplunkHecConfig(HttpSettings):
         return self
 
     def authorization(self) -> dict[str, str]:
-        """Return the header with the token, read anew at each call."""
+        """Return the header with the token; a changed token file is read again."""
         return {"Authorization": f"Splunk {self.token.reveal()}"}
 
 
