@@ -12,6 +12,7 @@ from forwarder.core.errors import BatchRefusedError, NeedsOperatorError, Transie
 from forwarder.sinks.loki import LokiConfig, LokiSink, judge, streams_of
 from forwarder.testing.fake_server import saying
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fault_run import deliver_all
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
 from tests.sinks.fakes.loki import FakeLoki
 
@@ -141,6 +142,16 @@ def test_an_answer_that_names_nothing_is_for_the_engine_to_bisect(text: str) -> 
 
     with pytest.raises(BatchRefusedError):
         judge(text, streams, "http://loki")
+
+
+async def test_the_engine_gives_up_what_is_too_old_and_delivers_the_rest_once(
+    loki: FakeLoki,
+) -> None:
+    loki.oldest_us = make_event(200).time_us
+    outcome = await deliver_all(make_sink(loki), 300)
+
+    assert outcome.dead == {make_event(offset).id for offset in range(200)}
+    assert loki.arrived() == {make_event(offset).id: 1 for offset in range(200, 300)}
 
 
 async def test_too_many_requests_say_how_long_to_wait(loki: FakeLoki) -> None:
