@@ -25,7 +25,7 @@ from forwarder.observe.events import (
     TaskCrashed,
 )
 from forwarder.observe.metrics import Metrics
-from forwarder.sources.cloudflare_access.events import RequestMade
+from forwarder.sources.cloudflare_access.events import BudgetExhausted, RequestMade
 
 
 @singledispatch
@@ -99,9 +99,15 @@ def _request(one: RequestMade, metrics: Metrics) -> None:
     metrics.api_requests.labels(one.account, one.endpoint, one.outcome).inc()
     metrics.api_duration.labels(one.endpoint).observe(one.seconds)
     metrics.api_throttled.labels(one.account).inc(one.waited)
+    metrics.api_budget_wait.labels(one.account).set(0)
     # Without a limit there is no budget, and no gauge is better than a wrong one.
     if one.budget_left is not None:
         metrics.api_budget.labels(one.account).set(one.budget_left)
+
+
+@count.register
+def _budget(one: BudgetExhausted, metrics: Metrics) -> None:
+    metrics.api_budget_wait.labels(one.account).set(one.seconds)
 
 
 @count.register

@@ -24,7 +24,9 @@ GAP_REASONS = (
     "expected_refusals",
     "identity_provider_refused",
     "instant_unreadable",
+    "lane_cancelled",
     "older_than_retention",
+    "replay_dropped",
     "sink_was_removed",
 )
 """Every reason that a gap can have."""
@@ -43,13 +45,13 @@ _SINK = ("sink",)
 _SINK_STREAM = ("sink", "stream")
 
 
-def summed(counter: Counter, label: str) -> dict[str, float]:
-    """Return a counter's sums by one of its labels."""
+def summed(metric: Counter | Gauge, label: str) -> dict[str, float]:
+    """Return the sums of a counter or gauge by one of its labels."""
     sums: dict[str, float] = {}
-    for family in counter.collect():
+    for family in metric.collect():
         for sample in family.samples:
             # A counter may also have a sample with the time of its creation.
-            if sample.name.endswith("_total"):
+            if not sample.name.endswith("_created"):
                 name = sample.labels[label]
                 sums[name] = sums.get(name, 0.0) + sample.value
     return sums
@@ -208,6 +210,12 @@ class Metrics:
             ("account",),
             registry=self.registry,
         )
+        self.api_budget_wait = Gauge(
+            "forwarder_api_budget_wait_seconds",
+            "How long a live request has been waiting for the budget; 0 if for less than minutes.",
+            ("account",),
+            registry=self.registry,
+        )
         self.api_throttled = self._counter(
             "forwarder_api_throttled_seconds_total",
             "Seconds waited for the request budget.",
@@ -316,6 +324,7 @@ def _expect_stream(metrics: Metrics, stream: str, account: str) -> None:
         metrics.poll_failures.labels(stream, account, kind)
     metrics.lateness.labels(stream)
     metrics.api_throttled.labels(account)
+    metrics.api_budget_wait.labels(account)
 
 
 def _expect_sink(metrics: Metrics, sink: str, streams: Iterable[str]) -> None:

@@ -113,11 +113,13 @@ class Degradation:
         streams: Iterable[StreamStatus],
         sinks: Iterable[SinkState],
         dead_letters: Mapping[str, float],
+        budget_waits: Mapping[str, float],
     ) -> list[str]:
         """Return a sentence for each reason why the daemon is degraded.
 
-        ``dead_letters`` counts, by sink, the events ever given up in this process. Called every
-        15 seconds by the daemon, and whenever somebody wants to know.
+        ``dead_letters`` counts, by sink, the events ever given up in this process;
+        ``budget_waits`` are seconds that a request has waited, by account, 0 if not for long.
+        Called every 15 seconds by the daemon, and whenever somebody wants to know.
         """
         now = self._clock.monotonic()
         troubles = [*_stream_troubles(streams), *_sink_troubles(sinks)]
@@ -127,7 +129,12 @@ class Degradation:
             for one in troubles
             if now - self._since[one.name] >= _LASTS
         ]
-        return [*lasting, *self._grown(now, dead_letters)]
+        short = [
+            f"account {account}: a request has waited {seconds / 60:.0f} min for the request budget"
+            for account, seconds in budget_waits.items()
+            if seconds
+        ]
+        return [*lasting, *self._grown(now, dead_letters), *short]
 
     def _grown(self, now: float, counts: Mapping[str, float]) -> Iterator[str]:
         if now - self._counts[-1][0] >= _STEP:

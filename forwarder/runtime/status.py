@@ -92,6 +92,7 @@ class Overview:
             self._cell.streams.states(),
             self._cell.sinks.states(),
             summed(self._metrics.rejected, "sink"),
+            summed(self._metrics.api_budget_wait, "account"),
         )
 
     async def snapshot(self) -> Snapshot:

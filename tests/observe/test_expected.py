@@ -40,13 +40,18 @@ def test_what_has_counted_stays_after_a_reload() -> None:
     assert value("forwarder_sink_retried_events_total", {"sink": "bus"}) == 0
 
 
+def constants(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^([A-Z_]+) = \"(\w+)\"", text, re.MULTILINE))
+
+
 def test_every_reason_that_the_code_gives_is_expected() -> None:
-    """A reason is a constant or a text in the first place of ``Lost``; forwarded ones have none."""
-    given = set()
-    for path in Path(forwarder.__file__).parent.rglob("*.py"):
-        text = path.read_text()
-        for reason in re.findall(r"\bLost\(\s*([A-Z_]+|\"\w+\")", text):
-            constant = re.search(rf"^{reason} = \"(\w+)\"", text, re.MULTILINE)
-            given.add(constant[1] if constant else reason.strip('"'))
+    """A reason is a constant in the first place of ``Lost``, or a key of ``_DETAILS``."""
+    texts = [path.read_text() for path in Path(forwarder.__file__).parent.rglob("*.py")]
+    everywhere, given = constants("\n".join(texts)), set()
+    for text in texts:
+        names = re.findall(r"\bLost\(\s*([A-Z_]+)", text)
+        for table in re.findall(r"^_DETAILS = \{(.*?)^\}", text, re.MULTILINE | re.DOTALL):
+            names += re.findall(r"^    ([A-Z_]+):", table, re.MULTILINE)
+        given |= {constants(text).get(name, everywhere[name]) for name in names}
 
     assert given == set(GAP_REASONS)

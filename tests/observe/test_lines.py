@@ -90,6 +90,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     ingest.BackfillEnded(*BACKFILL),
     cloudflare.RequestMade("acme", "access_requests", "2xx", 0.1, 0.2, 5),
     cloudflare.TokenBlocked("acme", "access_requests", 300.4),
+    cloudflare.BudgetExhausted("acme", 180.4),
     cloudflare.BodyRepaired("acme", "access_requests", 3, 1),
     cloudflare.ProvidersChanged("acme", ("idp-1",), ()),
     cloudflare.ProvidersNotListed("acme", 3, "denied", "look"),

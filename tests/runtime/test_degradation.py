@@ -29,9 +29,15 @@ class Looker:
         self._degradation = Degradation(self.clock)
 
     def look(
-        self, failure: Failure | None = None, phase: Phase = Phase.RUNNING, dead: float = 0
+        self,
+        failure: Failure | None = None,
+        phase: Phase = Phase.RUNNING,
+        dead: float = 0,
+        wait: float = 0,
     ) -> list[str]:
-        return self._degradation.look([stream(failure)], [sink(phase)], {"splunk": dead})
+        return self._degradation.look(
+            [stream(failure)], [sink(phase)], {"splunk": dead}, {"acme": wait}
+        )
 
 
 def test_an_outage_degrades_only_once_it_has_lasted_for_minutes() -> None:
@@ -75,9 +81,18 @@ def test_dead_letters_degrade_for_a_quarter_of_an_hour() -> None:
 
 def test_dead_letters_of_a_sink_that_has_just_joined_count_from_zero() -> None:
     looker = Looker()
-    looker._degradation.look([], [], {})  # noqa: SLF001 - a look before the sink was there
+    looker._degradation.look([], [], {}, {})  # noqa: SLF001 - a look before the sink was there
 
     assert looker.look(dead=2) == ["sink splunk gave up 2 event(s) in the last 15 min"]
+
+
+def test_a_request_that_waits_for_the_budget_degrades_while_it_waits() -> None:
+    looker = Looker()
+
+    assert looker.look(wait=180.0) == [
+        "account acme: a request has waited 3 min for the request budget"
+    ]
+    assert looker.look() == []
 
 
 def test_frequent_looks_keep_few_counts() -> None:

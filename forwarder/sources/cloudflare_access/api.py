@@ -29,7 +29,12 @@ from forwarder.sources.cloudflare_access.answers import (
     read_rows,
     read_time_us,
 )
-from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
+from forwarder.sources.cloudflare_access.events import (
+    BodyRepaired,
+    BudgetExhausted,
+    RequestMade,
+    TokenBlocked,
+)
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 from forwarder.transport.http import AnswerTooLargeError, HttpClient
 from forwarder.transport.settings import HttpSettings, Secret, origin
@@ -145,13 +150,16 @@ class Api:
         """Send one request in its turn and read its answer; a 429 blocks the token."""
         path = endpoint.path.format(account_id=self._config.account_id)
         url = f"{self._config.api_url}{path}" + (f"?{urlencode(params)}" if params else "")
-        async with self._limiter.turn(purpose, urgency) as waited:
+        async with self._limiter.turn(purpose, urgency, self._tell_wait) as waited:
             response = await self._send(url, endpoint, waited)
             self._limiter.heed(response.headers)
             try:
                 return read(response, endpoint, self._clock.now_us())
             except ThrottledError as error:
                 raise self._throttled(error, endpoint) from error
+
+    def _tell_wait(self, seconds: float) -> None:
+        self._emit(BudgetExhausted(self._config.label, seconds))
 
     def _throttled(self, error: ThrottledError, endpoint: Endpoint) -> ThrottledError:
         seconds = self._limiter.block(error.retry_after)

@@ -36,6 +36,22 @@ class TokenBlocked(TelemetryEvent):
     seconds: float = rounded(0)
 
 
+@event(
+    "budget_exhausted",
+    WARNING,
+    limited=True,
+    hint="nothing is read meanwhile; raise rate_limit.share, or see what else uses this token",
+)
+class BudgetExhausted(TelemetryEvent):
+    """A live request has waited for minutes, since the request budget is used up.
+
+    The budget is the one of the settings, or the rest that Cloudflare announces.
+    """
+
+    account: str
+    seconds: float = rounded(0, "waited_seconds")
+
+
 @event("body_repaired", WARNING, limited=True)
 class BodyRepaired(TelemetryEvent):
     """An answer of Cloudflare was no valid JSON; its rows were read one by one.

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import re
 from bisect import bisect_right, insort
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from hashlib import blake2b
 from math import ceil, inf
@@ -30,6 +30,8 @@ from forwarder.sources.cloudflare_access.account import AccountConfig, RateLimit
 
 LONGEST_BLOCK = 600.0
 """Seconds; a longer wish of the other side is taken for a mistake."""
+_LONG_WAIT, _TOLD_EVERY = 120.0, 60.0
+"""Seconds after which a live request that still waits is reported, and how often then."""
 _LONGEST_WINDOW = 3600.0
 _FIRST_BLOCK, _MOST_BLOCK = 60.0, 300.0
 """Seconds to hold back after a 429 that does not say for how long; doubled while it repeats."""
@@ -76,7 +78,8 @@ def stated_limits(headers: Mapping[str, str]) -> tuple[Limit, ...]:
 def stated_remaining(headers: Mapping[str, str]) -> Remaining | None:
     """Return the smallest rest in ``Ratelimit: "default";r=50;t=30`` (a list), or None."""
     found = [
-        Remaining(item["r"], min(float(item["t"]), _LONGEST_WINDOW))
+        # Without the bound one answer with a wrong number would stop all reading for as long.
+        Remaining(item["r"], min(float(item["t"]), LONGEST_BLOCK))
         for item in _items(headers.get("ratelimit", ""))
         if item.keys() >= {"r", "t"}
     ]
@@ -150,13 +153,16 @@ class RateLimiter:
         self._wake()
 
     @asynccontextmanager
-    async def turn(self, purpose: Purpose, urgency: float = 0.0) -> AsyncIterator[float]:
+    async def turn(
+        self, purpose: Purpose, urgency: float = 0.0, tell: Callable[[float], None] | None = None
+    ) -> AsyncIterator[float]:
         """Wait until one request may go; gives the seconds waited, and counts until it is left.
 
         Of equal ``purpose`` the smallest ``urgency`` goes first (the time at which rows expire
-        unread), then whoever came first.
+        unread), then whoever came first. While a live request waits for minutes, ``tell`` is called
+        with the seconds so far, about once a minute.
         """
-        waited = await self._enter(purpose, urgency)
+        waited = await self._enter(purpose, urgency, tell)
         try:
             yield waited
         finally:
@@ -227,14 +233,20 @@ class RateLimiter:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def _enter(self, purpose: Purpose, urgency: float) -> float:
+    async def _enter(
+        self, purpose: Purpose, urgency: float, tell: Callable[[float], None] | None
+    ) -> float:
         """Wait in the queue; return for how many seconds."""
         self._arrivals += 1
         came, me = self._clock.monotonic(), _Waiting(purpose, urgency, self._arrivals)
         insort(self._queue, me)
         try:
             while (delay := self._delay(me)) > 0:
-                await self._pause(delay)
+                await self._pause(min(delay, _TOLD_EVERY))
+                waited = self._clock.monotonic() - came
+                # Others wait behind live requests, and a long catch-up waits most of its time.
+                if tell is not None and purpose is Purpose.LIVE and waited >= _LONG_WAIT:
+                    tell(waited)
             self._begin(purpose)
             return self._clock.monotonic() - came
         finally:

@@ -194,6 +194,28 @@ async def test_no_more_go_before_the_reset_than_remain() -> None:
     assert clock.monotonic() == 30
 
 
+async def test_a_rest_of_nothing_for_ever_holds_back_for_ten_minutes_and_is_told() -> None:
+    clock, told = FakeClock(), list[float]()
+    limiter = RateLimiter(clock, [TEN_A_MINUTE])
+    limiter.heed({"ratelimit": '"default";r=0;t=999999999'})
+    async with limiter.turn(LIVE, tell=told.append) as waited:
+        pass
+
+    assert waited == LONGEST_BLOCK
+    assert told == [120.0, 180.0, 240.0, 300.0, 360.0, 420.0, 480.0, 540.0, 600.0]
+
+
+async def test_a_catch_up_that_waits_for_its_turn_tells_nobody() -> None:
+    clock, told = FakeClock(), list[float]()
+    limiter = RateLimiter(clock, [whole(1, 600)])
+    await use(limiter, 1)
+    async with limiter.turn(BACKFILL, tell=told.append) as waited:
+        pass
+
+    assert waited >= 600
+    assert told == []
+
+
 async def test_requests_on_their_way_may_not_be_in_what_remains() -> None:
     clock = FakeClock()
     limiter = RateLimiter(clock, [whole(100, 300)])
