@@ -24,6 +24,28 @@ class _StoredLane:
     end_offset: int | None = None
     cancelled: bool = False
 
+    def add(self, page: StoredPage) -> None:
+        """Store one more page."""
+        self.pages.append(page)
+
+    def forget(self, below: int) -> None:
+        """Drop the rows below an offset; a replay of these pages sees that, too."""
+        self.pages[:] = [tail(page, below) for page in self.pages if page.end_offset > below]
+
+    def end(self, end_offset: int) -> None:
+        """Grow no longer."""
+        self.end_offset = end_offset
+
+    def cancel(self) -> None:
+        """Be left out of the lanes."""
+        self.cancelled = True
+
+    def acknowledge(self, progress: Progress, dead: Sequence[DeadLetter]) -> None:
+        """Remember, after checking that it makes sense."""
+        # The journal would store nonsense without a word; a test should hear of it.
+        _check(self.progress, progress, dead)
+        self.progress = progress
+
 
 @dataclass
 class MemoryQueue:
@@ -69,7 +91,7 @@ class MemoryQueue:
         first = self.next_offset
         for start in range(first, first + count, page_size):
             end = min(start + page_size, first + count)
-            self._lanes[lane].pages.append(_page(start, end, stream, seen_us))
+            self._lanes[lane].add(_page(start, end, stream, seen_us))
         self.next_offset = first + count
         self._changed()
         return range(first, first + count)
@@ -93,20 +115,19 @@ class MemoryQueue:
 
     def end_lane(self, name: str, end_offset: int) -> None:
         """Say that ``name`` grows no longer."""
-        self._lanes[name].end_offset = end_offset
+        self._lanes[name].end(end_offset)
         self._version += 1
         self._changed()
 
     def remove_lane(self, name: str) -> None:
         """Cancel a lane; what is in flight may still be acknowledged."""
-        self._lanes[name].cancelled = True
+        self._lanes[name].cancel()
         self._version += 1
         self._changed()
 
     def forget(self, below: int) -> None:
         """Drop the live rows below an offset, as a full journal does for ``drop_oldest``."""
-        lane = self._lanes[LIVE]
-        lane.pages[:] = [tail(page, below) for page in lane.pages if page.end_offset > below]
+        self._lanes[LIVE].forget(below)
 
     def progress(self, lane: str = LIVE) -> Progress:
         """Return what is acknowledged."""
@@ -154,10 +175,7 @@ class MemoryQueue:
         self.acknowledgements += 1
         if self.acknowledge_errors:
             raise self.acknowledge_errors.pop(0)
-        stored = self._lanes[lane]
-        # The journal would store nonsense without a word; a test should hear of it.
-        _check(stored.progress, progress, dead)
-        stored.progress = progress
+        self._lanes[lane].acknowledge(progress, dead)
         self.dead.update({letter.offset: letter for letter in dead})
         expected = [offset for offset, letter in self.dead.items() if letter.expected]
         for offset in expected[: max(0, len(self.dead) - self.room[0])]:

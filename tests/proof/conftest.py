@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.proof.ledger import Ledger
+from tests.proof.turns import too_long
 
 HERE = Path(__file__).parent
 _ledger = pytest.StashKey[Ledger]()
@@ -23,6 +25,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def ledger(request: pytest.FixtureRequest) -> Ledger:
     return request.config.stash.setdefault(_ledger, Ledger())
+
+
+@pytest.fixture(autouse=True)
+def _turns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
+    """Fail when one turn of a daemon's event loop took long in this scenario."""
+    yield
+    alone = request.node.get_closest_marker("alone") is not None
+    assert [] == too_long(tmp_path, alone=alone)
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from bench.processes import DAEMON_CORE, helper
 from tests.end_to_end.processes import ACCOUNT, SCRIPT
 from tests.proof.planted import with_plants
+from tests.proof.turns import measured
 
 MIB = 2**20
 LIMIT_MIB = 150
@@ -149,7 +150,7 @@ async def daemon(
     config = _written(folder, settings(folder, api, sinks, stream or {}))
     process = await asyncio.create_subprocess_exec(
         SCRIPT, "run", "-c", config, stdout=stdout, stderr=PIPE, limit=MIB,
-        env=os.environ | (with_plants() if plants else {}),
+        env=measured(folder, 1, os.environ | (with_plants() if plants else {})),
     )  # fmt: skip
     os.sched_setaffinity(process.pid, {DAEMON_CORE})
     assert process.stderr is not None

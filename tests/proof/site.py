@@ -22,6 +22,7 @@ from aiohttp import ClientSession, ClientTimeout
 from tests.end_to_end.processes import ACCOUNT, SCRIPT, TOKEN, Cloudflare, cloudflare, until
 from tests.proof.books import Book, Digest, lost, shown_rows
 from tests.proof.planted import with_plants
+from tests.proof.turns import measured
 
 ROOT = Path(__file__).parents[2]
 HEC_TOKEN = "0f8b5ab2-hec-token"
@@ -68,6 +69,7 @@ class Site:
         environment = os.environ | self.environment
         if self.plants:
             environment |= with_plants()
+        environment = measured(self.folder, self.runs, environment)
         with self._file("out").open("wb") as out, self._file("err").open("wb") as err:
             self.process = await asyncio.create_subprocess_exec(
                 *command, stdout=out, stderr=err, cwd=ROOT, env=environment
