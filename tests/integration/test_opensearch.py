@@ -17,7 +17,7 @@ from tests.integration.opensearch.node import Node, run_node
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
-TEMPLATE = Path(__file__).parents[2] / "deploy" / "elastic" / "opensearch" / "index-template.json"
+FILES = Path(__file__).parents[2] / "deploy" / "elastic" / "opensearch"
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,12 @@ def node(start: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]
 @pytest.fixture
 def templates(node: Node) -> Iterator[Node]:
     """Put our template there; take the data streams away at the end."""
-    node.call("PUT", "/_index_template/ours", orjson.loads(TEMPLATE.read_bytes()))
+    pipeline, template = (
+        orjson.loads((FILES / name).read_bytes())
+        for name in ("ingest-pipeline.json", "index-template.json")
+    )
+    node.call("PUT", "/_ingest/pipeline/logs-cloudflare_access", pipeline)
+    node.call("PUT", "/_index_template/ours", template)
     yield node
     node.call("DELETE", "/_data_stream/*")
     node.call("DELETE", "/_index_template/ours")
@@ -73,6 +78,20 @@ async def test_events_arrive_in_a_data_stream_and_repeats_do_not(templates: Node
     assert {hit["_id"] for hit in documents} == {make_event(i).id for i in range(500)}
     assert documents[0]["_index"].startswith(".ds-")
     assert {finding.level for finding in findings} == {"ok"}
+
+
+async def test_events_say_when_they_came_and_what_is_unknown_is_found(templates: Node) -> None:
+    """The forwarder delivers late rows, too; rules go by ``event.ingested``."""
+    sink = make_sink(templates, namespace="ingested")
+    body = b'{"@timestamp":"2026-01-01T00:00:00Z","cloudflare":{"unmapped":{"device":{"os":"x1"}}}}'
+    await sink.write(batch_of([make_event(0, body=body)]))
+    await sink.aclose()
+
+    (document,) = found(templates, audit("ingested"))
+    query = "cloudflare.unmapped.device.os:x1"
+    answer: Any = templates.call("GET", f"/{audit('ingested')}/_search?q={query}")
+    assert document["_source"]["event"]["ingested"] > "2026-01-01T00:00:01"
+    assert answer["hits"]["total"]["value"] == 1
 
 
 async def test_after_a_rollover_a_repeat_is_there_twice(templates: Node) -> None:

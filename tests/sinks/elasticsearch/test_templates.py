@@ -36,6 +36,22 @@ def test_policies_and_patterns_belong_together() -> None:
     assert {"create_doc", "auto_configure"} <= set(role["privileges"])
 
 
+@pytest.mark.parametrize("engine", ["elasticsearch", "opensearch"])
+def test_the_template_names_a_pipeline_that_is_there(engine: str) -> None:
+    settings = load(f"{engine}/index-template.json")["template"]["settings"]
+    first, second = load(f"{engine}/ingest-pipeline.json")["processors"]
+    (stamp,) = first.values()
+
+    assert settings["index.final_pipeline"] == "logs-cloudflare_access"
+    assert "event.ingested" in {stamp.get("field"), stamp.get("target_field")}
+    assert second["pipeline"]["name"] == "logs-cloudflare_access-geo"
+    assert second["pipeline"]["ignore_failure"]
+    assert load(f"{engine}/geo-pipeline.json")["processors"]
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for name in ("ingest-pipeline", "geo-pipeline", "index-template"):
+        assert f"{engine}/{name}.json" in readme
+
+
 @pytest.mark.parametrize("entries", [None, 7, [None], [{"index_template": []}], {"a": 1}])
 def test_an_answer_without_templates_is_an_outage(entries: object) -> None:
     with pytest.raises(TransientError, match="index templates"):
