@@ -11,20 +11,18 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from forwarder import __version__
+from forwarder.admin.arguments import Command, checked, flag, moment, numbers, text, texts
 from forwarder.config import Changes, ForwarderSettings
 from forwarder.core.contracts import StreamKey, Window
 from forwarder.core.errors import BadRequestError, ForwarderError, StateError, TransientError
-from forwarder.core.journal import OPEN, Journal
+from forwarder.core.journal import OPEN, Cursor, Journal
 from forwarder.core.own_events import Own, own_row
-from forwarder.core.timing import format_us
+from forwarder.core.timing import format_seconds, format_us
 from forwarder.ingest.backfill import Backfiller, BackfillOrder
 from forwarder.ingest.rounds import Gate
 from forwarder.observe.metrics import expect
-from forwarder.runtime.opening import open_journal, path_of
-from forwarder.runtime.replica import Replica
-from forwarder.runtime.state_folder import StateFolder
-from forwarder.runtime.supervisor import Beat, Supervisor
+from forwarder.runtime.opening import StateFolder, open_journal, path_of
+from forwarder.runtime.replica import VERSION, Beat, Replica, Supervisor
 from forwarder.runtime.workers import Sinks, Streams
 
 _KIND = "backfill:"
@@ -144,7 +142,7 @@ class Cell:
         """Store one of the forwarder's own events; a full disk must not stop what it is about."""
         try:
             now_us = self._replica.clock.now_us()
-            row = own_row(event, now_us, detail=detail, version=__version__)
+            row = own_row(event, now_us, detail=detail, version=VERSION)
             await self.journal.append_own("", [row])
         except ForwarderError as error:
             self._replica.report_journal(error)
@@ -310,3 +308,70 @@ class Backfills:
         self._stored[lane] = running.rows
         await self._journal.close_lane(lane)
         self._running.pop(lane, None)
+
+
+class Operations:
+    """Operations on the journal of one cell."""
+
+    def __init__(self, replica: Replica, cell: Cell) -> None:
+        """Work on ``cell``, whether its streams and sinks run or not."""
+        self._replica = replica
+        self._cell = cell
+        self._journal = cell.journal
+
+    def table(self) -> dict[str, Command]:
+        """Return the operations by name; each checks its arguments before it does anything."""
+        letters, backfills = {"sink": text}, self._cell.backfills
+        window = {"since_us": moment, "until_us": moment}
+        chosen = {"again": flag, "accounts": texts, "streams": texts, "sinks": texts}
+        cursor = {"account_id": text, "stream": text, "to_us": moment}
+        return {
+            "dead-letters-drop": checked(self.drop_dead_letters, letters, {"ids": numbers}),
+            "dead-letters-replay": checked(self.replay_dead_letters, letters, {"ids": numbers}),
+            "replay": checked(self.replay, {"sink": text, "since_us": moment}),
+            "backfill": checked(backfills.begin, window, chosen),
+            "backfill-rows": checked(backfills.rows, {"lane": text}),
+            "lane-cancel": checked(backfills.cancel, {"lane": text}),
+            "cursor-set": checked(self.set_cursor, cursor),
+            "sink-forget": checked(self.forget_sink, {"sink": text}),
+        }
+
+    async def drop_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Delete dead letters of ``sink`` (``ids``, or all); answers ``events``."""
+        return {"events": await self._journal.drop_letters(str(given["sink"]), given.get("ids"))}
+
+    async def replay_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Deliver dead letters of ``sink`` again (``ids``, or all); answers ``events`` and lane."""
+        lane = self._new_lane()
+        count = await self._journal.replay_letters(lane, str(given["sink"]), given.get("ids"))
+        return {"events": count, "lane": lane}
+
+    async def replay(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Deliver to ``sink`` what is kept since ``since_us``; answers ``events``, ``lane``."""
+        lane = self._new_lane()
+        count = await self._journal.replay(lane, str(given["sink"]), int(given["since_us"]))
+        return {"events": count, "lane": lane}
+
+    async def forget_sink(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give up the places of an absent ``sink``; answers ``events`` and ``dead_letters``."""
+        forgotten = await self._journal.forget_sink(str(given["sink"]))
+        return {"events": forgotten.events, "dead_letters": forgotten.dead_letters}
+
+    async def set_cursor(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Move the live position of a stream to ``to_us``; rows jumped over become a gap."""
+        key, to_us = (
+            StreamKey(str(given["account_id"]), str(given["stream"])),
+            int(given["to_us"]),
+        )
+
+        async def move() -> Cursor:
+            return await self._journal.move_cursor(key, to_us)
+
+        # A poller keeps its position in memory and would write it back.
+        cursor = await self._cell.streams.paused(key.account_id, move)
+        clamped = cursor.covered_until_us < to_us
+        return {"covered_until": format_seconds(cursor.covered_until_us), "clamped": clamped}
+
+    def _new_lane(self) -> str:
+        """Return a name that no lane has; microseconds are unique in a journal."""
+        return f"replay:{self._replica.clock.now_us():x}"

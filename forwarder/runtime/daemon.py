@@ -1,6 +1,7 @@
 """The daemon from start to end: open, start, wait, reload, drain, close.
 
-What follows a change of files while it runs is here too: the settings, and secrets.
+What follows a change of files while it runs is here too: the settings, and secrets. So is what
+commands do that find no daemon: they open the cell themselves.
 """
 
 from __future__ import annotations
@@ -9,13 +10,12 @@ import asyncio
 import gc
 import ssl
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from forwarder import __version__
 from forwarder.admin.arguments import Command
 from forwarder.admin.control import ControlSocket
 from forwarder.admin.server import AdminServer
@@ -44,23 +44,27 @@ from forwarder.observe.events import (
     TaskStuck,
 )
 from forwarder.observe.output import BackgroundWriter
-from forwarder.runtime.cell import Cell
-from forwarder.runtime.operations import Operations
+from forwarder.runtime.cell import Cell, Operations
 from forwarder.runtime.replica import (
+    VERSION,
+    Beat,
     Replica,
     Signals,
+    Supervisor,
     Telemetry,
     fast_loop,
     libraries_logged,
+    run_fast,
     telemetry_of,
 )
 from forwarder.runtime.status import Overview
-from forwarder.runtime.supervisor import Beat, Supervisor
 from forwarder.runtime.workers import preflight
 from forwarder.transport.tls import ServerTls
 
 SettingsReader: TypeAlias = Callable[[], ForwarderSettings]
 """Reads the settings from their file; raises ``ConfigError`` with every fault."""
+OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Takes the status as JSON values."""
 Stamp: TypeAlias = tuple[int, int, int] | None
 
 GRACE = 25.0
@@ -70,6 +74,7 @@ _CLOSING = 4.0
 """Seconds of the grace that are kept for what follows the last write."""
 _UPKEEP = 5.0
 _SECRETS = 2.0
+_LOOK = 0.3
 # Thresholds of the garbage collector. A page makes thousands of short-lived rows, none of them in
 # a cycle: Python's own threshold would look for cycles at every 700 of them, mostly in vain.
 _GARBAGE = (50_000, 20, 50)
@@ -196,7 +201,7 @@ class Daemon:
         self._tasks.start("history", overview.watch)
         self._tasks.start("upkeep", lambda beat: self._upkeep(cell, overview, beat))
         streams = len(cell.streams.names)
-        replica.emit(Started(__version__, replica.config_hash, streams, len(settings.sinks)))
+        replica.emit(Started(VERSION, replica.config_hash, streams, len(settings.sinks)))
         # What was made so far lives as long as the process: the collector need not look at it.
         gc.collect()
         gc.freeze()
@@ -394,6 +399,58 @@ def _stamp(file: Path) -> Stamp:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) -> Any:
+    """Carry out one operation (see ``Operations.table``) while no daemon runs; return its answer.
+
+    Raises ``LockedError`` if a daemon starts meanwhile, and what the operation raises.
+    """
+
+    async def work() -> Mapping[str, Any]:
+        async with _alone(settings) as (replica, cell):
+            await cell.sinks.join(settings.sinks)
+            return await Operations(replica, cell).table()[name](given)
+
+    return run_fast(work())
+
+
+def backfill(
+    settings: ForwarderSettings, given: Mapping[str, Any], progress: OnProgress
+) -> Mapping[str, Any]:
+    """Read a backfill and deliver it while no daemon runs; return when every sink has it.
+
+    ``progress`` is called with the status now and then. If interrupted, the backfill continues
+    when a daemon starts.
+    """
+
+    async def work() -> Mapping[str, Any]:
+        async with _alone(settings) as (replica, cell):
+            overview = Overview(replica, cell)
+            await cell.sinks.join(settings.sinks)
+            await cell.streams.start(settings.accounts, poll=False)
+            cell.sinks.start(sink.name for sink in settings.sinks)
+            answer = await Operations(replica, cell).table()["backfill"](given)
+            # Open until the sinks have everything; the reading ends earlier.
+            while await cell.backfills.is_open(answer["lane"]):
+                progress(await overview.status())
+                await asyncio.sleep(_LOOK)
+            progress(await overview.status())
+            await cell.streams.stop()
+            await cell.sinks.drain(cell.sinks.settings, GRACE - _CLOSING)
+            return await cell.backfills.rows(answer)
+
+    return run_fast(work())
+
+
+@asynccontextmanager
+async def _alone(settings: ForwarderSettings) -> AsyncIterator[tuple[Replica, Cell]]:
+    """Open the journal, which takes its lock; nothing runs yet."""
+    telemetry = telemetry_of(settings)
+    replica = Replica(settings, telemetry, SystemClock())
+    with libraries_logged(telemetry.observer):
+        async with Cell.opened(replica) as cell:
+            yield replica, cell
 
 
 def admin_tls(settings: AdminSettings, emit: Emit) -> ssl.SSLContext | None:

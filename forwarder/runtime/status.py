@@ -15,7 +15,6 @@ from typing import Any, TypeAlias
 
 from prometheus_client import generate_latest
 
-from forwarder import __version__
 from forwarder.admin.server import Verdict
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import ForwarderError
@@ -34,8 +33,7 @@ from forwarder.observe.gauges import STATES, GaugeCollector, Sample
 from forwarder.observe.metrics import Metrics, summed
 from forwarder.runtime.cell import Cell
 from forwarder.runtime.health import Degradation, liveness, readiness, state_of
-from forwarder.runtime.replica import Reloads, Replica
-from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
+from forwarder.runtime.replica import VERSION, Beat, Reloads, Replica, Supervisor, TaskState
 
 Series: TypeAlias = tuple[str, str, str]
 """Group (``streams``, ``sinks``), name, measure."""
@@ -120,7 +118,7 @@ class Overview:
             for name, sink in self._cell.sinks.settings.items()
         }
         return {
-            "version": __version__,
+            "version": VERSION,
             "pid": os.getpid(),
             "started": format_seconds(self._started_us),
             "uptime_seconds": round((snapshot.now_us - self._started_us) / _SECOND_US),

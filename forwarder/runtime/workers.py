@@ -25,8 +25,7 @@ from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
 from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
-from forwarder.runtime.replica import USER_AGENT, Rendering, Replica
-from forwarder.runtime.supervisor import Beat, Supervisor
+from forwarder.runtime.replica import USER_AGENT, Beat, Rendering, Replica, Supervisor
 
 T = TypeVar("T")
 
