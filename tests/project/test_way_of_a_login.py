@@ -41,7 +41,7 @@ from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.testing.samples import LOGIN
 from forwarder.transport.settings import Secret
 
-MOST_FILES = 45
+MOST_FILES = 40
 ANSWERED = "sources/cloudflare_access/answers.py"
 OUTSIDE = ("simulator/", "core/telemetry.py")
 PACKAGE = f"{forwarder.__path__[0]}/"
@@ -62,8 +62,11 @@ class Way:
     def begin(self) -> None:
         self._watching = True
 
-    def end(self) -> None:
+    def pause(self) -> None:
         self._watching = False
+
+    def end(self) -> None:
+        self.pause()
         threading.setprofile(None)
         sys.setprofile(None)
 
@@ -93,7 +96,7 @@ class Acknowledged:
     ) -> None:
         await self._queue.acknowledge(lane, progress, dead)
         if self._received.is_set():
-            self._way.end()
+            self._way.pause()
             self.done.set()
 
 
@@ -102,7 +105,7 @@ async def _nothing_undelivered() -> int:
 
 
 async def _way_of_one_login(folder: Path) -> set[str]:
-    """Let one login through poller, journal, consumer and the HTTP sink; return the files."""
+    """Let logins through poller, journal, consumer and the HTTP sink; return the files of one."""
     way, clock, level, received = Way(), SystemClock(), asyncio.Event(), asyncio.Event()
     settings = SimulatorSettings(rate=0.0, history=60)
     async with Simulator(settings) as simulator, destination(received) as url:
@@ -142,9 +145,14 @@ async def _way_of_one_login(folder: Path) -> set[str]:
         running = [asyncio.create_task(work) for work in (poller.run(), consumer.run())]
         try:
             await asyncio.wait_for(level.wait(), 10)
-            way.begin()
-            simulator.add(DEFAULT_ACCOUNT, ACCESS_REQUESTS, login(clock.now_us()))
-            await asyncio.wait_for(queue.done.wait(), 10)
+            # The first login of its shape goes a longer way once: its template is learned.
+            for watched in (False, True):
+                received.clear()
+                queue.done.clear()
+                if watched:
+                    way.begin()
+                simulator.add(DEFAULT_ACCOUNT, ACCESS_REQUESTS, login(clock.now_us()))
+                await asyncio.wait_for(queue.done.wait(), 10)
         finally:
             way.end()
             for task in running:

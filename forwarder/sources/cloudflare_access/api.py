@@ -75,6 +75,7 @@ class Api:
         ``answer_seconds`` bounds one request as a whole; ``environ`` may name a proxy.
         """
         self._config = config
+        self._account = config.label
         self._limiter = limiter
         self._clock = clock
         self._emit = emit
@@ -110,7 +111,7 @@ class Api:
         answer = await self._ask(endpoint, read_rows, params, purpose, urgency)
         if answer.repaired:
             self._emit(
-                BodyRepaired(self._config.label, endpoint.name, len(answer.rows), answer.malformed)
+                BodyRepaired(self._account, endpoint.name, len(answer.rows), answer.malformed)
             )
         return answer
 
@@ -163,7 +164,7 @@ class Api:
 
     def _throttled(self, error: ThrottledError, endpoint: Endpoint) -> ThrottledError:
         seconds = self._limiter.block(error.retry_after)
-        self._emit(TokenBlocked(self._config.label, endpoint.name, seconds))
+        self._emit(TokenBlocked(self._account, endpoint.name, seconds))
         return ThrottledError(str(error), retry_after=seconds, hint=error.hint)
 
     async def _send(self, url: str, endpoint: Endpoint, waited: float) -> Response:
@@ -183,9 +184,7 @@ class Api:
         finally:
             seconds = self._clock.monotonic() - started
             left = self._limiter.left
-            self._emit(
-                RequestMade(self._config.label, endpoint.name, outcome, seconds, waited, left)
-            )
+            self._emit(RequestMade(self._account, endpoint.name, outcome, seconds, waited, left))
         received = {name.lower(): value for name, value in answer.headers.items()}
         proxy = self._client.proxy(url)
         return Response(answer.status, received, answer.body, origin(proxy) if proxy else "")
