@@ -135,6 +135,7 @@ class HttpSink:
     def _check(self, answer: Answer) -> None:
         """Raise what the status stands for, unless it is a success here."""
         wanted = self._config.success_codes
+        # First, since a status such as 409 may be declared a success and is an error otherwise.
         if answer.status in wanted:
             return
         self._http.check(answer)

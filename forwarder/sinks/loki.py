@@ -62,6 +62,7 @@ class LokiConfig(HttpAuth):
     @field_validator("labels")
     @classmethod
     def _are_labels(cls, value: dict[str, str]) -> dict[str, str]:
+        # Loki would refuse every push, with a message about its parser.
         for name in value:
             if not _LABEL.fullmatch(name):
                 raise ValueError(f"{name!r} is not a valid label; use letters, digits and _")
@@ -171,6 +172,7 @@ def judge(said: str, streams: Streams, where: str) -> WriteResult:
     Raises ``NeedsOperatorError`` for labels that Loki refuses, ``BatchRefusedError`` when the
     answer does not tell which events are at fault.
     """
+    # Every event of the stream has the same labels, so splitting the batch would find nobody.
     if _BAD_LABELS.search(said):
         raise NeedsOperatorError(
             f"{where} refuses the labels", hint="check labels and event_labels; see Loki's limits"

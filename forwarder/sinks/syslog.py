@@ -103,6 +103,8 @@ class SyslogConfig(SyslogSettings):
         preset = dict(PRESETS.get(str(given.get("preset")), {}))
         preset.pop("format", None)
         values = preset | given
+        # RFC 5426: receivers must take 480 bytes, should take 2,048; a fragment that is lost on the
+        # way loses the whole datagram.
         if values.get("transport") == "udp":
             values.setdefault("max_message_bytes", _UDP_BYTES)
         return values

@@ -117,6 +117,7 @@ def assert_clean(
 ) -> None:
     """Assert that no secret and no row is in anything that people or logs see."""
     shown = [repr(sink), getattr(error, "hint", "")]
+    # A traceback in a log shows the causes too, so each of them is checked.
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None:
@@ -137,6 +138,7 @@ async def cancelled_after(turns: int, sink: Sink, batch: Batch) -> None:
     for _ in range(turns):
         await asyncio.sleep(0)
     writing.cancel()
+    # Not ``await writing``: a write that swallows its cancellation must fail here, not hang.
     done, _ = await asyncio.wait([writing], timeout=PATIENCE)
     assert done, "a write must end when it is cancelled"
     if not writing.cancelled() and writing.exception() is not None:

@@ -46,6 +46,7 @@ def bad_hour(server: FakeServer, rng: Random, length: int = 400) -> Counter[str]
     """
     met: Counter[str] = Counter()
 
+    # The two answers after which nobody can know: events that met them may be there twice.
     async def taken_and_reset(request: web.Request) -> web.StreamResponse:
         await server.answer(request)
         # The server has the events and the client cannot know it.
@@ -57,6 +58,7 @@ def bad_hour(server: FakeServer, rng: Random, length: int = 400) -> Counter[str]
 
     mix: dict[str, tuple[Script, int]] = {
         "through": (through, 50),
+        # Weights: about half of the deliveries go through, or a run would take hours.
         "throttled": (saying(429, "", **{"Retry-After": "0"}), 8),
         "503": (saying(503), 8),
         "html 502": (html(502), 6),

@@ -130,7 +130,7 @@ class ToxicProxy:
                 found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             writer.transport.abort()
         self._writers.clear()
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.01)  # aborted transports close at the next turns of the loop
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -118,6 +118,7 @@ class OutageContract(SinkContract):
 
         error = await failure_of(sink, make_batch(3))
 
+        # An outage that asks for a person would be retried slowly, and wake somebody for nothing.
         assert not isinstance(error, NeedsOperatorError)
         # Two layers that retry multiply: a sink that is down would be hammered.
         assert destination.requests() - before <= 1, "the engine retries; a sink never does"
@@ -145,6 +146,7 @@ class OutageContract(SinkContract):
         sink = await opened(destination)
         await destination.hang()
         writing = asyncio.create_task(sink.write(make_batch(3)))
+        # Long enough to be in the middle of the write; too short would prove less, not fail.
         await asyncio.sleep(0.05)
 
         assert not writing.done()

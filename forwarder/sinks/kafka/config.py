@@ -121,12 +121,14 @@ class KafkaConfig(PluginSettings):
     @classmethod
     def _no_other_name(cls, value: TlsSettings | None) -> TlsSettings | None:
         if value is not None and value.server_name:
+            # aiokafka passes the host of each broker as the name, and takes no other.
             raise ValueError("server_name does not fit Kafka: each broker is verified by its host")
         return value
 
     @model_validator(mode="after")
     def _transactions_are_idempotent(self) -> KafkaConfig:
         if self.transactional_id and not self.idempotent:
+            # Brokers know a transaction by the producer id and epoch of an idempotent producer.
             raise ValueError("transactional_id needs idempotent: true")
         return self
 

@@ -294,6 +294,7 @@ def judge(part: Part, error: Exception, now_us: int) -> list[Part] | Rejection |
             return part.halves()
         event = part.events[0]
         return Rejection(event.offset, _refusal(error, len(event.body)))
+    # A hole that another refused batch has left: a new producer begins a new sequence.
     if isinstance(error, _SEQUENCE_BROKEN) and part.tries < _MOST_TRIES:
         return [part.again()]
     return explain(error, part.topic)

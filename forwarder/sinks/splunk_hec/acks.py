@@ -58,6 +58,8 @@ class Channel:
 
     def is_news(self, ack_id: int) -> bool:
         """Remember ``ack_id``; False when it cannot be new, so that the node is another one."""
+        # Ids rise by one, but answers overtake each other: only a repeat, or a number far below
+        # the highest one, shows that another node counts.
         fresh = ack_id not in self._recent and ack_id > max(self._recent, default=0) - _REMEMBERED
         self._recent.append(ack_id)
         return fresh

@@ -51,11 +51,12 @@ class SplunkHecConfig(HttpSettings):
     )
     @classmethod
     def _off_is_false_in_yaml(cls, value: Any) -> Any:
-        return "off" if value is False else value
+        return "off" if value is False else value  # YAML 1.1 reads a bare off as false
 
     @field_validator("urls", "url")
     @classmethod
     def _base_url_only(cls, value: Any) -> Any:
+        # The paths of events, acknowledgements and health are added to it.
         for url in value if isinstance(value, tuple) else (value,):
             if url and ("/services/collector" in url or "?" in url):
                 raise ValueError("give the base URL, for example https://splunk:8088")
