@@ -94,15 +94,16 @@ async def deliver(sink: Sink, batch: Batch) -> WriteResult:
 
 
 async def deliver_at_last(sink: Sink, batch: Batch) -> None:
-    """Write ``batch`` again and again, as the engine does, until the destination takes it."""
+    """Write ``batch`` again and again, as the engine does, until the destination has all of it."""
+    events = batch.events
     async with asyncio.timeout(_OUTAGE):
-        while True:
+        while events:
             try:
-                await sink.write(batch)
+                result = await sink.write(Batch(events, batch.size, batch.lane))
             except TransientError:
                 await asyncio.sleep(0.05)
             else:
-                return
+                events = [event for event in events if event.offset in result.deferred]
 
 
 async def failure_of(sink: Sink, batch: Batch) -> TransientError:
