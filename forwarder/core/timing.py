@@ -80,8 +80,9 @@ class Backoff:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECONDS_A_DAY = 86_400
 _SHORTEST = len("2026-01-01T00:00:00Z")
-_EARLIEST_US = -62_135_596_800_000_000
-_LATEST_US = 253_402_300_799_999_999
+EARLIEST_US = -62_135_596_800_000_000
+LATEST_US = 253_402_300_799_999_999
+"""The first and the last moment that has a text: years 1 to 9999."""
 
 
 def parse_us(value: Any) -> int | None:
@@ -104,7 +105,7 @@ def parse_us(value: Any) -> int | None:
 
 
 def _in_range(time_us: int) -> int | None:
-    return time_us if _EARLIEST_US <= time_us <= _LATEST_US else None
+    return time_us if EARLIEST_US <= time_us <= LATEST_US else None
 
 
 def times_us(values: Sequence[Any]) -> list[int | None]:
@@ -127,12 +128,16 @@ def _unusual_us(value: str) -> int | None:
 
 
 def format_us(time_us: int) -> str:
-    """Return ``2026-01-01T00:00:00.000000Z`` for microseconds since 1970."""
-    moment = _EPOCH + timedelta(microseconds=time_us)
+    """Return ``2026-01-01T00:00:00.000000Z`` for microseconds since 1970.
+
+    A moment that has no text is written as the nearest that has one.
+    """
+    moment = _EPOCH + timedelta(microseconds=min(max(time_us, EARLIEST_US), LATEST_US))
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def format_seconds(time_us: int) -> str:
     """Return ``2026-01-01T00:00:00Z``: whole seconds, cut downwards."""
-    moment = _EPOCH + timedelta(seconds=time_us // 1_000_000)
+    seconds = min(max(time_us, EARLIEST_US), LATEST_US) // 1_000_000
+    moment = _EPOCH + timedelta(seconds=seconds)
     return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

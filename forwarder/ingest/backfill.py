@@ -31,11 +31,11 @@ class BackfillOrder:
     again: bool = False
 
 
-def next_slice(order: BackfillOrder, covered_us: int) -> Window | None:
-    """Return the next hour or what is left of the window, None at its end."""
+def next_slice(order: BackfillOrder, covered_us: int, length_us: int = _SLICE_US) -> Window | None:
+    """Return the next slice or what is left of the window, None at its end."""
     if covered_us >= order.window.until_us:
         return None
-    return Window(covered_us, min(order.window.until_us, covered_us + _SLICE_US))
+    return Window(covered_us, min(order.window.until_us, covered_us + length_us))
 
 
 def bounded(window: Window, live_us: int) -> Window:
@@ -92,9 +92,13 @@ class Backfiller:
         return state
 
     async def _read(self, reading: Reading, order: BackfillOrder, state: ReaderState) -> None:
-        while (window := state.window or next_slice(order, state.covered_until_us)) is not None:
+        length_us, rows = _SLICE_US, state.rows
+        while window := state.window or next_slice(order, state.covered_until_us, length_us):
             self._move(order, state)
             state = await self._rounds.read(reading, replace(state, window=window))
+            # Empty slices grow, so that a window of centuries has an end.
+            length_us = _SLICE_US if state.rows > rows else 2 * length_us
+            rows = state.rows
         self._move(order, state)
 
     def _move(self, order: BackfillOrder, state: ReaderState) -> None:
@@ -120,7 +124,7 @@ Judge = Callable[[Sequence[Record], Mapping[int, Sequence[bytes]]], Awaitable[Ve
 async def pages_of(source: Source, window: Window, parts: Sequence[str]) -> AsyncIterator[Page]:
     """Read a window to its end without storing anything; raises as ``Source.fetch`` does."""
     position: Any | None = None
-    while True:
+    while window.since_us <= window.until_us:
         page = await source.fetch(window, position, parts=parts, purpose=Purpose.BACKFILL)
         yield page
         position = page.position

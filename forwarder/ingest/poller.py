@@ -282,7 +282,8 @@ class Poller:
         """
         name, live_us = trailing(age), self._readers[LIVE].covered_until_us
         now_us = self._rounds.now_us()
-        state = settled_back(self._readers[name], now_us, age)
+        kept = max(self._options.retention, self._options.start_from)
+        state = settled_back(self._readers[name], now_us, age, kept)
         if self._group.ids == ():
             self._readers[name] = ReaderState(max(state.covered_until_us, now_us - us(age)))
             return False

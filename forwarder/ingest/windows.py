@@ -8,11 +8,13 @@ together; a new part has a reader of its own until it is level.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, NamedTuple
 
 from forwarder.core.contracts import Lost, Window
 from forwarder.core.log import ReaderState
+from forwarder.core.timing import EARLIEST_US
 from forwarder.transport.settings import format_duration
 
 SECOND_US = 1_000_000
@@ -210,7 +212,7 @@ def plan_live(
     later: what expired before the first start was never ours to lose.
     """
     covered_us, ahead = clamped(state.covered_until_us, now_us, safe_us)
-    if ahead is not None:
+    if covered_us != state.covered_until_us:
         state = ReaderState(covered_us, rows=state.rows)
     read_us = state.read_until_us
     unread_us = read_us if past_us is None else max(read_us, past_us)
@@ -243,9 +245,16 @@ def safe_place(readers: Mapping[str, ReaderState], now_us: int, options: PollOpt
     return max(places, default=now_us - us(options.start_from))
 
 
-def settled_back(state: ReaderState, now_us: int, age_s: float) -> ReaderState:
-    """Return a trailing reader's state; one that is ahead of its age starts over."""
-    return ReaderState(now_us - us(age_s)) if _is_ahead(state, now_us, age_s) else state
+def settled_back(state: ReaderState, now_us: int, age_s: float, kept_s: float = inf) -> ReaderState:
+    """Return a trailing reader's state; one that is ahead of its age starts over.
+
+    ``kept_s`` is how far back there are rows: a reader that is further behind skips to there.
+    """
+    if _is_ahead(state, now_us, age_s):
+        return ReaderState(now_us - us(age_s))
+    if state.window is None and now_us - state.covered_until_us > kept_s * SECOND_US:
+        return replace(state, covered_until_us=now_us - us(kept_s))
+    return state
 
 
 def _is_ahead(state: ReaderState, now_us: int, age_s: float) -> bool:
@@ -258,7 +267,7 @@ def clamped(covered_us: int, now_us: int, safe_us: int) -> tuple[int, Lost | Non
     Where the reader really was nobody knows: it goes back to ``safe_us``.
     """
     if covered_us <= now_us + SECOND_US:
-        return covered_us, None
+        return max(covered_us, EARLIEST_US), None
     ahead = format_duration((covered_us - now_us) / SECOND_US)
     detail = f"the stored position was {ahead} ahead of the server's clock"
     return min(safe_us, now_us), Lost(CURSOR_IN_FUTURE, now_us, covered_us, 0, detail)

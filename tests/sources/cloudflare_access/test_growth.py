@@ -30,9 +30,9 @@ REQUEST_S = 0.03
 class SlowApi(ScriptedApi):
     """Each request takes a while, so that the log grows between two of them."""
 
-    async def _send(self, url: str, endpoint: Endpoint, waited: float) -> Response:
+    async def _send(self, url: str, endpoint: Endpoint, waited: float, largest: int) -> Response:
         await self._clock.sleep(REQUEST_S)
-        return await super()._send(url, endpoint, waited)
+        return await super()._send(url, endpoint, waited, largest)
 
 
 class Tenant:
@@ -44,7 +44,7 @@ class Tenant:
         config = AccountConfig(account_id=ACCOUNT, api_token=Secret("t"), rate_limit=None)
         api = SlowApi(self.cloudflare, config, self.clock)
         self.journal = InlineJournal(folder, KEY, self.clock)
-        context = StreamContext(
+        self.context = StreamContext(
             key=KEY,
             account="acme",
             source=AccessRequests(api, config, AccessRequestsConfig()),
@@ -56,7 +56,7 @@ class Tenant:
             beat=lambda: None,
             retention=86_400.0,
         )
-        self.poller = Poller(context, PollOptions(1.0, 600.0, 60.0, ()))
+        self.poller = Poller(self.context, PollOptions(1.0, 600.0, 60.0, (300.0,)))
 
     def burst(self, rate: float, seconds: float, late_s: tuple[float, float], begin: float) -> int:
         rng = Random(7)
