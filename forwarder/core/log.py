@@ -36,6 +36,10 @@ class ReaderState:
         return max(self.covered_until_us, self.reached_us or self.covered_until_us)
 
 
+MOST_KEY_SETS = 64
+"""Remembered for one stream; usual rows have a handful."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeySet:
     """A set of row keys, and how far the stream had come when it was first seen.
@@ -67,8 +71,9 @@ class Addition:
     ``aliases`` maps a record's index to identities that it may have been stored under before
     rows got more keys. ``again`` stores rows although they were seen (``backfill --again``).
     ``known`` are the key sets that were remembered when the page was asked for; None: whatever is.
-    ``new_keys`` are key sets not remembered yet. ``lost`` goes to the gap ledger; ``settled`` says
-    that a live round ended, so that open gaps of the stream are closed unless it lost something.
+    ``new_keys`` are key sets to remember, ``old_keys`` ones to forget. ``lost`` goes to the gap
+    ledger; ``settled`` says that a live round ended, so that open gaps of the stream are closed
+    unless it lost something.
     ``tell(rows)`` gets the reader's count of new rows, this page's included, and gives events of
     the forwarder's own (JSON objects for the stream ``forwarder`` of the same account); when it
     gives any, the count starts anew. It is pure: it runs inside the transaction.
@@ -81,6 +86,7 @@ class Addition:
     aliases: Mapping[int, Sequence[bytes]] = field(default_factory=dict)
     known: Sequence[KeySet] | None = None
     new_keys: Sequence[frozenset[str]] = ()
+    old_keys: Sequence[frozenset[str]] = ()
     lost: Sequence[Lost] = ()
     tell: Callable[[int], Sequence[Mapping[str, Any]]] = _nothing
     lane: str = LIVE

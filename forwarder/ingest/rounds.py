@@ -7,6 +7,7 @@ as it takes, ``Rounds`` carries the pages.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -14,7 +15,14 @@ from typing import Any, TypeAlias, TypeVar
 
 from forwarder.core.contracts import LIVE, Lost, Page, StreamKey
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamLog
+from forwarder.core.log import (
+    MOST_KEY_SETS,
+    Addition,
+    Appended,
+    KeySet,
+    ReaderState,
+    StreamLog,
+)
 from forwarder.core.source_contract import Parts, Purpose, Records, Source
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Backoff, Clock
@@ -197,10 +205,42 @@ class Retrier:
             )
 
 
-def unknown_keys(page: Page, known: Sequence[KeySet]) -> list[frozenset[str]]:
-    """Return the key sets of the page's rows that are not remembered yet."""
-    remembered = {key_set.keys for key_set in known}
-    return sorted(set(Records.of(page.records).keys) - remembered, key=sorted)
+class KeySets:
+    """The key sets that rows of a stream have; the most recently met ones are remembered."""
+
+    def __init__(self) -> None:
+        """Remember nothing yet."""
+        self._known: Sequence[KeySet] = ()
+        self._met: dict[frozenset[str], int] = {}
+        self._pages = 0
+
+    @property
+    def known(self) -> Sequence[KeySet]:
+        """Return what is remembered, in order of appearance."""
+        return self._known
+
+    def learn(self, known: Sequence[KeySet]) -> None:
+        """Take what the log remembers now."""
+        self._known = known
+        self._met = {one.keys: self._met.get(one.keys, self._pages) for one in known}
+
+    def changes(
+        self, page: Page, *, forget: bool
+    ) -> tuple[list[frozenset[str]], list[frozenset[str]]]:
+        """Return the key sets to remember with a page, and the ones to forget for them.
+
+        At most ``MOST_KEY_SETS`` are remembered; with ``forget`` the least recently met go.
+        """
+        counts = Counter(Records.of(page.records).keys)
+        self._pages += 1
+        self._met.update((keys, self._pages) for keys in counts if keys in self._met)
+        new = [keys for keys in counts if keys not in self._met]
+        # Sets of a single row come last: rows with a key of their own must not push out the rest.
+        new.sort(key=lambda keys: (-counts[keys], sorted(keys)))
+        idle = sorted((keys for keys in self._met if keys not in counts), key=self._met.__getitem__)
+        room = MOST_KEY_SETS - len(self._met)
+        old = idle[: max(0, len(new) - room)] if forget else []
+        return new[: max(0, room + len(old))], old
 
 
 def aliases(page: Page, known: Sequence[KeySet]) -> dict[int, list[bytes]]:
@@ -266,7 +306,7 @@ class Rounds:
         self._context = context
         self._retrier = retrier
         self._server_clock = ServerClock()
-        self._key_sets: Sequence[KeySet] = ()
+        self._key_sets = KeySets()
         self._last_success: float | None = None
 
     @property
@@ -290,7 +330,7 @@ class Rounds:
         Failures are waited out in the name of ``reader``.
         """
         memory = await self._retrier.until_done(reader, self._context.log.load)
-        self._key_sets = memory.key_sets
+        self._key_sets.learn(memory.key_sets)
         if not self._server_clock.known:
             ask = self._context.source.server_time_us
             server_us = await self._retrier.until_done(START, ask)
@@ -343,7 +383,7 @@ class Rounds:
         """
         # A function of its own, so that nothing keeps the page: the next one is read into the
         # same memory.
-        known = self._key_sets
+        known = self._key_sets.known
         page = await self._fetch(reading, state)
         losses = (*lost, *self._expired(reading, state), *page.lost)
         unharmed = clean and not losses
@@ -384,14 +424,17 @@ class Rounds:
         """Return the state behind the page, None for a page that must be fetched again."""
         context, answered = self._context, self._context.clock.monotonic()
         log, ended = context.log, page.position is None
+        # Only the live lane forgets: a backfill does not know what the live readers have met.
+        new_keys, old_keys = self._key_sets.changes(page, forget=reading.lane == LIVE)
         addition = Addition(
             reader=reading.reader,
             state=self._ended(reading, state) if ended else _further(state, page),
             seen_us=context.clock.now_us(),
             records=page.records,
-            aliases=aliases(page, self._key_sets),
+            aliases=aliases(page, self._key_sets.known),
             known=known,
-            new_keys=unknown_keys(page, self._key_sets),
+            new_keys=new_keys,
+            old_keys=old_keys,
             lost=lost,
             tell=reading.tell if ended else _nothing,
             lane=reading.lane,
@@ -399,7 +442,7 @@ class Rounds:
             settled=ended and clean and reading.reader == LIVE,
         )
         appended = await self._retrier.until_done(reading.reader, lambda: log.append(addition))
-        self._key_sets = appended.key_sets
+        self._key_sets.learn(appended.key_sets)
         if appended.overtaken:
             return None
         self._last_success = context.clock.monotonic()

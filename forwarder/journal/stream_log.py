@@ -12,7 +12,14 @@ import orjson
 from forwarder.core.contracts import LIVE, Lost, StreamKey, Window
 from forwarder.core.errors import StateError
 from forwarder.core.journal import Cursor
-from forwarder.core.log import Addition, Appended, KeySet, ReaderState, StreamMemory
+from forwarder.core.log import (
+    MOST_KEY_SETS,
+    Addition,
+    Appended,
+    KeySet,
+    ReaderState,
+    StreamMemory,
+)
 from forwarder.core.source_contract import Records
 from forwarder.core.telemetry import Emit, TelemetryEvent
 from forwarder.journal.ledger import Scope, append_own, close_gaps, note_loss
@@ -194,15 +201,19 @@ def is_overtaken(session: Session, stream: int, addition: Addition) -> bool:
     """
     if addition.known is None or addition.again:
         return False
-    (count,) = session.execute(
-        "SELECT count(*) FROM key_set WHERE stream = ?", (stream,)
-    ).fetchone()
-    if count == len(addition.known):
-        return False
     known = {one.keys for one in addition.known}
     appeared = [one.keys for one in load_key_sets(session, stream) if one.keys not in known]
     held = set(Records.of(addition.records).keys)
     return any(keys < larger for keys in held for larger in appeared)
+
+
+def forget_keys(session: Session, stream: int, old_keys: Sequence[frozenset[str]]) -> None:
+    """Remove key sets that are not to be remembered any more."""
+    for keys in old_keys:
+        session.execute(
+            "DELETE FROM key_set WHERE stream = ? AND keys = ?",
+            (stream, orjson.dumps(sorted(keys)).decode()),
+        )
 
 
 def remember_keys(session: Session, stream: int, new_keys: Sequence[frozenset[str]]) -> None:
@@ -363,7 +374,10 @@ class JournalStreamLog:
 
     def _load(self, session: Session) -> dict[str, ReaderState]:
         number = self._id(session)
-        self._key_sets = load_key_sets(session, number)
+        sets = load_key_sets(session, number)
+        # An older version forgot none; those that came first are the usual ones.
+        self._key_sets = sets[:MOST_KEY_SETS]
+        forget_keys(session, number, [one.keys for one in sets[MOST_KEY_SETS:]])
         found = session.execute(
             "SELECT name, covered_until_us, since_us, until_us, position, rows, reached_us "
             "FROM reader WHERE stream = ?",
@@ -392,6 +406,7 @@ class JournalStreamLog:
             new, reshaped = list(range(len(records))), 0
         else:
             new, reshaped = unseen(session, place, records, addition.aliases, self._seen)
+        forget_keys(session, number, addition.old_keys)
         remember_keys(session, number, addition.new_keys)
         pages = store(session, place, records, new, self._seen)
         rows = addition.state.rows + len(new)
@@ -400,7 +415,11 @@ class JournalStreamLog:
         save_reader(session, number, addition.reader, state)
         events = self._account(session, addition)
         append_own(session, self._key.account_id, told, addition.seen_us)
-        sets = load_key_sets(session, number) if addition.new_keys else self._key_sets
+        sets = (
+            load_key_sets(session, number)
+            if addition.new_keys or addition.old_keys
+            else self._key_sets
+        )
         return _Stored(
             Appended(new, reshaped, state.rows, sets), next_offset(session), events, pages
         )
