@@ -99,8 +99,8 @@ class SteadyApi(Api):
             case RoundEnded(stream=stream, reader=reader) if reader.startswith("reconcile"):
                 self.counts.slices[stream] += 1
 
-    async def _send(self, url: str, endpoint: Endpoint, waited: float) -> Response:
-        del waited
+    async def _send(self, url: str, endpoint: Endpoint, waited: float, largest: int) -> Response:
+        del waited, largest
         self._now.activity += 1
         query = parse_qs(urlsplit(url).query)
         self.counts.moments.append((self._now.monotonic(), endpoint.name))

@@ -180,7 +180,11 @@ class _StreamConfig(Settings):
         "`overlap`; ages at or beyond `retention` are passed over",
     )
     page_size: int = Field(
-        1000, ge=1, le=1000, description="rows asked for in one request; 1000 is Cloudflare's most"
+        1000,
+        ge=1,
+        le=1000,
+        description="rows requested at once; 1000 is Cloudflare's most. Where answers are too "
+        "large it is halved by itself",
     )
     query: dict[str, _QueryValue] = Field(
         default_factory=dict,

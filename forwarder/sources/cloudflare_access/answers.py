@@ -1,7 +1,8 @@
 """An HTTP answer of Cloudflare's API becomes rows, or the error that says what to do.
 
-Pure: bytes, status and headers in. Trusted is ``success: true`` with a list as ``result``,
-nothing else: not the status alone, not ``total_count``, not that JSON is well formed.
+Pure: bytes, status and headers in. Trusted is ``success: true`` with a list as ``result`` (or
+null without errors), nothing else: not the status alone, not ``total_count``, not that JSON is
+well formed.
 
     TransientError
     ├── ThrottledError               the token's quota is used up; the rate limiter knows how long
@@ -23,8 +24,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import orjson
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.sources.cloudflare_access.repair import repair, rewritten
-from forwarder.transport.http import parse_retry_after
+from forwarder.sources.cloudflare_access.repair import is_dense, repair, rewritten
+from forwarder.transport.http import AnswerTooLargeError, parse_retry_after
 
 Kind: TypeAlias = Literal["config", "throttled", "transient"]
 About: TypeAlias = Literal[
@@ -266,7 +267,7 @@ class Answer:
     each is None if the answer does not say. ``malformed`` counts rows that were not readable as
     received; each of them is marked (see ``repair``). ``repaired`` is True if the answer was no
     clean JSON. ``ray`` is the answer's cf-ray. ``text`` is ``rows`` as orjson writes them, empty
-    when nobody has written them yet.
+    when nobody has written them yet. ``size`` is how many bytes the body had.
     """
 
     rows: list[dict[str, Any]] = field(repr=False)
@@ -276,15 +277,19 @@ class Answer:
     repaired: bool = False
     ray: str = ""
     text: bytes = field(default=b"", repr=False, compare=False)
+    size: int = field(default=0, repr=False, compare=False)
 
 
-def read_rows(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
+def read_rows(
+    response: Response, endpoint: Endpoint, now_us: int, *, smallest: bool = False
+) -> Answer:
     """Return the rows of an answer.
 
     ``now_us`` is the local clock, which matters only for a ``Retry-After`` that is a date. Raises
-    ``RequestRefusedError``, ``ThrottledError`` or ``TransientError``.
+    ``RequestRefusedError``, ``ThrottledError``, ``TransientError``, and ``AnswerTooLargeError``
+    for more values than should be parsed at once, unless this is the ``smallest`` page there is.
     """
-    opened = _opened(response)
+    opened = _opened(response, smallest=smallest)
     if not _granted(response, opened.envelope) or opened.rows is None:
         raise error_for(_refusal(response, opened.envelope, now_us), endpoint)
     info = opened.envelope.get("result_info")
@@ -296,6 +301,7 @@ def read_rows(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
         repaired=opened.repaired,
         ray=_ray(response),
         text=opened.text,
+        size=len(response.body),
     )
 
 
@@ -350,28 +356,49 @@ class _Opened(NamedTuple):
     repaired: bool = False
 
 
-def _opened(response: Response) -> _Opened:
+def _opened(response: Response, *, smallest: bool) -> _Opened:
     try:
-        envelope = orjson.loads(response.body)
-    except orjson.JSONDecodeError:
-        return _opened_leniently(response)
+        envelope = _loaded(response.body)
+    except ValueError:
+        return _opened_leniently(response, smallest=smallest)
     if not isinstance(envelope, dict):
         return _Opened()
     rows = envelope.get("result")
     if not isinstance(rows, list):
-        return _Opened(envelope)
-    text = rewritten(rows, response.body) if set(map(type, rows)) <= {dict} else None
+        return _Opened(envelope, _none_at_all(envelope))
+    text = rewritten(envelope, response.body) if set(map(type, rows)) <= {dict} else None
     if text is None:
-        return _opened_leniently(response)
+        return _opened_leniently(response, smallest=smallest)
     return _Opened(envelope, rows, text=text)
 
 
-def _opened_leniently(response: Response) -> _Opened:
+def _none_at_all(envelope: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """Return an empty list if the answer says that there is nothing, in the other way it has.
+
+    Cloudflare's services send ``"result": null`` for an empty list. It counts only beside
+    ``success: true`` and no errors.
+    """
+    nothing = "result" in envelope and envelope["result"] is None
+    return [] if nothing and not envelope.get("errors") else None
+
+
+def _loaded(body: bytes) -> Any:
+    """Return the JSON value; raises ``ValueError`` for what is none, or should not be parsed."""
+    if is_dense(body):
+        raise ValueError
+    return orjson.loads(body)
+
+
+def _opened_leniently(response: Response, *, smallest: bool) -> _Opened:
     # A body under an error status is a gateway's page more often than rows: not worth the work.
     if response.status not in _SUCCEEDED:
         return _Opened()
+    if is_dense(response.body) and not smallest:
+        raise AnswerTooLargeError("the answer holds more values than are parsed at once")
     try:
-        return _Opened(*repair(response.body), repaired=True)
+        repaired = repair(response.body)
+        rows = _none_at_all(repaired.envelope) if repaired.rows is None else repaired.rows
+        return _Opened(repaired.envelope, rows, repaired.malformed, repaired=True)
     except TransientError as error:
         refusal = Refusal(response.status, ray=_ray(response), proxy=response.proxy)
         raise TransientError(f"{error} ({described(refusal)})", hint=STRANGE) from error
@@ -379,8 +406,8 @@ def _opened_leniently(response: Response) -> _Opened:
 
 def _strictly(body: bytes) -> Mapping[str, Any]:
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        value = _loaded(body)
+    except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
 

@@ -5,10 +5,12 @@ Never retries, and waits only for the rate limiter; the caller decides by the ex
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import urlencode
 
@@ -36,15 +38,22 @@ from forwarder.sources.cloudflare_access.events import (
     TokenBlocked,
 )
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
-from forwarder.transport.http import AnswerTooLargeError, HttpClient
+from forwarder.transport.http import HttpClient
 from forwarder.transport.settings import HttpSettings, Secret, origin
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _CONNECT_SECONDS, _SILENCE_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0
-_LARGEST_BODY = 64 * 2**20
+_LARGEST_BODY, _LARGEST_ROW = 16 * 2**20, 64 * 2**20
+"""Bytes of an answer; while it is read, several copies of it are in memory."""
+_AT_ONCE = 256 * 2**10
 
 Params: TypeAlias = Sequence[tuple[str, str]]
-_Result = TypeVar("_Result")
+T = TypeVar("T")
+
+
+async def off_loop(size: int, work: Callable[[], T]) -> T:
+    """Return ``work()``, done in a thread if it is about so many bytes that others would wait."""
+    return await asyncio.to_thread(work) if size > _AT_ONCE else work()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +109,19 @@ class Api:
         *,
         purpose: Purpose = Purpose.LIVE,
         urgency: float = 0.0,
+        smallest: bool = False,
     ) -> Answer:
         """Request rows; a parameter with several values is given several times.
 
         Waits for its turn (see ``RateLimiter.turn``). Raises ``RequestRefusedError`` and other
         ``NeedsOperatorError`` for what a person must fix, ``ThrottledError`` after a 429 (the
         limiter holds everything back by then), ``AnswerTooLargeError`` when fewer rows should be
-        requested, ``TransientError`` for the rest.
+        requested, ``TransientError`` for the rest. ``smallest``: fewer cannot be requested, so
+        that a larger answer is taken.
         """
-        answer = await self._ask(endpoint, read_rows, params, purpose, urgency)
+        read = partial(read_rows, smallest=smallest)
+        largest = _LARGEST_ROW if smallest else _LARGEST_BODY
+        answer = await self._ask(endpoint, read, params, purpose, urgency, largest)
         if answer.repaired:
             self._emit(
                 BodyRepaired(self._account, endpoint.name, len(answer.rows), answer.malformed)
@@ -143,19 +156,21 @@ class Api:
     async def _ask(
         self,
         endpoint: Endpoint,
-        read: Callable[[Response, Endpoint, int], _Result],
+        read: Callable[[Response, Endpoint, int], T],
         params: Params = (),
         purpose: Purpose = Purpose.LIVE,
         urgency: float = 0.0,
-    ) -> _Result:
+        largest: int = _LARGEST_BODY,
+    ) -> T:
         """Send one request in its turn and read its answer; a 429 blocks the token."""
         path = endpoint.path.format(account_id=self._config.account_id)
         url = f"{self._config.api_url}{path}" + (f"?{urlencode(params)}" if params else "")
         async with self._limiter.turn(purpose, urgency, self._tell_wait) as waited:
-            response = await self._send(url, endpoint, waited)
+            response = await self._send(url, endpoint, waited, largest)
             self._limiter.heed(response.headers)
+            now_us = self._clock.now_us()
             try:
-                return read(response, endpoint, self._clock.now_us())
+                return await off_loop(len(response.body), lambda: read(response, endpoint, now_us))
             except ThrottledError as error:
                 raise self._throttled(error, endpoint) from error
 
@@ -167,7 +182,7 @@ class Api:
         self._emit(TokenBlocked(self._account, endpoint.name, seconds))
         return ThrottledError(str(error), retry_after=seconds, hint=error.hint)
 
-    async def _send(self, url: str, endpoint: Endpoint, waited: float) -> Response:
+    async def _send(self, url: str, endpoint: Endpoint, waited: float, largest: int) -> Response:
         headers = _headers(self._config)
         started, outcome = self._clock.monotonic(), "none"
         try:
@@ -176,11 +191,9 @@ class Api:
                 url,
                 headers=headers,
                 silence=_SILENCE_SECONDS,
-                largest=_LARGEST_BODY,
+                largest=largest,
             )
             outcome = f"{answer.status // 100}xx"
-        except AnswerTooLargeError as error:
-            raise AnswerTooLargeError(str(error), hint="lower page_size") from error
         finally:
             seconds = self._clock.monotonic() - started
             left = self._limiter.left

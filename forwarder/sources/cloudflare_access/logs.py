@@ -23,7 +23,7 @@ from forwarder.sources.cloudflare_access.account import (
     parameters,
 )
 from forwarder.sources.cloudflare_access.answers import ACCESS_REQUESTS, Answer, Endpoint
-from forwarder.sources.cloudflare_access.api import Api, Params
+from forwarder.sources.cloudflare_access.api import Api, Params, off_loop
 from forwarder.sources.cloudflare_access.walk import (
     SECOND_US,
     Advance,
@@ -32,6 +32,10 @@ from forwarder.sources.cloudflare_access.walk import (
     advance,
     first_step,
 )
+from forwarder.transport.http import AnswerTooLargeError
+
+_GROWS_AFTER = 10
+"""Answers in a row that must fit before twice as many rows are requested again."""
 
 Row = Mapping[str, Any]
 
@@ -131,7 +135,8 @@ class LogReader:
         self._api = api
         self._endpoint = endpoint
         self._account = account
-        self._size = config.page_size
+        self._largest_size = self._size = config.page_size
+        self._fitting = 0
         self._query = parameters(endpoint.name, config.query)
         self._pages = pages
         self._advance = advance
@@ -139,19 +144,44 @@ class LogReader:
 
     async def walk(self, step: Step, window: Window, purpose: Purpose, more: Params = ()) -> Walked:
         """Send the walk's next request, with ``more`` parameters; raises as ``Api.get``."""
-        # While pages are turned their size must stay: page 3 of 500 rows is not page 3 of 1,000.
-        size = step.size or self._size
-        answer = await self._api.get(
-            self._endpoint,
-            [*request_parameters(step, window, size), *more, *self._query],
-            purpose=purpose,
-            urgency=urgency(step, self._account),
-        )
-        records = self._pages.records(answer.rows, answer.text)
+        answer, step, size = await self._request(step, window, purpose, more)
+        records = await off_loop(answer.size, lambda: self._pages.records(answer.rows, answer.text))
         self._most = max(self._most, len(records))
         seen = Seen(records.times_us, records.identities, size, answer.per_page, self._most)
         following, lost = self._advance(step, window, seen)
         return Walked(answer, records, following, (lost,) if lost else ())
+
+    async def _request(
+        self, step: Step, window: Window, purpose: Purpose, more: Params
+    ) -> tuple[Answer, Step, int]:
+        """Return an answer that fits, the step that it belongs to, and how many rows it may have.
+
+        An answer that is too large is requested again with half as many rows.
+        """
+        # While pages are turned their size must stay: page 3 of 500 rows is not page 3 of 1,000.
+        size = step.size or self._size
+        while True:
+            try:
+                answer = await self._api.get(
+                    self._endpoint,
+                    [*request_parameters(step, window, size), *more, *self._query],
+                    purpose=purpose,
+                    urgency=urgency(step, self._account),
+                    smallest=size == 1,
+                )
+            except AnswerTooLargeError:
+                if size == 1:
+                    raise
+                size, step, self._fitting = size // 2, step.at(step.since_us), 0
+                self._size = min(size, self._size)
+            else:
+                self._grow(step)
+                return answer, step, size
+
+    def _grow(self, step: Step) -> None:
+        self._fitting += 1
+        if self._fitting >= _GROWS_AFTER and not step.size:
+            self._size, self._fitting = min(2 * self._size, self._largest_size), 0
 
 
 def request_parameters(step: Step, window: Window, page_size: int) -> list[tuple[str, str]]:

@@ -80,6 +80,10 @@ class ProviderList:
         """Return the same providers; a listing was tried and refused."""
         return replace(self, checked_us=now_us)
 
+    def unchecked(self) -> ProviderList:
+        """Return the same providers, to be listed at once."""
+        return replace(self, checked_us=None)
+
     def listed(self, providers: Iterable[Provider], now_us: int) -> ProviderList:
         """Return the list after a complete listing."""
         found = {one.id: one for one in providers if one.enabled}

@@ -132,7 +132,10 @@ class RateLimiter:
         now, limits = self._clock.monotonic(), self._limits
         if not limits:
             return None
-        return max(0, min(limit.requests - self._used(limit, now) for limit in limits))
+        left = [limit.requests - self._used(limit, now) for limit in limits]
+        if now < self._remaining_until:  # what Cloudflare announced
+            left.append(self._remaining)
+        return max(0, min(left))
 
     @property
     def blocked_for(self) -> float:

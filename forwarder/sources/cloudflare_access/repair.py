@@ -19,6 +19,8 @@ from forwarder.core.errors import TransientError
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 
 _DEEPEST = 100
+_MOST_VALUES = 1_000_000
+"""Parsed, so many values take about 100 MiB; a usual answer of 1,000 rows has 30,000."""
 _LEAST, _MOST, _MOST_DIGITS = -(2**63), 2**64 - 1, 20
 _WRAPPINGS = 50
 """Levels that formats and envelopes may later put around a row; orjson writes 254 in all."""
@@ -33,9 +35,13 @@ _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _TOKEN = re.compile(_STRING + rb'|["\[\]{},]', re.DOTALL)
 _NAME = re.compile(rb"[ \t\n\r]*+(" + _STRING + rb")[ \t\n\r]*+:", re.DOTALL)
 _BRACKET = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
-_LONG_INTEGER = re.compile(rb"(?<![^\[,:\s])-?[0-9]{19,}(?![^\],}\s])")
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _LONG_RUN = b"0" * (_MOST_DIGITS - 1)
+_DIGITS = re.compile(rb"[0-9]++")
+_BEFORE_NUMBER, _AFTER_NUMBER = frozenset(b"[,: \t\n\r"), frozenset(b"],} \t\n\r")
+
+
+_TWICE = "a key stands twice, the last one is read"
 
 
 class Repaired(NamedTuple):
@@ -50,18 +56,28 @@ class _TornError(Exception):
     """Brackets or quotes do not match."""
 
 
-def rewritten(value: Any, body: bytes) -> bytes | None:
-    """Return ``value``, which orjson read from ``body``, as orjson writes it.
+def is_dense(text: bytes) -> bool:
+    """Return True if ``text`` holds so many values that they should not be parsed at once.
 
-    None when ``value`` is not exactly what was received, or cannot be written inside of other
-    things; such an answer takes the lenient way.
+    Commas and brackets inside strings count too: that costs a smaller page, and no row.
     """
-    text = _written(value)
-    # Bytes that are just as orjson writes them have lost nothing on the way; only others can hold
-    # an integer that orjson rounds to a float without a word.
-    if text is None or _follows_result(text, body) or not _may_hold_long_integer(body):
+    if len(text) <= _MOST_VALUES:
+        return False
+    return text.count(b",") + text.count(b"[") + text.count(b"{") > _MOST_VALUES
+
+
+def rewritten(envelope: Mapping[str, Any], body: bytes) -> bytes | None:
+    """Return ``result`` of an answer, which orjson read from ``body``, as orjson writes it.
+
+    None when it is not exactly what was received, or cannot be written inside of other things;
+    such an answer takes the lenient way.
+    """
+    text = _written(envelope["result"])
+    # Bytes that are just as orjson writes them have lost nothing on the way.
+    if text is None or _follows_result(text, body):
         return text
-    return None
+    rest = orjson.dumps({**envelope, "result": None})
+    return text if _is_exact(body, text, rest) else None
 
 
 def repair(body: bytes) -> Repaired:
@@ -81,8 +97,9 @@ def repair_row(raw: bytes) -> tuple[dict[str, Any], bool]:
     """Return one element of ``result`` as a row, and whether it is clean. Never raises."""
     parser = _Parser()
     try:
-        value = orjson.loads(raw)
-        if isinstance(value, dict) and rewritten(value, raw) is not None:
+        value = None if is_dense(raw) else orjson.loads(raw)
+        text = _written(value)
+        if isinstance(value, dict) and text is not None and _is_exact(raw, text):
             return value, True
     except orjson.JSONDecodeError:
         parser.note("not strictly JSON")
@@ -133,10 +150,13 @@ class _Parser:
 
     def row(self, raw: bytes) -> dict[str, Any]:
         """Return what can be read of a row, member by member."""
-        row = {}
+        row: dict[str, Any] = {}
         try:
-            for name, value in _members(raw.strip(_SPACE)):
-                row[str(self.value(name))] = self.value(value)
+            for raw_name, value in _members(raw.strip(_SPACE)):
+                name = str(self.value(raw_name))
+                if name in row:
+                    self.note(_TWICE)
+                row[name] = self.value(value)
         except _TornError:
             self.note("not a JSON object")
             return {}
@@ -148,6 +168,9 @@ class _Parser:
         The result holds nothing that orjson cannot write.
         """
         text = self._text(raw)
+        if is_dense(raw):
+            self.note("too many values, kept as text")
+            return text
         if _depth(raw) > _DEEPEST:
             self.note("nested too deeply, kept as text")
             return text
@@ -169,10 +192,17 @@ class _Parser:
         return json.loads(
             text,
             strict=strict,
+            object_pairs_hook=self._object,
             parse_int=self._integer,
             parse_float=self._number,
             parse_constant=self._constant,
         )
+
+    def _object(self, members: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(members)
+        if len(found) < len(members):
+            self.note(_TWICE)
+        return found
 
     def _text(self, raw: bytes) -> str:
         try:
@@ -264,15 +294,49 @@ def _is_64_bit(digits: str | bytes) -> bool:
     return len(digits) <= _MOST_DIGITS and _LEAST <= int(digits) <= _MOST
 
 
-def _may_hold_long_integer(text: bytes) -> bool:
+def _is_exact(body: bytes, *written: bytes) -> bool:
+    """Return True if what orjson read from ``body`` and has ``written`` is all that is in it.
+
+    Two things it changes without a word: it rounds long integers to floats, and of members with
+    equal keys it keeps the last.
+    """
+    if _holds_long_integer(body):
+        return False
+    return _strings(body) == sum(map(_strings, written))
+
+
+def _strings(text: bytes) -> int:
+    """Return twice the number of strings in JSON text, keys included."""
+    # Without escaped backslashes and quotes, each quote begins or ends a string. However strings
+    # are escaped there are as many of them, unless a key stood twice.
+    if b"\\" in text:
+        text = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return text.count(b'"')
+
+
+def _holds_long_integer(text: bytes) -> bool:
     """Return True if an integer may be too long for orjson, which would round it to a float.
 
-    Cheap where there is none: one translation and one search of the whole text. A long integer
-    inside a string counts too; that costs time and changes nothing.
+    A long integer inside a string counts too; that costs time and changes nothing.
     """
-    if _LONG_RUN not in text.translate(_DIGITS_TO_ZERO):
-        return False
-    return any(not _is_64_bit(found[0]) for found in _LONG_INTEGER.finditer(text))
+    # One search of a text without other digits than 0: cheap where there is no long run of them.
+    zeros = text.translate(_DIGITS_TO_ZERO)
+    start = zeros.find(_LONG_RUN)
+    while start >= 0:
+        digits = _DIGITS.match(text, start)
+        end = digits.end() if digits else start + 1
+        if _is_long_integer(text, start, end):
+            return True
+        start = zeros.find(_LONG_RUN, end)
+    return False
+
+
+def _is_long_integer(text: bytes, start: int, end: int) -> bool:
+    """Return True if the digits ``text[start:end]`` are a number by themselves, beyond 64 bits."""
+    begin = start - 1 if text[start - 1 : start] == b"-" else start
+    before, after = text[begin - 1 : begin] if begin else b"", text[end : end + 1]
+    is_number = _BEFORE_NUMBER.issuperset(before) and _AFTER_NUMBER.issuperset(after)
+    return is_number and not _is_64_bit(text[begin:end])
 
 
 def _written(value: Any) -> bytes | None:

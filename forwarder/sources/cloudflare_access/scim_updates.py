@@ -108,13 +108,16 @@ class ScimUpdates:
 
     async def parts(self, memory: Any | None, now_us: int) -> Parts:
         """Return the identity providers to read; lists them at Cloudflare when that is due."""
+        known = ProviderList() if memory is None else ProviderList.from_json(memory)
         if memory is not None and not self._remembers:
             self._refused = RefusedIds.from_json(memory.get("refusals"))
+            # The list may be older than the downtime before this start.
+            known = known.unchecked()
         self._remembers = True
         known = await current_list(
             self._api,
             self._config,
-            ProviderList.from_json(memory) if memory is not None else ProviderList(),
+            known,
             now_us,
             account=self._account.label,
             emit=self._emit,

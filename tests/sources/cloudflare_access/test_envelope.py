@@ -74,12 +74,23 @@ def test_only_true_is_success(success: Any) -> None:
     failure({"success": success, "result": [{"a": 1}]})
 
 
-@pytest.mark.parametrize("result", [None, {}, "rows", 3])
+@pytest.mark.parametrize("result", [{}, "rows", 3])
 def test_only_a_list_is_a_result_and_anything_else_says_what_to_do(result: Any) -> None:
     error = failure({"success": True, "result": result})
 
     assert "api_url" in error.hint
     failure({"success": True})
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("errors", [{}, {"errors": []}, {"errors": None}])
+def test_null_without_errors_is_an_empty_list(errors: dict[str, Any], bom: bytes) -> None:
+    body = {"success": True, "result": None, **errors}
+
+    assert read(bom + orjson.dumps(body)).rows == []
+    failure({**body, "success": False})
+    failure({**body, "errors": [{"code": 7500}]})
+    failure(body, 500)
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"null", b"3", HTML, b'{"success":true,"result":[{'])

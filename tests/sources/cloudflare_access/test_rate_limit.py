@@ -226,6 +226,18 @@ async def test_requests_on_their_way_may_not_be_in_what_remains() -> None:
     assert clock.monotonic() == 30
 
 
+async def test_an_announcement_of_nothing_for_a_year_is_taken_for_ten_minutes_and_shown() -> None:
+    clock = FakeClock()
+    limiter = RateLimiter(clock, [TEN_A_MINUTE])
+    async with limiter.turn(LIVE):
+        limiter.heed({"ratelimit": '"default";r=0;t=999999999'})
+
+    assert limiter.left == 0
+    await use(limiter, 1)
+    assert clock.monotonic() == LONGEST_BLOCK
+    assert limiter.left == 9
+
+
 async def test_off_waits_for_nothing_but_a_429() -> None:
     clock = FakeClock()
     limiter = RateLimiter(clock)

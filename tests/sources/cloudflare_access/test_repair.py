@@ -1,6 +1,7 @@
 """Answers that orjson refuses or would change are read row by row, and no row is lost."""
 
 import json
+import time
 from base64 import b64decode
 from contextlib import suppress
 from typing import Any
@@ -171,15 +172,17 @@ def test_what_is_no_envelope_gives_no_rows(body: bytes) -> None:
 
 
 def test_an_integer_within_64_bits_is_no_reason_to_be_slow() -> None:
-    body = b'{"a":18446744073709551615,"b":"123456789012345678901","c":1234567890123456789.5}'
+    row = b'{"a":18446744073709551615,"b":"123456789012345678901","c":1234567890123456789.5}'
 
-    assert rewritten(orjson.loads(body), body) is not None
+    assert repair_row(row) == (orjson.loads(row), True)
 
 
 def test_a_long_integer_is_never_rounded() -> None:
     row = b'{"a":[1,123456789012345678901234]}'
 
-    assert rewritten(orjson.loads(row), row) is None
+    body = body_of(b" " + row)
+
+    assert rewritten(orjson.loads(body), body) is None
     assert repair_row(row)[0]["a"] == [1, "123456789012345678901234"]
 
 
@@ -191,7 +194,7 @@ def test_a_nested_row_can_be_wrapped_and_written_whatever_its_depth(depth: int) 
     (found,) = rows_of(repair(body))
 
     orjson.dumps({"unmapped": {"raw": [found]}})
-    if rewritten(orjson.loads(body)["result"], body) is not None:
+    if rewritten(orjson.loads(body), body) is not None:
         assert MALFORMED_KEY not in found
 
 
@@ -255,11 +258,66 @@ def test_the_same_bytes_give_the_same_row_alone_and_among_others(raw: bytes) -> 
 def test_what_is_rewritten_is_what_was_read(rows: list[dict[str, Any]], spaces: int) -> None:
     body = orjson.dumps({"success": True, "result": rows}, option=spaces)
 
-    assert rewritten(orjson.loads(body)["result"], body) == orjson.dumps(rows)
+    assert rewritten(orjson.loads(body), body) == orjson.dumps(rows)
 
 
 @pytest.mark.parametrize("before", [b"", b'"x":{"result":[{"a":1}]},'])
 def test_a_rounded_row_is_noticed_wherever_result_stands(before: bytes) -> None:
     body = b"{" + before + b'"result":[{"a":123456789012345678901234}],"success":true}'
 
-    assert rewritten(orjson.loads(body)["result"], body) is None
+    assert rewritten(orjson.loads(body), body) is None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b'{"a":1,"a":2}',
+        b'{"a":{"b":"x","b":"y"}}',
+        b'{"a":[{"b":"\\\\","b":"\\""}]}',
+        rb'{"a":"<\u003c>","\u0061":2}',
+        b'{ "a" : 1, "a" : 1 }',
+    ],
+)
+def test_a_key_that_stands_twice_is_marked_and_the_row_kept_as_received(row: bytes) -> None:
+    body = body_of(orjson.dumps(GOOD), row)
+    assert rewritten(orjson.loads(body), body) is None
+
+    first, found = rows_of(repair(body))
+
+    assert first == GOOD
+    assert found.items() >= orjson.loads(row).items()
+    assert b64decode(found[RAW_BYTES_KEY]) == row
+    assert "twice" in found[MALFORMED_KEY]
+
+
+escapes = st.sampled_from(["\\", '"', "\\\\", '\\"', "a", "é", "<", "\n"])
+tricky = st.lists(escapes, max_size=6).map("".join)
+
+
+@given(st.lists(st.dictionaries(tricky, tricky | st.integers(-5, 5), max_size=4), max_size=4))
+def test_however_texts_are_escaped_rows_without_twice_a_key_take_the_fast_way(
+    rows: list[dict[str, Any]],
+) -> None:
+    escaped = json.dumps({"success": True, "result": rows}).replace("<", r"\u003c").encode()
+
+    assert rewritten(orjson.loads(escaped), escaped) == orjson.dumps(rows)
+
+
+def test_an_answer_of_too_many_values_is_not_parsed_at_once() -> None:
+    row = b'{"a":"x","b":[' + b"[]," * 700_000 + b"[]]}"
+
+    found, clean = repair_row(row)
+
+    assert not clean
+    assert found["a"] == "x"
+    assert found["b"] == row[13:-1].decode()
+    assert "too many values" in found[MALFORMED_KEY]
+
+
+def test_a_text_of_nothing_but_digits_and_quotes_is_searched_in_linear_time() -> None:
+    """These took seconds, in which nothing else could run."""
+    began = time.thread_time()
+    for filling in (b"1" * 2_000_000, b"1234567890123456789012 " * 100_000, rb"\"" * 1_000_000):
+        repair_row(b'{"a":"' + filling + b'"}')
+
+    assert time.thread_time() - began < 2.0

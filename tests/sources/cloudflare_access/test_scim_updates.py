@@ -175,6 +175,19 @@ async def test_a_refusal_is_remembered_over_a_restart(rig: Rig) -> None:
     assert found_by == rig.cloudflare.refusals
 
 
+async def test_the_providers_are_listed_at_once_after_a_restart(rig: Rig) -> None:
+    """One may have come while the process was down, however short that was."""
+    rig.cloudflare.providers = {"a": True}
+    memory = (await rig.source.parts(None, START_US)).memory
+    rig.cloudflare.providers["b"] = True
+    assert (await rig.source.parts(memory, START_US)).ids == ("a",)
+
+    restarted = rig.restarted()
+
+    assert (await restarted.parts(memory, START_US)).ids == ("a", "b")
+    assert rig.cloudflare.listings == 2 * 2
+
+
 async def test_a_provider_that_is_accepted_again_is_read_again(rig: Rig) -> None:
     rig.cloudflare.providers = {"a": True, "b": True}
     rig.cloudflare.refused = {"b"}
