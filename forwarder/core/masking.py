@@ -32,8 +32,9 @@ _NOISE_BYTES = bytes(code for code in range(128) if not chr(code).isalnum())
 _NOISE = re.compile(r"[^a-z0-9]+")
 _FILTER = re.compile(r"\[.*?(\]|$)", re.DOTALL)
 _ESCAPE = re.compile(r"\\[^\"/]")
-_CODE = re.compile(r"\\+u([0-9a-fA-F]{4})")
-_CONTROL = re.compile(r"\\+[bfnrt]")
+# From the first backslash of a run only: tried at each, a long run takes quadratic time.
+_CODE = re.compile(r"(?<!\\)\\++u([0-9a-fA-F]{4})")
+_CONTROL = re.compile(r"(?<!\\)\\++[bfnrt]")
 _DEEPEST = 100
 
 
