@@ -34,6 +34,8 @@ from forwarder.sources.cloudflare_access.walk import (
 )
 from forwarder.transport.http import AnswerTooLargeError
 
+_KEPT_PARSED = 4 * 2**20
+"""Bytes of a page whose rows stay parsed; a larger one would be in memory twice."""
 _GROWS_AFTER = 10
 """Answers in a row that must fit before twice as many rows are requested again."""
 
@@ -72,7 +74,7 @@ class PageMaker:
             times_us([row.get(self._time_key) for row in rows]),
             identities,
             keys,
-            parsed,
+            parsed if len(text) <= _KEPT_PARSED else None,
         )
 
     def page(

@@ -39,8 +39,7 @@ _RESERVE_DIVISOR = 50
 _CREDIT_DIVISOR = 20
 _KEY_BYTES = 8
 
-_ITEM = re.compile(r'\s*"?([^",;=]*)"?((?:\s*;\s*[a-z]+\s*=\s*\d{1,9})*)\s*')
-_PARAMETER = re.compile(r"([a-z]+)\s*=\s*(\d+)")
+_PARAMETER = re.compile(r"([a-z]+)\s*+=\s*+([0-9]{1,9})")
 
 
 class Limit(NamedTuple):
@@ -87,12 +86,10 @@ def stated_remaining(headers: Mapping[str, str]) -> Remaining | None:
 
 
 def _items(text: str) -> list[dict[str, int]]:
-    matches = (_ITEM.fullmatch(part) for part in text.lower().split(","))
-    return [
-        {name: int(digits) for name, digits in _PARAMETER.findall(match[2])}
-        for match in matches
-        if match
-    ]
+    """Return the parameters of each item of a list; an item with anything else is left out."""
+    items = (item.split(";") for item in text.lower().split(","))
+    found = ([_PARAMETER.fullmatch(one.strip()) for one in parameters] for _, *parameters in items)
+    return [{one[1]: int(one[2]) for one in item if one} for item in found if item and all(item)]
 
 
 class _Waiting(NamedTuple):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from dataclasses import dataclass
 from itertools import count, pairwise
 
@@ -83,6 +84,16 @@ def test_no_header_does_harm(one: str, other: str) -> None:
 
     stated_limits(headers)
     stated_remaining(headers)
+
+
+def test_a_header_that_means_nothing_takes_no_time() -> None:
+    """Sixteen thousand blanks took minutes, in which nothing else could run."""
+    began = time.thread_time()
+
+    assert stated_remaining({"ratelimit": " " * 16_000 + 'x"x'}) is None
+    assert stated_remaining({"ratelimit": '"d"' + " " * 16_000 + ";r=1" + " " * 16_000}) is None
+
+    assert time.thread_time() - began < 1.0
 
 
 def test_a_share_is_cut_to_whole_requests_and_at_least_one() -> None:
