@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from forwarder.core.contracts import ACCEPTED, Batch, Render, Sink, WriteResult
-from forwarder.core.errors import BatchTooLargeError, ForwarderError
+from forwarder.core.errors import BatchTooLargeError, ForwarderError, StateError, TransientError
 from forwarder.core.log import SinkQueue
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
@@ -206,7 +206,13 @@ class Consumer:
     def _step(self, now: float) -> None:
         """Do everything that can be done now; nothing here waits."""
         for call in self._calls():
-            call.cut_if_overdue(now)
+            if call.cut_if_overdue(now):
+                # It may hang for ever: without this nobody would see that the sink stands still.
+                error = TransientError(
+                    "a call of the sink does not end although it was cancelled",
+                    hint="a fault of the plugin; restart the forwarder, and report it",
+                )
+                self._pacing.failed(error, now)
         if self._may_open(now):
             self._start_opening(now)
         while self._may_write(now) and self._pacing.room > 0 and self._start_write(now):
@@ -401,6 +407,9 @@ class Consumer:
     async def _store(self, one: Acknowledgement) -> None:
         work = self._queue.acknowledge(one.cursor.name, one.progress, one.dead)
         outcome = await translated(work, "acknowledging in the journal")
+        if isinstance(outcome, StateError):
+            # The journal is not the one that was read: a new consumer starts from what it holds.
+            raise outcome
         if isinstance(outcome, ForwarderError):
             self._lanes.store_failed(one)
             self._queue_failed("acknowledge", self._storing, outcome)

@@ -216,18 +216,19 @@ class Window:
 class Breaker:
     """Tells a few bad events from a destination that refuses everything.
 
-    Counts refusals in a row for one reason. A write that had at least one event accepted ends
-    the row.
+    Counts refusals in a row for one reason, and ten times as many for any: a reason may hold what
+    differs from event to event. A write that had at least one event accepted ends the row.
     """
 
     most: int
     reason: str = ""
     row: int = 0
+    any_row: int = 0
 
     @property
     def tripped(self) -> bool:
         """Return True if the row is too long; only an accepted event ends that."""
-        return self.row >= self.most
+        return self.row >= self.most or self.any_row >= 10 * self.most
 
     def accepted(self) -> Breaker:
         """Return the breaker after the destination took at least one event."""
@@ -235,12 +236,13 @@ class Breaker:
 
     def refused(self, reasons: Iterable[str]) -> Breaker:
         """Return the breaker after these refusals, in order; once it trips it stays so."""
-        reason, row = self.reason, self.row
+        now = self
         for one in reasons:
-            if row >= self.most:
+            if now.tripped:
                 break
-            reason, row = one, row + 1 if one == reason else 1
-        return Breaker(self.most, reason, row)
+            row = now.row + 1 if one == now.reason else 1
+            now = Breaker(self.most, one, row, now.any_row + 1)
+        return now
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,7 +334,7 @@ class Pacing:
             self.trusting = True
         if pace.error is not None:
             self.trusting = self.trusting and not pace.kept
-            return self._failed(pace.error, now)
+            return self.failed(pace.error, now)
         if pace.too_large is not None:
             self.max_bytes = max(1, min(self.max_bytes, pace.too_large // 2))
         if not pace.asked:
@@ -363,7 +365,8 @@ class Pacing:
         self._window.succeeded(full=number <= self._filled)
         return False
 
-    def _failed(self, error: ForwarderError, now: float) -> bool:
+    def failed(self, error: ForwarderError, now: float) -> bool:
+        """Take note of a failure; return True if the window was throttled."""
         if not self.health.usable:
             self.health.straggled(error, now)
             return False

@@ -127,14 +127,18 @@ class BoundedCall:
             # cancellation that nobody here wanted is an error like any other.
             return self._cut_short(subject)
 
-    def cut_if_overdue(self, now: float) -> None:
-        """Cancel the call if its time is up; again after a while if the sink ignores that."""
+    def cut_if_overdue(self, now: float) -> bool:
+        """Cancel the call if its time is up; return True if it had ignored that once before.
+
+        It is cancelled again and again, since nothing else can end it.
+        """
         if now < self.deadline:
-            return
-        self.overdue = True
+            return False
+        ignored, self.overdue = self.overdue, True
         self.deadline = now + max(self._timeout, 1.0)
         if self._task is not None:
             self._task.cancel()
+        return ignored
 
     def abandon(self) -> None:
         """Cancel the call for good: nobody wants its result any more."""

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from forwarder.core.contracts import ACCEPTED, Batch, WriteResult
-from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.errors import NeedsOperatorError, StateError, TransientError
+from forwarder.core.log import Progress
 from forwarder.delivery.events import (
     OpenFailed,
     QueueFailed,
@@ -119,6 +120,40 @@ async def test_a_sink_that_shrugs_off_being_cancelled_cannot_stop_the_others_eve
 
     assert rig.once_each
     assert rig.sink.opens == 2
+
+
+async def test_a_write_that_never_ends_although_it_is_cancelled_is_seen() -> None:
+    async def deaf(_: Batch) -> WriteResult:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if rig.clock.monotonic() > 300.0:
+                    raise
+
+    rig = Rig(ScriptedSink([deaf], limits=limits(100, timeout=20.0)), rows=100)
+    async with asyncio.timeout(PATIENCE), rig.running():
+        await rig.clock.sleep(30.0)
+        before = rig.consumer.state().phase
+        await rig.clock.sleep(200.0)
+        state = rig.consumer.state()
+        await rig.queue.settled()
+
+    assert before is Phase.RUNNING
+    assert state.phase is Phase.WAITING
+    assert "does not end although it was cancelled" in state.error
+    assert rig.once_each
+
+
+async def test_a_journal_that_is_not_the_one_that_was_read_is_read_by_a_new_consumer() -> None:
+    rig = Rig(rows=100)
+    rig.queue.acknowledge_errors = [StateError("the prefix is beyond what is stored")]
+    with pytest.raises(StateError):
+        await asyncio.wait_for(rig.consumer.run(), PATIENCE)
+    rig.consumer = rig.new_consumer()
+    await rig.settle()
+
+    assert rig.queue.progress() == Progress(100)
 
 
 async def test_a_library_that_cancels_too_much_loses_nothing() -> None:

@@ -141,6 +141,14 @@ def test_another_reason_starts_another_row() -> None:
     assert not almost.refused(["too old", *["no such field"] * 49]).tripped
 
 
+def test_a_destination_that_gives_each_event_a_reason_of_its_own_trips_the_breaker_too() -> None:
+    almost = Breaker(50).refused(f"event {number} is too old" for number in range(499))
+
+    assert not almost.tripped
+    assert almost.refused(["event 499 is too old"]).tripped
+    assert not almost.accepted().refused(["event 499 is too old"]).tripped
+
+
 @given(st.lists(st.sampled_from(["no", "too old"]), max_size=5))
 def test_once_tripped_only_an_accepted_event_closes_the_breaker(reasons: list[str]) -> None:
     tripped = Breaker(2).refused(["no", "no"])
