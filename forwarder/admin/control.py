@@ -2,24 +2,87 @@
 
 JSON over HTTP over a Unix socket. The socket lies in the state folder (0700) with mode 0600, so
 that whoever may write the journal may use it, and nobody else.
+
+The arguments of a command come from a process of the same user: most likely a command of this
+program, perhaps of another version, perhaps somebody's own script. So each is checked before
+anything of the command is done.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from aiohttp import web
 
-from forwarder.admin.arguments import ArgumentError, Command
 from forwarder.admin.client import SOCKET_NAME
 from forwarder.admin.server import as_json
 from forwarder.core.errors import BadRequestError, ConfigError, ForwarderError, StateError
+
+Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Runs one command, JSON values in and out; a ``ForwarderError`` is the refusal to send back."""
+Kind: TypeAlias = Callable[[Any], str]
+"""Returns what a value should be if it is not, else an empty text."""
+
+_LARGEST = 2**63 - 1
+
+
+def text(value: Any) -> str:
+    """Check a text that is not empty."""
+    return "" if isinstance(value, str) and value else "must be a text"
+
+
+def texts(value: Any) -> str:
+    """Check a list of texts."""
+    fits = isinstance(value, list | tuple) and not any(map(text, value))
+    return "" if fits else "must be a list of texts"
+
+
+def flag(value: Any) -> str:
+    """Check true or false."""
+    return "" if isinstance(value, bool) else "must be true or false"
+
+
+def moment(value: Any) -> str:
+    """Check microseconds since 1970; which of them are allowed is the journal's decision."""
+    # bool is a kind of int in Python, and true is not a time.
+    fits = isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
+    return "" if fits else "must be microseconds since 1970"
+
+
+def numbers(value: Any) -> str:
+    """Check a list of numbers that can be in the journal."""
+    fits = isinstance(value, list | tuple) and all(
+        isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= _LARGEST for one in value
+    )
+    return "" if fits else "must be a list of numbers"
+
+
+def checked(
+    command: Command, required: Mapping[str, Kind], optional: Mapping[str, Kind] | None = None
+) -> Command:
+    """Return the command with a check of its arguments before it; others are passed over.
+
+    An optional argument may be left out or null. The result raises ``BadRequestError``.
+    """
+    known = {**required, **(optional or {})}
+
+    async def run(given: Mapping[str, Any]) -> Mapping[str, Any]:
+        found = {name: given[name] for name in known if given.get(name) is not None}
+        errors = [f"{name} is missing" for name in required if name not in found]
+        wrong = {name: known[name](value) for name, value in found.items()}
+        errors += [f"{name} {problem}" for name, problem in wrong.items() if problem]
+        if errors:
+            raise BadRequestError("; ".join(errors))
+        return await command(found)
+
+    return run
+
 
 # The address of a Unix socket has 108 bytes on Linux and 104 on the BSDs, the final NUL included.
 _LONGEST_PATH = 100
@@ -75,7 +138,7 @@ class ControlSocket:
         try:
             given = orjson.loads(await request.read() or b"{}")
         except orjson.JSONDecodeError:
-            return _refusal(400, "the request is no valid JSON")
+            return _refusal(400, "the request is not valid JSON")
         return await _carry_out(command, given)
 
 
@@ -84,8 +147,6 @@ async def _carry_out(command: Command, given: Any) -> web.Response:
         return _refusal(400, "the request must be a JSON object")
     try:
         return as_json(await command(given))
-    except ArgumentError as error:
-        return _refusal(400, *error.errors)
     except ConfigError as error:
         return _refusal(422, *(str(fault) for fault in error.faults))
     except BadRequestError as error:

@@ -173,14 +173,14 @@ class Guard:
 
 
 def _shorten(record: logging.LogRecord) -> bool:
-    """Let a line about a request that is no HTTP be one warning, without a traceback.
+    """Turn the line about a request that is not HTTP into a warning without a traceback.
 
     aiohttp logs it as an error of the server; anybody who reaches the port can cause it.
     """
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
         record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg = f"%s sent what is no HTTP ({type(error).__name__})"
+        record.msg = f"%s sent something that is not HTTP ({type(error).__name__})"
         record.exc_info = None
     return True
 

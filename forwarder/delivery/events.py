@@ -172,7 +172,7 @@ class SinkRecovered(SinkEvent):
 
 @event("sink_throttled", INFO, limited=True)
 class SinkThrottled(SinkEvent):
-    """A destination asked for less; ``window`` is how many writes at once are allowed now."""
+    """A destination asked to slow down; ``window`` is how many writes at once it gets now."""
 
     window: int
     retry_after: float | None = shown("retry_after_seconds")

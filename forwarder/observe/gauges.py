@@ -1,4 +1,4 @@
-"""Gauges: the current state, read anew at every scrape."""
+"""Gauges: the current state, read again at every scrape."""
 
 from __future__ import annotations
 

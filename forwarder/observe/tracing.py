@@ -55,17 +55,17 @@ class Tracing:
 
     def emit(self, one: TelemetryEvent) -> None:
         """Make a span of an event that took time; returns at once."""
-        told = _span_of(one)
-        if told is None:
+        facts = _span_of(one)
+        if facts is None:
             return
         # The event comes when the work is over, so the start is counted back from now.
         end = self._now_us() * 1000
-        start = end - round(told.seconds * 1e9)
+        start = end - round(facts.seconds * 1e9)
         span = self._tracer.start_span(
-            told.name, kind=told.kind, attributes=told.attributes, start_time=start
+            facts.name, kind=facts.kind, attributes=facts.attributes, start_time=start
         )
-        if told.error:
-            span.set_status(Status(StatusCode.ERROR, told.error))
+        if facts.error:
+            span.set_status(Status(StatusCode.ERROR, facts.error))
         span.end(end)
 
     def close(self) -> None:

@@ -11,11 +11,11 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from forwarder.admin.arguments import Command, checked, flag, moment, numbers, text, texts
+from forwarder.admin.control import Command, checked, flag, moment, numbers, text, texts
 from forwarder.config import Changes, ForwarderSettings
 from forwarder.core.contracts import StreamKey, Window
 from forwarder.core.errors import BadRequestError, ForwarderError, StateError, TransientError
-from forwarder.core.journal import OPEN, Cursor, Journal
+from forwarder.core.journal import OPEN, Cursor, Journal, check_moment
 from forwarder.core.own_events import Own, own_row
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.ingest.backfill import Backfiller, BackfillOrder
@@ -223,7 +223,7 @@ class Backfills:
         ``since_us``, ``until_us`` bound the rows' times; ``again`` delivers rows that are known
         as well; ``sinks``, ``accounts`` (ids or labels) and ``streams`` choose, all when empty.
         """
-        if given["since_us"] >= given["until_us"]:
+        if check_moment(given["since_us"]) >= check_moment(given["until_us"]):
             raise BadRequestError("the window ends before it begins")
         keys = self._keys(given)
         if not keys:

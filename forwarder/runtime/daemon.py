@@ -16,8 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
-from forwarder.admin.arguments import Command
-from forwarder.admin.control import ControlSocket
+from forwarder.admin.control import Command, ControlSocket
 from forwarder.admin.server import AdminServer
 from forwarder.config import (
     AdminSettings,

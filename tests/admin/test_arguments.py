@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.admin.arguments import (
-    ArgumentError,
+from forwarder.admin.client import RefusedError, ask
+from forwarder.admin.control import (
+    ControlSocket,
     checked,
     flag,
     moment,
@@ -21,8 +22,7 @@ from forwarder.admin.arguments import (
     text,
     texts,
 )
-from forwarder.admin.client import RefusedError, ask
-from forwarder.admin.control import ControlSocket
+from forwarder.core.errors import BadRequestError
 
 REQUIRED = {"sink": text, "since_us": moment}
 OPTIONAL = {"ids": numbers, "streams": texts, "again": flag}
@@ -70,8 +70,7 @@ def test_arguments_that_fit_arrive_and_unknown_ones_do_not() -> None:
         ({"sink": "a", "since_us": "1"}, "since_us must be microseconds"),
         ({"sink": "a", "since_us": 1.5}, "since_us must be microseconds"),
         ({"sink": "a", "since_us": True}, "since_us must be microseconds"),
-        ({"sink": "a", "since_us": -(10**18)}, "since_us must be microseconds"),
-        ({"sink": "a", "since_us": 10**18}, "since_us must be microseconds"),
+        ({"sink": "a", "since_us": 2**63}, "since_us must be microseconds"),
         ({**FITTING, "ids": "1"}, "ids must be a list of numbers"),
         ({**FITTING, "ids": [1, 2**63]}, "ids must be a list of numbers"),
         ({**FITTING, "streams": "x"}, "streams must be a list of texts"),
@@ -97,7 +96,7 @@ async def test_an_argument_that_does_not_fit_is_named_and_nothing_is_done(
 @given(st.dictionaries(st.sampled_from([*REQUIRED, *OPTIONAL]), JSON))
 def test_whatever_comes_the_command_gets_the_types_it_expects(given: Mapping[str, Any]) -> None:
     recorder = Recorder()
-    with suppress(ArgumentError):
+    with suppress(BadRequestError):
         run(recorder, given)
 
     for found in recorder.given:

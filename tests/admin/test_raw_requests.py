@@ -170,4 +170,4 @@ async def test_what_is_no_http_is_one_warning_without_a_traceback(
 
     (line,) = [record for record in caplog.records if record.name == "forwarder.admin"]
     assert (line.levelname, line.exc_info) == ("WARNING", None)
-    assert line.getMessage() == "127.0.0.1 sent what is no HTTP (BadHttpMessage)"
+    assert line.getMessage() == "127.0.0.1 sent something that is not HTTP (BadHttpMessage)"
