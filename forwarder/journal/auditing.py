@@ -145,6 +145,7 @@ class _Fates:
 
     def of(self, places: Sequence[tuple[int, int]], unknown: Fate) -> Fate:
         """Return the fate of a row that is stored at these places, ``unknown`` if at none."""
+        # A row is stored more than once after `backfill --again`; the best place counts.
         fates = [fate for lane, offset in places for fate in self._at(lane, offset)]
         return min(fates, key=_ORDER.index, default=unknown)
 

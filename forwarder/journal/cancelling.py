@@ -65,6 +65,7 @@ def cancel_lane(session: Session, name: str, now_us: int) -> Settled:
     if found is None:
         raise StateError(f"no open lane is called {name}; `forwarder status` lists them")
     number, kind = found
+    # Taken before any page is rewritten: the losses need the times of all rows.
     waiting = [
         (standing, waiting_rows(session, standing))
         for standing in standings(session, "AND lane.id = ?", (number,))
@@ -79,6 +80,7 @@ def cancel_lane(session: Session, name: str, now_us: int) -> Settled:
             losses = [part for loss in rows for part in _without(loss, found_again)]
             lost += sum(loss.end - loss.start for loss in losses)
             events += _lose(session, standing, losses, now_us)
+        # Whole, whoever got what: no later acknowledgement may change what was settled.
         finish(session, standing, [(standing.start, standing.end)])
     session.execute("UPDATE lane SET state = 'cancelled' WHERE id = ?", (number,))
     return Settled(LaneCancelled(name, len(found_again), lost, returned), events)
@@ -143,6 +145,7 @@ def _forget_unreceived(
         }
         if not gone:
             continue
+        # Its parts get checksums of their own; damage must not be signed anew.
         page.verify()
         if page.stream not in bounds:
             bounds[page.stream] = _read_by_all(session, page.stream)
@@ -176,6 +179,7 @@ def _read_by_all(session: Session, stream: int) -> int | None:
     ).fetchall()
     return min(
         (
+            # Which row of a round under way was read is unknown; all of its window may have been.
             max(covered, (reached if reached is not None else until) or covered)
             for covered, until, reached in found
         ),
@@ -185,6 +189,7 @@ def _read_by_all(session: Session, stream: int) -> int | None:
 
 def _to_come(page: PageRow, offsets: Collection[int], read_by_all_us: int | None) -> set[int]:
     """Return the offsets whose rows a reader is still to read."""
+    # A row without a time is in no window that a reader is still to read.
     if page.timeless or read_by_all_us is None:
         return set()
     times = unpack_times(page.times)

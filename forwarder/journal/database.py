@@ -63,6 +63,7 @@ class StateLock:
         except OSError as error:
             raise _unusable(state_dir, error) from error
         try:
+            # flock, not a file with a process id: the kernel releases it however the process ends.
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(self._descriptor, 4096)
@@ -74,6 +75,7 @@ class StateLock:
         holder = orjson.dumps(
             {"pid": os.getpid(), "host": socket.gethostname(), "since": format_seconds(now_us)}
         )
+        # Only for the message to whoever comes second; the lock itself is the kernel's.
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, holder, 0)
 
@@ -106,6 +108,7 @@ class SqliteSession:
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Take over a connection in autocommit mode."""
         self.connection = connection
+        # An attribute, not a method around it: it is called for every statement.
         self.execute: Callable[..., Rows] = connection.execute
 
     def begin(self) -> None:
@@ -154,8 +157,11 @@ class SqliteEngine:
         """
         with self.translated():
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+            # Rows hold e-mail addresses and IP addresses; the umask is not ours to trust.
             self.path.chmod(0o600)
             connection.execute("PRAGMA journal_mode = WAL")
+            # In WAL mode NORMAL may lose the last commits in a power cut, and with them rows that
+            # Cloudflare shows only once in the retention.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
             connection.execute(_CACHE)
@@ -166,6 +172,7 @@ class SqliteEngine:
 
         Raises ``StateError`` when there is none.
         """
+        # mode=ro would say "unable to open", which sounds like a broken disk.
         if not self.path.exists():
             raise StateError(
                 f"{self.path} does not exist; has `forwarder run` been started with these settings?"
@@ -193,6 +200,7 @@ class SqliteEngine:
         except (sqlite3.IntegrityError, sqlite3.ProgrammingError):
             raise  # a mistake of this program's, which says nothing about the file
         except sqlite3.Error as error:
+            # Codes do not tell a full disk from a broken one in every version of SQLite.
             text = str(error)
             if any(words in text for words in _PASSING):
                 raise TransientError(

@@ -86,6 +86,7 @@ def acknowledge(
             f"{next_offset(session)}; start again from the journal"
         )
     number = lane_id(session, lane)
+    # While a lane is being cancelled, writes in flight still settle.
     found = session.execute(
         "SELECT prefix, ranges, lane.kind FROM progress JOIN lane ON lane.id = progress.lane "
         "WHERE sink = ? AND lane.id = ? AND lane.state IN ('open', 'cancelling')",
@@ -99,6 +100,7 @@ def acknowledge(
     if found[2] == LETTERS:
         left = _settle_replayed(session, sink, number, progress, left, now_us)
     store_letters(session, sink, left, now_us)
+    # United, never replaced: retention may have passed rows that this consumer does not know of.
     write_progress(session, sink, number, stored.union(progress))
     opened = make_room(session, sink, now_us) if left else None
     return end_finished(session), opened
@@ -125,6 +127,7 @@ def _settle_replayed(
             (now_us, letter.reason, letter.size, sink, lane, letter.offset),
         ).rowcount
     ]
+    # After the updates above: those that were refused again no longer travel, and stay.
     for start, end in ((0, progress.prefix), *progress.ranges):
         session.execute(
             "DELETE FROM dead_letter WHERE sink = ? AND lane = ? "
@@ -136,16 +139,17 @@ def _settle_replayed(
 
 def store_letters(session: Session, sink: int, dead: Sequence[DeadLetter], now_us: int) -> None:
     """Copy the raw rows at these offsets into the sink's dead letters, in this transaction."""
-    held: tuple[int, StoredPage] | None = None
+    held: tuple[tuple[int, int], StoredPage] | None = None
     for letter in sorted(dead, key=lambda one: one.offset):
         # A destination may refuse a whole backfill: each page is unpacked once, not once a row.
         if held is None or letter.offset >= held[1].end_offset:
             held = _page_with(session, letter.offset)
-        stream, page = held
+        (stream, timeless), page = held
         index = letter.offset - page.first_offset
         session.execute(
-            "INSERT INTO dead_letter (sink, stream, row_offset, at_us, seen_us, time_us, size, "
-            "reason, identity, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO dead_letter (sink, stream, row_offset, at_us, seen_us, time_us, timeless, "
+            "size, reason, identity, row) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT DO NOTHING",
             (
                 sink,
                 stream,
@@ -153,6 +157,7 @@ def store_letters(session: Session, sink: int, dead: Sequence[DeadLetter], now_u
                 now_us,
                 page.seen_us,
                 page.times_us[index],
+                timeless,
                 letter.size,
                 letter.reason,
                 page.ids[index * SIZE : (index + 1) * SIZE],
@@ -161,13 +166,13 @@ def store_letters(session: Session, sink: int, dead: Sequence[DeadLetter], now_u
         )
 
 
-def _page_with(session: Session, offset: int) -> tuple[int, StoredPage]:
-    """Return the stream's number and the page that holds an offset."""
+def _page_with(session: Session, offset: int) -> tuple[tuple[int, int], StoredPage]:
+    """Return (the stream's number, whether its rows have no times) and the page of an offset."""
     found = session.execute(_HOLDING, (offset,)).fetchone()
     row = None if found is None else PageRow(*found)
     if row is None or row.body is None:
         raise CorruptError(f"offset {offset} is not in the journal any more")
-    return row.stream, to_stored(row)
+    return (row.stream, row.timeless), to_stored(row)
 
 
 def give_back(session: Session, sink: int, lane: int, offsets: Sequence[tuple[int, int]]) -> int:
@@ -308,23 +313,34 @@ def replay_letters(
     number = sink_id(session, sink)
     spec = {"dead_letters": len(letters)}
     into = open_lane(session, lane, LETTERS, spec, [number], now_us)
-    by_stream: dict[tuple[str, str], list[StoredLetter]] = {}
+    # A row without a time goes into a page without times, which keeps when it was seen: an audit
+    # looks for it there, and its event keeps its time.
+    together: dict[tuple[int, int | None], list[StoredLetter]] = {}
     for letter in letters:
-        by_stream.setdefault((letter.account_id, letter.stream), []).append(letter)
-    for (account_id, stream), found in by_stream.items():
-        (key,) = session.execute(
-            "SELECT id FROM stream WHERE account_id = ? AND name = ?", (account_id, stream)
+        stream, timeless = session.execute(
+            "SELECT stream, timeless FROM dead_letter WHERE id = ?", (letter.id,)
         ).fetchone()
-        _requeue(session, Place(key, into, now_us), number, found)
+        seen_us = letter.seen_us if timeless else None
+        together.setdefault((stream, seen_us), []).append(letter)
+    for (stream, seen_us), found in together.items():
+        place = Place(stream, into, now_us if seen_us is None else seen_us)
+        _requeue(session, place, number, found, timeless=seen_us is not None)
     close_lane(session, lane)
     close_gaps(session, Scope(sink=sink), now_us, [EXPECTED_REFUSALS])
     return len(letters)
 
 
-def _requeue(session: Session, place: Place, sink: int, letters: Sequence[StoredLetter]) -> None:
+def _requeue(
+    session: Session, place: Place, sink: int, letters: Sequence[StoredLetter], *, timeless: bool
+) -> None:
     """Store the letters' rows in the lane, and let each letter point at its row's new offset."""
     records = Records.of(
-        [Record(one.row, one.time_us, bytes.fromhex(one.event_id), frozenset()) for one in letters]
+        [
+            Record(
+                one.row, None if timeless else one.time_us, bytes.fromhex(one.event_id), frozenset()
+            )
+            for one in letters
+        ]
     )
     for indices in buckets(records.times_us, range(len(records))).values():
         pages = insert_pages(session, place, records.part(indices))

@@ -206,6 +206,7 @@ class SqliteJournal(SqliteJournalView):
         ``LockedError``, ``DamagedError``, ``StateError`` or ``TransientError``; nothing was changed
         then.
         """
+        # The lock first: nobody may even look at the schema while another process changes it.
         lock = StateLock(state_dir, clock.now_us())
         engine = SqliteEngine(state_dir)
         try:
@@ -279,6 +280,7 @@ class SqliteJournal(SqliteJournalView):
 
         number, closed = await self._write(join)
         self._emit_all(closed)
+        # Only after the commit: a member that the file does not know would hold the gate for ever.
         self._members[name] = Member(number, name, blocking)
         return JournalQueue(number, self._writer, self._reader, self._ends, self._clock, self._emit)
 

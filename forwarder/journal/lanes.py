@@ -89,6 +89,7 @@ def finish(session: Session, standing: Standing, done: Iterable[tuple[int, int]]
     progress = standing.progress.union(Progress(0, tuple(done)))
     moved = standing._replace(progress=progress)
     waiting = _first_waiting(session, moved)
+    # The end of a lane that is closed lies behind all its rows, whoever owns the last offsets.
     if waiting is None:
         waiting = progress.end if standing.end == NO_END else standing.end
     progress = progress.union(Progress(max(progress.prefix, waiting)))
@@ -125,6 +126,7 @@ def join_sink(session: Session, name: str, start_at: StartAt, now_us: int) -> in
     that such a lane stores from now on count as seen, so nobody else would bring them to the sink.
     """
     found = session.execute("SELECT id FROM sink WHERE name = ?", (name,)).fetchone()
+    # It comes back: its places are where it left them, in lanes that ended meanwhile, too.
     if found:
         return int(found[0])
     (number,) = session.execute(
@@ -137,6 +139,8 @@ def join_sink(session: Session, name: str, start_at: StartAt, now_us: int) -> in
     ).fetchall()
     here = next_offset(session)
     for lane, start, joins in storing:
+        # A lane that it does not read is not owed to it, up to here: an audit must not miss rows
+        # that were stored before anybody knew of the sink.
         begin = here if start_at == "now" or not joins else _first_kept(session, lane)
         note_passed(session, number, lane, (start, begin), BEFORE_START)
         if joins:
@@ -187,6 +191,7 @@ def open_lane(
     that is not for all sinks the journal knows is ``partial``: its rows do not count as seen, or
     the live reader would keep them from the others.
     """
+    # Counted inside the transaction: a sink that joins at this moment is before or after it.
     (known,) = session.execute("SELECT count(*) FROM sink").fetchone()
     partial = kind != BACKFILL or len(set(sinks)) < known
     start, end = offsets or (next_offset(session), None)
@@ -195,6 +200,7 @@ def open_lane(
         "created_us) VALUES (?, ?, ?, ?, ?, 'open', ?, ?, ?) RETURNING id",
         (name, kind, LIVE_LANE, start, end, int(partial), orjson.dumps(spec).decode(), now_us),
     ).fetchone()
+    # The number is only known now; a lane that grows has pages of its own.
     if offsets is None:
         session.execute("UPDATE lane SET pages_of = id WHERE id = ?", (number,))
     for sink in sinks:
@@ -226,6 +232,7 @@ def replay_since(session: Session, lane: str, sink: str, since_us: int, now_us: 
             "no rows are kept from that time on; `journal.keep_delivered` sets how long delivered "
             "rows stay, and `forwarder backfill --again` reads them from Cloudflare"
         )
+    # All from the first on, whenever they were seen: the clock may have been set back.
     (count,) = session.execute(
         "SELECT coalesce(sum(count), 0) FROM page WHERE lane = ? AND size > 0 "
         "AND first_offset >= ?",
@@ -238,6 +245,7 @@ def replay_since(session: Session, lane: str, sink: str, since_us: int, now_us: 
 
 def close_lane(session: Session, name: str) -> None:
     """Note that nothing more will be appended; forget the readers that filled the lane."""
+    # Readers of a backfill are called like its lane, one in each stream.
     session.execute("DELETE FROM reader WHERE name = ?", (name,))
     session.execute(
         "UPDATE lane SET end_offset = ? WHERE name = ? AND end_offset IS NULL AND state = 'open'",
@@ -278,6 +286,7 @@ def lanes_of(session: Session, sink: int) -> list[Lane]:
     return [
         Lane(one.lane_name, one.progress, None if one.end == NO_END else one.end)
         for one in found
+        # What this sink has finished is not its business, though others may still work on it.
         if one.end == NO_END or one.progress.prefix < one.end
     ]
 
@@ -311,6 +320,7 @@ def list_lanes(session: Session, running: Collection[str] | None) -> list[LaneRe
 def _state(stored: str, end: int | None, prefixes: Sequence[int]) -> str:
     if stored == CANCELLING:
         return CANCELLED
+    # An absent sink would keep the lane open for ever, and whoever waits for its end with it.
     if stored == OPEN and end is not None and all(prefix >= end for prefix in prefixes):
         return DONE
     return stored

@@ -64,6 +64,7 @@ def note_loss(session: Session, scope: Scope, lost: Lost, now_us: int) -> GapOpe
         "WHERE scope = ? AND reason = ? AND closed_us IS NULL",
         (lost.since_us, lost.until_us, lost.rows, lost.rows, str(scope), lost.reason),
     )
+    # A loss that nobody can count is met again by every reader of the same instant.
     if widened.rowcount or _is_known(session, scope, lost):
         return None
     session.execute(
@@ -146,6 +147,7 @@ def append_own(
         Record(orjson.dumps(row), now_us, identity, frozenset(row))
         for row, identity in zip(rows, identities, strict=True)
     ]
+    # Always in the live lane: a gap in a backfill must not wait behind it.
     place = Place(stream_id(session, account_id, FORWARDER_STREAM), LIVE_LANE, now_us)
     insert_pages(session, place, Records.of(records))
 
@@ -195,6 +197,7 @@ def note_passed(
     if start >= end:
         return
     place = (sink, lane)
+    # Disjoint ranges let an audit find the one that counts by bisection.
     older = session.execute(
         "DELETE FROM passed_over WHERE sink = ? AND lane = ? AND from_offset < ? "
         "AND end_offset > ? RETURNING from_offset, end_offset, reason",
@@ -204,6 +207,7 @@ def note_passed(
         for part in ((first, start), (end, last)):
             if part[0] < part[1]:
                 session.execute(_INSERT, (*place, *part, why))
+    # Losses come page by page in order: nearly always this grows the last range.
     longer = session.execute(
         "UPDATE passed_over SET end_offset = ? "
         "WHERE sink = ? AND lane = ? AND reason = ? AND end_offset = ?",

@@ -136,6 +136,7 @@ class JournalReader:
                 finally:
                     self._session.rollback()
 
+        # One thread: its session must not be used by two at a time, and sinks share the cache.
         return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
 
     async def pages(self, lane: str, offset: int, max_rows: int) -> list[StoredPage]:
@@ -153,6 +154,7 @@ class JournalReader:
     def _read(
         self, session: Session, lane_name: str, offset: int, max_rows: int
     ) -> list[StoredPage]:
+        # Asked each time, in the same transaction: a lane may have been cancelled since.
         lane = _pages_of(session, lane_name)
         pages: list[StoredPage] = []
         rows, size = 0, 0
@@ -161,6 +163,7 @@ class JournalReader:
         ).fetchall()
         expected = offset
         for first, count in found:
+            # At least one page, however large: or a lane with a large page would never go on.
             if pages and rows + count > max_rows:
                 break
             _check_between(session, lane, expected, first)

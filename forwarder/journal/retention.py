@@ -109,6 +109,7 @@ def prune(
 
     Runs inside a writer's transaction. Returns what to emit once it is committed.
     """
+    # Bodies, not the file: freed pages stay in the file and are used again.
     excess = stored_bytes(session) - keeping.room
     chosen = _delivered(session, members, excess, now_us - keeping.keep_delivered_us, now_us)
     freed = sum(body.size for body in chosen)
@@ -147,6 +148,7 @@ def _delivered(
     held = holders(session, {member.number for member in members}, _ALL_KINDS)
     chosen = _candidates(session, held, old_us)
     freed = sum(body.size for body in chosen)
+    # Delivered rows that are kept for replays make room before anybody loses a row.
     if freed < excess:
         known = {body.first for body in chosen}
         for body in _candidates(session, held, now_us + _DAY_US):
@@ -169,6 +171,7 @@ def _in_the_way(
     numbers = {member.number for member in members}
     blocking = {member.number for member in members if member.blocking}
     known, found = {body.first for body in chosen}, list[_Body]()
+    # First only replays lose, then best-effort sinks as well.
     for sinks in (numbers, blocking):
         held = holders(session, sinks, (_LIVE, BACKFILL))
         for body in _candidates(session, held, now_us + _DAY_US):
@@ -202,6 +205,7 @@ def _settle(
         else:
             reason = _reason(one, running)
             losses.setdefault((one.sink, one.sink_name, reason), []).extend(mine)
+        # At once, not when it asks: until then the rows would be neither waiting nor lost.
         finish(session, one, holes)
     events: list[TelemetryEvent] = []
     for (sink, name, reason), lost in losses.items():
@@ -249,6 +253,7 @@ def _remove_forgotten(session: Session, now_us: int, keeping: Keeping) -> int:
     removed = 0
     for stream, slowest_us, newest_us in found:
         unread = min(slowest_us - 2 * _HOUR_US, newest_us - _AUDITED_US)
+        # A page that an operator may still replay is kept whatever the readers say.
         bound = min(unread, now_us - keeping.keep_delivered_us)
         times_us = session.execute(
             "DELETE FROM page WHERE first_offset IN (SELECT first_offset FROM page "
@@ -292,6 +297,7 @@ def _note_forgotten(session: Session, stream: int, times_us: Sequence[int]) -> N
     key = StreamKey(
         *session.execute("SELECT account_id, name FROM stream WHERE id = ?", (stream,)).fetchone()
     )
+    # Never back: pages go in the order of offsets, and late rows have early times.
     latest = max((*times_us, forgotten_until(session, key) or 0))
     if times_us:
         keep(session, str(key), _FORGOTTEN, latest)

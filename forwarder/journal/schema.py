@@ -69,6 +69,7 @@ def recognise(session: SqliteSession, engine: SqliteEngine) -> Known:
             "it was written by a newer release. Install that release, or restore a backup that "
             "was made before the upgrade"
         )
+    # An empty file is a journal that was never begun: a crash between open and first commit.
     if version == 0 and not tables:
         return Known(0, {})
     if version not in {1, VERSION}:
@@ -134,14 +135,17 @@ def _create(session: SqliteSession) -> None:
 
 def _upgrade(session: SqliteSession, known: Known, now_us: int) -> None:
     """Bring a file of version 1 up to date: the small tables are copied, the pages stay."""
-    copied = [
-        table for table in known.columns if table != "page" or "crc" not in known.columns["page"]
-    ]
+    # Pages first: what is copied after them may ask them.
+    copied = sorted(known.columns, key=lambda table: table != "page")
+    if "crc" in known.columns["page"]:
+        copied.remove("page")
+    # A view that names a table would make dropping and making it again fail.
     session.execute("DROP VIEW IF EXISTS torn")
     for table in copied:
         session.execute(f"CREATE TEMP TABLE old_{table} AS SELECT * FROM {table}")
         session.execute(f"DROP TABLE {table}")
     _create(session)
+    # The schema brings first values for both; the journal has its own.
     session.execute("DELETE FROM counter")
     session.execute("DELETE FROM lane")
     session.connection.create_function("page_crc", 10, _page_crc, deterministic=True)
@@ -156,12 +160,17 @@ def _copy(session: SqliteSession, table: str, columns: list[str]) -> None:
     source = {name: name for name in columns}
     if table == "lane":
         source.setdefault("partial", "CASE WHEN name LIKE 'replay:%' THEN 1 ELSE 0 END")
+        # Version 1 told kinds apart by their names and by whose pages they read.
         source["kind"] = (
             "CASE WHEN id = 1 THEN 'live' WHEN pages_of <> id THEN 'replay' "
             "WHEN name LIKE 'replay:%' THEN 'letters' ELSE 'backfill' END"
         )
     elif table == "dead_letter":
         source["row_offset"] = source.pop("offset")
+        source["timeless"] = (
+            "coalesce((SELECT timeless FROM page WHERE first_offset = "
+            "(SELECT max(first_offset) FROM page WHERE first_offset <= offset)), 0)"
+        )
     elif table == "page":
         source["crc"] = (
             "page_crc(first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us, "
@@ -206,6 +215,7 @@ def _note_removed(
 ) -> list[tuple[int, int]]:
     """Note a loss of unknown size where pages that a sink stood before are gone altogether."""
     first, since_us = session.execute("SELECT min(first_offset), min(tmin_us) FROM page").fetchone()
+    # Nobody can say whose rows those were: offsets of all lanes are mixed.
     kept = next_offset(session) if first is None else first
     if kept <= prefix:
         return []

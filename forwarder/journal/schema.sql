@@ -105,6 +105,7 @@ CREATE TABLE dead_letter (
     at_us INTEGER NOT NULL,
     seen_us INTEGER NOT NULL,
     time_us INTEGER NOT NULL,
+    timeless INTEGER NOT NULL,              -- 1: the row has no usable time, time_us is seen_us
     size INTEGER,                           -- bytes of the event when its size was the reason
     reason TEXT NOT NULL,
     identity BLOB NOT NULL,

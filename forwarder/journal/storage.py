@@ -121,6 +121,7 @@ MOST_ROWS = 1_000
 MOST_RAW = 4 * 2**20
 MOST_PACKED = 900_000
 LIVE_LANE = 1
+# Level 1: higher levels cost several times the CPU for a few per cent of the bytes.
 _LEVEL = 1
 _SMALL = struct.Struct("<8q")
 
@@ -141,6 +142,7 @@ def pack_body(rows: bytes) -> bytes:
 def unpack_body(body: bytes, first_offset: int) -> bytes:
     """Return the JSON array; raises ``CorruptError`` when the checksum does not fit."""
     try:
+        # Both libraries verify the Adler-32 that zlib keeps behind the data.
         return decompress(body)
     except _CORRUPT as error:
         raise CorruptError(
@@ -166,6 +168,7 @@ def buckets(
         return {None: indices} if times else {}
     if len(timed) == len(times) and min(timed) // HOUR_US == max(timed) // HOUR_US:
         return {timed[0] // HOUR_US: indices}
+    # The usual page lies in one hour; this is for answers with late or wrongly dated rows.
     groups: dict[int | None, list[int]] = {}
     for time_us, index in zip(times, indices, strict=True):
         groups.setdefault(None if time_us is None else time_us // HOUR_US, []).append(index)
@@ -191,6 +194,7 @@ def insert_pages(session: Session, place: Place, records: Records) -> list[tuple
     for part in _parts(records):
         body = pack_body(part.text)
         if len(body) > MOST_PACKED and len(part) > 1:
+            # Halving packs a little more than needed, but only answers with huge rows come here.
             middle = len(part) // 2
             for half in (range(middle), range(middle, len(part))):
                 stored += insert_pages(session, place, part.part(half))
@@ -217,6 +221,7 @@ def _insert_page(session: Session, place: Place, records: Records, body: bytes) 
     timeless = int(records.times_us[0] is None)
     times = array("q", [place.seen_us if t is None else t for t in records.times_us])
     earliest, latest = min(times), max(times)
+    # The file is little endian on every machine: it may be moved to another one.
     if sys.byteorder == "big":
         times.byteswap()
     first = take_offsets(session, len(records))
@@ -342,6 +347,7 @@ def open_lane_id(session: Session, lane: str) -> int:
     A reader that is being cancelled may have one page on its way. Stored behind the lane's end it
     would count as seen and reach nobody.
     """
+    # Read in the transaction of the append: a lane can be stopped between two of them.
     found = session.execute(
         "SELECT id FROM lane WHERE name = ? AND state = 'open' AND end_offset IS NULL", (lane,)
     ).fetchone()

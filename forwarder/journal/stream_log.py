@@ -129,6 +129,7 @@ def unseen(
     reshaped = 0
     for bucket, indices in buckets(records.times_us, range(len(records))).items():
         bounds = None if bucket is None else _bounds(records.times_us, indices)
+        # Only what the answer asks for is held, not what the pages have: memory stays bounded.
         asked = {records.identities[index] for index in indices}
         asked.update(alias for index in indices for alias in aliases.get(index, ()))
         known: set[bytes] = set()
@@ -220,6 +221,7 @@ def remember_keys(session: Session, stream: int, new_keys: Sequence[frozenset[st
     """Note key sets seen for the first time, and how far the stream had come before them."""
     if not new_keys:
         return
+    # Before the rows of this page: those came with the new keys.
     (horizon,) = session.execute(
         "SELECT max(tmax_us) FROM page WHERE stream = ?", (stream,)
     ).fetchone()
@@ -410,6 +412,7 @@ class JournalStreamLog:
         remember_keys(session, number, addition.new_keys)
         pages = store(session, place, records, new, self._seen)
         rows = addition.state.rows + len(new)
+        # Inside the transaction: the count it speaks of and the rows it counts are one.
         told = addition.tell(rows)
         state = replace(addition.state, rows=0 if told else rows)
         save_reader(session, number, addition.reader, state)

@@ -110,13 +110,16 @@ class Writer:
         if not self._closed:
             self._closed = True
             self._jobs.put(None)
+        # The last commit may wait for the disk; the loop must not.
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
         while (jobs := self._gather()) is not None:
+            # A group that only read says nothing about whether the disk takes writes again.
             before = self._session.changes
             self._commit(jobs)
             self._remember(jobs, changed=self._session.changes > before)
+            # Tests run several loops in one process; a future belongs to the loop that made it.
             for loop in {job.loop for job in jobs}:
                 loop.call_soon_threadsafe(_settle, [job for job in jobs if job.loop is loop])
         self._session.close()
@@ -128,6 +131,7 @@ class Writer:
             return None
         jobs, until = [job], time.monotonic() + self._patience
         while len(jobs) < _GROUP:
+            # One caller in a hurry makes the whole group go.
             patient = all(waiting.patient for waiting in jobs)
             try:
                 timeout = max(0.0, until - time.monotonic()) if patient else 0.0
@@ -135,6 +139,7 @@ class Writer:
             except Empty:
                 break
             if job is None:
+                # What was handed in before the end is still written; the next call sees the end.
                 self._jobs.put(None)
                 break
             jobs.append(job)
@@ -154,6 +159,7 @@ class Writer:
                 job.fail(error)
 
     def _attempt(self, job: _Job) -> None:
+        # So that one failing operation does not take the others of its group with it.
         self._session.execute("SAVEPOINT job")
         try:
             with self._engine.translated():

@@ -9,7 +9,7 @@ import orjson
 from tests.end_to_end.processes import until
 from tests.proof.site import Site
 
-_EDGE = timedelta(seconds=5)
+EDGE = timedelta(seconds=5)
 """What the API may still have added to what the readers had covered."""
 
 
@@ -19,11 +19,11 @@ async def audited(daemon: Site) -> str:
     Called when the daemon has ended, which runs once more if it had not yet read any window to its
     end; returns a sentence for the ledger.
     """
-    if await _covered(daemon) is None:
+    if await covered_until(daemon) is None:
         await daemon.start()
-        await until(lambda: _covered(daemon), 60)
+        await until(lambda: covered_until(daemon), 60)
         assert await daemon.stop() == 0
-    end = (datetime.fromisoformat(await _covered(daemon) or "") - _EDGE).isoformat()
+    end = (datetime.fromisoformat(await covered_until(daemon) or "") - EDGE).isoformat()
     code, out = await daemon.command("verify", "--since", "24h", "--until", end, "--json")
     found = orjson.loads(out)
     wrong = [one for one in found if one["missing"] or one["forgotten"] or one["skipped"]]
@@ -34,7 +34,7 @@ async def audited(daemon: Site) -> str:
     return f"`forwarder verify` over {shown:,} rows agrees"
 
 
-async def _covered(daemon: Site) -> str | None:
+async def covered_until(daemon: Site) -> str | None:
     """Return how far every live reader has read; None when one is in its first round.
 
     A live reader begins behind those that read again, and is in front of them from then on.
