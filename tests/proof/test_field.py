@@ -36,6 +36,7 @@ from tests.sources.cloudflare_access.test_growth import Tenant
 from tests.transport.test_tls import write_chain
 
 SECTION = "Field"
+EMPTY = {"success": True, "errors": [], "messages": [], "result": None}
 
 
 def settings(
@@ -378,6 +379,28 @@ async def test_two_refusals_with_one_error_type(ledger: Ledger) -> None:
         SECTION, "two refusals of Elasticsearch that differ in their text only", times=2,
         more="; ".join(sorted(reasons)),
     )  # fmt: skip
+
+
+async def test_null_for_an_empty_list(tmp_path: Path, ledger: Ledger) -> None:
+    async with (
+        answering(EMPTY) as url,
+        ClientSession() as http,
+        started(tmp_path, url) as forwarder,
+    ):
+        admin = await forwarder.admin_url()
+
+        async def ready() -> bool:
+            return (await readiness(http, admin))[0] == 200
+
+        await until(ready)
+        await asyncio.sleep(3)
+        assert await forwarder.stop() == 0
+
+    failures = [line for line in forwarder.log() if line["event"].startswith("poll_")]
+    assert failures == []
+    ledger.row(
+        SECTION, "an API that says null where a list is empty", more="an empty list; no failure"
+    )
 
 
 async def test_an_api_that_never_answers_well(tmp_path: Path, ledger: Ledger) -> None:
