@@ -1,10 +1,6 @@
-"""The identity of a row, and JSON text that is equal for equal values.
+"""The identity of a row, which makes two sightings one event and two twins two; JSON of anything.
 
-The identity of a row: what makes two sightings one event, and two twins two.
-
-Unkeyed, so that the same row has the same id on a new volume and in another cluster.
-
-JSON out of anything: total, where ``orjson.dumps`` is not.
+Identities are unkeyed, so that the same row has the same id on a new volume and in another cluster.
 """
 
 from __future__ import annotations
@@ -19,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import orjson
 
+# A higher version would give every row a new id, and deliver each row in the overlap once more.
 VERSION = 1
 SIZE = 16
 _MOST_SHAPES = 256
@@ -82,6 +79,7 @@ class Identifier:
     def _begun(self, keys: bytes) -> blake2b:
         """Return a hash of no values yet; stream, account and keys fill no room of its blocks."""
         name = blake2b(self._name + keys, digest_size=blake2b.PERSON_SIZE).digest()
+        # The personalisation is no input, so a row's blocks hold its values only.
         return blake2b(digest_size=SIZE, person=name)
 
     def _shaped(self, rows: Sequence[Row]) -> tuple[Sequence[_Shape], list[Sequence[Any]]]:
@@ -111,6 +109,7 @@ class Identifier:
 def _picker(names: Sequence[str]) -> Pick:
     if len(names) > 1:
         return itemgetter(*names)
+    # itemgetter of one key gives the value itself, and of none there is no itemgetter.
     return lambda row: [row[name] for name in names]
 
 
@@ -127,10 +126,11 @@ def _counted(begin: Sequence[Callable[[], blake2b]], texts: Sequence[bytes]) -> 
         made = begun()
         made.update(text)
         found.append(made.digest())
-    return found if len(set(found)) == len(found) else _told_apart(begin, texts, found)
+    # Twins are rare, so whether there are any is asked of all rows at once.
+    return found if len(set(found)) == len(found) else _numbered(begin, texts, found)
 
 
-def _told_apart(
+def _numbered(
     begin: Sequence[Callable[[], blake2b]], texts: Sequence[bytes], first: Iterable[bytes]
 ) -> list[bytes]:
     """Number the copies of equal rows; ``first`` is what each would be as the first copy."""
@@ -158,14 +158,6 @@ def dumps(value: Any) -> bytes:
         return orjson.dumps(value)
     except TypeError:
         return orjson.dumps(_tame(value, _DEEPEST))
-
-
-def dumps_each(values: Sequence[Any]) -> list[bytes]:
-    """Return ``dumps`` of each, without a step for each where none needs it."""
-    try:
-        return list(map(orjson.dumps, values))
-    except TypeError:
-        return list(map(dumps, values))
 
 
 def members(value: Mapping[str, Any]) -> str:

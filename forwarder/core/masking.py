@@ -24,6 +24,7 @@ _WORDS = re.compile(
     "password|passwd|passphrase|passcode|pwd|secret|token|credential|apikey|accesskey|privatekey"
     "|authorization|bearer"
 )
+# Names of their own, but parts of harmless words: there is a pin in shipping.
 _EXACT = frozenset({"auth", "otp", "pass", "pin"})
 _NAMING_KEYS = frozenset({"path", "name", "key", "attribute", "type", "id", "property"})
 _HINTS = (b"auth", b"bearer", b"cred", b"key", b"otp", b"pass", b"pin", b"pwd", b"secret", b"token")
@@ -66,7 +67,7 @@ def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def is_secret_name(name: str) -> bool:
-    """Say whether a key of this name holds a secret; case and punctuation do not matter."""
+    """Return True if a key of this name holds a secret; case and punctuation do not matter."""
     squeezed = _NOISE.sub("", name.lower())
     return squeezed in _EXACT or _WORDS.search(squeezed) is not None
 
@@ -82,7 +83,7 @@ def _mask_text(text: str, depth: int) -> str:
 
 
 def _suspicious(text: str) -> bool:
-    """Say whether a secret's name may be in ``text``, spelled out or behind an escape."""
+    """Return True if a secret's name may be in ``text``, spelled out or behind an escape."""
     return text != UNREADABLE and (
         _names_secret(text) or ("\\" in text and _ESCAPE.search(text) is not None)
     )
@@ -96,6 +97,8 @@ def _unescaped(text: str) -> str:
 
 def _names_secret(text: str) -> bool:
     lower = text.lower()
+    # Some letters beyond ASCII become ASCII in small letters, such as the Kelvin sign: only a text
+    # that is ASCII now can be searched as bytes.
     if lower.isascii():
         squeezed = lower.encode().translate(None, _NOISE_BYTES)
         if not any([hint in squeezed for hint in _HINTS]):  # noqa: C419 - faster

@@ -92,9 +92,11 @@ def normalise_own(row: Mapping[str, Any], origin: Origin, id: str, time_us: int)
 
     The account is the row's where it names one: own events of all accounts share one stream.
     """
+    # Rows of streams that nobody knows come here, too, and may hold anything.
     row = mask_row(row)
     texts = {key: _text(row.get(key)) for key in (*_TEXTS, "account_id", "account")}
     action, rows = _text(row.get("event")), row.get("rows")
+    # True is an int to Python, and no number of rows.
     counted = rows if isinstance(rows, int) and not isinstance(rows, bool) else None
     malformed = MALFORMED_KEY in row
     return OwnEvent(

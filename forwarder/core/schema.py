@@ -283,6 +283,7 @@ ARGUMENTS = (
     "url",
 )
 """The fields of a login that go into a template, in the order of ``RowView.arguments``."""
+# Both are the tenant's choice, not of whoever logs in, so there are few of them.
 IN_SHAPE = frozenset({"action", "connection"})
 """Those that are part of the shape, too: a format may branch on their text."""
 

@@ -51,6 +51,7 @@ def _pair(key: str, text: str) -> str:
 
 
 def _head(class_id: str, name: str, severity: int) -> str:
+    # Unlike in the pairs behind it, an equals sign in the head needs no escape.
     texts = clean(class_id, _CLASS_LIMIT), clean(name, _NAME_LIMIT)
     escaped = (text.replace("\\", "\\\\").replace("|", "\\|") for text in texts)
     return "|".join((*escaped, str(severity)))
@@ -99,6 +100,7 @@ def _login_fields(login: Login) -> Fields:
         "act": {True: "allowed", False: "denied", None: ""}[login.allowed],
         "suser": login.user_email,
         "suid": login.user_id,
+        # The dictionary has IPv4 addresses only in src; ArcSight drops others.
         "src": "" if six else ip,
         "c6a2": ip if six else "",
         "c6a2Label": "Source IPv6 Address" if six else "",
@@ -137,6 +139,7 @@ def _change_fields(change: Provisioning) -> Fields:
         "requestMethod": change.method,
         "reason": change.error_description,
         "msg": " ".join(f"quality:{name}" for name in change.quality),
+        # There are six custom texts; the flexible ones take what does not fit.
         **_labelled(
             ("idpId", change.idp_id),
             ("idpResourceId", change.idp_resource_id),

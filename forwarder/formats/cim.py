@@ -58,6 +58,7 @@ def map_login(login: Login) -> Object:
     return _describe(
         login,
         app=_PRODUCT,
+        # The model knows success, failure, pending and error; searches count on those words.
         action=login.outcome if login.allowed is not None else "error",
         signature=login.action,
         signature_id=f"access.{login.action}" if login.action else "",
@@ -102,6 +103,7 @@ def map_provisioning(change: Provisioning) -> Object:
         user=_changed_user(change),
         group=change.group_name,
         src_user=change.idp_id,
+        # Where result is empty the data model fills in "unknown".
         result=change.error_description or change.status,
         members_added=_members(change.members_added),
         members_removed=_members(change.members_removed),

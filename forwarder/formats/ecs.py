@@ -73,6 +73,7 @@ def describe(event: Event, dataset: str, namespace: str, **more: Any) -> Object:
     return {
         "@timestamp": iso_text(event.time_us),
         "ecs": {"version": ECS_VERSION},
+        # Elastic requires the data set of the stream and of the event to be the same.
         "data_stream": {"type": "logs", "dataset": dataset, "namespace": namespace},
         "event": filled(
             {

@@ -39,6 +39,7 @@ class JsonEvents(Templated):
 
 def filled(given: Mapping[str, Any]) -> Object:
     """Return ``given`` without its empty texts, objects, lists and Nones; zero and False stay."""
+    # Neither zero nor False equals any of these.
     return {key: value for key, value in given.items() if value not in _EMPTY}
 
 

@@ -40,6 +40,7 @@ class LeefFormat(EventLines):
             event_id, fields = _change_id(event), _change_fields(event)
         else:
             event_id, fields = f"forwarder_{event.action or 'event'}", _own_fields(event)
+        # QRadar maps an event by this id, so it holds no text that somebody can choose freely.
         name = identifier(event_id)[:_EVENT_ID_LIMIT]
         pairs = _DELIMITER.join(
             f"{key}={clean(text, _LIMITS.get(key, _USUAL))}"

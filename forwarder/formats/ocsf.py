@@ -289,6 +289,7 @@ _FORWARDER = {"name": "forwarder", "vendor_name": "cloudflare-access-forwarder"}
 def map_own(event: OwnEvent, version: Version) -> Object:
     """Return the event; what is particular to the forwarder is in ``unmapped``."""
     activity_id, activity = _OWN_ACTIVITIES.get(event.action, (OTHER, event.action))
+    # 1.1 has no Update of an application.
     if activity == "Update" and not version.has(APP_UPDATE):
         activity_id, activity = OTHER, event.action
     severity = HIGH if event.outcome == FAILURE else INFORMATIONAL

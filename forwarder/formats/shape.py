@@ -40,7 +40,7 @@ class EventFilter:
     connection: tuple[str, ...] = ()
 
     def fits(self, event: Event) -> bool:
-        """Say whether ``event`` is meant; a filter without keys means every event."""
+        """Return True if ``event`` fits; every event fits a filter without keys."""
         return all(
             _any_fits(getattr(self, key.name), _values(event, key.name))
             for key in fields(self)
@@ -136,6 +136,7 @@ class Hider:
         for path in found:
             visible = _put(visible, path, None, remove=path in self._dropped)
         visible = _Scrub(secrets).value(visible) if secrets else visible
+        # Scrubbing has gone through the hidden fields, too; now they get their own hashes.
         for path, value in found.items():
             if path not in self._dropped:
                 visible = _put(visible, path, self._hashed(value), remove=False)
@@ -151,6 +152,7 @@ class Hider:
         return value if value is None or isinstance(value, bool) else self._hash(str(value))
 
     def _hash(self, text: str) -> str:
+        # Not "replace": different broken texts would get one hash.
         data = text.encode("utf-8", "surrogatepass")
         return hmac.digest(self._key, data, "sha256").hex()[:_HASH_DIGITS]
 
@@ -160,6 +162,7 @@ class _Scrub:
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         """Take the texts and what to write instead."""
+        # A secret may be part of a longer one, which has to be replaced first.
         ordered = sorted(secrets.items(), key=lambda item: -len(item[0]))
         self._whole = {text.lower(): new for text, new in ordered}
         self._within = [(text.lower(), new) for text, new in ordered if _is_long(text)]

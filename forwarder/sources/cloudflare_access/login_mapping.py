@@ -64,7 +64,8 @@ _EMPTY: tuple[Any, ...] = ("", None)
 
 def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
     """Return the login in any row; see ``core.schema.Normalise``."""
-    row = mask_row(row)
+    if not _NEVER_USUAL.isdisjoint(row):  # a login has no body, and nothing to mask
+        row = mask_row(row)
     texts = {key: _text_of(key, row.get(key)) for key in TEXTS}
     allowed = _boolean(row.get("allowed"))
     known = {**texts, "allowed": allowed}

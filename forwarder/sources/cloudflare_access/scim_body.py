@@ -114,7 +114,9 @@ def _read_broken(text: str) -> Any:
         return json.JSONDecoder().raw_decode(text)[0]
     except (ValueError, RecursionError):
         pass
-    for completed in _completed(text):
+    # A body that was cut short: close what is open, or leave out its last member, too.
+    closing, comma = _open_ends(text)
+    for completed in (text + closing, text[:comma] + _open_ends(text[:comma])[0]):
         try:
             return orjson.loads(completed)
         except ValueError:
@@ -122,10 +124,10 @@ def _read_broken(text: str) -> Any:
     return None
 
 
-def _completed(text: str) -> Iterator[str]:
-    """Return ``text`` with its open brackets closed: whole, then without its last member."""
-    closing, before_comma = "", ""
-    in_text, escape = False, False
+def _open_ends(text: str) -> tuple[str, int]:
+    """Return the brackets that close ``text``, and the place of its last comma between members."""
+    closing: list[str] = []
+    comma, in_text, escape = 0, False, False
     for at, char in enumerate(text):
         if in_text:
             in_text = escape or char != '"'
@@ -133,13 +135,12 @@ def _completed(text: str) -> Iterator[str]:
         elif char == '"':
             in_text = True
         elif char in "{[":
-            closing = ("}" if char == "{" else "]") + closing
-        elif char in "}]":
-            closing = closing[1:]
+            closing.append("}" if char == "{" else "]")
+        elif char in "}]" and closing:
+            closing.pop()
         elif char == ",":
-            before_comma = text[:at] + closing
-    yield text + closing
-    yield before_comma
+            comma = at
+    return "".join(reversed(closing)), comma
 
 
 # Which changes.
@@ -176,16 +177,17 @@ def _of_operation(given: Mapping[str, Any]) -> Iterator[Change]:
 def _of_object(operation: str, value: Mapping[str, Any], urn: str = "") -> Iterator[Change]:
     """Return a change for each member of a resource, or of a part of one."""
     for key, item in value.items():
-        yield from _of_path(operation, f"{urn}:{key}" if urn else key, item)
+        # What is within a schema is an attribute, however deep a hostile body nests objects.
+        yield from _of_path(operation, f"{urn}:{key}" if urn else key, item, within=bool(urn))
 
 
-def _of_path(operation: str, path: str, value: Any) -> Iterator[Change]:
+def _of_path(operation: str, path: str, value: Any, *, within: bool = False) -> Iterator[Change]:
     """Return the change of ``path``: ``urn:...:User:name.familyName``, ``emails[...].value``."""
     head, _, rest = path.partition("[")
     urn, _, name = head.rpartition(":")
     name, _, sub = name.partition(".")
     sub = sub or rest.rpartition("]")[2].lstrip(".")
-    if urn.lower().startswith("urn:") and name.lower() not in _NAMES and isinstance(value, dict):
+    if not within and urn and name.lower() not in _NAMES and isinstance(value, dict):
         yield from _of_object(operation, value, path)  # the path is a whole schema, not a member
         return
     attribute = _NAMES.get(name.lower(), name.lower())
@@ -226,7 +228,9 @@ def _boolean(value: Any) -> bool | None:
     if isinstance(value, dict):
         value = _by_small_name(value).get("value")
     if isinstance(value, list) and len(value) == 1:
-        return _boolean(value[0])
+        (value,) = value
+        if isinstance(value, dict):
+            value = _by_small_name(value).get("value")
     return value if isinstance(value, bool) else _BOOLEANS.get(str(value).strip().lower())
 
 
@@ -248,6 +252,7 @@ def _addresses(emails: Any) -> list[str]:
         for item in (emails if isinstance(emails, list) else [emails])
     ]
     given.sort(key=lambda item: _boolean(item.get("primary")) is not True)
+    # Sorting is stable: of several that are not primary, the first stays the first.
     return [item["value"].strip() for item in given if isinstance(item.get("value"), str)]
 
 
@@ -290,8 +295,8 @@ def _named(change: Change) -> Iterator[Member]:
     for item in change.value if isinstance(change.value, list) else [change.value]:
         given = _by_small_name(item) if isinstance(item, dict) else {"value": item}
         identity = given.get("value")
-        if isinstance(identity, list):  # members.value with several ids
-            yield from _named(change._replace(value=identity))
+        if isinstance(identity, list):  # of a path like members.value
+            yield from (Member(one) for one in identity if isinstance(one, str) and one)
         elif isinstance(identity, str) and identity:
             display, kind = given.get("display"), given.get("type")
             yield Member(

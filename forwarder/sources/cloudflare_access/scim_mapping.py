@@ -46,7 +46,7 @@ _OUTCOMES = {"SUCCESS": SUCCESS, "FAILURE": FAILURE, "ERROR": FAILURE}
 
 def normalise_scim(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Provisioning:  # noqa: A002
     """Return the provisioning change in ``row``; see ``core.schema.Normalise``."""
-    row = mask_row(row)
+    row = mask_row(row)  # again: an older version may have stored it with weaker rules
     texts = {name: _text(row.get(key)) for name, key in _TEXTS.items()}
     method = next((row[key] for key in METHODS if _text(row.get(key))), "").upper()
     body = row.get("request_body")

@@ -52,6 +52,19 @@ def test_a_body_that_is_no_text_is_read_and_named() -> None:
     assert change.quality == ("request_body",)
 
 
+def test_a_hostile_body_is_read_in_no_time_and_fails_nobody() -> None:
+    deep = "active"
+    for wrap in ('{"value":%s}', "[%s]", '{"urn:a:b":%s}'):
+        body: str = "false"
+        for _ in range(900):
+            body = wrap % body
+        for path in (deep, "members", "urn:a:b"):
+            text = json.dumps(patch({"op": "replace", "path": path, "value": 0}))
+            assert _change({**_row(CASES[2]), "request_body": text.replace(": 0", ": " + body)})
+    for text in ('{"a":1,' * 100_000, "[" * 100_000, '{"a":"' + "\\" * 100_000, "," * 100_000):
+        assert _change({**_row(CASES[2]), "request_body": text}).activity == "update"
+
+
 def test_the_row_names_the_user_before_the_body_does() -> None:
     body = json.dumps({"userName": "other", "emails": [{"value": "other@example.com"}]})
     named = _change({**SCIM_UPDATES["scim_user_create"], "request_body": body})
