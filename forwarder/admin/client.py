@@ -45,7 +45,10 @@ def ask(
         connection.request("POST", f"/{command}", orjson.dumps(dict(arguments or {})))
         answer = connection.getresponse()
         content = orjson.loads(answer.read())
-    except (OSError, HTTPException, orjson.JSONDecodeError) as error:
+    except orjson.JSONDecodeError as error:
+        problem = f"the daemon in {state_dir} answers something else than JSON; is it this program?"
+        raise RefusedError([problem]) from error
+    except (OSError, HTTPException) as error:
         late = f"nothing within {wait:.0f} s" if isinstance(error, TimeoutError) else ""
         reason = late or getattr(error, "strerror", None) or type(error).__name__
         problem = f"no daemon answers in {state_dir}: {reason}"

@@ -21,7 +21,7 @@ import orjson
 from aiohttp import web
 
 from forwarder.admin.client import SOCKET_NAME
-from forwarder.admin.server import as_json
+from forwarder.admin.server import LOGGER, as_json
 from forwarder.core.errors import BadRequestError, ConfigError, ForwarderError, StateError
 
 Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -139,10 +139,10 @@ class ControlSocket:
             given = orjson.loads(await request.read() or b"{}")
         except orjson.JSONDecodeError:
             return _refusal(400, "the request is not valid JSON")
-        return await _carry_out(command, given)
+        return await _carry_out(name, command, given)
 
 
-async def _carry_out(command: Command, given: Any) -> web.Response:
+async def _carry_out(name: str, command: Command, given: Any) -> web.Response:
     if not isinstance(given, dict):
         return _refusal(400, "the request must be a JSON object")
     try:
@@ -153,6 +153,11 @@ async def _carry_out(command: Command, given: Any) -> web.Response:
         return _refusal(400, str(error))
     except ForwarderError as error:
         return _refusal(409, str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, the command gets an answer
+        # Answered here: aiohttp's own 500 is a text, which no command could show.
+        LOGGER.exception("the command %s failed", name)
+        problem = f"the daemon failed at this ({type(error).__name__}); its log has the cause"
+        return _refusal(500, problem)
 
 
 def _refusal(status: int, *errors: str) -> web.Response:

@@ -185,8 +185,8 @@ def _shorten(record: logging.LogRecord) -> bool:
     return True
 
 
-_LOGGER = logging.getLogger("forwarder.admin")
-_LOGGER.addFilter(_shorten)
+LOGGER = logging.getLogger("forwarder.admin")
+LOGGER.addFilter(_shorten)
 
 # asyncio's own limit is 60 s, in which a silent client would hold a connection of the hundred.
 _HANDSHAKE = 5.0
@@ -227,7 +227,7 @@ class AdminServer:
         app = web.Application(middlewares=[self._outermost])
         app.add_routes(self._routes())
         runner = web.AppRunner(
-            app, logger=_LOGGER, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0
+            app, logger=LOGGER, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0
         )
         await runner.setup()
         self._runner = runner

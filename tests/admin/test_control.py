@@ -24,9 +24,14 @@ async def refuse(_: Mapping[str, Any]) -> Mapping[str, Any]:
     raise ConfigError([Fault("a", "wrong"), Fault("b", "wrong too")])
 
 
+async def crash(_: Mapping[str, Any]) -> Mapping[str, Any]:
+    raise OverflowError("date value out of range")
+
+
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[Path]:
-    control = ControlSocket(tmp_path, {"double": double, "refuse": refuse})
+    commands = {"double": double, "refuse": refuse, "crash": crash}
+    control = ControlSocket(tmp_path, commands)
     await control.start()
     yield tmp_path
     await control.aclose()
@@ -43,6 +48,17 @@ async def test_a_refusal_says_every_reason(served: Path) -> None:
         await asyncio.to_thread(ask, served, "refuse")
 
     assert caught.value.errors == ["a: wrong", "b: wrong too"]
+
+
+async def test_a_fault_of_the_daemon_is_called_one_and_logged_with_its_cause(
+    served: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(RefusedError, match=r"failed at this \(OverflowError\); its log has"):
+        await asyncio.to_thread(ask, served, "crash")
+
+    (line,) = [record for record in caplog.records if record.name == "forwarder.admin"]
+    assert (line.levelname, line.getMessage()) == ("ERROR", "the command crash failed")
+    assert line.exc_info is not None
 
 
 async def test_an_unknown_command_is_told(served: Path) -> None:
