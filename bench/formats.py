@@ -3,7 +3,8 @@
 For each format, parsing, normalising and rendering a page is timed (and, as a second line, making
 the sink's events of it, too) and divided by ``orjson.dumps(orjson.loads(row))`` over the same rows.
 Baseline and formats take turns; of each page the best of several rounds counts, so that other work
-on the machine disturbs little. All times are CPU times.
+on the machine disturbs little. All times are CPU times. The targets are for logins; SCIM
+changes have no templates and cost several times as much.
 """
 
 from __future__ import annotations
