@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from forwarder.core.contracts import ACCEPTED, Batch, Render, Sink, WriteResult
-from forwarder.core.errors import BatchTooLargeError, ForwarderError, StateError, TransientError
+from forwarder.core.errors import ForwarderError, StateError, TransientError
 from forwarder.core.log import SinkQueue
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
@@ -336,14 +336,10 @@ class Consumer:
             self._pacing.end()
 
     async def _outcome(self, write: _Write) -> Outcome:
-        batch, call, most = write.batch, write.call, self._limits.max_event_bytes
+        call, sent = write.call, write.batch.for_the_sink()
         answer: WriteResult | ForwarderError = ACCEPTED
-        sent, asked = batch.for_the_sink(), False
-        if most is not None and batch.count == 1 and batch.batch.size > most:
-            text = f"too large: the destination takes at most {most} bytes"
-            answer = BatchTooLargeError(text)
-        elif sent.events:
-            asked = True
+        asked = bool(sent.events)
+        if asked:
             answer = await call.run(self._ask(sent), f"a write to {self._name}")
         seconds = self._clock.monotonic() - call.started
         return Outcome(answer, asked, call.overdue, seconds, self._clock.now_us())

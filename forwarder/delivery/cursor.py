@@ -12,7 +12,7 @@ from math import ceil
 from forwarder.core.contracts import BatchEvent, BatchLimits, Rendered, StoredPage
 from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.delivery.offsets import DoneOffsets, Ranges, cut, within
-from forwarder.delivery.outgoing import Buffer, OutgoingBatch, new_batch
+from forwarder.delivery.outgoing import Buffer, OutgoingBatch, largest, new_batch
 
 _MOST_ROWS = 1000
 _MOST_BYTES = 4_000_000
@@ -45,7 +45,7 @@ class LaneCursor:
         self._dead: list[DeadLetter] = []
         self._left = False
         self._loading: OutgoingBatch | None = None
-        self._failed: dict[int, str] = {}
+        self._unsendable: dict[int, DeadLetter] = {}
         self._hurried = False
         self._row_bytes = _FIRST_GUESS
         self._last_seen_us: int | None = None
@@ -124,15 +124,36 @@ class LaneCursor:
 
     def take_in(self, page: StoredPage, rendered: Rendered, now: float) -> None:
         """Add a page at the position that was read; what is done already is left out."""
-        events = self._done.outstanding(_with_failed(rendered, page), self.position)
+        all_events, unsendable = self._events_of(page, rendered)
+        events = self._done.outstanding(all_events, self.position)
         end = max(rendered.end_offset, page.end_offset)
         if self.end_offset is not None and end > self.end_offset:
             events = within(events, cut(((self.position, end),), self.end_offset)[0])
             end = self.end_offset
-        self._failed |= _reasons(rendered)
+        self._unsendable.update(unsendable)
         self._row_bytes = page.row_bytes
         self._last_seen_us = page.seen_us
         self._add(events, end, now)
+
+    def _events_of(
+        self, page: StoredPage, rendered: Rendered
+    ) -> tuple[Sequence[BatchEvent], Mapping[int, DeadLetter]]:
+        """Return the page's events in offset order, and which of them no sink may see.
+
+        A row that could not be rendered is an event without a body, and so is one that is too large
+        for the destination: it would be refused for sure.
+        """
+        events, most = rendered.events, self._limits.max_event_bytes
+        unsendable = {one.offset: DeadLetter(one.offset, one.reason) for one in rendered.failed}
+        if unsendable:
+            empty = (_empty(page, offset) for offset in unsendable)
+            events = sorted((*events, *empty), key=lambda event: event.offset)
+        if most is not None and largest(events) > most:
+            large = {event.offset: len(event.body) for event in events if len(event.body) > most}
+            reason = f"too large: the destination takes at most {most} bytes"
+            unsendable |= {at: DeadLetter(at, reason, size) for at, size in large.items()}
+            events = [e._replace(body=b"") if e.offset in large else e for e in events]
+        return events, unsendable
 
     def _add(self, events: Sequence[BatchEvent], end: int, now: float) -> None:
         self.position = self._done.next_outstanding(max(end, self.position))
@@ -154,8 +175,10 @@ class LaneCursor:
         if not good and self._ripe(now) and self._to_load(now, suspects=suspects) is None:
             self._in_flight += 1
             taken = self._buffer.take(max_bytes)
-            failed = {at: self._failed.pop(at) for at in list(self._failed) if at < taken.span[1]}
-            return new_batch(self.name, taken, failed)
+            out = {at: one for at, one in self._unsendable.items() if at < taken.span[1]}
+            for offset in out:
+                del self._unsendable[offset]
+            return new_batch(self.name, taken, out)
         batch = min(good or due, key=lambda one: one.first_offset, default=None)
         if batch is not None:
             self._in_flight += 1
@@ -197,14 +220,18 @@ class LaneCursor:
 
     def undone(
         self, batch: OutgoingBatch, page: StoredPage, rendered: Rendered
-    ) -> tuple[Sequence[BatchEvent], Mapping[int, str]]:
-        """Return the events of a page that belong to a batch, and which of them failed."""
+    ) -> tuple[Sequence[BatchEvent], Mapping[int, DeadLetter]]:
+        """Return the events of a page that belong to a batch, and which no sink may see."""
+        events, unsendable = self._events_of(page, rendered)
         # A range may span what was done before a restart.
-        events = self._done.outstanding(_with_failed(rendered, page), batch.first_offset)
-        return within(events, batch.ranges), _reasons(rendered)
+        undone = self._done.outstanding(events, batch.first_offset)
+        return within(undone, batch.ranges), unsendable
 
     def loaded(
-        self, batch: OutgoingBatch, events: Sequence[BatchEvent], failed: Mapping[int, str]
+        self,
+        batch: OutgoingBatch,
+        events: Sequence[BatchEvent],
+        unsendable: Mapping[int, DeadLetter],
     ) -> bool:
         """Take the events that were read again for a batch; return True if the prefix grew.
 
@@ -213,7 +240,7 @@ class LaneCursor:
         self._again.remove(batch)
         if not events:
             return self._done.add(batch.ranges)
-        first, rest = batch.holding(events, failed), None
+        first, rest = batch.holding(events, unsendable), None
         if batch.deferred:
             # Events that were gathered by their number may be more than a batch's bytes.
             first, rest = first.fitting(self._limits)
@@ -299,18 +326,6 @@ class LaneCursor:
         suspects = sum(batch.count for batch in self._again if batch.suspect)
         crowd = waiting - suspects >= most or waiting >= 3 * most
         return crowd or loaded >= self._limits.max_events
-
-
-def _reasons(rendered: Rendered) -> Mapping[int, str]:
-    return {one.offset: one.reason for one in rendered.failed}
-
-
-def _with_failed(rendered: Rendered, page: StoredPage) -> Sequence[BatchEvent]:
-    """Return the page's events in offset order, with an empty one for each row that failed."""
-    if not rendered.failed:
-        return rendered.events
-    empty = (_empty(page, one.offset) for one in rendered.failed)
-    return sorted((*rendered.events, *empty), key=lambda event: event.offset)
 
 
 def _empty(page: StoredPage, offset: int) -> BatchEvent:

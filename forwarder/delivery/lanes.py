@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequen
 from typing import Any
 
 from forwarder.core.contracts import BatchEvent, BatchLimits, Render, Rendered, StoredPage
-from forwarder.core.log import SinkQueue
+from forwarder.core.log import DeadLetter, SinkQueue
 from forwarder.core.timing import Clock
 from forwarder.delivery.cursor import Acknowledgement, LaneCursor
 from forwarder.delivery.events import EventsFiltered, LaneFinished, SinkEvent
@@ -174,15 +174,15 @@ class LaneScheduler:
     async def _load(self, cursor: LaneCursor, batch: OutgoingBatch) -> None:
         """Read a batch's events again; what the filters leave out is not reported again."""
         events: list[BatchEvent] = []
-        failed: dict[int, str] = {}
+        unsendable: dict[int, DeadLetter] = {}
         try:
             async for part in self._parts_of(cursor, batch):
-                found, reasons = cursor.undone(batch, part, self._render(part))
+                found, out = cursor.undone(batch, part, self._render(part))
                 events += found
-                failed |= reasons
+                unsendable.update(out)
         finally:
             cursor.begin_loading(None)
-        if cursor.loaded(batch, events, failed):
+        if cursor.loaded(batch, events, unsendable):
             self.mark(cursor)
 
     async def _parts_of(

@@ -11,6 +11,7 @@ from itertools import accumulate, pairwise
 from operator import itemgetter
 
 from forwarder.core.contracts import Batch, BatchEvent, BatchLimits
+from forwarder.core.log import DeadLetter
 from forwarder.delivery.offsets import Ranges, cut
 
 # itemgetter of a named tuple's index is several times faster than attrgetter of its name, and these
@@ -82,6 +83,11 @@ def size_of(events: Iterable[BatchEvent]) -> int:
     return sum(map(len, map(_BODY, events)))
 
 
+def largest(events: Iterable[BatchEvent]) -> int:
+    """Return the bytes of the largest body, 0 if there is none."""
+    return max(map(len, map(_BODY, events)), default=0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class OutgoingBatch:
     """Events of one lane for one write; a failed write leads to others in its place.
@@ -93,8 +99,8 @@ class OutgoingBatch:
 
     ``deferred``: the destination put these events off; several such batches may go out together.
     ``suspect``: these events were refused and kept, since something may be wrong with all events.
-    ``failed``: the offsets that could not be rendered, and why. These travel as empty events, and
-    no sink sees them.
+    ``unsendable``: the events that no sink sees, by offset: they could not be rendered, or are too
+    large. They travel as empty events.
     """
 
     lane: str
@@ -107,7 +113,7 @@ class OutgoingBatch:
     due: float = 0.0
     deferred: bool = False
     suspect: bool = False
-    failed: Mapping[int, str] = field(default_factory=dict)
+    unsendable: Mapping[int, DeadLetter] = field(default_factory=dict)
 
     @property
     def first_offset(self) -> int:
@@ -120,21 +126,24 @@ class OutgoingBatch:
         return self.batch.events
 
     def holding(
-        self, events: Sequence[BatchEvent], failed: Mapping[int, str], size: int | None = None
+        self,
+        events: Sequence[BatchEvent],
+        unsendable: Mapping[int, DeadLetter],
+        size: int | None = None,
     ) -> OutgoingBatch:
         """Return the batch with these events; ``size`` saves adding up their bodies."""
         batch = Batch(events, size_of(events) if size is None else size, self.lane)
         known = summarise(events)
-        return replace(self, batch=batch, summary=known, count=len(events), failed=failed)
+        return replace(self, batch=batch, summary=known, count=len(events), unsendable=unsendable)
 
     def for_the_sink(self) -> Batch:
-        """Return what the sink may see, empty if nothing could be rendered.
+        """Return what the sink may see, empty if no event can be sent.
 
         It is ``batch`` itself where possible: if the sink releases that, nobody holds the events.
         """
-        if not self.failed:
+        if not self.unsendable:
             return self.batch
-        events = [event for event in self.batch.events if event.offset not in self.failed]
+        events = [event for event in self.batch.events if event.offset not in self.unsendable]
         return Batch(events, self.batch.size, self.lane)
 
     def again(self) -> OutgoingBatch:
@@ -142,7 +151,7 @@ class OutgoingBatch:
         return replace(self._emptied(), attempts=self.attempts + 1)
 
     def _emptied(self) -> OutgoingBatch:
-        return replace(self, batch=Batch((), 0, self.lane), summary=NOTHING, failed={})
+        return replace(self, batch=Batch((), 0, self.lane), summary=NOTHING, unsendable={})
 
     def part(
         self, ranges: Ranges, count: int, *, deferred: bool = False, suspect: bool = False
@@ -173,8 +182,8 @@ class OutgoingBatch:
         upper = replace(lower, ranges=right)
         if not events:
             return lower, upper
-        failed = self.failed
-        return lower.holding(events[:middle], failed), upper.holding(events[middle:], failed)
+        out = self.unsendable
+        return lower.holding(events[:middle], out), upper.holding(events[middle:], out)
 
     def gathered(self, other: OutgoingBatch) -> OutgoingBatch:
         """Return one batch to be read again in place of two."""
@@ -194,7 +203,7 @@ class OutgoingBatch:
         buffer.append(self.events, self.ranges[-1][1], 0.0)
         first = buffer.take(limits.max_bytes)
         ranges, rest = cut(self.ranges, first.span[1])
-        taken = replace(self, ranges=ranges).holding(first.events, self.failed, first.size)
+        taken = replace(self, ranges=ranges).holding(first.events, self.unsendable, first.size)
         if not rest:
             return taken, None
         left = max(1, self.count - taken.count)
@@ -223,7 +232,6 @@ class Buffer:
         self._limits = limits
         self._events: list[BatchEvent] = []
         self._totals: list[int] = [0]
-        self._oversized: list[int] = []
         self._first_came = self._last_came = 0.0
 
     def __len__(self) -> int:
@@ -253,28 +261,22 @@ class Buffer:
         if not self._events:
             self._first_came = now
         self._last_came = now
-        sizes = list(map(len, map(_BODY, events)))
-        most = self._limits.max_event_bytes
-        if most is not None and max(sizes) > most:
-            have = len(self._events)
-            self._oversized += [have + i for i, size in enumerate(sizes) if size > most]
+        sizes = map(len, map(_BODY, events))
         self._events += events
         self._totals += accumulate(sizes, initial=self._totals.pop())
 
     def take(self, max_bytes: int) -> Cut:
         """Cut off the next batch.
 
-        An event that is too large for the destination comes alone; so does one that is larger
-        than ``max_bytes``.
+        An event that is larger than ``max_bytes`` comes alone.
         """
-        count = self._next_count(max_bytes)
+        fitting = bisect_right(self._totals, self._totals[0] + max_bytes) - 1
+        count = max(1, min(self._limits.max_events, fitting, len(self._events)))
         size = self._totals[count] - self._totals[0]
         events, self._events = self._events[:count], self._events[count:]
         self._totals = self._totals[count:]
         end = self._events[0].offset if self._events else self._end
         span, self._start = (self._start, end), end
-        if self._oversized:
-            self._oversized = [at - count for at in self._oversized if at >= count]
         # What is left came with the newest page at the latest; it waits as long as that page.
         self._first_came = self._last_came
         return Cut(events, span, size)
@@ -284,18 +286,9 @@ class Buffer:
         span, self._start = (self._start, self._end), self._end
         return span
 
-    def _next_count(self, max_bytes: int) -> int:
-        fitting = bisect_right(self._totals, self._totals[0] + max_bytes) - 1
-        count = max(1, min(self._limits.max_events, fitting, len(self._events)))
-        if not self._oversized:
-            return count
-        if self._oversized[0] == 0:
-            return 1
-        return min(count, self._oversized[0])
 
-
-def new_batch(lane: str, taken: Cut, failed: Mapping[int, str]) -> OutgoingBatch:
+def new_batch(lane: str, taken: Cut, unsendable: Mapping[int, DeadLetter]) -> OutgoingBatch:
     """Return a batch that was never sent before."""
     seen_us = taken.events[0].seen_us
     bare = OutgoingBatch(lane, (taken.span,), len(taken.events), seen_us, Batch((), 0, lane))
-    return bare.holding(taken.events, failed, taken.size)
+    return bare.holding(taken.events, unsendable, taken.size)

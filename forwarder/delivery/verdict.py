@@ -83,7 +83,7 @@ def may_refuse(batch: OutgoingBatch, outcome: Outcome) -> bool:
     """Return True if events may be given up, so that ``decide`` must know whether they may."""
     match outcome.answer:
         case WriteResult(rejected=rejected):
-            return bool(batch.failed) or any(not one.expected for one in rejected)
+            return bool(batch.unsendable) or any(not one.expected for one in rejected)
         case BatchRefusedError() | BatchTooLargeError():
             return batch.count == 1
     return False
@@ -118,22 +118,22 @@ def decide(sink: str, batch: OutgoingBatch, outcome: Outcome, may_give_up: MayGi
 
 def _sort(batch: OutgoingBatch, result: WriteResult) -> _Sorted:
     """Follow a result event by event; offsets that were not in the batch are ignored."""
-    if not (result.rejected or result.deferred or batch.failed):
+    if not (result.rejected or result.deferred or batch.unsendable):
         return _Sorted()
-    rejected = {one.offset: one for one in result.rejected}
-    rejected |= {offset: Rejection(offset, reason) for offset, reason in batch.failed.items()}
-    own = [rejected[at] for at in sorted(rejected) if contains(batch.ranges, at)]
+    letters = {one.offset: _letter(one) for one in result.rejected} | dict(batch.unsendable)
+    own = [letters[at] for at in sorted(letters) if contains(batch.ranges, at)]
     # Refused goes before put off: an event is never sent again after it became a dead letter.
-    deferred = (at for at in result.deferred if at not in rejected and contains(batch.ranges, at))
+    deferred = (at for at in result.deferred if at not in letters and contains(batch.ranges, at))
     return _Sorted(
-        {one.offset: DeadLetter(one.offset, one.reason) for one in own if not one.expected},
-        {one.offset: _as_expected(one) for one in own if one.expected},
+        {one.offset: one for one in own if not one.expected},
+        {one.offset: one for one in own if one.expected},
         frozenset(deferred),
     )
 
 
-def _as_expected(rejection: Rejection) -> DeadLetter:
-    return DeadLetter(rejection.offset, EXPECTED_REFUSAL + rejection.reason)
+def _letter(rejection: Rejection) -> DeadLetter:
+    expected = EXPECTED_REFUSAL if rejection.expected else ""
+    return DeadLetter(rejection.offset, expected + rejection.reason)
 
 
 def _follow(
@@ -183,7 +183,8 @@ def _forbids(
     """Return why refused events must not become dead letters, None if they may."""
     last = refused[max(refused)]
     if breaker.tripped:
-        return _mass_refusal(last, unrendered=last.offset in batch.failed)
+        own = last.offset in batch.unsendable and last.size is None
+        return _mass_refusal(last, unrendered=own)
     if isinstance(room, ForwarderError):
         return room
     if room < len(refused):

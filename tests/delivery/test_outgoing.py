@@ -86,15 +86,6 @@ def test_a_batch_is_as_large_as_its_bounds_allow(pages: list[list[int]]) -> None
         assert len(batch) == 5 or size > 50
 
 
-@given(PAGES)
-def test_an_event_that_is_too_large_comes_alone(pages: list[list[int]]) -> None:
-    buffer = Buffer(0, limits(5, event_bytes=40))
-    _filled(pages, buffer)
-
-    for batch, _ in _emptied(buffer, most_bytes=1000):
-        assert len(batch) == 1 or max(len(event.body) for event in batch) <= 40
-
-
 def test_what_is_left_of_a_page_waits_as_long_as_a_new_page() -> None:
     buffer = Buffer(0, limits(3, wait=1.0))
     buffer.append(_events([1, 1], 0), 4, 10.0)

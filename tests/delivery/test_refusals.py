@@ -4,11 +4,19 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from forwarder.core.contracts import ACCEPTED, Batch, Rejection, StoredPage, WriteResult
-from forwarder.core.errors import BatchRefusedError, BatchTooLargeError
+from forwarder.core.contracts import (
+    ACCEPTED,
+    Batch,
+    Rejection,
+    Rendered,
+    StoredPage,
+    WriteResult,
+)
+from forwarder.core.errors import BatchRefusedError, BatchTooLargeError, TransientError
 from forwarder.core.log import DeadLetter, Progress
 from forwarder.delivery.events import (
     BatchSettled,
@@ -19,7 +27,7 @@ from forwarder.delivery.events import (
 )
 from forwarder.delivery.state import Phase
 from forwarder.testing.fake_sinks import Answer, ScriptedSink
-from forwarder.testing.memory_queue import MemoryQueue
+from forwarder.testing.memory_queue import MemoryQueue, render_plainly
 from tests.delivery.rig import PATIENCE, Rig, limits
 
 
@@ -251,6 +259,22 @@ async def test_an_event_beyond_the_sinks_limit_is_dead_without_being_sent() -> N
     assert set(rig.queue.dead) == set(range(100, 110))
     assert {9} == {letter.size for letter in rig.queue.dead.values()}
     assert sorted(rig.sink.delivered) == list(range(100))
+
+
+async def test_events_beyond_the_sinks_limit_stop_no_others_of_their_batch() -> None:
+    def some_large(page: StoredPage) -> Rendered:
+        whole = render_plainly(page)
+        large = [e._replace(body=b"x" * 99) if e.offset % 7 == 0 else e for e in whole.events]
+        return replace(whole, events=large)
+
+    sink = ScriptedSink([TransientError("away")], limits=limits(10, event_bytes=50))
+    rig = await Rig(sink, rows=40, render=some_large).settle()
+
+    large = range(0, 40, 7)
+    reason = "too large: the destination takes at most 50 bytes"
+    assert rig.queue.dead == {offset: DeadLetter(offset, reason, 99) for offset in large}
+    assert sorted(rig.sink.delivered) == sorted({*range(40)} - {*large})
+    assert {*large}.isdisjoint(offset for write in rig.sink.writes for offset in write)
 
 
 async def test_fifty_rejections_in_a_row_hold_the_sink_instead_of_the_backlog_dying() -> None:

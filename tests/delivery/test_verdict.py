@@ -38,8 +38,8 @@ def _batch(count: int, failed: frozenset[int] = frozenset()) -> OutgoingBatch:
     """Return events at every third offset from 1; the range begins and ends without one."""
     events = [make_event(1 + 3 * i) for i in range(count)]
     size = sum(len(event.body) for event in events)
-    reasons = dict.fromkeys(failed, "cannot be rendered")
-    return new_batch("live", Cut(events, (0, 3 * count + 2), size), reasons)
+    unsendable = {at: DeadLetter(at, "cannot be rendered") for at in failed}
+    return new_batch("live", Cut(events, (0, 3 * count + 2), size), unsendable)
 
 
 def _decide(
