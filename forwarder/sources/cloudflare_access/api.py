@@ -43,7 +43,7 @@ from forwarder.transport.settings import HttpSettings, Secret, origin
 
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _CONNECT_SECONDS, _SILENCE_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0
-_LARGEST_BODY, _LARGEST_ROW = 16 * 2**20, 64 * 2**20
+_LARGEST_BODY, _LARGEST_ROW = 8 * 2**20, 64 * 2**20
 """Bytes of an answer; while it is read, several copies of it are in memory."""
 _AT_ONCE = 256 * 2**10
 
