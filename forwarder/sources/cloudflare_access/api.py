@@ -45,7 +45,7 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _CONNECT_SECONDS, _SILENCE_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0
 _LARGEST_BODY, _LARGEST_ROW = 8 * 2**20, 64 * 2**20
 """Bytes of an answer; while it is read, several copies of it are in memory."""
-_AT_ONCE = 256 * 2**10
+_AT_ONCE = 768 * 2**10
 
 Params: TypeAlias = Sequence[tuple[str, str]]
 T = TypeVar("T")
