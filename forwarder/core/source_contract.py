@@ -1,8 +1,4 @@
-"""The contract of sources, and the pages that they return.
-
-The rows of a page, column by column: what goes through thousands of them takes a column.
-
-The contract between the poller and a source plugin.
+"""The contract between the poller and a source plugin, and the records of a page.
 
 The plugin is a class named by an entry point of ``forwarder.sources``; it is imported only when
 the settings name it.
@@ -24,12 +20,14 @@ from forwarder.core.timing import Clock
 
 @dataclass(frozen=True, eq=False)
 class Records(Sequence[Record]):
-    """Records, as good as a list of them.
+    """Records in columns; a sequence like a list of them.
 
-    ``text`` is a compact JSON array of the rows, ``lengths`` says how many bytes each has in it;
+    ``text`` is a compact JSON array of the rows, ``lengths`` has the bytes of each row in it.
     ``times_us``, ``identities`` and ``keys`` are as in ``Record``, one entry a row. ``parsed`` is
-    what orjson makes of ``text``, for those who have it at hand.
+    what orjson makes of ``text``, or None.
     """
+
+    # Columns, since most code goes through all rows of a page for one field.
 
     text: bytes = field(repr=False)
     lengths: Sequence[int]
@@ -40,7 +38,7 @@ class Records(Sequence[Record]):
 
     @classmethod
     def of(cls, records: Sequence[Record]) -> Records:
-        """Return the columns of any records; of those that have them, themselves."""
+        """Return any records in columns; the very same object if they are."""
         if isinstance(records, Records):
             return records
         rows = [record.row for record in records]
@@ -101,7 +99,7 @@ def joined(rows: Iterable[bytes]) -> bytes:
 
 
 def cut(text: bytes, lengths: Iterable[int]) -> Iterator[bytes]:
-    """Give the elements of a compact JSON array, whose lengths are known."""
+    """Give the elements of a compact JSON array whose lengths are known."""
     begin = 1
     for length in lengths:
         end = begin + length
@@ -110,21 +108,21 @@ def cut(text: bytes, lengths: Iterable[int]) -> Iterator[bytes]:
 
 
 class Purpose(IntEnum):
-    """Why a page is read; on one budget the lower goes first."""
+    """Why a page is read; the lower goes first where requests share a budget."""
 
     LIVE = 0
     RESCUE = 1
-    """Live too, but so far behind that rows are near the end of their retention."""
+    """Live too, but so far behind that rows are close to expiring."""
     RECONCILE = 2
     BACKFILL = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of a stream that is read part by part (identity providers), and what to keep.
+    """The parts of a stream that is read part by part (identity providers), and what to remember.
 
-    ``ids`` is None for a stream that has no parts; empty means that there is nothing to read
-    now, which is healthy. ``memory`` is any JSON value, given back at the next call.
+    ``ids`` is None for a stream without parts; empty means that there is nothing to read now,
+    which is healthy. ``memory`` is any JSON value, given back at the next call.
     """
 
     ids: tuple[str, ...] | None = None
@@ -132,7 +130,7 @@ class Parts:
 
 
 class Source(Protocol):
-    """Reads one stream of one account. Stateless: all it must remember is in the position."""
+    """Reads one stream of one account. Stateless: what it must remember is in the position."""
 
     async def fetch(
         self,
@@ -144,25 +142,25 @@ class Source(Protocol):
     ) -> Page:
         """Read the next page of ``window``, from its start when ``position`` is None.
 
-        ``parts`` are the parts to read, used when ``position`` is None; a position remembers
-        its own. The poller calls it again with the position it gave until that is None, across
-        restarts and with a position that an older version wrote. Raises ``TransientError`` or
-        ``NeedsOperatorError``; the poller waits and repeats the very same call, after the latter
-        with the parts of then. A row that cannot
-        be read is a record too (malformed), never an exception.
+        ``parts`` are the parts to read, used when ``position`` is None; a position remembers its
+        own. The poller calls again with the position of the page until that is None, also across
+        restarts, and with positions that an older version wrote. Raises ``TransientError`` or
+        ``NeedsOperatorError``; the poller waits and repeats the same call, after the latter with
+        the parts of then. A row that cannot be read is a record too (malformed), never an
+        exception.
         """
         ...
 
     async def parts(self, memory: Any | None, now_us: int) -> Parts:
-        """Return the parts to read now; called before every live round, cheap when asked often.
+        """Return the parts to read now; called before every live round, so it must be cheap.
 
-        ``memory`` is what the last call returned, also across restarts; ``now_us`` is what time
-        it is on the other side, in microseconds since 1970. Raises as ``fetch``.
+        ``memory`` is what the last call returned, also across restarts; ``now_us`` is the other
+        side's time in microseconds since 1970. Raises as ``fetch``.
         """
         ...
 
     async def server_time_us(self) -> int:
-        """Ask for the other side's clock; called before the first round of a process."""
+        """Return the other side's clock; called before the first round of a process."""
         ...
 
 

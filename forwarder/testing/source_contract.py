@@ -1,4 +1,4 @@
-"""What every source must do, as tests. Subclass, bring an origin, and nothing else.
+"""What every source must do, as tests. Subclass it and provide an ``origin`` fixture.
 
     class TestMySource(SourceContract):
         @pytest.fixture
@@ -6,7 +6,7 @@
             async with MyOrigin() as origin:
                 yield origin
 
-An origin is the other side with its rows at hand, and a source that reads it.
+An origin is the other side, which the tests fill with rows, and a source that reads it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _MOST_PAGES = 1000
 
 
 class Origin(Protocol):
-    """The other side of a source, under a test's control."""
+    """The other side of a source, under the control of a test."""
 
     parts: Sequence[str]
     """What ``fetch`` is given as parts; empty for a stream without."""
 
     def source(self) -> Source:
-        """Return a new source over this origin, small pages if it can."""
+        """Return a new source over this origin, with small pages if possible."""
         ...
 
     def window(self) -> Window:
@@ -41,15 +41,15 @@ class Origin(Protocol):
         ...
 
     def add(self, count: int, *, twins: bool = False) -> None:
-        """Add ``count`` rows with times inside the window, all alike if they are twins."""
+        """Add ``count`` rows with times inside the window, all equal if ``twins``."""
         ...
 
     def add_malformed(self) -> None:
-        """Add one row that is none (broken text, no object); it lies inside the window."""
+        """Add a malformed row inside the window: invalid JSON, or not an object."""
         ...
 
     def break_down(self) -> None:
-        """Answer the next request with an outage, and only that one."""
+        """Answer the next request with an outage, and no other one."""
         ...
 
 
@@ -113,7 +113,7 @@ class SourceContract:
         first = identities(await read(origin.source(), origin))
         assert first == identities(await read(origin.source(), origin))
 
-    async def test_another_source_goes_on_from_every_position(self, origin: Origin) -> None:
+    async def test_another_source_continues_from_every_position(self, origin: Origin) -> None:
         origin.add(30)
         whole = await read(origin.source(), origin)
 
@@ -122,15 +122,13 @@ class SourceContract:
             rest = await read(origin.source(), origin, position)
             assert identities(whole[:count]) | identities(rest) == identities(whole)
 
-    async def test_a_position_that_nobody_knows_starts_the_window_anew(
-        self, origin: Origin
-    ) -> None:
+    async def test_an_unknown_position_starts_the_window_over(self, origin: Origin) -> None:
         origin.add(5)
 
         pages = await read(origin.source(), origin, {"from": "another version"})
         assert identities(pages) == identities(await read(origin.source(), origin))
 
-    async def test_twins_are_as_many_as_came_together(self, origin: Origin) -> None:
+    async def test_twins_of_one_answer_are_all_kept(self, origin: Origin) -> None:
         origin.add(2, twins=True)
 
         pages = await read(origin.source(), origin)
@@ -157,7 +155,7 @@ class SourceContract:
             await read(source, origin)
         assert len(identities(await read(source, origin))) == 5  # noqa: PLR2004
 
-    async def test_the_other_sides_clock_can_be_asked_for(self, origin: Origin) -> None:
+    async def test_the_other_side_tells_the_time(self, origin: Origin) -> None:
         assert await origin.source().server_time_us() > 0
 
     async def test_parts_come_with_a_memory_that_can_be_kept(self, origin: Origin) -> None:

@@ -208,7 +208,7 @@ TABLE: tuple[Rule, ...] = (
         "the request is repeated; https://www.cloudflarestatus.com lists outages",
         range(500, 600),
     ),
-    Rule("transient", "service", "the answer does not hold what was asked for", STRANGE),
+    Rule("transient", "service", "the answer does not hold what was requested", STRANGE),
 )
 
 
@@ -267,7 +267,7 @@ class Answer:
     each is None if the answer does not say. ``malformed`` counts rows that were not readable as
     received; each of them is marked (see ``repair``). ``repaired`` is True if the answer was no
     clean JSON. ``ray`` is the answer's cf-ray. ``text`` is ``rows`` as orjson writes them, empty
-    when nobody has written them yet. ``size`` is how many bytes the body had.
+    until somebody writes them. ``size`` is how many bytes the body had.
     """
 
     rows: list[dict[str, Any]] = field(repr=False)

@@ -284,7 +284,7 @@ class Refusal(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RefusedIds:
-    """The ids that were refused and not accepted since, so that not every poll finds them anew.
+    """The ids that were refused and not accepted since, so that not every poll has to find them.
 
     Part of the stream's memory.
     """

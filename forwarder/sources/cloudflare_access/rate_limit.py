@@ -186,7 +186,7 @@ class RateLimiter:
     def block(self, retry_after: float | None) -> float:
         """Hold everything back after a 429; return for how many seconds from now.
 
-        ``retry_after`` is what Cloudflare asked for, if it did.
+        ``retry_after`` is the time that Cloudflare demands, or None.
         """
         now = self._clock.monotonic()
         if retry_after is None and not self.blocked_for:

@@ -180,7 +180,7 @@ class Step:
         )
 
     def is_passed_by(self, view: View) -> bool:
-        """Return True if an answer shows that time goes on."""
+        """Return True if an answer shows rows of more than one second."""
         # A single second proves nothing: newest first looks the same.
         before = [self.newest_us] if self.newest_us >= 0 else []
         return len({*before, *self._seconds(view)}) > 1
@@ -330,8 +330,8 @@ def _checked(step: Step, window: Window, view: View) -> Move:
     if harmless or step.passes >= _MOST_PASSES:
         lost = None if harmless else _lost(step.since_us, view, step)
         return (None if onward_us == END else step.at(onward_us)), lost
-    anew = Step(step.since_us, largest=step.largest, order=step.order)
-    return _read(replace(anew, passes=step.passes + 1), window, view)
+    first = Step(step.since_us, largest=step.largest, order=step.order)
+    return _read(replace(first, passes=step.passes + 1), window, view)
 
 
 def _has_only_grown(step: Step, view: View) -> bool:
