@@ -48,6 +48,7 @@ class Keeping:
     @property
     def room(self) -> int:
         """Return the bytes for rows; the rest is for acknowledgements, gaps, dead letters."""
+        # A sink must be able to acknowledge while the journal is full, or it would stay full.
         return int(self.max_size * 0.95)
 
 
@@ -237,6 +238,7 @@ class Verdict:
         )
 
 
+# In the order in which they are shown.
 COUNTS = ("shown", "delivered", "dead", "waiting", "skipped", "forgotten", "missing")
 
 

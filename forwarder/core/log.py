@@ -134,6 +134,7 @@ class Progress:
 
     def union(self, other: Progress) -> Progress:
         """Return what is done in either; nothing that is done ever becomes undone."""
+        # In order of their starts, a range can only touch the prefix or the range before it.
         prefix, merged = max(self.prefix, other.prefix), list[tuple[int, int]]()
         for start, end in sorted((*self.ranges, *other.ranges)):
             if start <= prefix:
