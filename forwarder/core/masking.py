@@ -26,6 +26,9 @@ _WORDS = re.compile(
 )
 # Names of their own, but parts of harmless words: there is a pin in shipping.
 _EXACT = frozenset({"auth", "otp", "pass", "pin"})
+_ASSIGNED = re.compile(
+    rf"(?i)((?:{_WORDS.pattern})[a-z_-]{{0,20}}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?)[^\s\"',;&]+"
+)
 _NAMING_KEYS = frozenset({"path", "name", "key", "attribute", "type", "id", "property"})
 _HINTS = (b"auth", b"bearer", b"cred", b"key", b"otp", b"pass", b"pin", b"pwd", b"secret", b"token")
 """One of them is in each of the words above; it costs less to look for these."""
@@ -52,11 +55,14 @@ def mask_request_body(text: str) -> str:
 
 
 def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return ``row`` with its ``request_body`` masked; the very same object if nothing is.
+    """Return ``row`` without secrets in body and error; the very same object if it has none.
 
     The bytes of a row that could not be read are taken out if they name a secret.
     """
     body, data = row.get("request_body"), row.get(RAW_BYTES_KEY)
+    error = row.get("error_description")
+    if error and error != (masked_error := mask_error(error)):
+        row = {**row, "error_description": masked_error}
     if body is not None:
         masked = mask_request_body(body) if isinstance(body, str) else _mask(body, _DEEPEST)
         if masked != body:
@@ -64,6 +70,18 @@ def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
     if data not in (None, UNREADABLE) and _names_secret(_decoded(data)):
         row = {**row, RAW_BYTES_KEY: UNREADABLE}
     return row
+
+
+def mask_error(error: Any) -> Any:
+    """Return an ``error_description`` without secrets: as a body, or as words with a value.
+
+    ``password=hunter2`` and ``token: abc`` lose their values; a sentence about a password stays.
+    """
+    if not isinstance(error, str):
+        return _mask(error, _DEEPEST)
+    if error.lstrip()[:1] in {"{", "["}:
+        return mask_request_body(error)
+    return _ASSIGNED.sub(rf"\1{MASK}", error)
 
 
 def is_secret_name(name: str) -> bool:

@@ -242,7 +242,8 @@ def described(refusal: Refusal) -> str:
 
 
 _SUCCEEDED = range(200, 300)
-_RAY = re.compile(r"[0-9A-Za-z-]{1,40}")
+# As Cloudflare writes it, and nothing longer: a proxy may reflect a token in any header.
+_RAY = re.compile(r"[0-9a-f]{16}(-[A-Z]{3,4})?")
 _MOST_CODES = 10
 
 

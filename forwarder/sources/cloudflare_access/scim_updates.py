@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import orjson
 
 from forwarder.core.contracts import Lost, Page, Window
-from forwarder.core.masking import mask_request_body
+from forwarder.core.masking import mask_error, mask_request_body
 from forwarder.core.schema import RAW_BYTES_KEY
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.telemetry import Emit, ignore
@@ -156,8 +156,11 @@ def _refused(ids: Iterable[str], window: Window) -> list[Lost]:
 
 
 def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the row without password-like values: in its body, and in its bytes if kept raw."""
+    """Return the row without password-like values in body, error, and bytes if kept raw."""
     changes: dict[str, Any] = {}
+    error = row.get("error_description")
+    if error and error != (masked_error := mask_error(error)):
+        changes["error_description"] = masked_error
     body, raw = row.get("request_body"), row.get(RAW_BYTES_KEY)
     if body is not None:
         text = body if isinstance(body, str) else orjson.dumps(body).decode()

@@ -103,6 +103,14 @@ def test_what_is_no_envelope_passes(body: bytes) -> None:
     assert error.hint
 
 
+@pytest.mark.parametrize(
+    "ray", [SECRET, "Zm9vYmFyYmF6cXV4Zm9vYmFyYmF6cXV4Zm9vYmFy", "8a1c", "\x1b[2J"]
+)
+def test_a_ray_that_is_none_of_cloudflares_is_not_shown(ray: str) -> None:
+    """A proxy may reflect a token in any header."""
+    assert ray not in str(failure(b"", cf_ray=ray))
+
+
 @pytest.mark.parametrize("status", [500, 502, 520, 530])
 def test_a_broken_service_passes_whatever_its_body(status: int) -> None:
     for body in (HTML, REFUSED, {"success": True, "result": [{"a": 1}]}):
