@@ -86,7 +86,7 @@ def checked(
 
 # The address of a Unix socket has 108 bytes on Linux and 104 on the BSDs, the final NUL included.
 _LONGEST_PATH = 100
-_LARGEST = 1_000_000
+_MOST_BYTES = 1_000_000
 
 
 class ControlSocket:
@@ -108,7 +108,7 @@ class ControlSocket:
             raise StateError(
                 f"the path {self._path} is too long for a socket; choose a shorter state_dir"
             )
-        app = web.Application(client_max_size=_LARGEST)
+        app = web.Application(client_max_size=_MOST_BYTES)
         app.router.add_post("/{command}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()

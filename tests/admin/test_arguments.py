@@ -26,7 +26,13 @@ from forwarder.core.errors import BadRequestError
 
 REQUIRED = {"sink": text, "since_us": moment}
 OPTIONAL = {"ids": numbers, "streams": texts, "again": flag}
-FITTING = {"sink": "a", "since_us": 1, "ids": [1, 2], "streams": ["x"], "again": True}
+FITTING = {
+    "sink": "a",
+    "since_us": 1_790_000_000_000_000,
+    "ids": [1, 2**40],
+    "streams": ["x"],
+    "again": True,
+}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
