@@ -78,6 +78,7 @@ class Backfiller:
         live_us = live.covered_until_us if live else self._rounds.now_us()
         order = replace(order, window=bounded(order.window, live_us))
         state = readers.get(order.lane) or await self._begin(order)
+        # The group is empty: no provider is there to be read, now or then.
         if parts == ():
             state = ReaderState(order.window.until_us)
         reading = Reading(

@@ -183,6 +183,7 @@ class Poller:
             return
         behind, covered_us = plan.left < options.retention * _HALF, plan.state.covered_until_us
         first_round = self._began_us is not None
+        # A first round reads the whole history: being far behind is its task, not an alarm.
         if behind and not first_round:
             context.emit(RetentionNear(context.account, context.key.stream, plan.left))
         reading = Reading(
@@ -203,6 +204,7 @@ class Poller:
             return True
         parts = await self._rounds.list_parts(known.memory)
         now = await self._change_group(known, parts)
+        # With nothing to read there is nothing to miss: the position follows the server's clock.
         if not now:
             covered_us = self._rounds.now_us()
             self._readers[LIVE] = ReaderState(covered_us)
@@ -218,6 +220,7 @@ class Poller:
         if group != known:
             await self._keep_group(group)
         start_us = self._rounds.now_us() - us(self._options.start_from)
+        # A new part has a past that nobody has read; its own reader brings it level first.
         for part in member.added:
             await self._save(reader_of(part), ReaderState(start_us))
         for part in {*member.joined, *(p for p in member.removed if p in joining)}:
@@ -270,6 +273,7 @@ class Poller:
                 continue
             reading = Reading(name, Purpose.RESCUE, parts=(part,), lost=lost)
             state = await self._rounds.read(reading, state)
+            # The part may have left, or joined the group, while its window was read.
             if name in self._readers:
                 self._readers[name] = state
             busy = True
@@ -288,6 +292,7 @@ class Poller:
             self._readers[name] = ReaderState(max(state.covered_until_us, now_us - us(age)))
             return False
         window = state.window or slice_window(state.covered_until_us, now_us, age)
+        # Never ahead of the live reader: rows that it has not met would count as late.
         if window is None or window.until_us > live_us:
             return False
         reading = Reading(

@@ -90,6 +90,7 @@ class Gate:
         now = self._clock.monotonic()
         if now - self._measured < _LOOK_S and self._undelivered < self._limit * _PAUSES_BACKFILL:
             return
+        # Near the limit a single page may fill what is left, so that an old figure is too old.
         self._undelivered, self._measured = await self._measure(), now
         closed = is_closed(self._undelivered, self._limit, closed=self._closed)
         if closed != self._closed:
@@ -400,6 +401,7 @@ class Rounds:
             ),
             raise_held=bool(reading.parts),
         )
+        # Every answer tells the time, so that a clock that was wrong once is corrected soon.
         self._server_clock.tell(page.server_time_us, self._context.clock.monotonic())
         return page
 
@@ -439,10 +441,12 @@ class Rounds:
             tell=reading.tell if ended else _nothing,
             lane=reading.lane,
             again=reading.again,
+            # Open gaps of the stream are closed only by a live round that has lost nothing.
             settled=ended and clean and reading.reader == LIVE,
         )
         appended = await self._retrier.until_done(reading.reader, lambda: log.append(addition))
         self._key_sets.learn(appended.key_sets)
+        # Another reader has met rows with more keys meanwhile: fetched again, these rows have them.
         if appended.overtaken:
             return None
         self._last_success = context.clock.monotonic()

@@ -65,6 +65,7 @@ class ServerClock:
         """
         if self._told is None:
             raise LookupError("no answer has told the time yet")
+        # Whole seconds, downwards: Date has no fractions, and rows of this second may still come.
         return self._told.carried_on(monotonic) // SECOND_US * SECOND_US
 
 
@@ -184,6 +185,7 @@ def slice_window(covered_us: int, now_us: int, age_s: float) -> Window | None:
     After downtime slices are as long as an hour, whatever the age.
     """
     ripe_us = now_us - us(age_s)
+    # Whole slices only: two requests a slice, however short it is.
     if ripe_us < covered_us + us(slice_length(age_s)):
         return None
     return Window(covered_us, min(ripe_us, covered_us + us(_LONGEST_WINDOW_S)))
@@ -219,6 +221,7 @@ def plan_live(
     expired = beyond_retention(unread_us, now_us, options.retention)
     lost = tuple(filter(None, (ahead, expired)))
     left = retention_left(read_us, now_us, options.retention)
+    # A loss is stored with a page, so that it needs a round even where no time has passed.
     if state.window is None and (now_us > covered_us or lost):
         state = ReaderState(
             covered_us, live_window(covered_us, now_us, options.overlap), rows=state.rows
@@ -291,6 +294,7 @@ def retention_left(covered_us: int, now_us: int, retention_s: float) -> float:
 
 def expired_past(state: ReaderState, now_us: int, options: PollOptions) -> tuple[Lost, ...]:
     """Return what of a new part's past has expired unread since the part was found."""
+    # A moment more: a part that was just found starts exactly at the edge.
     reach = max(options.start_from, options.retention) + _A_MOMENT
     lost = beyond_retention(state.read_until_us, now_us, reach)
     return (lost,) if lost else ()

@@ -190,6 +190,7 @@ class Api:
                 "GET",
                 url,
                 headers=headers,
+                # A proxy that hangs in the middle of a body keeps the connection open for ever.
                 silence=_SILENCE_SECONDS,
                 largest=largest,
             )

@@ -265,6 +265,7 @@ def moved(position: ScimPosition, window: Window, step: Step | None) -> ScimPosi
 def halved(position: ScimPosition, window: Window) -> tuple[ScimPosition, tuple[str, ...]]:
     """Return the position after a refusal, and the ids that are skipped (one at most)."""
     chunk, rest = position.chunks[0], position.chunks[1:]
+    # Halving finds one refused id among twenty in five requests.
     if len(chunk) <= 1:
         return ScimPosition(rest, first_step(window)), chunk
     middle = len(chunk) // 2
@@ -323,6 +324,7 @@ class RefusedIds:
             (id_ for id_ in ids if id_ in self.of and id_ not in skipped),
             key=lambda id_: self.of[id_].at_us,
         )
+        # Refused ids come last and alone: they must not take others down with them again.
         others = chunked([id_ for id_ in ids if id_ not in self.of])
         return (*others, *((id_,) for id_ in alone)), skipped
 

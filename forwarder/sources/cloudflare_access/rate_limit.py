@@ -250,6 +250,7 @@ class RateLimiter:
             self._begin(purpose)
             return self._clock.monotonic() - came
         finally:
+            # Also when cancelled: whoever is next must not wait for a place that nobody holds.
             self._queue.remove(me)
             self._wake()
 

@@ -263,6 +263,7 @@ def advance(step: Step, window: Window, seen: Seen) -> Move:
 def _read(step: Step, window: Window, view: View) -> Move:
     if view.second_us is None:
         return _by_page(step, window, view)
+    # The same page twice: the server ignores page numbers, or repeats itself.
     if step.page > 1 and step.whole == view.whole:
         return _stuck(step, window, view)
     if _is_stale(step, view) and step.repeats < _MOST_REPEATS:
@@ -307,6 +308,7 @@ def _onwards(step: Step, moved: Step, since_us: int) -> Step | None:
 
 def _turn(moved: Step, window: Window, view: View) -> Move:
     """Turn the page: there may be more from here than one answer holds."""
+    # Ten million rows from one moment on: this server gives new pages for ever.
     if moved.page >= _MOST_PAGES:
         return _give_up(moved, window, view)
     first, head = moved.first, moved.head
