@@ -205,7 +205,7 @@ class Batch:
         return b"".join([part for event in self.events for part in (event.body, b"\n")])
 
     def release(self) -> None:
-        """Let go of the events; called by a sink that needs them no longer, at most once."""
+        """Drop the events; a sink calls this once, when it does not need them any more."""
         self.events = ()
 
 
@@ -229,8 +229,9 @@ class BatchLimits:
 class Rejection:
     """An event that the destination will never take, with its reason in one short sentence.
 
-    ``expected`` marks a refusal that is nobody's fault, such as an event that is too old for the
-    destination: it becomes a dead letter, but never counts towards the breaker.
+    ``expected`` marks a refusal that is no fault, such as an event that is too old for the
+    destination. It becomes a dead letter whose reason begins with ``expected refusal:``, never
+    counts towards the breaker, never holds the sink, and leaves first when dead letters are full.
     """
 
     offset: int

@@ -207,7 +207,7 @@ class Consumer:
         """Do everything that can be done now; nothing here waits."""
         for call in self._calls():
             if call.cut_if_overdue(now):
-                # It may hang for ever: without this nobody would see that the sink stands still.
+                # It may hang for ever, and without this the status would say that the sink runs.
                 error = TransientError(
                     "a call of the sink does not end although it was cancelled",
                     hint="a fault of the plugin; restart the forwarder, and report it",

@@ -1,6 +1,6 @@
 """One lane as one sink works through it: what was read, what must be sent again, what is done.
 
-Pure: the cursor is told what was read and what became of a write, and answers what comes next.
+Pure: the caller reports what was read and what became of a write, and asks what comes next.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 An offset is outstanding or it is done. Work is cut so that its ranges tile the sequence without
 holes. Offsets that no event has (filtered rows, rows of other lanes) are done together with their
-neighbours, so nobody has to name them.
+neighbours, so no code has to name them.
 """
 
 from __future__ import annotations

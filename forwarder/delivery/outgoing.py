@@ -139,7 +139,7 @@ class OutgoingBatch:
     def for_the_sink(self) -> Batch:
         """Return what the sink may see, empty if no event can be sent.
 
-        It is ``batch`` itself where possible: if the sink releases that, nobody holds the events.
+        This is ``batch`` itself where possible: releasing it then frees the events.
         """
         if not self.unsendable:
             return self.batch

@@ -366,7 +366,7 @@ class Pacing:
         return False
 
     def failed(self, error: ForwarderError, now: float) -> bool:
-        """Take note of a failure; return True if the window was throttled."""
+        """Record a failure; return True if the window was throttled."""
         if not self.health.usable:
             self.health.straggled(error, now)
             return False

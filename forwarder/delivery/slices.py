@@ -37,7 +37,7 @@ def slices(
     """Yield the rows at or after offset ``start`` as pages of about ``most`` bytes each.
 
     After about ``most`` bytes of work comes a None: the caller lets others run then. A body of more
-    than ``whole`` bytes is not parsed at once. Each page is let go of when it is used up.
+    than ``whole`` bytes is not parsed at once. Each page is dropped once it is used up.
     """
     left, work = deque(pages), 0
     while left:

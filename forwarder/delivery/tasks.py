@@ -28,7 +28,7 @@ class TaskSet:
 
     def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Start a task and hold a reference to it until it ends."""
-        # asyncio itself holds tasks weakly: one that nobody else holds may vanish while it waits.
+        # asyncio holds tasks weakly: without this reference a task may vanish while it waits.
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._leave)
@@ -103,7 +103,7 @@ class Wakeup:
 class BoundedCall:
     """One await of the sink that is cancelled when its time is up.
 
-    Whoever looks at the clock calls ``cut_if_overdue``. ``deadline`` is monotonic seconds.
+    The owner calls ``cut_if_overdue`` at ``deadline`` (monotonic seconds).
     """
 
     def __init__(self, started: float, timeout: float) -> None:
@@ -124,7 +124,7 @@ class BoundedCall:
             if self._abandoned:
                 raise
             # A library that cancels more than its own work must not make events disappear, so a
-            # cancellation that nobody here wanted is an error like any other.
+            # cancellation that did not come from here is an error like any other.
             return self._cut_short(subject)
 
     def cut_if_overdue(self, now: float) -> bool:
@@ -141,7 +141,7 @@ class BoundedCall:
         return ignored
 
     def abandon(self) -> None:
-        """Cancel the call for good: nobody wants its result any more."""
+        """Cancel the call for good; its result is no longer needed."""
         self._abandoned = True
         if self._task is not None:
             self._task.cancel()

@@ -48,7 +48,7 @@ class Outcome:
 class MayGiveUp:
     """What decides whether refused events may become dead letters.
 
-    ``room`` is how many more events the dead letters take, or why nobody knows.
+    ``room`` is how many more events the dead letters take, or why that is unknown.
     """
 
     breaker: Breaker

@@ -177,7 +177,7 @@ WEIGHTS = {
 
 @dataclass
 class RandomFaults:
-    """An ``Answer`` drawn anew for each write; give it to a ``ScriptedSink`` as ``otherwise``.
+    """A random ``Answer`` for each write; give it to a ``ScriptedSink`` as ``otherwise``.
 
     ``rejects`` are offsets that the destination refuses by name, ``poison`` those that make it
     refuse the whole batch, ``most_bytes`` is what it takes at once. A write takes up to

@@ -97,7 +97,7 @@ class MemoryQueue:
         return range(first, first + count)
 
     def skip(self, count: int) -> None:
-        """Give ``count`` offsets to nobody: the next rows come after a jump."""
+        """Leave out ``count`` offsets: the next rows come after a jump."""
         self.next_offset += count
 
     def open_lane(self, name: str, start: int, end_offset: int | None = None) -> None:
