@@ -93,19 +93,6 @@ def a_backfill_holds_no_rows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(retention, "holders", live_only)
 
 
-def a_lane_ends_for_all_when_one_sink_is_through(patch: pytest.MonkeyPatch) -> None:
-    def end_finished(session: Session) -> bool:
-        return (
-            session.execute(
-                "UPDATE lane SET state = 'done' WHERE state = 'open' AND end_offset IS NOT NULL "
-                "AND EXISTS (SELECT 1 FROM progress WHERE lane = lane.id AND prefix >= end_offset)"
-            ).rowcount
-            > 0
-        )
-
-    patch.setattr(dead_letters, "end_finished", end_finished)
-
-
 def an_audit_takes_what_was_passed_over_for_delivered(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(vars(auditing)["_Fates"], "_why", lambda *_: None)
 
@@ -139,7 +126,6 @@ PLANTS: Sequence[Plant] = (
     losses_are_recorded_and_not_counted,
     a_place_may_lie_beyond_the_rows,
     a_backfill_holds_no_rows,
-    a_lane_ends_for_all_when_one_sink_is_through,
     an_audit_takes_what_was_passed_over_for_delivered,
     a_forgotten_sink_leaves_no_gap,
     the_position_is_stored_before_the_rows,
