@@ -34,5 +34,5 @@ def too_long(folder: Path, *, alone: bool) -> list[str]:
         turn = orjson.loads(file.read_bytes() or b"{}")
         seconds = turn.get("wall" if alone else "cpu", 0.0)
         if seconds > LONGEST:
-            found.append(f"{file.name}: a turn of {seconds:.1f} s in {turn['where']}")
+            found.append(f"{file.name}: a turn of {seconds:.1f} s in {turn['where'] or '?'}")
     return found

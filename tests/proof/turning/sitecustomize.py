@@ -24,6 +24,7 @@ from typing import Any
 _EVERY = 0.01
 _STEP = 0.05
 _STUCK = 0.5
+_CALLS = 6
 
 
 class Turns:
@@ -56,7 +57,10 @@ class Turns:
             time.sleep(_STUCK / 2)  # noqa: TID251 - a thread beside the loop
             frame = sys._current_frames().get(self._thread)  # noqa: SLF001 - there is no public way
             if frame is not None and time.monotonic() > self._due + _STUCK:
-                self._where = "".join(traceback.format_stack(frame, limit=12))
+                calls = traceback.extract_stack(frame)[-_CALLS:]
+                self._where = ", ".join(
+                    f"{Path(c.filename).name}:{c.lineno} {c.name}" for c in calls
+                )
 
 
 _run = asyncio.Runner.run
