@@ -33,6 +33,7 @@ from forwarder.delivery.state import LaneState, Phase, PhaseLog, SinkState, phas
 from forwarder.delivery.tasks import BoundedCall, TaskSet, Wakeup, translated
 from forwarder.delivery.verdict import MayGiveUp, Outcome, Verdict, decide, may_refuse
 
+# Seconds: well below the time after which the supervisor takes a silent task for stuck.
 _PULSE = 30.0
 _RESERVE = 5.0
 """Seconds of a drain that are kept for acknowledging and closing, at most."""
@@ -426,6 +427,7 @@ class Consumer:
         started = self._clock.monotonic()
         self._phases.turn(Phase.DRAINING, self._healths, started, self._clock.now_us())
         self._lanes.stop()
+        # Writes that end at the last moment would be sent again: their acknowledgement takes time.
         reserve = min(_RESERVE, (deadline - started) / 4)
         await self._until(lambda: not self._writes, deadline - reserve)
         abandoned = list(self._writes.values())
@@ -452,6 +454,7 @@ class Consumer:
             call.abandon()
         self._tasks.cancel()
         await self._until_or(lambda: self._tasks.empty, patience)
+        # Closed even if a write still clings: the process must end, and the file lock with it.
         closing = self._tasks.spawn(self._close(), f"closing {self._name}")
         await self._until_or(closing.done, patience)
         self._tasks.cancel()

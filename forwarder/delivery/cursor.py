@@ -16,6 +16,7 @@ from forwarder.delivery.outgoing import Buffer, OutgoingBatch, largest, new_batc
 
 _MOST_ROWS = 1000
 _MOST_BYTES = 4_000_000
+# Bytes of a row before one was seen: some SCIM rows have 60 kB, a login has one.
 _FIRST_GUESS = 4_000
 
 
@@ -324,6 +325,7 @@ class LaneCursor:
         loaded = sum(len(batch.events) for batch in self._again)
         waiting = sum(batch.count for batch in self._again)
         suspects = sum(batch.count for batch in self._again if batch.suspect)
+        # Three times as many and no more: else a destination that refuses everything fills memory.
         crowd = waiting - suspects >= most or waiting >= 3 * most
         return crowd or loaded >= self._limits.max_events
 

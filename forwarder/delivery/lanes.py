@@ -93,6 +93,7 @@ class LaneScheduler:
             if batch is not None:
                 return cursor, batch
             if cursor.next_to_load(now, suspects=suspects) is not None:
+                # Old events go first, and their reading is about to start.
                 return None
         return None
 
@@ -114,6 +115,7 @@ class LaneScheduler:
             if cursor.wants_more:
                 return cursor.name, self._fill(cursor)
             if not (cursor.caught_up or cursor.read_out):
+                # Rows of a later lane would go out before rows that are already stored here.
                 return None
         return None
 

@@ -157,6 +157,7 @@ class OutgoingBatch:
         self, ranges: Ranges, count: int, *, deferred: bool = False, suspect: bool = False
     ) -> OutgoingBatch:
         """Return a part of the work, to be read again: ``deferred`` or ``suspect`` events."""
+        # Without its events: what rests for minutes must not take memory.
         return OutgoingBatch(
             lane=self.lane,
             ranges=ranges,

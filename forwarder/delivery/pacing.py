@@ -179,6 +179,7 @@ class Window:
         self._most = max(1, most)
         self._size = 1.0
         self._doubling = True
+        # Writes that were under way at the last halving: their answers say nothing new.
         self._deaf = 0
 
     @property

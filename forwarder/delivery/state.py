@@ -64,6 +64,7 @@ class PhaseLog:
             error = health.trouble if health else None
             event = SinkHeld if phase is Phase.HELD else SinkWaiting
             self._emit(event(self._sink, str(error), hint_of(error)))
+        # A failure that ends in a pause or a drain has not been overcome.
         elif before in _TROUBLED and phase is Phase.RUNNING:
             self._emit(SinkRecovered(self._sink, now - self._troubled_since))
 
