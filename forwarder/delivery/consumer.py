@@ -454,7 +454,7 @@ class Consumer:
             call.abandon()
         self._tasks.cancel()
         await self._until_or(lambda: self._tasks.empty, patience)
-        # Closed even if a write still clings: the process must end, and the file lock with it.
+        # Closed even if a write still clings: the process must end.
         closing = self._tasks.spawn(self._close(), f"closing {self._name}")
         await self._until_or(closing.done, patience)
         self._tasks.cancel()
