@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 from forwarder.core.contracts import ACCEPTED, Batch, Render, Sink, WriteResult
-from forwarder.core.errors import ForwarderError, StateError, TransientError
+from forwarder.core.errors import DamagedError, ForwarderError, StateError, TransientError
 from forwarder.core.log import SinkQueue
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
@@ -404,7 +404,7 @@ class Consumer:
     async def _store(self, one: Acknowledgement) -> None:
         work = self._queue.acknowledge(one.cursor.name, one.progress, one.dead)
         outcome = await translated(work, "acknowledging in the journal")
-        if isinstance(outcome, StateError):
+        if isinstance(outcome, StateError) and not isinstance(outcome, DamagedError):
             # The journal is not the one that was read: a new consumer starts from what it holds.
             raise outcome
         if isinstance(outcome, ForwarderError):

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from forwarder.core.contracts import ACCEPTED, Batch, WriteResult
-from forwarder.core.errors import NeedsOperatorError, StateError, TransientError
+from forwarder.core.errors import DamagedError, NeedsOperatorError, StateError, TransientError
 from forwarder.core.log import Progress
 from forwarder.delivery.events import (
     OpenFailed,
@@ -154,6 +154,15 @@ async def test_a_journal_that_is_not_the_one_that_was_read_is_read_by_a_new_cons
     await rig.settle()
 
     assert rig.queue.progress() == Progress(100)
+
+
+async def test_a_damaged_journal_holds_the_sink_and_ends_nothing() -> None:
+    rig = Rig(rows=100)
+    rig.queue.acknowledge_errors = [DamagedError("a page does not match its checksum")]
+    await rig.settle()
+
+    assert rig.queue.progress() == Progress(100)
+    assert len(rig.happened(SinkHeld)) == 1
 
 
 async def test_a_library_that_cancels_too_much_loses_nothing() -> None:
