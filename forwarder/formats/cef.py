@@ -15,6 +15,7 @@ from forwarder.formats.lines import (
     members_text,
 )
 
+# The lengths of ArcSight's dictionary of keys.
 _CUSTOM, _USUAL = 4000, 1023
 _LIMITS = {
     "act": 63,
@@ -46,6 +47,8 @@ class CefFormat(EventLines):
 
 
 def _pair(key: str, text: str) -> str:
+    # Cut, then escape: a cut could halve an escape. The backslash comes first, or it would
+    # double those that escape an equals sign.
     value = clean(text, _LIMITS.get(key, _USUAL)).replace("\\", "\\\\").replace("=", "\\=")
     return f"{key}={value}"
 
@@ -62,6 +65,7 @@ def _labelled(*named: tuple[str, str]) -> Fields:
     fields: Fields = {}
     for number, (label, text) in enumerate(named, start=1):
         if text:
+            # An empty text keeps its number, so cs3 means the same in every event of a kind.
             fields |= {f"cs{number}": text, f"cs{number}Label": label}
     return fields
 
@@ -97,6 +101,7 @@ def _login_fields(login: Login) -> Fields:
     ip, six = login.ip_address, login.ip_version == 6  # noqa: PLR2004 - the protocol's name
     return {
         **_shared(login, "Authentication"),
+        # In CEF act is what the device did, not what the user tried.
         "act": {True: "allowed", False: "denied", None: ""}[login.allowed],
         "suser": login.user_email,
         "suid": login.user_id,
@@ -122,6 +127,7 @@ def _login_fields(login: Login) -> Fields:
 
 def _change_head(change: Provisioning) -> str:
     resource, action = change.resource or "unknown", change.action or "unknown"
+    # A removal that failed leaves somebody with access: worse than any other failure.
     severity = 3 if change.outcome != FAILURE else 8 if change.takes_away else 6
     return _head(f"scim.{resource}.{action}", f"SCIM {resource} {action}", severity)
 

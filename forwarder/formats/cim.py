@@ -83,10 +83,12 @@ def map_login(login: Login) -> Object:
 
 def map_provisioning(change: Provisioning) -> Object:
     """Return the fields of the model Change, data set Account Management."""
+    # The model knows success and failure only; Cloudflare's word stays in status_raw.
     status = change.outcome if change.outcome in {SUCCESS, FAILURE} else ""
     name = change.group_name if change.resource == "group" else change.user
     return _describe(
         change,
+        # CIM's word for accounts: authentication, authorization, accounting.
         change_type="AAA",
         action=_CHANGES.get(change.activity, "modified") if change.activity else "unknown",
         command=change.action,
@@ -102,6 +104,7 @@ def map_provisioning(change: Provisioning) -> Object:
         idp_resource_id=change.idp_resource_id,
         user=_changed_user(change),
         group=change.group_name,
+        # The model wants who made the change: the provider, as the log names nobody else.
         src_user=change.idp_id,
         # Where result is empty the data model fills in "unknown".
         result=change.error_description or change.status,

@@ -17,6 +17,7 @@ from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled
 from forwarder.transport.settings import PluginSettings
 
 ECS_VERSION = "9.4.0"
+# ECS allows each category its own types; info is what fits nothing else in all three.
 _LOGIN_TYPES = {"login": "start", "logout": "end"}
 _OWN_TYPES = {"start": "start", "stop": "end"}
 _MODULE = "cloudflare_access"
@@ -28,6 +29,7 @@ class EcsConfig(PluginSettings):
 
     data_stream_namespace: str = Field(
         "default",
+        # Elasticsearch takes no capitals in a stream's name, and the hyphen separates its parts.
         pattern=r"^[^A-Z\-\\/*?\"<>| ,#:]{1,100}$",
         description="last part of the data stream's name, as in logs-cloudflare_access.audit-NAME",
     )
@@ -81,6 +83,7 @@ def describe(event: Event, dataset: str, namespace: str, **more: Any) -> Object:
                 "module": _MODULE,
                 "dataset": dataset,
                 "id": event.id,
+                # Not event.ingested: that is when Elastic stores the event, which it sets itself.
                 "created": iso_text(origin.seen_us),
                 "outcome": event.outcome,
                 **more,
@@ -208,6 +211,7 @@ def map_provisioning(change: Provisioning, namespace: str) -> Object:
 
 def _types(change: Provisioning) -> list[str]:
     kind = _TYPES.get(change.activity, "change") if change.activity else "info"
+    # An iam event has several types at once: whom it is about, and what was done.
     whom = [change.resource] if change.resource else []
     if change.activity in {"add_member", "remove_member"}:
         whom = ["user", "group"]
@@ -221,6 +225,7 @@ def _target(change: Provisioning) -> Object:
         return filled({"id": identity, "name": change.user_name, "email": change.email})
     if not (change.members_added or change.members_removed):
         return {}
+    # user.target is one user: if several moved, related.user has their names.
     member = change.only_member or Member("")
     email = member.display if is_email(member.display) else ""
     return filled(

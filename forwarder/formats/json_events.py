@@ -53,6 +53,7 @@ def add_fields(target: Object, fields: Mapping[str, str]) -> Object:
         place = target
         for name in way:
             found = place.get(name)
+            # A copy: a mapping may have put in a constant (a product), which all events share.
             place[name] = place = dict(found) if isinstance(found, Mapping) else {}
         place[last] = text
     return target

@@ -53,6 +53,7 @@ def _shared(event: Event, category: str, severity: int) -> Fields:
     return {
         "cat": category,
         "devTime": str(event.time_us // 1000),
+        # From 1 to 10 in LEEF, where CEF starts at 0.
         "sev": str(severity),
         "action": event.action,
         "outcome": event.outcome,

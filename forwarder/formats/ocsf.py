@@ -114,6 +114,7 @@ _PROTOCOLS = {
     "yandex": _OAUTH,
 }
 """Kinds of identity provider, and the protocol that Access speaks with each."""
+# It is known that these speak none of OCSF's protocols: Other, not Unknown.
 _WITHOUT_PROTOCOL = frozenset({"onetimepin", "nonidentity"})
 _CONTROL = {
     True: {
@@ -165,6 +166,7 @@ def map_login(login: Login, version: Version) -> Object:
             "user": _login_user(login, version),
             "actor": _login_actor(login, version),
             "src_endpoint": _source(login),
+            # A port alone is no endpoint: OCSF wants a name or an address with it.
             "dst_endpoint": filled({"hostname": host, "port": login.port if host else None}),
             "service": _service(login),
             "http_request": filled({"uid": login.ray_id, "url": _url(login, host)}),
@@ -201,6 +203,7 @@ def _login_user(login: Login, version: Version) -> Object:
     number, caption = _USER_TYPES.get(kind, (0, "Unknown"))
     if kind == "service" and not version.has(SERVICE_USERS):
         number = OTHER
+    # OCSF takes no user without a name or a uid, so nobody has a placeholder for a name.
     nobody = "non_identity" if kind == "service" else "unknown"
     return filled(
         {
@@ -231,6 +234,7 @@ def _source(login: Login) -> Object:
 def _service(login: Login) -> Object:
     name = login.app_name or login.app_domain
     service = filled({"name": name, "uid": login.app_uid})
+    # Authentication needs a service or a dst_endpoint, and a login may have no host.
     return service or {"name": "Cloudflare Access"}
 
 
@@ -263,6 +267,7 @@ def _login_observables(login: Login, version: Version) -> list[Object]:
 
 
 def _login_unmapped(login: Login, version: Version) -> Object:
+    # A location hangs on src_endpoint, which is left out without an address.
     homeless = "" if login.ip_address else login.country
     return {
         **filled(

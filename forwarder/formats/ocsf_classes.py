@@ -26,6 +26,7 @@ GROUP_MANAGEMENT = EventClass(*_IAM, 3006, "Group Management")
 USER_MANAGEMENT = EventClass(*_IAM, 3007, "User Management")
 APPLICATION_LIFECYCLE = EventClass(6, "Application Activity", 6002, "Application Lifecycle")
 
+# Elsewhere a class wants a number or a form of its own: an added text would break the event.
 ADDABLE = (
     "activity_name",
     "api",
@@ -112,6 +113,7 @@ def classify(kind: EventClass, activity_id: int, activity: str, severity: Severi
 
     ``activity`` is the activity's caption; for ``OTHER`` it is the source's own word.
     """
+    # type_name is a caption of the schema; the source's word may stand in activity_name only.
     caption = "Other" if activity_id == OTHER else activity
     return {
         "category_uid": kind.category_uid,
@@ -120,6 +122,7 @@ def classify(kind: EventClass, activity_id: int, activity: str, severity: Severi
         "class_name": kind.name,
         "activity_id": activity_id,
         "activity_name": activity,
+        # OCSF fixes how the number is made: a validator accepts no other.
         "type_uid": kind.uid * 100 + activity_id,
         "type_name": f"{kind.name}: {caption}",
         "severity_id": severity.id,

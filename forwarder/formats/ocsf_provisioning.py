@@ -36,6 +36,7 @@ from forwarder.formats.ocsf_classes import (
 
 Activity = tuple[int, str]
 
+# Account Change has no Update, and Group Management has one only since 1.9.
 _UPDATE = (OTHER, "Update")
 _ACCOUNT: dict[str, Activity] = {
     "create": (1, "Create"),
@@ -66,6 +67,7 @@ _ENTITY: dict[str, Activity] = {
     "create": (1, "Create"),
     "update": (3, "Update"),
     "delete": (4, "Delete"),
+    # An entity has no members: who comes or goes updates the group.
     "add_member": (3, "Update"),
     "remove_member": (3, "Update"),
 }
@@ -144,6 +146,7 @@ def _is_entity(change: Provisioning, version: Version) -> bool:
 def _severity(change: Provisioning) -> Severity:
     if change.outcome != FAILURE:
         return INFORMATIONAL
+    # A removal that failed leaves somebody with access.
     return HIGH if change.takes_away else MEDIUM
 
 

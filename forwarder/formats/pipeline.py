@@ -171,6 +171,7 @@ def _assemble(
         outcomes,
         users,
         bodies,
+        # Some columns repeat for ever; the one whose length a format decides is checked above.
         strict=False,
     )
     # Without the call of Python code that BatchEvent(...) is: it would run for every row.

@@ -61,9 +61,11 @@ class RawFormat:
     ) -> list[bytes]:
         """Return what ``render`` gives for the rows' logins."""
         shared = _shared(origin)
+        # The normaliser masks the rows that reach `render`; this way goes around it.
         return [self._write(mask_row(row), id, shared) for row, id in zip(rows, ids, strict=True)]  # noqa: A001
 
     def _write(self, row: Mapping[str, Any], id: str, shared: Mapping[str, Any]) -> bytes:  # noqa: A002
+        # A copy: other sinks get the same row.
         target = dict(row)
         if self._config.envelope:
             if ENVELOPE in target:

@@ -201,6 +201,8 @@ def _replace(text: str, secret: str, new: str) -> str:
     lower = text.lower()
     if secret not in lower:
         return text
+    # Some letters grow when made small (U+0130), so places in the two texts differ: better to
+    # remove all than to leave a part of the secret.
     if len(lower) != len(text):
         return REMOVED
     parts, start = [], 0

@@ -106,6 +106,7 @@ class Templated(ABC):
                     templates.clear()
                 write = self._learn(event)
                 told = write and write(texts, id, time_text(time_us), seen, extra).encode()
+                # A template that does not write what `render` writes is never used: None says so.
                 templates[shape] = write if told == lines[-1] else None
         return lines
 
@@ -121,6 +122,7 @@ def marked(login: Login) -> Login:
     marks = {
         name: chr(_MARKS + at)
         for at, name in enumerate(ARGUMENTS)
+        # Formats leave empty fields out, so a mark there would write a field that no login has.
         if getattr(login, name) and name not in IN_SHAPE
     }
     return login._replace(

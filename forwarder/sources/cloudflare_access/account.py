@@ -153,6 +153,8 @@ def _off(value: Any) -> Any:
 class RateLimit(Settings):
     """How many requests Cloudflare allows a token, and how much of that is used here."""
 
+    # Cloudflare documents its limit for a user as a whole, other tokens and the dashboard
+    # included: `share` leaves room for them.
     requests: int = Field(
         1200, ge=1, description="requests that Cloudflare allows one token in any `per`"
     )
@@ -256,6 +258,7 @@ class StreamsConfig(Settings):
         """Take ``access_requests:`` with nothing behind it for its defaults."""
         if not isinstance(given, dict):
             return given
+        # YAML reads a key with nothing behind it as null, which would mean off.
         return {name: {} if value is None else value for name, value in given.items()}
 
     @model_validator(mode="after")
@@ -317,6 +320,7 @@ class AccountConfig(PluginSettings):
             raise ValueError(
                 "an account id has 32 hexadecimal digits; the dashboard shows it in its address"
             )
+        # The id goes into the identity of each row: two spellings would make each row two.
         return given.lower()
 
     @field_validator("api_url", "proxy")

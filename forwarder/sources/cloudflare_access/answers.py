@@ -129,6 +129,7 @@ STRANGE = (
 # Read from the top; the first row that fits decides.
 TABLE: tuple[Rule, ...] = (
     Rule("throttled", "service", "too many requests", statuses=(429,)),
+    # Throttling has codes of its own, which count under any status.
     Rule("throttled", "service", "too many requests", codes=(971, 10013, 10429)),
     Rule(
         "config",
@@ -154,6 +155,7 @@ TABLE: tuple[Rule, ...] = (
         "the token may not read this of the account",
         _GRANT,
         _ANSWERED,
+        # 10000 reads `Authentication error`, and a valid token without the permission gets it.
         (7403, 9109, 10000),
     ),
     Rule(
@@ -182,10 +184,12 @@ TABLE: tuple[Rule, ...] = (
         (12130,),
         r"access\.api\.error\.(invalid_request|not_found|conflict)",
     ),
+    # From here on the status alone decides; a code or text above says more than it does.
     Rule("config", "token", "the credentials are refused", _REPLACE, (401,)),
     Rule("config", "permission", "access is forbidden", _GRANT, (403,)),
     Rule("config", "account", "nothing is found there", "check account_id, then api_url", (404,)),
     Rule("config", "proxy", "the proxy wants credentials", "check `proxy`", (407,)),
+    # Before the rule for all of 4xx: these two pass by themselves.
     Rule("transient", "service", "the request took too long", statuses=(408, 425)),
     Rule(
         "config",
@@ -324,6 +328,7 @@ def read_time_us(response: Response, endpoint: Endpoint, now_us: int) -> int:
     time_us = server_time_us(response)
     if not _granted(response, envelope):
         error = error_for(_refusal(response, envelope, now_us), endpoint)
+        # Every answer of the API has `success`; a page without it is a proxy's, as is its clock.
         if isinstance(error, ThrottledError) or "success" not in envelope:
             raise error
     if time_us is None:
@@ -451,6 +456,7 @@ def _ray(response: Response) -> str:
 def _date_us(text: str) -> int | None:
     try:
         moment = parsedate_to_datetime(text)
+        # A zone of -0000 is parsed as none, and would then be taken for local time.
         return int(moment.timestamp()) * 1_000_000 if moment.tzinfo else None
     except (ValueError, TypeError, OverflowError):
         return None

@@ -41,6 +41,7 @@ from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 from forwarder.transport.http import HttpClient
 from forwarder.transport.settings import HttpSettings, Secret, origin
 
+# As RFC 6750 defines a bearer token; above all without a line break, which ends a header.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _CONNECT_SECONDS, _SILENCE_SECONDS, _ANSWER_SECONDS = 10.0, 30.0, 60.0
 _LARGEST_BODY, _LARGEST_ROW = 8 * 2**20, 64 * 2**20
@@ -166,6 +167,8 @@ class Api:
         path = endpoint.path.format(account_id=self._config.account_id)
         url = f"{self._config.api_url}{path}" + (f"?{urlencode(params)}" if params else "")
         async with self._limiter.turn(purpose, urgency, self._tell_wait) as waited:
+            # The answer is read within the turn: the limiter must know of a 429 before the next
+            # request goes.
             response = await self._send(url, endpoint, waited, largest)
             self._limiter.heed(response.headers)
             now_us = self._clock.now_us()

@@ -30,6 +30,7 @@ from forwarder.transport.settings import format_duration
 
 SECOND_US = 1_000_000
 _HOUR_US = 3600 * SECOND_US
+# Longer than any plan keeps its logs.
 _YEAR_US = 366 * 24 * _HOUR_US
 _PAGE = 1000
 Probe = Callable[["Prober"], Awaitable[Finding]]
@@ -84,6 +85,7 @@ async def last_hour(probe: Prober) -> Finding:
 
 async def inclusive_since(probe: Prober) -> Finding:
     """Find out if a row at exactly ``since`` is in the answer."""
+    # `since` is sent in whole seconds, so no other row can lie exactly on it.
     whole = [t for t in probe.times(await probe.rows(probe.now_us - _HOUR_US)) if not t % SECOND_US]
     if not whole:
         return probe.found("`since`: no row of a whole second to try it with")
@@ -95,6 +97,7 @@ async def inclusive_since(probe: Prober) -> Finding:
 async def page_size(probe: Prober) -> Finding:
     """Find out which of ``limit`` and ``per_page`` counts."""
     since_us = probe.now_us - _YEAR_US
+    # Crosswise, since equal numbers would not tell which of the two was obeyed.
     fewer = len((await probe.rows(since_us, per_page=1, limit=2)).rows)
     other = len((await probe.rows(since_us, per_page=2, limit=1)).rows)
     verdicts = {
@@ -146,6 +149,7 @@ async def run_probes(prober: Prober, probes: Sequence[Probe]) -> list[Finding]:
         try:
             findings.append(await probe(prober))
         except TransientError as error:
+            # What refuses one probe refuses the others: one fault is enough.
             findings.append(Finding("fault", prober.endpoint.name, str(error), error.hint))
             break
     return findings

@@ -58,6 +58,7 @@ _LONGEST_ADDRESS = 40
 _DIGITS = 5
 """Of a port."""
 _is_address = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+").fullmatch
+# A service token has no user; its Client ID has this form.
 _is_service_token = re.compile(r"[0-9a-f]{32}\.access").fullmatch
 _EMPTY: tuple[Any, ...] = ("", None)
 
@@ -137,12 +138,14 @@ def split_domain(domain: str) -> tuple[str, int | None, str, str, str]:
 
     A scheme is left out: Access protects applications by HTTPS.
     """
+    # Only a scheme has its colon right before a slash; a port has digits between.
     if domain.partition("/")[0].endswith(":"):
         domain = domain.partition("//")[2]
     place, _, query = domain.partition("?")
     host, slash, path = place.partition("/")
     host, colon, digits = host.partition(":")
     port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= _DIGITS else None
+    # A wildcard is a pattern of applications, and no address.
     url = "https://" + domain if host and "*" not in domain else ""
     return (host if port or not colon else host + colon + digits), port, slash + path, query, url
 
@@ -211,6 +214,7 @@ def view_login(
     usual, texts_of, lacks, odd, extra_of = layout
     texts = texts_of(row)
     try:
+        # The cheapest proof that all are texts: a null or a number raises.
         together = "".join(texts)
     except TypeError:
         texts = _without_nulls(texts)

@@ -64,6 +64,7 @@ class PageMaker:
     def records(self, rows: Sequence[Row], text: bytes = b"") -> Records:
         """Return one record a row, in the order of the answer; ``text`` is ``Answer.text``."""
         identities, keys, lengths = self._identifier.identified(rows)
+        # The identity comes first: if better masking changed it, known rows would come again.
         parsed = rows if self._mask is None else list(map(self._mask, rows))
         if self._mask is not None or not text:
             kept = list(map(orjson.dumps, parsed))
@@ -174,6 +175,7 @@ class LogReader:
             except AnswerTooLargeError:
                 if size == 1:
                     raise
+                # Back to page 1: with another size every page begins elsewhere.
                 size, step, self._fitting = size // 2, step.at(step.since_us), 0
                 self._size = min(size, self._size)
             else:
@@ -190,8 +192,10 @@ def request_parameters(step: Step, window: Window, page_size: int) -> list[tuple
     """Return the parameters of the walk's next request."""
     # Whole seconds wherever possible: a server may cut times, and does so downwards.
     since = format_us if step.since_us % SECOND_US else format_seconds
+    # Rounded up: the part of a second that is cut off would hide its rows.
     until_us = -(-window.until_us // SECOND_US) * SECOND_US
     return [
+        # Never left to the API's default: the walk goes forward in time.
         ("direction", "asc"),
         ("since", since(step.since_us)),
         ("until", format_seconds(until_us)),

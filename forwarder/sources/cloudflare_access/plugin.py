@@ -36,6 +36,7 @@ class CloudflareAccess:
         self._context = context
         self.api = Api(
             config,
+            # The budget belongs to the token, not to the account, and accounts may share a token.
             limiters.of(config),
             context.clock,
             user_agent=context.user_agent,

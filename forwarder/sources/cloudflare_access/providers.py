@@ -86,6 +86,7 @@ class ProviderList:
 
     def listed(self, providers: Iterable[Provider], now_us: int) -> ProviderList:
         """Return the list after a complete listing."""
+        # Cloudflare still lists a provider that has stopped provisioning; here it counts as gone.
         found = {one.id: one for one in providers if one.enabled}
         known = {member.id: member for member in self.polled(now_us)}
         present = {
@@ -199,6 +200,7 @@ def _unlisted(
     if not polled:
         raise NeedsOperatorError(str(error), hint=hint) if denied else error
     emit(ProvidersNotListed(account, len(polled), str(error), hint))
+    # A missing permission does not heal between two polls, while an outage may.
     return known.checked(now_us) if denied else known
 
 

@@ -33,12 +33,14 @@ LONGEST_BLOCK = 600.0
 _LONG_WAIT, _TOLD_EVERY = 120.0, 60.0
 """Seconds after which a live request that still waits is reported, and how often then."""
 _LONGEST_WINDOW = 3600.0
+# Cloudflare documents a block of five minutes, so no guess needs to be longer.
 _FIRST_BLOCK, _MOST_BLOCK = 60.0, 300.0
 """Seconds to hold back after a 429 that does not say for how long; doubled while it repeats."""
 _RESERVE_DIVISOR = 50
 _CREDIT_DIVISOR = 20
 _KEY_BYTES = 8
 
+# The IETF draft's letters: q and w are quota and window, r and t the rest and its reset.
 _PARAMETER = re.compile(r"([a-z]+)\s*+=\s*+([0-9]{1,9})")
 
 

@@ -115,6 +115,7 @@ def _repaired(text: bytes) -> Repaired:
     if where is None:
         return Repaired(_read_envelope(text), None, 0)
     start, end = where
+    # Without the rows: a broken one must not cost the envelope, which has `success`.
     envelope = _read_envelope(text[:start] + b"null" + text[end:])
     if text[start:end][:1] != b"[":
         return Repaired(envelope, None, 0)
@@ -171,6 +172,7 @@ class _Parser:
         if is_dense(raw):
             self.note("too many values, kept as text")
             return text
+        # Before parsing: the standard library's parser recurses.
         if _depth(raw) > _DEEPEST:
             self.note("nested too deeply, kept as text")
             return text
@@ -189,6 +191,7 @@ class _Parser:
         return self._scrubbed(value)
 
     def _parsed(self, text: str, *, strict: bool) -> Any:
+        # Not orjson: only the standard library has hooks for what would be changed silently.
         return json.loads(
             text,
             strict=strict,
@@ -291,6 +294,7 @@ def _depth(raw: bytes) -> int:
 
 
 def _is_64_bit(digits: str | bytes) -> bool:
+    # The length first: `int` refuses a text of more than 4,300 digits.
     return len(digits) <= _MOST_DIGITS and _LEAST <= int(digits) <= _MOST
 
 

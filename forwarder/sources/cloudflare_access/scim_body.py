@@ -168,6 +168,7 @@ def _of_operation(given: Mapping[str, Any]) -> Iterator[Change]:
     path, value = given.get("path"), given.get("value")
     if operation not in {"add", "remove", "replace"}:
         return
+    # RFC 7644 lets add and replace do without a path; then `value` has the attributes.
     if isinstance(path, str) and path.strip():
         yield from _of_path(operation, path.strip(), value)
     elif isinstance(value, dict):
@@ -184,6 +185,7 @@ def _of_object(operation: str, value: Mapping[str, Any], urn: str = "") -> Itera
 def _of_path(operation: str, path: str, value: Any, *, within: bool = False) -> Iterator[Change]:
     """Return the change of ``path``: ``urn:...:User:name.familyName``, ``emails[...].value``."""
     head, _, rest = path.partition("[")
+    # The URN first: it has a dot itself, in `2.0`, that leads to no sub-attribute.
     urn, _, name = head.rpartition(":")
     name, _, sub = name.partition(".")
     sub = sub or rest.rpartition("]")[2].lstrip(".")
@@ -216,6 +218,7 @@ def _user_activity(method: str, changed: tuple[str, ...], changes: Iterable[Chan
         for change in changes
         if change.attribute == "active" and change.operation != "remove"
     ]
+    # RFC 7644 applies operations in order, so the last one decides.
     state = next((state for state in reversed(states) if state is not None), None)
     if state is False:
         return "disable"
@@ -284,6 +287,7 @@ def _sets_members(change: Change) -> bool:
     if change.attribute != "members":
         return False
     named = change.ids or any(True for _ in _named(change))
+    # By RFC 7644 a remove that names nobody empties the whole attribute.
     return change.operation == "replace" or (change.operation == "remove" and not named)
 
 
@@ -292,6 +296,7 @@ def _named(change: Change) -> Iterator[Member]:
     if change.ids:
         yield from map(Member, change.ids)
         return
+    # RFC 7644 removes a member by the path's filter; Entra ID names it in `value`.
     for item in change.value if isinstance(change.value, list) else [change.value]:
         given = _by_small_name(item) if isinstance(item, dict) else {"value": item}
         identity = given.get("value")

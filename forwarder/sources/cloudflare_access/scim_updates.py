@@ -82,6 +82,7 @@ class ScimUpdates:
             try:
                 walked = await self._reader.walk(place.step, window, purpose, ids)
             except RequestRefusedError as error:
+                # Any other refusal is about the token or the account: halving would only repeat it.
                 if error.about != "parameters":
                     raise
                 place, refused = halved(place, window)

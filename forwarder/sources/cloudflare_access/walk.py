@@ -228,6 +228,7 @@ def _short(identity: bytes) -> str:
 def _fingerprint(identities: Iterable[bytes]) -> str:
     """Return 16 hex digits: the sum of what are hashes already, so their order does not matter."""
     words = array("Q", b"".join(identities))
+    # A position is stored, and a machine with the other byte order may read it.
     if sys.byteorder == "big":
         words.byteswap()
     return f"{sum(words) % 2**64:016x}"
