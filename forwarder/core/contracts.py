@@ -58,6 +58,7 @@ class Record(NamedTuple):
 
     row: bytes
     time_us: int | None
+    # Over the unmasked row: a mask that learns a new word must not give old rows new ids.
     identity: bytes
     keys: frozenset[str]
 
@@ -94,6 +95,7 @@ class Page:
     reached_us: int | None = None
 
 
+# No slots: a cached_property keeps its value in __dict__.
 @dataclass(frozen=True)
 class StoredPage:
     """Rows out of the journal: one stored page or the tail of one, in offset order.
@@ -109,6 +111,7 @@ class StoredPage:
     seen_us: int
     times_us: Sequence[int]
     ids: bytes
+    # A repr may end in a log or a traceback, where no row may be.
     body: bytes = field(repr=False)
 
     @property
@@ -150,6 +153,7 @@ class StoredPage:
             seen_us=self.seen_us,
             times_us=self.times_us[low:high],
             ids=self.ids[16 * low : 16 * high],
+            # The rows are parsed already: a body would be a copy that nobody reads.
             body=b"",
         )
         return part.with_rows(rows)
@@ -163,9 +167,11 @@ class StoredPage:
     @cached_property
     def hex_ids(self) -> list[str]:
         """Return the event ids as the destinations see them: 32 hex digits each."""
+        # One call for the whole page: a call for each row is slow.
         return self.ids.hex("-", -16).split("-") if self.ids else []
 
 
+# One is made for each row and sink, and a tuple is made faster than a frozen dataclass.
 class BatchEvent(NamedTuple):
     """One event, rendered for one sink.
 
@@ -284,6 +290,7 @@ class Sink(Protocol):
         have ended. Raises ``TransientError`` (outage) or ``NeedsOperatorError`` (token, index,
         permission). Must be repeatable; must not create anything at the destination.
         """
+        # A misspelt index must be an error for a person, not a new index that nobody searches.
         ...
 
     async def write(self, batch: Batch) -> WriteResult:

@@ -82,6 +82,7 @@ class TransientError(ForwarderError):
         self.hint = hint
 
 
+# Transient, too: once a person has mended it, work goes on without a restart.
 class NeedsOperatorError(TransientError):
     """Only a person can mend this (token, permission, index): hold, say so, try again slowly."""
 
@@ -101,6 +102,8 @@ def unforeseen(error: BaseException) -> str:
     """
     trace, place = error.__traceback__, ""
     while trace is not None:
+        # The last frame is where it was raised; the first is only where it was caught.
+        # File names repeat from folder to folder, so the folder belongs to the place.
         path = Path(trace.tb_frame.f_code.co_filename)
         place = f" at {path.parent.name}/{path.name}:{trace.tb_lineno}"
         trace = trace.tb_next

@@ -69,6 +69,7 @@ class Identifier:
         are equal in whatever order their keys come. What all rows of a shape share is hashed once.
         """
         shapes, values = self._shaped(rows)
+        # ``pick`` orders the outer keys only; the option orders those of objects inside.
         texts = list(map(orjson.dumps, values, repeat(None), repeat(orjson.OPT_SORT_KEYS)))
         return Identified(
             _counted([shape.begin for shape in shapes], texts),
@@ -96,6 +97,7 @@ class Identifier:
         known = self._shapes.get(keys)
         if known is None:
             if len(self._shapes) >= _MOST_SHAPES:
+                # Keys that change from row to row must not fill the memory; shapes are made again.
                 self._shapes.clear()
             names = sorted(keys)
             text = orjson.dumps(names)
@@ -115,6 +117,7 @@ def _picker(names: Sequence[str]) -> Pick:
 
 def _hashed(begun: blake2b, values: bytes, copy: int) -> bytes:
     made = begun.copy()
+    # Compact JSON has no line end, so no other row can have the text of a numbered copy.
     made.update(b"%b\n%d" % (values, copy) if copy else values)
     return made.digest()
 
@@ -144,6 +147,7 @@ def _numbered(
 
 
 TOO_DEEP = "[nested too deeply]"
+# orjson stops at 254 levels and at 64 bits; JSON itself has no bounds.
 _DEEPEST = 200
 _SMALLEST, _LARGEST = -(2**63), 2**64 - 1
 
@@ -157,6 +161,7 @@ def dumps(value: Any) -> bytes:
     try:
         return orjson.dumps(value)
     except TypeError:
+        # All that orjson refuses, a lone surrogate too, is a TypeError to it.
         return orjson.dumps(_tame(value, _DEEPEST))
 
 

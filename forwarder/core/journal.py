@@ -32,8 +32,10 @@ StartAt = Literal["now", "beginning"]
 Fate = Literal["delivered", "dead", "waiting", "skipped", "forgotten", "missing"]
 
 OPEN, DONE, CANCELLED = "open", "done", "cancelled"
+# Far inside of what a date can be: readers step back and forth from a position.
 EARLIEST_US, LATEST_US = 946_684_800_000_000, 4_102_444_800_000_000
 """Moments that commands take: 2000-01-01 to 2100-01-01."""
+# A destination that refuses everything would otherwise fill the journal with letters.
 MOST_LETTERS = 10_000
 """Dead letters that one sink may have."""
 
@@ -252,6 +254,7 @@ def _parties(scope: str) -> tuple[str | None, str | None, str | None]:
     """Return account, stream and sink of a gap; None for what the scope does not name."""
     if scope.startswith("sink:"):
         return None, None, scope.removeprefix("sink:")
+    # From the right: a scope may begin with an account's label, which may hold a slash.
     account, _, stream = scope.rpartition("/")
     return account, stream, None
 

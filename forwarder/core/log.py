@@ -165,6 +165,7 @@ class Lane:
     end_offset: int | None
 
 
+# Part of the text: a stored dead letter has a reason, and no flag beside it.
 EXPECTED_REFUSAL = "expected refusal: "
 """What the reason of a dead letter begins with if the sink expects such refusals."""
 

@@ -26,6 +26,7 @@ _WORDS = re.compile(
 )
 # Names of their own, but parts of harmless words: there is a pin in shipping.
 _EXACT = frozenset({"auth", "otp", "pass", "pin"})
+# Bounded repeats: a hostile text must not make the search slow.
 _ASSIGNED = re.compile(
     rf"(?i)((?:{_WORDS.pattern})[a-z_-]{{0,20}}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?)[^\s\"',;&]+"
 )
@@ -34,7 +35,9 @@ _HINTS = (b"auth", b"bearer", b"cred", b"key", b"otp", b"pass", b"pin", b"pwd", 
 """One of them is in each of the words above; it costs less to look for these."""
 _NOISE_BYTES = bytes(code for code in range(128) if not chr(code).isalnum())
 _NOISE = re.compile(r"[^a-z0-9]+")
+# A SCIM path may hold a filter (RFC 7644, 3.5.2): emails[type eq "work"].
 _FILTER = re.compile(r"\[.*?(\]|$)", re.DOTALL)
+# JSON may write any letter as an escape (RFC 8259, 7), and so hide a word: p\u0061ssword.
 _ESCAPE = re.compile(r"\\[^\"/]")
 # From the first backslash of a run only: tried at each, a long run takes quadratic time.
 _CODE = re.compile(r"(?<!\\)\\++u([0-9a-fA-F]{4})")
@@ -67,6 +70,7 @@ def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
         masked = mask_request_body(body) if isinstance(body, str) else _mask(body, _DEEPEST)
         if masked != body:
             row = {**row, "request_body": masked}
+    # UNREADABLE has the word secret in it, and masking twice must change nothing.
     if data not in (None, UNREADABLE) and _names_secret(_decoded(data)):
         row = {**row, RAW_BYTES_KEY: UNREADABLE}
     return row
@@ -134,6 +138,7 @@ def _decoded(data: Any) -> str:
 
 def _mask(value: Any, depth: int) -> Any:
     if depth == 0:
+        # Too deep to look into: a mask too many is better than a secret.
         return MASK
     if isinstance(value, dict):
         return _mask_object(value, depth)
@@ -145,6 +150,8 @@ def _mask(value: Any, depth: int) -> Any:
 
 
 def _mask_object(given: dict[str, Any], depth: int) -> dict[str, Any]:
+    # SCIM changes a value by {"path": "password", "value": ...} (RFC 7644, 3.5.2): the secret's
+    # name stands beside the secret, not above it.
     names_secret = any(
         key.lower() in _NAMING_KEYS and isinstance(value, str) and _is_secret_path(value)
         for key, value in given.items()
@@ -154,6 +161,7 @@ def _mask_object(given: dict[str, Any], depth: int) -> dict[str, Any]:
         if is_secret_name(key) or (names_secret and key.lower() not in {"op", *_NAMING_KEYS}):
             masked[key] = _hide(value)
         elif names_secret and isinstance(value, str):
+            # A filter may hold the secret itself: tokens[value eq "..."].
             masked[key] = _FILTER.sub(f"[{MASK}]", value)
         else:
             masked[key] = _mask(value, depth - 1)

@@ -20,6 +20,7 @@ SUCCESS = "success"
 FAILURE = "failure"
 UNKNOWN = "unknown"
 
+# A prefix of our own: a key that Cloudflare adds must never be taken for one of these.
 MALFORMED_KEY = "_forwarder_malformed"
 """In a row that could not be read: why. Its event has the quality ``malformed``."""
 RAW_BYTES_KEY = "_forwarder_raw_base64"
@@ -80,6 +81,7 @@ class Login(NamedTuple):
     url: str
     port: int | None
     query: str
+    # Cloudflare writes Tor as the country T1, which is no code of ISO 3166.
     network: str
     allowed: bool | None
     ip_version: int

@@ -18,6 +18,7 @@ from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
 
 
+# eq=False: a generated hash would raise, since the columns are lists.
 @dataclass(frozen=True, eq=False)
 class Records(Sequence[Record]):
     """Records in columns; a sequence like a list of them.
@@ -63,9 +64,11 @@ class Records(Sequence[Record]):
         if behind - first == len(self):
             return self
         lengths = self.lengths[first:behind]
+        # 1 for the bracket, and a comma behind each row before.
         start = 1 + sum(self.lengths[:first]) + first
         end = start + sum(lengths) + len(lengths) - 1
         return Records(
+            # A slice of bytes would copy the rows once more.
             b"".join((b"[", memoryview(self.text)[start:end], b"]")),
             lengths,
             self.times_us[first:behind],

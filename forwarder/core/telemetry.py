@@ -164,6 +164,7 @@ def _description(
     fields_shown = tuple(
         (one.name, one.metadata.get("keys") or (one.name,), one.metadata.get("by"))
         for one in fields(cls)
+        # None is what hidden() says; a plain field says nothing and is shown.
         if one.metadata.get("keys", ()) is not None
     )
     return Description(line, levels, limited, hint, code, fields_shown)

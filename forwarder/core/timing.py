@@ -72,8 +72,11 @@ class Backoff:
         the ceiling and the ceiling. What the other side asked for is a lower bound.
         """
         first, most = (self.slow_initial, self.slow_max) if slow else (self.initial, self.max)
+        # An outage of days has thousands of attempts, and 2.0 ** 1024 overflows.
         ceiling = min(most, first * 2.0 ** min(attempt - 1, 30))
+        # Full jitter may draw almost nothing, which would hammer a wrong token.
         wait = rng.uniform(ceiling / 2 if slow else 0.0, ceiling)
+        # Retry-After is the same for all who were told it: a little more spreads them.
         return wait if retry_after is None else retry_after + rng.uniform(0.0, min(1.0, ceiling))
 
 
@@ -91,6 +94,7 @@ def parse_us(value: Any) -> int | None:
     Digits beyond the sixth are cut. A leap second counts as the second after it. Times outside
     the years 1 to 9999 UTC are no times.
     """
+    # fromisoformat takes any character between date and time, RFC 3339 only these.
     if not isinstance(value, str) or len(value) < _SHORTEST or value[10] not in "Tt ":
         return None
     try:
@@ -100,11 +104,13 @@ def parse_us(value: Any) -> int | None:
     if moment.tzinfo is None:
         return None
     since = moment - _EPOCH
+    # Whole numbers: timestamp() is a float, and cutting it may lose a microsecond.
     time_us = (since.days * _SECONDS_A_DAY + since.seconds) * 1_000_000 + since.microseconds
     return _in_range(time_us)
 
 
 def _in_range(time_us: int) -> int | None:
+    # An offset can lead out of the years: 9999-12-31T23:59:59-01:00 is a year 10000.
     return time_us if EARLIEST_US <= time_us <= LATEST_US else None
 
 
@@ -123,6 +129,7 @@ def _unusual_us(value: str) -> int | None:
         return parse_us(value.upper())
     if value[17:19] != "60":
         return None
+    # RFC 3339 has leap seconds, datetime has none.
     before = parse_us(f"{value[:17]}59{value[19:]}")
     return None if before is None else _in_range(before + 1_000_000)
 

@@ -52,6 +52,7 @@ class FakeClock:
     async def sleep(self, seconds: float) -> None:
         """Wait until ``seconds`` have passed on this clock."""
         if seconds <= 0:
+            # As asyncio's own sleep: no time passes, but the other tasks get a turn.
             await asyncio.sleep(0)
             return
         future = asyncio.get_running_loop().create_future()
@@ -67,6 +68,7 @@ class FakeClock:
             self._wake(heapq.heappop(self._sleepers)[2])
 
     def _watch(self) -> None:
+        # A task that goes to sleep has just worked, so others may have work, too: count anew.
         self._turns = 0
         if self._patience is not None and not self._watching:
             self._watching = True

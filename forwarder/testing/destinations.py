@@ -99,6 +99,7 @@ async def deliver_at_last(sink: Sink, batch: Batch) -> None:
     async with asyncio.timeout(_OUTAGE):
         while events:
             try:
+                # A new batch each time: the sink may have released the events of the last one.
                 result = await sink.write(Batch(events, batch.size, batch.lane))
             except TransientError:
                 await asyncio.sleep(0.05)

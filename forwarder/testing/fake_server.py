@@ -102,9 +102,11 @@ class FakeServer:
 
     async def start(self) -> None:
         """Listen, after a ``kill`` at the same port as before."""
+        # aiohttp refuses bodies beyond 1 MiB by default, and batches are larger.
         app = web.Application(client_max_size=2**30)
         app.router.add_route("*", "/{path:.*}", self._handle)
         # Bodies are left compressed, so that a fake can check what really travelled.
+        # Without shutdown_timeout=0 a kill would wait a minute for the requests that are open.
         self._runner = web.AppRunner(
             app, shutdown_timeout=0, access_log=None, auto_decompress=False
         )
@@ -137,6 +139,7 @@ class FakeServer:
         self._release()
 
     def _release(self) -> None:
+        # A new event for those who hang later; the old one stays set for those who wait.
         self._released.set()
         self._released = asyncio.Event()
 
@@ -164,6 +167,7 @@ def _broken(request: web.Request) -> web.StreamResponse:
     """Reset the connection in place of an answer."""
     if request.transport is not None:
         request.transport.abort()
+    # Nobody gets this: aiohttp asks every handler for an answer.
     return web.Response(status=500)
 
 
@@ -209,6 +213,7 @@ async def silence(request: web.Request) -> web.StreamResponse:
     """Send no answer for two seconds, longer than a test's client waits."""
     await request.read()
     await asyncio.sleep(2)
+    # A success although nothing is stored: who waits for it has lost the events.
     return web.Response()
 
 

@@ -55,6 +55,7 @@ def make_event(
         stream=stream,
         account=account,
         time_us=_FIRST_US + offset * _SECOND_US,
+        # Not equal to time_us: a sink that takes one for the other must fail.
         seen_us=_FIRST_US + offset * _SECOND_US + 5 * _SECOND_US,
         outcome="success",
         user="ada@example.com",
@@ -134,6 +135,7 @@ class ScriptedSink:
 
     async def write(self, batch: Batch) -> WriteResult:
         """Take the next answer, and keep account of what it accepts."""
+        # Of its own: releasing the batch must not empty the accounts.
         seen = Batch(batch.events, batch.size, batch.lane)
         if self.release:
             batch.release()
@@ -217,6 +219,7 @@ class RandomFaults:
     async def _answer(self, kind: str, batch: Batch) -> WriteResult:
         match kind:
             case "timeout":
+                # For ever: it is the engine that ends a write that takes too long.
                 return await hang(batch)
             case "outage" | "ambiguous":
                 raise TransientError("the connection was reset")
@@ -225,10 +228,12 @@ class RandomFaults:
             case "operator":
                 raise NeedsOperatorError("the token is not known", hint="look at the token")
             case "bug":
+                # No error of ours: a sink's own mistake must not end its consumer.
                 raise LookupError("an error of the sink itself")
         return self._judge(kind, batch)
 
     def _judge(self, kind: str, batch: Batch) -> WriteResult:
+        # The size first: a destination judges it before it reads a single event.
         if self.most_bytes is not None and batch.size > self.most_bytes:
             raise BatchTooLargeError(f"takes {self.most_bytes} bytes at most")
         if any(event.offset in self.poison for event in batch.events):
@@ -242,6 +247,7 @@ class RandomFaults:
         if not rejected and not deferred and kind == "success":
             return ACCEPTED
         return WriteResult(
+            # An event has one fate in a result.
             rejected=[one for one in rejected if one.offset not in deferred],
             deferred=deferred,
             slow_down=kind == "slow_down",

@@ -62,6 +62,7 @@ def bad_hour(server: FakeServer, rng: Random, length: int = 400) -> Counter[str]
         "throttled": (saying(429, "", **{"Retry-After": "0"}), 8),
         "503": (saying(503), 8),
         "html 502": (html(502), 6),
+        # A load balancer may send its own page with 200: only the body shows that nothing came.
         "html 200": (html(200), 4),
         "reset": (reset, 6),
         "reset early": (reset_early, 4),

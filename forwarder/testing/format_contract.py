@@ -27,6 +27,7 @@ from forwarder.testing.samples import (
     sample_events,
 )
 
+# Some syslog receivers end a message at a NUL (RFC 6587, 3.4.2).
 _LINE_ENDS = (b"\n", b"\r", b"\0")
 
 
@@ -84,6 +85,7 @@ class FormatContract:
         origins = [
             Origin("1" * 32, "first", "access_requests", SEEN_US),
             Origin("2" * 32, "second", "access_requests", SEEN_US),
+            # A reload may change a label, so a template must not keep the one it was made with.
             Origin("1" * 32, "renamed", "access_requests", SEEN_US),
         ]
         events = [event_of("access_requests", LOGIN, origin) for origin in origins]
@@ -114,6 +116,7 @@ class FormatContract:
 
         body = _only(self.format(), page, Shape(redact_request_body=True))
 
+        # It stands in the request body and nowhere else in the row.
         assert b"familyName" not in body
 
     def test_hidden_values_do_not_get_through(self) -> None:

@@ -34,11 +34,13 @@ class JournalChecks(RuleBasedStateMachine):
     """A journal and its model, side by side; ``machine_for`` says whose journal."""
 
     make: Callable[[], Opener]
+    # So small that the journal is full after a few steps.
     max_size = 700
 
     def __init__(self) -> None:
         """Open a fresh journal."""
         super().__init__()
+        # One loop for all steps: the tasks and locks of a journal belong to the loop they began in.
         self.runner = asyncio.Runner()
         self.opener = type(self).make()
         self.clock = WallClock()
@@ -84,6 +86,7 @@ class JournalChecks(RuleBasedStateMachine):
         else:
             fired = self.crash.fired and self._crash_at is not None
             self.crash.disarm()
+            # A crash that nobody heard of would leave half an operation behind.
             assert not fired
             apply()
         self._crash_at = None
@@ -171,6 +174,7 @@ class JournalChecks(RuleBasedStateMachine):
         expected = Counter(
             {key: n for key in self.model.units if (n := len(self.model.waiting(*key)))}
         )
+        # The plus drops zeros: no place, and a place with no backlog, say the same.
         assert +shown == expected
 
     async def _losses_are_recorded_and_counted(self) -> None:

@@ -210,6 +210,7 @@ class JournalContract:
     async def test_a_full_journal_drops_only_what_no_blocking_sink_holds(
         self, opened: Opened
     ) -> None:
+        # Room for one of the rows and not for both.
         journal = await opened(max_size=60)
         blocking = await journal.sink_queue("keeps")
         await journal.sink_queue("drops", blocking=False)

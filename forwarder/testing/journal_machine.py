@@ -100,6 +100,7 @@ class JournalMachine(JournalChecks):
             model.readers[reader] = covered_us
             kept = self.kept(lane)
             found = [offset for offset in sorted(kept) if offset >= started]
+            # Events of the forwarder's own may lie between the rows of the page.
             mine = [offset for offset in found if kept[offset][1] == KEY.stream]
             assert sorted(kept[o][0] for o in mine) == sorted(records[i].identity for i in new)
             times = {record.identity: record.time_us for record in records}

@@ -22,6 +22,7 @@ KEY = StreamKey("a" * 32, "access_requests")
 HOUR_US = 3_600_000_000
 NOON_US = 1_790_000_000_000_000 // HOUR_US * HOUR_US
 KEEP_US = HOUR_US
+# A row may be in several lanes and have a fate in each: an audit says the first of these.
 _ORDER: tuple[Fate, ...] = ("dead", "delivered", "waiting", "skipped", "missing")
 EVERYTHING = 10**9
 BEFORE, DISCARDED, REPLAYED = "before", "discarded", "replayed"
@@ -74,6 +75,7 @@ class Crash:
         self.fired = True
         if self._late:
             work()
+            # Whatever ran before the commit is rolled back, even a statement that took effect.
             self.committed = commits
         raise CrashError("the process dies here")
 
@@ -168,6 +170,7 @@ class Model:
         return {
             row.identity
             for name, rows in self.stored.items()
+            # What only some sinks got must not count as seen: the others would never get it.
             if name == lane or not self.lanes[name].partial
             for row in rows.values()
         }

@@ -109,6 +109,7 @@ class MemoryQueue:
     def replay(self, name: str, start: int, end_offset: int) -> None:
         """Add a lane that goes through the live rows from ``start`` to ``end_offset`` again."""
         live = self._lanes[LIVE].pages
+        # The very same list: rows that the live lane drops are gone from the replay, too.
         self._lanes[name] = _StoredLane(live, Progress(start), end_offset)
         self._version += 1
         self._changed()
@@ -173,6 +174,7 @@ class MemoryQueue:
     ) -> None:
         """Remember, after checking that it makes sense."""
         self.acknowledgements += 1
+        # Before anything is kept: an error of a journal means that nothing was stored.
         if self.acknowledge_errors:
             raise self.acknowledge_errors.pop(0)
         self._lanes[lane].acknowledge(progress, dead)

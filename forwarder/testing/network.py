@@ -118,6 +118,7 @@ class ToxicProxy:
 
     async def _refuse(self) -> None:
         if self._server is not None:
+            # No wait_closed(): since Python 3.12 it waits for the connections that are reset below.
             self._server.close()
             self._server = None
         await self._reset()

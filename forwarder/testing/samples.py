@@ -38,6 +38,7 @@ LOGIN: Mapping[str, Any] = {
 }
 SCIM: Mapping[str, Any] = {
     "cf_resource_id": "bd97ef8d-7986-43e3-9ee0-c25dda33e4b0",
+    # Cloudflare's own example: a w is no hex digit, so an id is a text and no UUID.
     "idp_id": "df7e2w5f-02b7-4d9d-af26-8d1988fca630",
     "idp_resource_id": "all_employees",
     "logged_at": "2026-07-02T15:04:05.12345Z",
@@ -77,6 +78,7 @@ LOGINS: Mapping[str, Mapping[str, Any]] = {
     },
     "login_service_token": {
         **_without(LOGIN, "user_id"),
+        # Cloudflare puts the token's client id where a person has an e-mail address.
         "user_email": "e461d898a6b14a3f8f0d6f2a3c5b7e91.access",
         "connection": "nonidentity",
     },
@@ -123,11 +125,13 @@ SCIM_UPDATES: Mapping[str, Mapping[str, Any]] = {
     "scim_user_disable": {
         **_USER,
         "http_method": "PATCH",
+        # Microsoft Entra ID writes the operation with a capital and the boolean as a text.
         "request_body": _patch('{"op":"Replace","path":"active","value":"False"}'),
     },
     "scim_user_enable": {
         **_USER,
         "request_method": "PATCH",
+        # Without a path the value names the attributes (RFC 7644, 3.5.2.1).
         "request_body": _patch('{"op":"replace","value":{"active":true}}'),
     },
     "scim_user_password": {
@@ -169,6 +173,7 @@ SCIM_UPDATES: Mapping[str, Mapping[str, Any]] = {
         "status": "FAILURE",
         "error_description": "user has no seat",
         "request_body": _patch(
+            # An attribute may be named with its schema (RFC 7644, 3.10).
             '{"op":"replace","path":"urn:ietf:params:scim:schemas:core:2.0:User:active"'
             ',"value":false}'
         ),
@@ -201,6 +206,7 @@ SCIM_UPDATES: Mapping[str, Mapping[str, Any]] = {
     "scim_group_remove_member": {
         **_GROUP,
         "http_method": "PATCH",
+        # One member of many is named by a filter in the path (RFC 7644, 3.5.2.2).
         "request_body": _patch('{"op":"remove","path":"members[value eq \\"u-1\\"]"}'),
     },
     "scim_group_swap_members": {
