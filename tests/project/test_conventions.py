@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,11 +12,19 @@ TESTS = sorted((ROOT / "tests").rglob("*.py"))
 EVERYTHING = [*(module.path for module in modules().values()), *TESTS]
 THIS = Path(__file__)
 
+LEAST_COMMENTS = 0.02
 MOST_LINES_IN_A_FILE = 500
 MOST_LINES_IN_A_FUNCTION = 50
 MOST_FILES_IN_A_ROOM = 20
 MOST_IMPORTS_IN_1000_LINES = 20
 NAMES_THAT_SAY_NOTHING = {"base", "common", "constants", "helpers", "manager", "types", "utils"}
+# Objects of libraries, which offer no other way: TLS contexts and connections, aiohttp's responses
+# and connectors, log records, aiokafka's producers, and a hint added to an error on its way up.
+NOT_OURS = frozenset(
+    ["accumulator", "connection", "connector", "context", "error", "producer", "record", "response"]
+)
+# A model is plain data on purpose, and a test moves its clock by hand.
+MODELS = re.compile(r"forwarder\.testing\.journal_\w+")
 
 
 def _name(path: Path) -> str:
@@ -28,6 +37,27 @@ def _imported(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _assigned(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield what a statement binds, one at a time."""
+    targets = []
+    if isinstance(node, ast.Assign | ast.Delete):
+        targets = node.targets
+    elif isinstance(node, ast.AugAssign | ast.AnnAssign):
+        targets = [node.target]
+    for target in targets:
+        yield from target.elts if isinstance(target, ast.Tuple) else [target]
+
+
+def _owner(target: ast.expr) -> str | None:
+    """Return whose attribute is bound, or changed by an index; None for an own one."""
+    if isinstance(target, ast.Subscript):
+        target = target.value
+    if not isinstance(target, ast.Attribute):
+        return None
+    owner = ast.unparse(target.value)
+    return None if owner in {"self", "cls"} else owner
 
 
 def test_every_module_says_what_it_is_for() -> None:
@@ -70,6 +100,42 @@ def test_modules_import_few_others_of_the_package() -> None:
     lines = sum(module.lines for module in package.values())
 
     assert edges(package).total() / lines * 1000 <= MOST_IMPORTS_IN_1000_LINES
+
+
+def test_a_class_owns_its_state() -> None:
+    meddling = [
+        f"{name}:{getattr(node, 'lineno', 0)}: {owner}"
+        for name, module in modules().items()
+        if not MODELS.fullmatch(name)
+        for node in ast.walk(module.tree)
+        for target in _assigned(node)
+        if (owner := _owner(target)) is not None and owner not in NOT_OURS
+    ]
+
+    assert [] == meddling
+
+
+def test_comments_say_why_where_the_question_arises() -> None:
+    package = modules().values()
+    lines = sum(module.lines for module in package)
+
+    assert sum(module.comments() for module in package) / lines >= LEAST_COMMENTS
+
+
+def test_no_name_of_a_module_is_defined_twice() -> None:
+    twice = [
+        f"{name}.{bound}"
+        for name, module in modules().items()
+        for bound, count in Counter(
+            target.id
+            for node in module.tree.body
+            for target in _assigned(node)
+            if isinstance(target, ast.Name)
+        ).items()
+        if count > 1
+    ]
+
+    assert [] == twice
 
 
 def test_a_module_is_named_after_what_it_does() -> None:
