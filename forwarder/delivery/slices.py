@@ -15,8 +15,11 @@ import orjson
 
 from forwarder.core.contracts import StoredPage
 
-_SLICE_BYTES = 256 * 1024
-"""About the bytes of one slice; its rows are rendered within some hundredths of a second."""
+_SLICE_BYTES = 1024 * 1024
+"""About the bytes of one slice; at worst its rows take a quarter of a second.
+
+A usual page fits into one slice, so sinks with one format share what they render of it.
+"""
 _MOST_PARSED = 4 * 2**20
 """Bytes of a body that may be parsed at once: the rows take several times as much memory."""
 _BRACKET = re.compile(

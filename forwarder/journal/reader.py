@@ -48,7 +48,7 @@ AND +lane = :lane AND body IS NOT NULL LIMIT 1
 _PAGES_AT_ONCE = 64
 _NO_END = 2**63 - 1
 # Of bodies; parsed, they take about eight times as much.
-_MOST_BYTES = 2**19
+_MOST_BYTES = 2**20
 
 
 class PageCache:
