@@ -140,7 +140,7 @@ async def deliver_all(
             max_wait=0.01,
         ),
         clock=SystemClock(),
-        rng=Random(seed),  # noqa: S311 - jitter of a test
+        rng=Random(seed),  # noqa: S311 - jitter of a test  # nosec B311
     )
     running = asyncio.create_task(consumer.run())
     try:

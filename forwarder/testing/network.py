@@ -32,7 +32,7 @@ _RANGE = range(15_000, 32_000)
 @cache
 def _candidates() -> Iterator[int]:
     # In random order: suites that run side by side should not try the same ports.
-    return cycle(random.sample(_RANGE, len(_RANGE)))
+    return cycle(random.sample(_RANGE, len(_RANGE)))  # not cryptography  # nosec B311
 
 
 def free_port() -> int:
