@@ -84,7 +84,9 @@ def test_a_reader_that_stalls_costs_lines_that_are_counted_and_no_time(pipe: Pip
     dropped, lines = pipe.dropped(), pipe.read()
     assert seconds < 10
     assert 700 < dropped < 1000
-    assert [f"line {n}" for n in range(len(lines))] == [line["message"] for line in lines]
+    # The reader's pipe may take more in the middle, so there may be holes, but never disorder.
+    numbers = [int(line["message"].removeprefix("line ")) for line in lines]
+    assert sorted(set(numbers)) == numbers
     assert len(lines) + dropped == 1000
 
 
