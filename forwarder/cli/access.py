@@ -87,9 +87,9 @@ def carry_out(place: Place, name: str, given: Mapping[str, Any]) -> Any:
     except NoDaemonError:
         if place.settings is None:
             raise place.faults or RuntimeError from None
-        from forwarder.runtime import daemon  # noqa: PLC0415 - imports everything
+        from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
 
-        return daemon.carry_out(place.settings, name, given)
+        return operations.carry_out(place.settings, name, given)
 
 
 def rows_of(state_dir: Path, lane: str) -> Any:
@@ -119,9 +119,9 @@ def backfill(
         # Nobody would be there to do the work after this process.
         if detach:
             raise
-        from forwarder.runtime import daemon  # noqa: PLC0415 - imports everything
+        from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
 
-        return daemon.backfill(settings, order, watch), False
+        return operations.backfill(settings, order, watch), False
 
 
 def sinks_of(place: Place) -> set[str]:

@@ -17,7 +17,7 @@ from forwarder.core.timing import Clock
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.observe.gauges import STATES
-from forwarder.runtime.replica import TaskState
+from forwarder.runtime.supervisor import TaskState
 
 READY, DEGRADED, NOT_READY = STATES
 

@@ -18,14 +18,7 @@ from prometheus_client import generate_latest
 from forwarder.admin.server import Verdict
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import ForwarderError
-from forwarder.core.journal import (
-    Gap,
-    GapCount,
-    LetterGroup,
-    SinkPlace,
-    Usage,
-    with_name,
-)
+from forwarder.core.journal import Gap, GapCount, LetterGroup, SinkPlace, Usage, with_name
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import StreamStatus
@@ -33,7 +26,8 @@ from forwarder.observe.gauges import STATES, GaugeCollector, Sample
 from forwarder.observe.metrics import Metrics, summed
 from forwarder.runtime.cell import Cell
 from forwarder.runtime.health import Degradation, liveness, readiness, state_of
-from forwarder.runtime.replica import VERSION, Beat, Reloads, Replica, Supervisor, TaskState
+from forwarder.runtime.replica import VERSION, Reloads, Replica
+from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
 
 Series: TypeAlias = tuple[str, str, str]
 """Group (``streams``, ``sinks``), name, measure."""

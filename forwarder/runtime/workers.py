@@ -25,7 +25,8 @@ from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
 from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
-from forwarder.runtime.replica import USER_AGENT, Beat, Rendering, Replica, Supervisor
+from forwarder.runtime.replica import USER_AGENT, Rendering, Replica
+from forwarder.runtime.supervisor import Beat, Supervisor
 
 T = TypeVar("T")
 

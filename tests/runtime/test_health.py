@@ -7,7 +7,7 @@ from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Failure
 from forwarder.runtime.health import liveness, readiness
-from forwarder.runtime.replica import TaskState
+from forwarder.runtime.supervisor import TaskState
 
 
 def stream(phase: str, trouble: Failure | None = None, *, answered: bool = False) -> StreamStatus:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from forwarder.runtime.daemon import SecretWatch, changed, stamps
+from forwarder.runtime.reloading import SecretWatch, changed, stamps
 
 
 def test_a_rewritten_file_has_changed_and_a_vanished_one_has_not(tmp_path: Path) -> None:

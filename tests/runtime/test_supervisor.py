@@ -10,7 +10,7 @@ import pytest
 
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.observe.events import TaskCrashed
-from forwarder.runtime.replica import Supervisor
+from forwarder.runtime.supervisor import Supervisor
 
 
 class Clock:

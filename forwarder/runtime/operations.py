@@ -1,0 +1,146 @@
+"""What changes a journal by command: the same objects in a daemon and in a command that finds none.
+
+A command that finds no daemon opens the cell itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+from forwarder.admin.control import Command, checked, flag, moment, numbers, text, texts
+from forwarder.config import ForwarderSettings
+from forwarder.core.contracts import StreamKey
+from forwarder.core.journal import Cursor
+from forwarder.core.timing import SystemClock, format_seconds
+from forwarder.runtime.cell import Cell
+from forwarder.runtime.replica import Replica, libraries_logged, run_fast, telemetry_of
+from forwarder.runtime.status import Overview
+
+OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
+"""Takes the status as JSON values."""
+
+_LOOK = 0.3
+_LAST_WRITES = 21.0
+"""Seconds for writes in flight to settle before the journal is closed."""
+
+
+class Operations:
+    """Operations on the journal of one cell."""
+
+    def __init__(self, replica: Replica, cell: Cell) -> None:
+        """Work on ``cell``, whether its streams and sinks run or not."""
+        self._replica = replica
+        self._cell = cell
+        self._journal = cell.journal
+
+    def table(self) -> dict[str, Command]:
+        """Return the operations by name; each checks its arguments before it does anything."""
+        letters, backfills = {"sink": text}, self._cell.backfills
+        window = {"since_us": moment, "until_us": moment}
+        chosen = {"again": flag, "accounts": texts, "streams": texts, "sinks": texts}
+        cursor = {"account_id": text, "stream": text, "to_us": moment}
+        return {
+            "dead-letters-drop": checked(self.drop_dead_letters, letters, {"ids": numbers}),
+            "dead-letters-replay": checked(self.replay_dead_letters, letters, {"ids": numbers}),
+            "replay": checked(self.replay, {"sink": text, "since_us": moment}),
+            "backfill": checked(backfills.begin, window, chosen),
+            "backfill-rows": checked(backfills.rows, {"lane": text}),
+            "lane-cancel": checked(backfills.cancel, {"lane": text}),
+            "cursor-set": checked(self.set_cursor, cursor),
+            "sink-forget": checked(self.forget_sink, {"sink": text}),
+        }
+
+    async def drop_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Delete dead letters of ``sink`` (``ids``, or all); answers ``events``."""
+        return {"events": await self._journal.drop_letters(str(given["sink"]), given.get("ids"))}
+
+    async def replay_dead_letters(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Deliver dead letters of ``sink`` again (``ids``, or all); answers ``events`` and lane."""
+        lane = self._new_lane()
+        count = await self._journal.replay_letters(lane, str(given["sink"]), given.get("ids"))
+        return {"events": count, "lane": lane}
+
+    async def replay(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Deliver to ``sink`` what is kept since ``since_us``; answers ``events``, ``lane``."""
+        lane = self._new_lane()
+        count = await self._journal.replay(lane, str(given["sink"]), int(given["since_us"]))
+        return {"events": count, "lane": lane}
+
+    async def forget_sink(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Give up the places of an absent ``sink``; answers ``events`` and ``dead_letters``."""
+        forgotten = await self._journal.forget_sink(str(given["sink"]))
+        return {"events": forgotten.events, "dead_letters": forgotten.dead_letters}
+
+    async def set_cursor(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Move the live position of a stream to ``to_us``; rows jumped over become a gap."""
+        key, to_us = (
+            StreamKey(str(given["account_id"]), str(given["stream"])),
+            int(given["to_us"]),
+        )
+
+        async def move() -> Cursor:
+            return await self._journal.move_cursor(key, to_us)
+
+        # A poller keeps its position in memory and would write it back.
+        cursor = await self._cell.streams.paused(key.account_id, move)
+        clamped = cursor.covered_until_us < to_us
+        return {"covered_until": format_seconds(cursor.covered_until_us), "clamped": clamped}
+
+    def _new_lane(self) -> str:
+        """Return a name that no lane has; microseconds are unique in a journal."""
+        return f"replay:{self._replica.clock.now_us():x}"
+
+
+def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) -> Any:
+    """Carry out one operation (see ``Operations.table``) while no daemon runs; return its answer.
+
+    Raises ``LockedError`` if a daemon starts meanwhile, and what the operation raises.
+    """
+
+    async def work() -> Mapping[str, Any]:
+        async with _alone(settings) as (replica, cell):
+            await cell.sinks.join(settings.sinks)
+            return await Operations(replica, cell).table()[name](given)
+
+    return run_fast(work())
+
+
+def backfill(
+    settings: ForwarderSettings, given: Mapping[str, Any], progress: OnProgress
+) -> Mapping[str, Any]:
+    """Read a backfill and deliver it while no daemon runs; return when every sink has it.
+
+    ``progress`` is called with the status now and then. If interrupted, the backfill continues
+    when a daemon starts.
+    """
+
+    async def work() -> Mapping[str, Any]:
+        async with _alone(settings) as (replica, cell):
+            overview = Overview(replica, cell)
+            await cell.sinks.join(settings.sinks)
+            await cell.streams.start(settings.accounts, poll=False)
+            cell.sinks.start(sink.name for sink in settings.sinks)
+            answer = await Operations(replica, cell).table()["backfill"](given)
+            # Open until the sinks have everything; the reading ends earlier.
+            while await cell.backfills.is_open(answer["lane"]):
+                progress(await overview.status())
+                await asyncio.sleep(_LOOK)
+            progress(await overview.status())
+            await cell.streams.stop()
+            await cell.sinks.drain(cell.sinks.settings, _LAST_WRITES)
+            return await cell.backfills.rows(answer)
+
+    return run_fast(work())
+
+
+@asynccontextmanager
+async def _alone(settings: ForwarderSettings) -> AsyncIterator[tuple[Replica, Cell]]:
+    """Open the journal, which takes its lock; nothing runs yet."""
+    telemetry = telemetry_of(settings)
+    replica = Replica(settings, telemetry, SystemClock())
+    with libraries_logged(telemetry.observer):
+        async with Cell.opened(replica) as cell:
+            yield replica, cell

@@ -1,0 +1,146 @@
+"""What follows a change of files while the daemon runs: the settings, and files of secrets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from forwarder.config import Changes, Difference, ForwarderSettings, RootSettings, changes
+from forwarder.core.errors import ConfigError
+from forwarder.core.own_events import Own
+from forwarder.core.timing import Clock
+from forwarder.observe.events import SettingsReloaded, SettingsWarning
+from forwarder.runtime.cell import Cell
+from forwarder.runtime.replica import Replica
+from forwarder.runtime.workers import preflight
+
+SettingsReader: TypeAlias = Callable[[], ForwarderSettings]
+"""Reads the settings from their file; raises ``ConfigError`` with every fault."""
+
+
+Stamp: TypeAlias = tuple[int, int, int] | None
+
+
+_SECRETS = 2.0
+
+
+class Reloader:
+    """Puts new settings into force: what differs is changed, the rest is not touched."""
+
+    def __init__(self, replica: Replica, cell: Cell, read: SettingsReader) -> None:
+        """Read nothing yet."""
+        self._replica = replica
+        self._cell = cell
+        self._read = read
+        self._one_at_a_time = asyncio.Lock()
+
+    async def reload(self) -> Changes:
+        """Read the settings and apply what differs.
+
+        Raises ``ConfigError`` if they have faults; then nothing has changed.
+        """
+        async with self._one_at_a_time:
+            # In a thread: files of secrets may be on a slow or hanging file system.
+            try:
+                new = await asyncio.to_thread(self._read)
+                preflight(new)
+            except ConfigError as error:
+                self._replica.refuse(tuple(str(fault) for fault in error.faults))
+                raise
+            old = self._replica.settings
+            difference = changes(old, new)
+            new = replace(new, root=_kept(old, new))
+            self._replica.learn(new)
+            await self._cell.change(difference, new)
+            self._replica.adopt(new, difference.needs_restart)
+            await self._report(difference)
+            return difference
+
+    async def _report(self, difference: Changes) -> None:
+        replica = self._replica
+        for warning in replica.settings.warnings:
+            replica.emit(SettingsWarning(warning))
+        replica.emit(
+            SettingsReloaded(
+                replica.config_hash,
+                _words(difference.sinks, str),
+                _words(difference.streams, lambda key: replica.scope_name(str(key))),
+                difference.needs_restart,
+            )
+        )
+        await self._cell.note(Own.CONFIG_RELOADED, replica.config_hash)
+
+
+def _kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:
+    """Return the new root with the values that only a restart can change left as they are.
+
+    They are compared again at the next reload, so that ``needs_restart`` names them until then.
+    """
+    kept = {key: getattr(old.root, key) for key in ("state_dir", "journal", "admin", "tracing")}
+    log = new.root.log.model_copy(update={"format": old.root.log.format})
+    return new.root.model_copy(update={**kept, "log": log})
+
+
+def _words(difference: Difference, name_of: Callable[[Any], str]) -> tuple[str, ...]:
+    """Return ``added NAME``, ``changed NAME`` and ``removed NAME`` for each difference."""
+    return tuple(
+        f"{what} {name_of(item)}"
+        for what in ("added", "changed", "removed")
+        for item in getattr(difference, what)
+    )
+
+
+class SecretWatch:
+    """Notices secret files that change, so that a new token ends a failure at once.
+
+    It compares what the names lead to: Kubernetes changes a mounted secret by swapping a link, so
+    a watch on the files themselves would see nothing.
+    """
+
+    def __init__(
+        self,
+        files: Callable[[], Iterable[Path]],
+        on_change: Callable[[Path], None],
+        clock: Clock,
+    ) -> None:
+        """Call ``files`` each time, since a reload may change them."""
+        self._files = files
+        self._on_change = on_change
+        self._clock = clock
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Watch for ever."""
+        known = await asyncio.to_thread(stamps, set(self._files()))
+        while True:
+            beat()
+            await self._clock.sleep(_SECRETS)
+            now = await asyncio.to_thread(stamps, set(self._files()))
+            for file in changed(known, now):
+                self._on_change(file)
+            # A file that is away for a moment keeps its stamp: it may come back changed.
+            known = {file: stamp or known.get(file) for file, stamp in now.items()}
+
+
+def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:
+    """Return modification time, size and inode of each file; None for one that is not there."""
+    return {file: _stamp(file) for file in files}
+
+
+def changed(before: Mapping[Path, Stamp], now: Mapping[Path, Stamp]) -> list[Path]:
+    """Return the files that are there and differ from before; a missing file has not changed."""
+    return [
+        file
+        for file, stamp in now.items()
+        if file in before and stamp is not None and stamp != before[file]
+    ]
+
+
+def _stamp(file: Path) -> Stamp:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
