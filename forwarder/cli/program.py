@@ -57,7 +57,7 @@ COMMANDS: Mapping[str, Entry] = {
     "cursors": Entry("journal:cursors", "List or set the positions of the streams."),
     "sinks": Entry("sinks:sinks", "List the sinks the journal knows, or forget an absent one."),
     "gaps": Entry("journal:gaps", "List what was lost, or may have been lost."),
-    "config": Entry("settings:config", "Show the settings in force, or their JSON schema."),
+    "config": Entry("settings:config", "Write a settings file, show the settings or their schema."),
     "plugins": Entry("settings:plugins", "List sources, sinks and formats."),
     "completion": Entry("program:completion", "Print the script that completes commands."),
 }

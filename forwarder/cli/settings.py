@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from forwarder.cli.access import settings_from
+from forwarder.cli.init import init
 from forwarder.cli.terminal import config_option, json_option, print_json, say, tell
 
 _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
@@ -17,7 +18,10 @@ _COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
 
 @click.group()
 def config() -> None:
-    """Show the settings in force, or their JSON schema."""
+    """Write a settings file, show the settings in force, or print their JSON schema."""
+
+
+config.add_command(init)
 
 
 @config.command()
