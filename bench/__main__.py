@@ -189,7 +189,8 @@ def main() -> None:
         type=Path,
         metavar="DIR",
         help="compare with another checkout that has its own .venv; without scenarios: "
-        + ", ".join(pairs.USUAL),
+        + ", ".join(pairs.USUAL)
+        + "; scim-hec is SCIM changes into HEC",
     )
     chosen = parser.parse_args()
     if chosen.rows % 1000 or chosen.start_up_rows % 1000:

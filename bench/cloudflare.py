@@ -9,16 +9,18 @@ import asyncio
 import sys
 import time
 from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle, groupby
 from typing import Protocol
 
 from aiohttp import web
 
-from bench.rows import ROWS_A_SECOND, rows
+from bench.rows import ROWS_A_SECOND, changes, rows
 from forwarder.core.timing import format_seconds, parse_us
 
 _PAGE = 1000
-_BLOCK = 200_000
+_BLOCK, _CHANGES = 200_000, 20_000
+"""Logins, and changes, that are made: these are four times as large."""
 _TIME = slice(len('{"created_at":"'), len('{"created_at":"2026-01-01T00:00:00Z'))
 _MARK = b"@" * 20
 _HEAD = b'{"success":true,"errors":[],"messages":[],"result":['
@@ -36,17 +38,25 @@ class Rows(Protocol):
 class History:
     """``count`` rows that end now, oldest first.
 
-    The same rows come again after 200,000, with other times: ten million need no more memory.
+    The same rows come again after ``block``, with other times: ten million need no more memory.
     """
 
-    def __init__(self, count: int, until_us: int) -> None:
+    def __init__(
+        self,
+        count: int,
+        until_us: int,
+        make: Callable[[int, int], Iterator[tuple[int, bytes]]] = rows,
+        block: int = _BLOCK,
+    ) -> None:
         """Build them; ``until_us`` is now in microseconds since 1970."""
         self._seconds = count // ROWS_A_SECOND
         self._first = until_us // 1_000_000 - self._seconds
-        made = rows(min(count, _BLOCK), until_us)
+        made = make(min(count, block), until_us)
         self._groups = [
-            b",".join(text[: _TIME.start] + _MARK + text[_TIME.stop :] for _, text in group)
-            for _, group in groupby(made, key=lambda row: row[0])
+            b",".join(text for _, text in group).replace(
+                format_seconds(second * 1_000_000).encode(), _MARK
+            )
+            for second, group in groupby(made, key=lambda row: row[0])
         ]
 
     def page(self, since: int, skip: int) -> tuple[bytes, int]:
@@ -96,29 +106,33 @@ def envelope(rows: bytes, count: int) -> bytes:
     return _HEAD + rows + _TAIL % count
 
 
-def app(shown: Rows) -> web.Application:
+def app(logins: Rows, changed: Rows) -> web.Application:
     """Return the routes; only the account of the measurements has rows, all others are quiet."""
 
-    async def logins(request: web.Request) -> web.Response:
-        query, text, count = request.query, b"", 0
-        if request.match_info["account"].endswith("c353"):
-            since = (parse_us(query["since"]) or 0) // 1_000_000
-            text, count = shown.page(since, (int(query.get("page", "1")) - 1) * _PAGE)
-        return web.Response(body=envelope(text, count), content_type="application/json")
+    def showing(shown: Rows) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def show(request: web.Request) -> web.Response:
+            query, text, count = request.query, b"", 0
+            if request.match_info["account"].endswith("c353"):
+                since = (parse_us(query["since"]) or 0) // 1_000_000
+                text, count = shown.page(since, (int(query.get("page", "1")) - 1) * _PAGE)
+            return web.Response(body=envelope(text, count), content_type="application/json")
+
+        return show
 
     async def verify(_: web.Request) -> web.Response:
         return web.json_response({"success": True, "result": {"status": "active"}})
 
     made = web.Application()
     base = "/client/v4/accounts/{account}"
-    made.router.add_get(f"{base}/access/logs/access_requests", logins)
+    made.router.add_get(f"{base}/access/logs/access_requests", showing(logins))
+    made.router.add_get(f"{base}/access/logs/scim/updates", showing(changed))
     made.router.add_get(f"{base}/tokens/verify", verify)
     return made
 
 
-async def serve(shown: Rows) -> None:
+async def serve(logins: Rows, changed: Rows) -> None:
     """Serve on a free port and print it."""
-    runner = web.AppRunner(app(shown), access_log=None)
+    runner = web.AppRunner(app(logins, changed), access_log=None)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     print(runner.addresses[0][1], flush=True)
@@ -128,8 +142,9 @@ async def serve(shown: Rows) -> None:
 if __name__ == "__main__":
     import uvloop
 
-    word = sys.argv[1]
+    word, now_us = sys.argv[1], int(time.time() * 1e6)
     if word.endswith("/s"):
-        uvloop.run(serve(Trickle(float(word.removesuffix("/s")))))
+        uvloop.run(serve(Trickle(float(word.removesuffix("/s"))), History(0, now_us)))
     else:
-        uvloop.run(serve(History(int(word), int(time.time() * 1e6))))
+        found = History(int(word), now_us), History(int(word), now_us, changes, _CHANGES)
+        uvloop.run(serve(*found))

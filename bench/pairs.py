@@ -14,8 +14,8 @@ from statistics import median
 
 from bench.processes import OWN, helper
 from bench.scenarios import (
+    COMPARED,
     DRAINED,
-    SCENARIOS,
     Result,
     catch_up,
     drain,
@@ -69,7 +69,7 @@ class Comparison:
 
 def known(name: str) -> bool:
     """Return True if two checkouts can be compared in this scenario."""
-    return name in SCENARIOS or (name.startswith(_DRAIN) and name[len(_DRAIN) :] in DRAINED)
+    return name in COMPARED or (name.startswith(_DRAIN) and name[len(_DRAIN) :] in DRAINED)
 
 
 def program(checkout: Path) -> Path:
@@ -104,12 +104,12 @@ def _measure(
     name: str, count: int, api: int, programs: tuple[Path, Path], stack: ExitStack
 ) -> Measure:
     """Return what runs the scenario once with a program; ``stack`` keeps its journals."""
-    sinks = SCENARIOS.get(name, DRAINED)
+    sinks = COMPARED.get(name, DRAINED)
     starts = {
         program: median(start_cpu(sinks, api, program) for _ in range(_STARTS))
         for program in programs
     }
-    if name in SCENARIOS:
+    if name in COMPARED:
         return lambda program: catch_up(name, count, api, starts[program], program)
     # Each program drains a journal that it has written itself: their formats may differ.
     journals = {

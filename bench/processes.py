@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,13 +24,12 @@ OWN = Path(sys.executable).with_name("forwarder")
 """The ``forwarder`` of this checkout."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
+# Of the streams access_requests and scim_updates; the forwarder's own events do not count.
 _DELIVERED = re.compile(
-    r'^forwarder_sink_delivered_events_total\{sink="(.*?)",stream="access_requests"\} (\S+)$',
+    r'^forwarder_sink_delivered_events_total\{sink="(.*?)",stream="[as]\w+"\} (\S+)$',
     re.MULTILINE,
 )
-_STORED = re.compile(
-    r'^forwarder_rows_new_total\{.*?stream="access_requests".*?\} (\S+)$', re.MULTILINE
-)
+_STORED = re.compile(r'^forwarder_rows_new_total\{.*?stream="[as]\w+".*?\} (\S+)$', re.MULTILINE)
 _POLLED = re.compile(
     r"^forwarder_last_poll_success_timestamp_seconds\{.*?\} ([1-9]\S*)$", re.MULTILINE
 )
@@ -96,8 +96,10 @@ class Daemon:
 
     def delivered(self, sinks: Sequence[str]) -> int:
         """Return the events that each of these sinks has delivered."""
-        counts = {sink: int(float(n)) for sink, n in _DELIVERED.findall(self.metrics())}
-        return min(counts.get(sink, 0) for sink in sinks)
+        counts = Counter[str]()
+        for sink, number in _DELIVERED.findall(self.metrics()):
+            counts[sink] += int(float(number))
+        return min(counts[sink] for sink in sinks)
 
     def stored(self) -> int:
         """Return the rows in the journal, delivered or not."""

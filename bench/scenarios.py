@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.clients import SILENT
 from bench.processes import DAEMON_CORE, OWN, Daemon, Usage, helper
 from bench.recordings import Recording
-from bench.stages import QUIET_ACCOUNT, stage
+from bench.stages import CHANGES, LOGINS, QUIET_ACCOUNT, stage
 from bench.watching import until
 
 SCENARIOS = {
@@ -32,6 +32,9 @@ SCENARIOS = {
     "fan-out": ("hec", "kafka", "tcp"),
 }
 """Catch-ups by name: sinks at once. ``journal`` is paused, so that only the journal is filled."""
+
+COMPARED = {**SCENARIOS, "scim-hec": ("hec",)}
+"""Catch-ups of two checkouts by name; ``scim-hec`` has SCIM changes, all others have logins."""
 
 DRAINED = ("hec", "kafka", "tls")
 _SETTLED = 0.5
@@ -61,9 +64,12 @@ class Bare:
 
 def catch_up(name: str, count: int, api: int, start: float, program: Path = OWN) -> Result:
     """Measure the API's whole history into fresh sinks; ``start`` is the CPU of a start alone."""
-    sinks = SCENARIOS[name]
+    sinks, stream = COMPARED[name], LOGINS if name in SCENARIOS else CHANGES
     paused = sinks if name == "journal" else ()
-    with stage(sinks, api, program=program) as here, here.daemon(paused=paused) as process:
+    with (
+        stage(sinks, api, program=program, stream=stream) as here,
+        here.daemon(paused=paused) as process,
+    ):
         rate = until(count, _progress(process, sinks, stored=bool(paused)))
         return _result(rate, count, process.usage(), start)
 

@@ -14,10 +14,13 @@ import trustme
 
 from bench.processes import OWN, Daemon, broker, daemon, helper
 from bench.recordings import EVENTS, Recording, of_pieces, of_topics
+from bench.rows import PROVIDER
 from bench.watching import until
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 QUIET_ACCOUNT = "023e105f4ecef8ad9ca31a8372d00000"
+LOGINS, CHANGES = "access_requests", "scim_updates"
+_OF_STREAM: dict[str, dict[str, Any]] = {LOGINS: {}, CHANGES: {"identity_providers": [PROVIDER]}}
 WITHOUT_SERVER = {"null", "journal", "stdout", "file", "api"}
 
 
@@ -29,6 +32,7 @@ class Stage:
     api: int
     ports: dict[str, int]
     program: Path = OWN
+    stream: str = LOGINS
 
     def settings(self, *, paused: Sequence[str] = (), account: str = ACCOUNT) -> dict[str, Any]:
         """Return default settings, but for the rate limit and for a journal that never waits."""
@@ -45,14 +49,14 @@ class Stage:
         }
 
     def account(self, account: str, stream: dict[str, Any]) -> dict[str, Any]:
-        """Return the settings of an account whose logins are read without looking back."""
+        """Return the settings of an account whose one stream is read without looking back."""
         return {
             "account_id": account,
             "api_token": f"token-of-{account}",
             "api_url": f"http://127.0.0.1:{self.api}/client/v4",
             "rate_limit": "off",
             "retention": "30d",
-            "streams": {"access_requests": {"reconcile": [], **stream}},
+            "streams": {self.stream: {"reconcile": [], **_OF_STREAM[self.stream], **stream}},
         }
 
     def _sink(self, kind: str) -> dict[str, Any]:
@@ -86,7 +90,11 @@ class Stage:
 
 @contextmanager
 def stage(
-    sinks: Sequence[str], api: int, keep: Path | None = None, program: Path = OWN
+    sinks: Sequence[str],
+    api: int,
+    keep: Path | None = None,
+    program: Path = OWN,
+    stream: str = LOGINS,
 ) -> Iterator[Stage]:
     """Start fresh destinations; they keep what comes in ``keep`` if there is one."""
     with ExitStack() as stack:
@@ -102,7 +110,7 @@ def stage(
                 ports[kind] = 0
             else:
                 ports[kind] = stack.enter_context(broker() if kind == "kafka" else helper(*words))
-        yield Stage(folder, api, ports, program)
+        yield Stage(folder, api, ports, program, stream)
 
 
 def record(kind: str) -> Recording:

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from bench.cloudflare import History, Trickle, envelope
-from bench.rows import ROWS_A_SECOND
+from bench.rows import ROWS_A_SECOND, changes
 from forwarder.core.timing import parse_us
 
 NOW = 1_790_000_000
@@ -29,6 +29,17 @@ def test_pages_have_all_rows_oldest_first() -> None:
     assert times == sorted(times)
     assert COUNT == len({(row["created_at"], row["ray_id"]) for row in found})
     assert history.page(0, COUNT) == (b"", 0)
+
+
+def test_changes_have_bodies_as_large_as_those_of_a_first_provisioning() -> None:
+    text, count = History(COUNT, NOW * 1_000_000, changes, block=1000).page(0, 0)
+    found = _rows(text)
+    later = _rows(History(COUNT, NOW * 1_000_000, changes, block=1000).page(NOW - 20, 0)[0])
+
+    assert count == len(found) == 1000
+    assert 500 < sum(len(row["request_body"]) for row in found) / count < 2000
+    # The same rows again, at another time.
+    assert later[0] == {**found[0], "logged_at": later[0]["logged_at"]} != found[0]
 
 
 def test_a_page_begins_at_the_second_asked_for() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from bench import pairs
 from bench.processes import Usage
-from bench.scenarios import DRAINED, SCENARIOS, Result
+from bench.scenarios import COMPARED, DRAINED, Result
 
 
 def _run(cpu_us: float, peak_mib: int, rate: float) -> Result:
@@ -34,7 +34,7 @@ def test_a_line_has_medians_and_the_ratio_of_each_pair() -> None:
 
 
 def test_catch_ups_and_drains_can_be_compared() -> None:
-    names = [*SCENARIOS, *(f"drain-{kind}" for kind in DRAINED), *pairs.USUAL]
+    names = [*COMPARED, *(f"drain-{kind}" for kind in DRAINED), *pairs.USUAL]
 
     assert all(map(pairs.known, names))
     assert not any(map(pairs.known, ("trickle", "drain-stdout", "drain")))
