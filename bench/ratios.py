@@ -24,7 +24,7 @@ from forwarder.core.journal import Keeping
 from forwarder.core.log import Addition, ReaderState, StreamLog
 from forwarder.core.timing import SystemClock
 from forwarder.formats.pipeline import Pipeline
-from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.sqlite import SqliteJournal
 from forwarder.sources.cloudflare_access.account import AccessRequestsConfig, AccountConfig
 from forwarder.sources.cloudflare_access.answers import Answer, Endpoint, Response, read_rows
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS

@@ -26,7 +26,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.timing import format_seconds
-from forwarder.journal.storage import CorruptError, Rows
+from forwarder.journal.storage import CorruptError, Rows, Session
 
 FILE_NAME = "journal.db"
 REMEDY = (
@@ -187,7 +187,7 @@ class SqliteEngine:
             connection.execute(_CACHE)
         return SqliteSession(connection)
 
-    def size(self) -> int:
+    def size(self, _: Session) -> int:
         """Return the bytes on disk of the file and of the write-ahead log beside it."""
         log = self.path.with_name(f"{self.path.name}-wal")
         return self.path.stat().st_size + (log.stat().st_size if log.exists() else 0)

@@ -1,13 +1,11 @@
-"""The journal on a file: one writer, one reader, the sinks' queues and the streams' logs on top.
+"""The journal over an SQL engine: one writer, one reader, the queues and the logs on top.
 
-Implements the contract in ``core.journal``.
+Implements the contract in ``core.journal``. ``sqlite`` and ``postgres`` open it.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from forwarder.core.contracts import LIVE, Record, StoredPage, StreamKey
@@ -36,41 +34,20 @@ from forwarder.core.timing import Clock
 from forwarder.journal import dead_letters, lanes, ledger, retention, stream_log
 from forwarder.journal.auditing import judge
 from forwarder.journal.cancelling import cancel_lane, forget_sink
-from forwarder.journal.database import SqliteEngine, SqliteSession, StateLock
 from forwarder.journal.reader import JournalQueue, JournalReader, LaneEnds, PageCache
 from forwarder.journal.retention import Member
-from forwarder.journal.schema import prepare, require
-from forwarder.journal.storage import Session, keep, next_offset, recall
-from forwarder.journal.writer import PATIENCE, Writer
+from forwarder.journal.storage import Engine, Session, keep, next_offset, recall
+from forwarder.journal.writer import Writer
 
 T = TypeVar("T")
-Wrap = Callable[[Session], Session]
 
 
-def _as_it_is(session: Session) -> Session:
-    return session
-
-
-class SqliteJournalView:
+class SqlJournalView:
     """Reads the journal; see ``core.journal.JournalView``."""
 
     def __init__(self, reader: JournalReader) -> None:
-        """Use ``open_view``."""
+        """Ask ``reader``."""
         self._reader = reader
-
-    @classmethod
-    def open_view(cls, state_dir: Path) -> SqliteJournalView:
-        """Open the journal of a state folder for reading, whether a daemon runs or not.
-
-        Raises ``StateError`` for no journal or one of another version, ``DamagedError``.
-        """
-        engine = SqliteEngine(state_dir)
-        session = engine.reading()
-        try:
-            require(session, engine)
-        finally:
-            session.close()
-        return SqliteJournalView(JournalReader(engine))
 
     async def aclose(self) -> None:
         """Give the connection back; idempotent."""
@@ -158,69 +135,41 @@ class SqliteJournalView:
         )
 
 
-class SqliteJournal(SqliteJournalView):
-    """Owns the journal; see ``core.journal.Journal``. Opened once, closed last."""
+class SqlJournal(SqlJournalView):
+    """Owns the journal; see ``core.journal.Journal``. Made by an engine's ``open``, closed last."""
 
     def __init__(
         self,
-        engine: SqliteEngine,
-        session: SqliteSession,
-        lock: StateLock,
+        engine: Engine,
+        session: Session,
         keeping: Keeping,
         clock: Clock,
         emit: Emit,
         *,
         patience: float,
-        wrap: Wrap,
     ) -> None:
-        """Use ``open``."""
-        self.path = engine.path
+        """Write by ``session``, which nobody else uses; call ``begin`` next."""
         self._engine = engine
-        self._lock = lock
+        self._session = session
         self._keeping = keeping
         self._clock = clock
         self._emit = emit
         self._members: dict[str, Member] = {}
         self._seen = stream_log.SeenPages()
         self._ends = LaneEnds()
-        self._ends.lane_grew(LIVE, next_offset(session))
         self._cache = PageCache()
-        self._writer = Writer(wrap(session), engine, self._seen.clear, patience)
+        self._writer = Writer(session, engine, self._seen.clear, patience)
         super().__init__(JournalReader(engine, self._cache))
 
-    @classmethod
-    async def open(
-        cls,
-        state_dir: Path,
-        keeping: Keeping,
-        *,
-        clock: Clock,
-        emit: Emit,
-        patience: float = PATIENCE,
-        wrap: Wrap = _as_it_is,
-    ) -> Self:
-        """Take the lock, open, create or upgrade the file, check that it is whole.
-
-        ``patience`` is how long an acknowledgement waits for company, in seconds; ``wrap`` puts
-        something around the writing session (tests let it fail). Raises ``ConfigError``,
-        ``LockedError``, ``DamagedError``, ``StateError`` or ``TransientError``; nothing was changed
-        then.
-        """
-        # The lock first: nobody may even look at the schema while another process changes it.
-        lock = StateLock(state_dir, clock.now_us())
-        engine = SqliteEngine(state_dir)
+    async def begin(self) -> Self:
+        """Make ready for use, and return self; closes the journal if that fails."""
         try:
-            session = await asyncio.to_thread(_open_whole, engine, clock.now_us())
+            self._ends.lane_grew(LIVE, await self._reader.query(next_offset))
+            await self._finish_cancelling()
         except BaseException:
-            lock.release()
+            await self.aclose()
             raise
-        journal = cls(engine, session, lock, keeping, clock, emit, patience=patience, wrap=wrap)
-        try:
-            await journal._finish_cancelling()
-        except BaseException:
-            await journal.aclose()
-            raise
-        return journal
+        return self
 
     async def _finish_cancelling(self) -> None:
         """End lanes whose cancelling a crash interrupted; nobody writes to a sink yet."""
@@ -234,12 +183,11 @@ class SqliteJournal(SqliteJournalView):
             await self.cancel_lane(name)
 
     async def aclose(self) -> None:
-        """Finish writing, close the file, give the folder back; idempotent."""
+        """Finish writing, give the connections back; idempotent."""
         # The reader goes first: SQLite folds its write-ahead log into the file when the last
         # connection closes, and a read-only one cannot.
         await self._reader.aclose()
         await self._writer.aclose()
-        self._lock.release()
 
     @property
     def _running(self) -> Collection[str] | None:
@@ -320,7 +268,7 @@ class SqliteJournal(SqliteJournalView):
             return Usage(
                 retention.undelivered_bytes(session, members),
                 retention.stored_bytes(session),
-                self._engine.size(),
+                self._engine.size(session),
                 retention.stored_rows(session),
             )
 
@@ -390,14 +338,3 @@ class SqliteJournal(SqliteJournalView):
     async def keep(self, scope: str, key: str, value: Any) -> None:
         """See ``Journal``."""
         await self._writer.run(lambda session: keep(session, scope, key, value), patient=True)
-
-
-def _open_whole(engine: SqliteEngine, now_us: int) -> SqliteSession:
-    """Open the file for writing, and let nobody have it unless it is whole."""
-    session = engine.writing()
-    try:
-        prepare(session, engine, now_us)
-    except BaseException:
-        session.close()
-        raise
-    return session

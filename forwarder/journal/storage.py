@@ -109,6 +109,10 @@ class Engine(Protocol):
         """Open a session that sees what is committed, and cannot write."""
         ...
 
+    def size(self, session: Session) -> int:
+        """Return the bytes that the journal takes on its disk."""
+        ...
+
     def translated(self) -> AbstractContextManager[None]:
         """Raise the engine's errors inside as ``TransientError`` or ``DamagedError``."""
         ...

@@ -18,8 +18,8 @@ from forwarder.core.errors import LockedError, TransientError
 from forwarder.core.journal import Journal, JournalView, Keeping
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
+from forwarder.journal import sqlite
 from forwarder.journal.database import REMEDY, SqliteEngine
-from forwarder.journal.journal import SqliteJournal, SqliteJournalView
 from forwarder.journal.schema import check_fully
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ async def open_journal(settings: ForwarderSettings, *, clock: Clock, emit: Emit)
     """
     root = settings.root
     keeping = Keeping(root.journal.max_size, round(root.journal.keep_delivered * 1_000_000))
-    return await SqliteJournal.open(root.state_dir, keeping, clock=clock, emit=emit)
+    return await sqlite.SqliteJournal.open(root.state_dir, keeping, clock=clock, emit=emit)
 
 
 def path_of(state_dir: Path) -> Path:
@@ -49,7 +49,7 @@ def open_view(state_dir: Path) -> JournalView:
 
     Raises ``StateError`` if there is none, or one of another version, and ``DamagedError``.
     """
-    return SqliteJournalView.open_view(state_dir)
+    return sqlite.open_view(state_dir)
 
 
 def check_journal(state_dir: Path) -> tuple[Path, list[str], str]:

@@ -22,7 +22,7 @@ from forwarder.delivery.events import BatchSettled, EventsDeadLettered, SinkThro
 from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.delivery.state import Phase
 from forwarder.formats.pipeline import Pipeline
-from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.sqlite import SqliteJournal
 from forwarder.testing.fake_sinks import Answer, ScriptedSink
 from forwarder.testing.memory_queue import MemoryQueue
 from tests.delivery.rig import PATIENCE, Rig, limits, unable

@@ -16,7 +16,7 @@ from forwarder.ingest.events import RoundEnded
 from forwarder.ingest.poller import Poller
 from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
-from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.sqlite import SqliteJournal
 from forwarder.simulator import (
     ACCESS_REQUESTS,
     DEFAULT_ACCOUNT,

@@ -14,7 +14,7 @@ from forwarder.core.log import Addition, ReaderState
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.journal.database import SqliteEngine
-from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.sqlite import SqliteJournal
 from forwarder.journal.storage import Session
 
 KEY = StreamKey("a" * 32, "access_requests")

@@ -11,7 +11,7 @@ from typing import Any
 from forwarder.core.journal import Journal, Keeping
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
-from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.sqlite import SqliteJournal
 
 
 class SqliteOpener:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from forwarder.core.contracts import Record
 from forwarder.core.journal import COUNTS
 from forwarder.journal.database import SqliteEngine
-from forwarder.journal.journal import SqliteJournal
 from forwarder.journal.ledger import BEFORE_START, DISCARDED, note_passed, passed_by
 from forwarder.journal.schema import prepare
+from forwarder.journal.sqlite import SqliteJournal
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, records
 
 DAY_US = 24 * HOUR_US

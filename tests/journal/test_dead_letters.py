@@ -7,7 +7,7 @@ from forwarder.core.journal import GapOpened
 from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.journal.dead_letters import LetterBounds, make_room, room
-from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.sqlite import SqliteJournal
 from tests.journal.conftest import KEY, NOON_US, Opener, addition, beside, records
 
 EXPECTED = EXPECTED_REFUSAL + "too old"

@@ -16,9 +16,9 @@ from forwarder.core.errors import DamagedError, StateError
 from forwarder.core.identity import Identifier
 from forwarder.core.log import Progress
 from forwarder.journal.database import FILE_NAME, SqliteEngine, SqliteSession
-from forwarder.journal.journal import SqliteJournal
 from forwarder.journal.lanes import NO_END
 from forwarder.journal.schema import VERSION, check_fully, prepare
+from forwarder.journal.sqlite import SqliteJournal
 from tests.journal.conftest import KEY, NOON_US, Opener, addition
 
 _RECORDED = Path(__file__).with_name("recorded")

@@ -17,8 +17,8 @@ from forwarder.core.errors import DamagedError, StateError
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
 from forwarder.journal.database import SqliteEngine
-from forwarder.journal.journal import SqliteJournal
 from forwarder.journal.schema import check_fully
+from forwarder.journal.sqlite import SqliteJournal
 from tests.proof.ledger import Ledger
 from tests.proof.test_power_cut import KEEPING, KEY, history
 

@@ -30,7 +30,7 @@ from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.pacing import DeliveryOptions
-from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.sqlite import SqliteJournal
 from tests.proof.ledger import Ledger
 from tests.proof.measuring import MIB, Sample, growth, level, slope, watched
 from tests.proof.site import account, site

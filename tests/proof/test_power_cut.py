@@ -24,7 +24,7 @@ from forwarder.core.journal import Keeping
 from forwarder.core.log import Addition, Progress, ReaderState
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
-from forwarder.journal.journal import SqliteJournal
+from forwarder.journal.sqlite import SqliteJournal
 from tests.proof.ledger import Ledger
 
 KEY = StreamKey("account", "access_requests")
