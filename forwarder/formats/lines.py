@@ -54,8 +54,8 @@ class EventLines(Templated):
         return {**{key: text for key, text in fields.items() if text}, **self._added}
 
 
-def clean(text: str, limit: int) -> str:
-    """Return ``text`` as one line of at most ``limit`` bytes of UTF-8.
+def clean(text: str, limit: int | None = None) -> str:
+    """Return ``text`` as one line of at most ``limit`` bytes of UTF-8, or of any length.
 
     Control characters, line ends and what turns the direction of writing become a space each,
     lone surrogates ``?``. A cut never halves a character. Cleaning twice changes nothing.

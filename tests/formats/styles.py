@@ -11,6 +11,7 @@ from forwarder.formats.leef import LeefFormat
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.raw import RawConfig, RawFormat
 from forwarder.formats.templates import FormatConfig
+from forwarder.formats.text import TextFormat
 
 TEMPLATED: dict[str, Any] = {
     "ocsf": OcsfFormat(OcsfConfig()),
@@ -22,6 +23,7 @@ TEMPLATED: dict[str, Any] = {
     "cef": CefFormat(FormatConfig()),
     "cef_added": CefFormat(FormatConfig()).adding({"site": "a=b\\|", "cs1": "mine"}),
     "leef": LeefFormat(FormatConfig()),
+    "text": TextFormat(FormatConfig()),
 }
 STYLES: dict[str, Any] = {
     **TEMPLATED,

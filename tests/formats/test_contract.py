@@ -6,6 +6,7 @@ from forwarder.formats.ecs import EcsFormat
 from forwarder.formats.leef import LeefFormat
 from forwarder.formats.ocsf import OcsfFormat
 from forwarder.formats.raw import RawFormat
+from forwarder.formats.text import TextFormat
 from forwarder.testing.format_contract import FormatContract
 
 
@@ -46,3 +47,7 @@ class TestCef(FormatContract):
 
 class TestLeef(FormatContract):
     plugin = LeefFormat
+
+
+class TestText(FormatContract):
+    plugin = TextFormat

@@ -16,6 +16,7 @@ from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.raw import RawConfig, RawFormat
 from forwarder.formats.templates import FormatConfig
+from forwarder.formats.text import TextFormat
 from forwarder.testing.samples import ACCOUNTS, NORMALISERS, ROWS, page_of
 
 FOLDER = Path(__file__).parent / "expected"
@@ -28,6 +29,7 @@ FORMATS: dict[str, Any] = {
     "cim": CimFormat(FormatConfig()),
     "cef": CefFormat(FormatConfig()),
     "leef": LeefFormat(FormatConfig()),
+    "text": TextFormat(FormatConfig()),
 }
 _ONLY_SCIM = {"ocsf-1.7.0", "ocsf-1.9.0"}
 """Versions of OCSF differ in how they name changes of users and groups."""
