@@ -107,17 +107,21 @@ $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "forwarder needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) --version 2>&1`." \
 	  "Say which one to use: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@echo "creating $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
 
 $(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml | $(BIN)/python
-	$(INSTALL) -r requirements/build.txt -r requirements/runtime.txt
-	$(PIP) install --no-build-isolation --no-deps --editable .
+	@echo "installing the locked packages into $(VENV): about a minute, once"
+	@$(INSTALL) -r requirements/build.txt -r requirements/runtime.txt
+	@$(PIP) install --no-build-isolation --no-deps --editable .
 	@touch $@
 
 $(DEV): $(RUNTIME) requirements/dev.txt
-	$(INSTALL) -r requirements/dev.txt
+	@echo "installing what the tests need into $(VENV)"
+	@$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
 $(PROOF): $(DEV) requirements/proof.txt
-	$(INSTALL) -r requirements/proof.txt
+	@echo "installing what the long suites need into $(VENV)"
+	@$(INSTALL) -r requirements/proof.txt
 	@touch $@

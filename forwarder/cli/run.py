@@ -127,20 +127,22 @@ def simulate(  # noqa: PLR0913 - one argument per option
 
 @click.command()
 @click.option("--for", "duration", type=DurationType(), help="Stop after this; default: Ctrl-C.")
-@click.option("--format", "style", default="ocsf", show_default=True, help="Format of the events.")
+@click.option("--format", "style", default="text", show_default=True, help="Format of the events.")
+@click.option("--json", "as_json", is_flag=True, help="Print whole events (--format ocsf).")
 @click.option(
     "--rate", type=RATE, default=2.0, show_default=True, help="Simulated logins per second."
 )
 @click.option(
     "--port", type=PORT, default=0, help="Port of status and metrics; default: any free one."
 )
-def demo(*, duration: float | None, style: str, rate: float, port: int) -> None:
+def demo(*, duration: float | None, style: str, as_json: bool, rate: float, port: int) -> None:
     """Run a simulated Cloudflare and the forwarder, and print events as they arrive.
 
     Needs no account, no settings and no network; leaves nothing behind.
     """
     from forwarder.runtime.replica import fast_loop  # noqa: PLC0415 - imports everything
 
+    style = "ocsf" if as_json else style
     with (
         tempfile.TemporaryDirectory(prefix="forwarder-demo-") as folder,
         asyncio.Runner(loop_factory=fast_loop()) as runner,
