@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -113,6 +114,7 @@ class Overview:
         }
         return {
             "version": VERSION,
+            "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": format_seconds(self._started_us),
             "uptime_seconds": round((snapshot.now_us - self._started_us) / _SECOND_US),

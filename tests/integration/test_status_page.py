@@ -1,4 +1,7 @@
-"""The status page in a real browser: quiet, self-contained, and usable by everybody."""
+"""The status page in a real browser: quiet, self-contained, and usable by everybody.
+
+With ``PAGE_PICTURES=FOLDER`` the pictures are kept; docs/images/status-page.png is one of them.
+"""
 
 from __future__ import annotations
 
@@ -147,3 +150,63 @@ async def test_a_degraded_daemon_is_called_so_with_its_reasons(
 
     assert (badge, told) == ("Degraded", reasons[0])
     assert violations == []
+
+
+async def test_what_needs_a_person_comes_first_with_the_command_to_run(page: Page) -> None:
+    first = "document.querySelector('#sinks tbody tr').textContent"
+    below = "document.querySelector('#sinks .below code').textContent"
+    order = "document.getElementById('sinks').compareDocumentPosition"
+
+    assert "elastic" in await page.value(first)
+    assert await page.value(below) == "forwarder dead-letters list --sink elastic"
+    assert await page.value(f"{order}(document.getElementById('charts'))") == 4  # it follows
+
+
+async def test_a_narrow_page_scrolls_in_one_direction_only(page: Page) -> None:
+    await page.width(400)
+
+    wide = "[...document.querySelectorAll('*')].filter((one) => one.scrollWidth > 400)"
+    await page.until(f"{wide}.length === 0")  # charts are drawn anew a moment later
+
+
+async def test_pointing_at_a_chart_shows_the_values_of_that_time(page: Page) -> None:
+    heading = "document.querySelector('#chart-backlog th.number').textContent"
+    value = "document.querySelectorAll('#chart-backlog tbody tr')[2].children[1].textContent"
+    plot = "document.querySelector('#chart-backlog svg.plot')"
+    point = (
+        f"{plot}.dispatchEvent(new PointerEvent('pointermove', {{ clientX:"
+        f" {plot}.getBoundingClientRect().left + {plot}.clientWidth * 0.8 }}))"
+    )
+    before = await page.value(heading), await page.value(value)
+
+    await page.value(point)
+    pointed = await page.value(heading), await page.value(value)
+
+    assert before == ("now", "180K")
+    assert pointed[0].count(":") == 1
+    assert pointed[1] not in (before[1], "")
+
+
+async def test_the_charts_of_a_young_daemon_and_after_a_burst_can_be_read(browser: Browser) -> None:
+    past = history()
+    past = {**past, "times": past["times"][-49:]}
+    for group in ("streams", "sinks"):
+        past[group] = {
+            name: {key: [90_000.0, *values[-48:]] for key, values in measures.items()}
+            for name, measures in past[group].items()
+        }
+    server = AdminServer(FakeDaemon(state=state(), past=past))
+    url = await server.start("127.0.0.1", 0)
+    async with tab(browser.port) as opened:
+        await opened.width(1280)
+        await opened.open(url)
+        await opened.until(_DRAWN)
+        box = "document.querySelector('#chart-new path').getBBox()"
+        left = await opened.value(f"{box}.x")
+        ticks = await opened.value("document.querySelector('#chart-new svg').textContent")
+        highest = await opened.value("document.querySelector('#chart-new tbody').textContent")
+    await server.aclose()
+
+    assert left < 60  # twelve minutes fill the width
+    assert "90K" not in ticks
+    assert "90K" in highest

@@ -18,6 +18,21 @@ const longest = (seconds) => {
   return round.find((step) => step >= seconds) ?? 86400 * ceiling(seconds / 86400);
 };
 
+/** How much of the hour there is to draw, at least ten minutes. */
+const spanOf = ({ times }) => {
+  const end = times.at(-1) ?? Date.now() / 1000;
+  return { end, seconds: Math.min(3600, Math.max(600, end - (times[0] ?? end))) };
+};
+
+/**
+ * The highest value to draw. A burst that is over, such as the catch-up after a start, would flatten
+ * all that follows: a peak above four times the ninth tenth is cut; the legend has its value.
+ */
+const highest = (values) => {
+  const sorted = [...values].sort((one, other) => one - other);
+  return Math.min(sorted.at(-1) ?? 0, 4 * (sorted[Math.floor(sorted.length * .9)] || Infinity));
+};
+
 /** Runs of neighbouring values that are known, as pieces of an SVG path. */
 const runs = (values, x, y) => {
   const found = [];
@@ -50,11 +65,11 @@ const axes = (width, height, top, span, write) => [
   }),
 ].flat(2);
 
-const plot = (node, history, series, { write, end = ceiling }) => {
+const plot = (node, history, series, { write, end = ceiling }, at) => {
   const width = node.clientWidth;
   const height = node.clientHeight - BOTTOM;
-  const top = end(Math.max(0, ...series.flatMap((one) => known(one.values))));
-  const span = { seconds: 3600, end: history.times.at(-1) ?? Date.now() / 1000 };
+  const top = end(highest(series.flatMap((one) => known(one.values))));
+  const span = spanOf(history);
   const x = (index) =>
     LEFT + (width - LEFT) * (1 - (span.end - history.times[index]) / span.seconds);
   const y = (value) => height - height * value / top;
@@ -70,8 +85,21 @@ const plot = (node, history, series, { write, end = ceiling }) => {
   const nothing = lines.length ? null : shape("text",
     { class: "empty", x: (LEFT + width) / 2, y: height / 2, "text-anchor": "middle" },
     "The first points come within half a minute.");
-  node.replaceChildren(...axes(width, height, top, span, write), ...lines.filter(Boolean));
-  if (nothing) node.append(nothing);
+  const box = [LEFT, -2, Math.max(0, width - LEFT), height + 4];
+  const [left, above, across, down] = box;
+  const inside = shape("svg", {
+    class: "inside", x: left, y: above, width: across, height: down, viewBox: box.join(" "),
+  }, ...lines.filter(Boolean));
+  const cursor = at === null ? null : shape("line",
+    { class: "cursor", x1: x(at), x2: x(at), y1: 0, y2: height });
+  node.replaceChildren(...axes(width, height, top, span, write), inside,
+    ...[cursor, nothing].filter(Boolean));
+  // Which point of the history is nearest to a place in the drawing.
+  return (place) => {
+    const wanted = span.end - span.seconds * (1 - (place - LEFT) / Math.max(1, width - LEFT));
+    const distance = (index) => Math.abs(history.times[index] - wanted);
+    return history.times.reduce((best, _, index) => distance(index) < distance(best) ? index : best, 0);
+  };
 };
 
 const figures = (values) => {
@@ -82,16 +110,19 @@ const figures = (values) => {
 };
 
 /** The legend is a table with the figures: the chart's text alternative, for everybody. */
-const legend = (title, series, write) =>
+const legend = (title, series, write, at, times) =>
   el("table", { class: "legend" },
     el("caption", {}, title),
     el("thead", {}, el("tr", {},
-      ["", "now", "mean", "highest"].map((word, index) => index
+      ["", at === null ? "now" : clock.format(new Date(times[at] * 1000)), "mean", "highest"].map((word, index) => index
         ? el("th", { scope: "col", class: "number" }, word)
         : el("td", {})))),
     el("tbody", {}, series.map((one, index) => {
       const found = figures(one.values);
-      const words = found ? [found.now, found.mean, found.most].map(write) : ["", "", ""];
+      const pointed = at === null ? found?.now : one.values[at];
+      const words = found
+        ? [pointed, found.mean, found.most].map((value) => (value ?? null) === null ? "" : write(value))
+        : ["", "", ""];
       const swatch = shape("svg",
         { class: "swatch", viewBox: "0 0 14 3", "aria-hidden": "true", focusable: "false" },
         shape("line", { class: `line ${colour(index)}`, x1: 1, x2: 13, y1: 1.5, y2: 1.5 }));
@@ -117,7 +148,8 @@ const CHARTS = [
     key: "backlog_events", write: count },
 ];
 
-const drawChart = (history, chart) => {
+/** Draw a chart; `at` is the point of the history that somebody points at, or null. */
+const drawChart = (history, chart, at = null) => {
   const { id, title, unit, group, key, write } = chart;
   const series = Object.entries(history[group])
     .map(([name, measures]) => ({ name, values: measures[key] }));
@@ -131,16 +163,19 @@ const drawChart = (history, chart) => {
   }
   const [, drawing, below] = figure.children;
   drawing.setAttribute("aria-label", `${title} ${unit}. ${spoken(title, series, write)}`);
-  plot(drawing, history, series, chart);
-  below.replaceChildren(legend(`${title} ${unit}`, series, write));
+  const nearest = plot(drawing, history, series, chart, at);
+  below.replaceChildren(legend(`${title} ${unit}`, series, write, at, history.times));
+  drawing.onpointermove = (event) => history.times.length
+    && drawChart(history, chart, nearest(event.clientX - drawing.getBoundingClientRect().left));
+  drawing.onpointerleave = () => drawChart(history, chart);
 };
 const drawCharts = (history) => CHARTS.forEach((chart) => drawChart(history, chart));
 
 /** A line without axes, for a table; the figure beside it says the value. */
 const spark = (history, values) => {
   const top = Math.max(...known(values ?? []), 0) || 1;
-  const end = history?.times.at(-1);
-  const x = (index) => 95 - 94 * (end - history.times[index]) / 3600;
+  const span = history ? spanOf(history) : null;
+  const x = (index) => 95 - 94 * (span.end - history.times[index]) / span.seconds;
   const pieces = runs(values ?? [], x, (value) => 20 - 18 * value / top);
   return shape("svg", { class: "spark", viewBox: "0 0 96 22", "aria-hidden": "true" },
     pieces.map((points) => shape("path", { class: "line c0", d: path(points) })));

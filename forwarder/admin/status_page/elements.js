@@ -62,7 +62,7 @@ const table = (caption, columns, rows, below = () => null) =>
         columns.map(([heading, , kind]) => el("th", { scope: "col", class: kind ?? "" }, heading)))),
       el("tbody", {}, rows.flatMap((row) => {
         const cells = columns.map(([, cell, kind], index) => index
-          ? el("td", { class: kind ?? "" }, cell(row) ?? "")
+          ? el("td", { class: kind ?? "", "data-heading": columns[index][0] }, cell(row) ?? "")
           : el("th", { scope: "row" }, cell(row)));
         const more = below(row);
         const under = more

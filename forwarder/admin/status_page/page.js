@@ -4,12 +4,20 @@ let history = null;
 let status = null;
 
 const pill = (phase) => el("span", { class: `pill ${TONES[phase] ?? ""}` }, phase);
-const trouble = (one) => one.error
+const URGENCY = ["held", "waiting", "gated", "starting"];
+const urgency = ({ phase }) => (URGENCY.indexOf(phase) + URGENCY.length + 1) % (URGENCY.length + 1);
+/** What needs a person comes first; the order of the settings is kept otherwise. */
+const urgent = (rows) => [...rows].sort((one, other) => urgency(one) - urgency(other));
+
+const command = (...words) => el("code", {}, ["forwarder", ...words].join(" "));
+const trouble = (next) => (one) => one.error
   ? el("div", {}, el("span", { class: "trouble" }, one.error),
-    one.hint ? el("span", { class: "hint" }, one.hint) : null)
+    one.hint ? el("span", { class: "hint" }, one.hint) : null,
+    el("span", { class: "hint" }, "Next: ", next(one)))
   : null;
 const optional = (value, write) => (value === null || value === undefined ? "" : write(value));
 const none = (text) => el("p", { class: "muted" }, text);
+const next = (...parts) => el("p", { class: "hint" }, "Next: ", ...parts);
 const last = (values) => (values && known(values).at(-1)) ?? null;
 
 const settings = ({ refused = [], needs_restart: waiting = [] }) => [
@@ -23,9 +31,9 @@ const headline = (found) => {
   const word = found.live ? ready : "Stuck";
   if (state.textContent !== word) state.textContent = word;
   state.className = `pill ${tone}`;
-  document.title = `${word} \u00b7 forwarder`;
+  document.title = `${word} \u00b7 ${found.host} \u00b7 forwarder`;
   document.getElementById("about").textContent =
-    `Version ${found.version} \u00b7 up ${duration(found.uptime_seconds)} \u00b7 settings ${found.config}`;
+    `${found.host} \u00b7 version ${found.version} \u00b7 up ${duration(found.uptime_seconds)} \u00b7 settings ${found.config}`;
   const reasons = document.getElementById("reasons");
   const lines = [...found.reasons, ...settings(found.settings ?? {})];
   reasons.hidden = !lines.length;
@@ -62,7 +70,7 @@ const streams = (found) => show("streams", found.streams, (rows) => rows.length
     ["Retention left", (one) => optional(one.retention_left_seconds, duration), "number"],
     ["Last success", (one) =>
       optional(one.last_success_seconds_ago, (age) => `${duration(age)} ago`), "number"],
-  ], rows, trouble)
+  ], urgent(rows), trouble(() => command("check", "--live")))
   : none("No stream is read."));
 
 const sinks = (found) => show("sinks", [found.sinks, history?.times.at(-1)], ([rows]) => rows.length
@@ -79,7 +87,8 @@ const sinks = (found) => show("sinks", [found.sinks, history?.times.at(-1)], ([r
     ["In flight", (one) => count(one.in_flight_batches), "number"],
     ["Dead letters", (one) => count(one.dead_letters), "number"],
     ["Last success", (one) => optional(one.last_success, time)],
-  ], rows, trouble)
+  ], urgent(rows), trouble((one) => one.dead_letters
+    ? command("dead-letters", "list", "--sink", one.sink) : command("check", "--live")))
   : none("No sink is configured."));
 
 const share = ({ since, done_until: done, until }) =>
@@ -109,7 +118,7 @@ const journal = (found) => {
     ];
   });
   const lanes = found.sinks.flatMap((sink) => sink.lanes
-    .filter((lane) => lane.lane !== "live").map((lane) => ({ sink: sink.sink, ...lane })));
+    .filter((lane) => lane.lane !== "live" && lane.backlog_events).map((lane) => ({ sink: sink.sink, ...lane })));
   show("backfills", [found.backfills, lanes], () => [
     found.backfills.length ? [el("h2", {}, "Backfills"), table("Every backfill", [
       ["Backfill", (one) => one.lane],
@@ -130,16 +139,18 @@ const journal = (found) => {
 };
 
 const letters = (found) => show("letters", found.dead_letters, (rows) => rows.length
-  ? table("Dead letters by sink and reason", [
+  ? [next(command("dead-letters", "list"), ", and after the cause is fixed ",
+    command("dead-letters", "replay", "--sink", rows[0].sink)),
+  table("Dead letters by sink and reason", [
     ["Sink", (one) => one.sink],
     ["Events", (one) => count(one.events), "number"],
     ["Latest", (one) => time(one.latest)],
     ["Reason", (one) => one.reason, "wide"],
-  ], rows)
+  ], rows)]
   : none("None: no sink has refused an event."));
 
 const gaps = (found) => show("gaps", found.gaps.latest, (rows) => rows.length
-  ? table("The latest gaps", [
+  ? [next(command("gaps", "list")), table("The latest gaps", [
     ["Whose", (one) => one.scope],
     ["State", (one) => one.closed
       ? el("span", { class: "pill" }, "closed") : el("span", { class: "pill bad" }, "open")],
@@ -148,7 +159,7 @@ const gaps = (found) => show("gaps", found.gaps.latest, (rows) => rows.length
     ["To", (one) => time(one.until)],
     ["Rows", (one) => (one.rows === null ? "unknown" : count(one.rows)), "number"],
     ["Detail", (one) => one.detail, "wide"],
-  ], rows)
+  ], rows)]
   : none("None: nothing was lost."));
 
 const render = () => {

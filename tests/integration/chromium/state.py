@@ -79,6 +79,7 @@ def state() -> dict[str, Any]:
     )
     return {
         "version": "1.4.0",
+        "host": "forwarder-0",
         "pid": 1,
         "started": _moment(273_000),
         "uptime_seconds": 273_000,
