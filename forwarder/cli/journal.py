@@ -12,6 +12,7 @@ import click
 
 from forwarder.cli.access import Place, carry_out, place_from, read, settings_from, sinks_of
 from forwarder.cli.terminal import (
+    KnownName,
     MomentType,
     config_option,
     confirm,
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from forwarder.core.journal import Gap, StoredLetter
 
 _ids = click.argument("ids", nargs=-1, type=int)
-_sink = click.option("--sink", required=True, help="Name of the sink.")
+_sink = click.option("--sink", type=KnownName("sink"), required=True, help="Name of the sink.")
 
 
 @click.group()
@@ -66,8 +67,10 @@ def list_cursors(config: Path, *, as_json: bool) -> None:
 @cursors.command("set")
 @config_option
 @yes_option
-@click.option("--account", required=True, help="Label or id of the account.")
-@click.option("--stream", required=True, help="Name of the stream.")
+@click.option(
+    "--account", type=KnownName("account"), required=True, help="Label or id of the account."
+)
+@click.option("--stream", type=KnownName("stream"), required=True, help="Name of the stream.")
 @click.option(
     "--to", "to_us", required=True, type=MomentType(), help="RFC 3339 time, or a duration ago."
 )
@@ -140,7 +143,7 @@ def _as_json(gap: Gap) -> dict[str, Any]:
 
 @click.command()
 @config_option
-@click.option("--sink", required=True, help="Name of the sink.")
+@click.option("--sink", type=KnownName("sink"), required=True, help="Name of the sink.")
 @since_option(required=True)
 def replay(config: Path, *, sink: str, since: int) -> None:
     """Deliver again what was first seen since a time, in a lane of its own behind live events.
@@ -164,7 +167,7 @@ def dead_letters() -> None:
 @dead_letters.command("list")
 @config_option
 @json_option
-@click.option("--sink", help="Only this sink.")
+@click.option("--sink", type=KnownName("sink"), help="Only this sink.")
 @since_option(required=False)
 @click.option("--limit", default=100, show_default=True, help="The largest number to list.")
 @click.option("--group", is_flag=True, help="Count by sink and reason in place of a list.")

@@ -14,7 +14,14 @@ from rich.table import Table
 from rich.text import Text
 
 from forwarder.cli.access import settings_from
-from forwarder.cli.terminal import config_option, now_us, printable, refuse_unknown, say
+from forwarder.cli.terminal import (
+    KnownName,
+    config_option,
+    now_us,
+    printable,
+    refuse_unknown,
+    say,
+)
 from forwarder.runtime.inspection import Preview
 
 _NARROWEST = 48
@@ -67,7 +74,9 @@ def _indented(value: Mapping[str, Any]) -> str:
 
 @click.command()
 @config_option
-@click.option("--sink", "sinks", multiple=True, help="Only this sink; repeatable.")
+@click.option(
+    "--sink", "sinks", type=KnownName("sink"), multiple=True, help="Only this sink; repeatable."
+)
 @click.option(
     "--file",
     "rows_file",

@@ -6,14 +6,17 @@ printable here, so that nothing they contain can steer the terminal.
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
+from forwarder.core.errors import ConfigError
 from forwarder.core.timing import SystemClock, format_seconds, format_us, parse_us
 
 PORT = click.IntRange(0, 65535)
@@ -160,6 +163,44 @@ class MomentType(click.ParamType[int]):
         return time_us
 
 
+class KnownName(click.ParamType[str]):
+    """A name out of the settings file, which a shell can complete."""
+
+    name = "text"
+
+    def __init__(self, kind: Literal["account", "sink", "stream"]) -> None:
+        """Complete accounts (their labels), sinks or streams."""
+        self._kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin so; none if the settings cannot be read."""
+        del param
+        path = ctx.params.get("config") or os.environ.get("FORWARDER_CONFIG", "config.yaml")
+        try:
+            names = known_names(self._kind, Path(path))
+        except ConfigError:
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+def known_names(kind: Literal["account", "sink", "stream"], path: Path) -> Collection[str]:
+    """Return the accounts, sinks or streams that the settings at ``path`` may name, sorted.
+
+    Raises ``ConfigError`` if the file cannot be read.
+    """
+    from forwarder.config.loading import load_place  # noqa: PLC0415 - imports pydantic
+    from forwarder.config.plugins import InstalledPlugins  # noqa: PLC0415 - as above
+
+    if kind == "stream":
+        installed = InstalledPlugins()
+        sources = [installed.load("sources", name) for name in installed.entries("sources")]
+        return sorted({name for one in sources for name in getattr(one, "normalisers", ())})
+    _, labels, sinks = load_place(path, os.environ)
+    return sorted(labels.values() if kind == "account" else sinks)
+
+
 def window(since_us: int, until_us: int) -> tuple[int, int]:
     """Return both, ``until`` at most now, if they are in order; otherwise it is a usage error."""
     if since_us >= until_us:
@@ -216,13 +257,17 @@ def since_option(*, required: bool) -> Callable[[_F], _F]:
     )
 
 
-def choice_options(*names: str) -> Callable[[_F], _F]:
+def choice_options(*names: Literal["account", "sink", "stream"]) -> Callable[[_F], _F]:
     """Add any of ``--account``, ``--stream``, ``--sink``; each may be given several times."""
 
     def add(function: _F) -> _F:
         for name in reversed(names):
             option = click.option(
-                f"--{name}", f"{name}s", multiple=True, help=f"Only this {name}; repeatable."
+                f"--{name}",
+                f"{name}s",
+                type=KnownName(name),
+                multiple=True,
+                help=f"Only this {name}; repeatable.",
             )
             function = option(function)
         return function

@@ -51,3 +51,35 @@ def test_bash_offers_commands_options_and_choices(words: str, offered: str) -> N
     ).stdout
 
     assert printed.split() == [offered]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("forwarder replay --sink spl", ["splunk"]),
+        ("forwarder preview --sink ''", ["disk", "splunk"]),
+        ("forwarder backfill --account a", ["acme"]),
+        ("forwarder verify --stream ac", ["access_requests"]),
+        ("forwarder replay -c no-such-file.yaml --sink spl", []),
+    ],
+)
+def test_bash_offers_the_names_of_the_settings(
+    words: str, offered: list[str], tmp_path: Path
+) -> None:
+    (tmp_path / "config.yaml").write_text(
+        "version: 1\naccounts: [{account_id: a, name: acme}]\nsinks: {splunk: {}, disk: {}}\n"
+    )
+    script = _BASH.format(words=words, place=words.count(" "))
+    path = f"{SCRIPT.parent}{os.pathsep}{os.environ['PATH']}"
+    printed = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+
+    assert (printed.stdout.split(), printed.stderr) == (offered, "")
