@@ -45,7 +45,7 @@ from forwarder.journal.storage import PageRow, Session, sink_id, unpack_times, w
 
 _PAGES = """
 SELECT '', '', first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
-    crc, times, hashes, x'' FROM page WHERE lane = ? ORDER BY first_offset
+    crc, times, hashes, NULL FROM page WHERE lane = ? ORDER BY first_offset
 """
 _COME_BACK = "not delivered again: its replay was cancelled"
 

@@ -124,7 +124,7 @@ def _settle_replayed(
         if not session.execute(
             "UPDATE dead_letter SET lane = NULL, at_us = ?, reason = ?, size = ? "
             "WHERE sink = ? AND lane = ? AND row_offset = ?",
-            (now_us, letter.reason, letter.size, sink, lane, letter.offset),
+            (now_us, _storable(letter.reason), letter.size, sink, lane, letter.offset),
         ).rowcount
     ]
     # After the updates above: those that were refused again no longer travel, and stay.
@@ -159,11 +159,16 @@ def store_letters(session: Session, sink: int, dead: Sequence[DeadLetter], now_u
                 page.times_us[index],
                 timeless,
                 letter.size,
-                letter.reason,
+                _storable(letter.reason),
                 page.ids[index * SIZE : (index + 1) * SIZE],
                 orjson.dumps(page.rows[index]),
             ),
         )
+
+
+def _storable(reason: str) -> str:
+    """Return what a destination said, without NUL: PostgreSQL keeps none in a text."""
+    return reason.replace("\0", "\ufffd")
 
 
 def _page_with(session: Session, offset: int) -> tuple[tuple[int, int], StoredPage]:
@@ -208,7 +213,7 @@ def room(session: Session, sink: int, bounds: LetterBounds = BOUNDS) -> tuple[in
     """
     count, size = session.execute(
         "SELECT count(*), coalesce(sum(length(row)), 0) FROM dead_letter "
-        "WHERE sink = ? AND lane IS NULL AND substr(reason, 1, ?) <> ?",
+        "WHERE sink = ? AND lane IS NULL AND substr(reason, 1, CAST(? AS INTEGER)) <> ?",
         (sink, len(EXPECTED_REFUSAL), EXPECTED_REFUSAL),
     ).fetchone()
     return max(0, bounds.events - count), max(0, bounds.bytes - size)
@@ -230,7 +235,7 @@ def make_room(
     leaving: list[tuple[int, int, int]] = []
     expected = session.execute(
         "SELECT id, row_offset, time_us, length(row) FROM dead_letter "
-        "WHERE sink = ? AND lane IS NULL AND substr(reason, 1, ?) = ? ORDER BY id",
+        "WHERE sink = ? AND lane IS NULL AND substr(reason, 1, CAST(? AS INTEGER)) = ? ORDER BY id",
         (sink, len(EXPECTED_REFUSAL), EXPECTED_REFUSAL),
     )
     while (count > bounds.events or size > bounds.bytes) and (found := expected.fetchone()):

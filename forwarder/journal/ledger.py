@@ -58,11 +58,19 @@ def note_loss(session: Session, scope: Scope, lost: Lost, now_us: int) -> GapOpe
     Returns what to emit once the transaction is committed: None when a record was widened.
     """
     widened = session.execute(
-        "UPDATE gap SET since_us = min(since_us, ?), until_us = max(until_us, ?), "
-        "rows = CASE WHEN rows IS NULL AND ? IS NULL THEN NULL "
-        "ELSE coalesce(rows, 0) + coalesce(?, 0) END "
-        "WHERE scope = ? AND reason = ? AND closed_us IS NULL",
-        (lost.since_us, lost.until_us, lost.rows, lost.rows, str(scope), lost.reason),
+        "UPDATE gap SET since_us = CASE WHEN since_us < :since THEN since_us ELSE :since END, "
+        "until_us = CASE WHEN until_us > :until THEN until_us ELSE :until END, "
+        "rows = CASE WHEN rows IS NULL AND :counted = 0 THEN NULL "
+        "ELSE coalesce(rows, 0) + :rows END "
+        "WHERE scope = :scope AND reason = :reason AND closed_us IS NULL",
+        {
+            "since": lost.since_us,
+            "until": lost.until_us,
+            "counted": int(lost.rows is not None),
+            "rows": lost.rows or 0,
+            "scope": str(scope),
+            "reason": lost.reason,
+        },
     )
     # A loss that nobody can count is met again by every reader of the same instant.
     if widened.rowcount or _is_known(session, scope, lost):

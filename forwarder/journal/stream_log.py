@@ -45,7 +45,7 @@ from forwarder.journal.writer import Writer
 _MOST_CACHED = 64_000
 _WITHOUT_BODY = """
 SELECT '', '', first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
-    crc, times, hashes, x'' FROM page WHERE first_offset = ?
+    crc, times, hashes, NULL FROM page WHERE first_offset = ?
 """
 _TIMELESS = """
 SELECT first_offset FROM page WHERE stream = :stream AND timeless = 1
