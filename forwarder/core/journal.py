@@ -401,6 +401,11 @@ class Journal(JournalView, Protocol):
         """Return why nothing can be written at present (a full disk, a lost volume), or None."""
         ...
 
+    @property
+    def ended(self) -> TransientError | None:
+        """Return why this object can never write again, or None; another must be opened then."""
+        ...
+
     def stream_log(self, key: StreamKey) -> StreamLog:
         """Return the log of one stream."""
         ...

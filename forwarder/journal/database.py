@@ -138,6 +138,11 @@ class SqliteSession:
         """Return how many rows were written since the connection was opened."""
         return self.connection.total_changes
 
+    @property
+    def ended(self) -> None:
+        """Return None: a disk that failed may take writes again."""
+        return
+
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()

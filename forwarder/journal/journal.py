@@ -198,6 +198,11 @@ class SqlJournal(SqlJournalView):
         """See ``Journal``."""
         return self._writer.trouble
 
+    @property
+    def ended(self) -> TransientError | None:
+        """See ``Journal``."""
+        return self._session.ended
+
     async def _write(self, operation: Callable[[Session], T], *, patient: bool = False) -> T:
         """Write, then wake the sinks: own events, or another set of lanes, may be there."""
         result = await self._writer.run(operation, patient=patient)

@@ -2,7 +2,8 @@
 
 The SQL of this package is the subset that SQLite and PostgreSQL share: ``ON CONFLICT`` instead of
 ``INSERT OR``, ``RETURNING``, no JSON functions, no untyped sums of parameters. What only SQLite has
-(pragmas, its catalogue, the second copies of small values) stays in ``database``.
+(pragmas, its catalogue, the second copies of small values) stays in ``database``, what only
+PostgreSQL has (the fence, limits of time) in ``postgres`` and ``fleet``.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import orjson
 
 from forwarder.core.contracts import StoredPage, StreamKey
-from forwarder.core.errors import StateError
+from forwarder.core.errors import StateError, TransientError
 from forwarder.core.identity import SIZE
 from forwarder.core.source_contract import Records
 
@@ -95,6 +96,11 @@ class Session(Protocol):
     @property
     def changes(self) -> int:
         """Return how many rows were written since the session was opened."""
+        ...
+
+    @property
+    def ended(self) -> TransientError | None:
+        """Return why this session can never write again, or None."""
         ...
 
     def close(self) -> None:

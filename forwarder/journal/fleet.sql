@@ -1,0 +1,19 @@
+-- What the replicas of one forwarder share, in the search path; each shard's tables have a schema
+-- of their own (postgres.sql).
+
+CREATE TABLE fleet (
+    id BIGINT PRIMARY KEY CHECK (id = 1),
+    version BIGINT NOT NULL                 -- of both files
+);
+-- Apart from the lease: a long write transaction, which holds its row, must not delay a renewal.
+CREATE TABLE fence (
+    shard BIGINT PRIMARY KEY,
+    epoch BIGINT NOT NULL,                  -- who owns the shard: grows with every owner
+    version BIGINT NOT NULL                 -- what the owner has seen last: grows with every commit
+) WITH (fillfactor = 10);
+CREATE TABLE lease (
+    shard BIGINT PRIMARY KEY,
+    epoch BIGINT NOT NULL,
+    owner TEXT COLLATE "C" NOT NULL,        -- of the latest epoch; empty: it was given back
+    expires_at TIMESTAMPTZ NOT NULL         -- by the clock of the database
+) WITH (fillfactor = 10);

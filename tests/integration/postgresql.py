@@ -1,0 +1,137 @@
+"""A PostgreSQL server out of Debian's package, on a free loopback port, by an ordinary user."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from forwarder.testing.network import free_port
+from tests.integration.debian import missing_for, unpack
+from tests.integration.unavailable import Unavailable
+
+_PATIENCE = 60.0
+_SETTINGS = """
+listen_addresses = '127.0.0.1'
+fsync = off
+shared_buffers = 32MB
+max_connections = 200
+log_min_messages = fatal
+"""
+
+
+class Programs:
+    """Where PostgreSQL's programs are, and as whom they run: the server refuses root."""
+
+    def __init__(self, folder: Path) -> None:
+        """Find them on this system, or unpack them beside it; raises ``Unavailable``."""
+        self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+        self._environment = dict(os.environ)
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        if not found:
+            unpacked = unpack("postgresql", missing_for("postgresql"))
+            root = unpacked.root
+            if self._user is not None:
+                # What root has unpacked is in root's own folder, where nobody else may look.
+                root = Path(shutil.copytree(unpacked.root, folder / "programs", symlinks=True))
+            libraries = root / unpacked.libraries.relative_to(unpacked.root)
+            self._environment["LD_LIBRARY_PATH"] = str(libraries)
+            found = sorted(root.glob("usr/lib/postgresql/*/bin/initdb"))
+        if not found:
+            raise Unavailable("Debian's postgresql has no initdb")
+        self._bin = found[-1].parent
+
+    def own(self, path: Path) -> None:
+        """Give a folder to the user that runs the server."""
+        if self._user is not None:
+            os.chown(path, self._user.pw_uid, self._user.pw_gid)
+
+    def start(self, name: str, *words: str | Path, log: Path) -> subprocess.Popen[bytes]:
+        """Start a program."""
+        user: dict[str, Any] = {}
+        if self._user is not None:
+            user = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [self._bin / name, *words],
+                env=self._environment,
+                stdout=output,
+                stderr=output,
+                cwd="/",
+                **user,
+            )
+
+    def run(self, name: str, *words: str | Path, log: Path) -> None:
+        """Run a program to its end; raises ``Unavailable``."""
+        if self.start(name, *words, log=log).wait(_PATIENCE):
+            raise Unavailable(f"{name}: {log.read_text().strip().splitlines()[-1:]}")
+
+
+class Postgresql:
+    """One server; ``dsn`` reaches it as its superuser, without a password."""
+
+    def __init__(self, programs: Programs, folder: Path) -> None:
+        self._programs = programs
+        self.data = folder / "data"
+        self._log = folder / "log"
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    @contextlib.contextmanager
+    def run(cls) -> Iterator[Postgresql]:
+        """Run a fresh server; raises ``Unavailable``."""
+        memory = Path("/dev/shm")
+        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
+            folder = Path(name)
+            folder.chmod(0o755)
+            programs = Programs(folder)
+            programs.own(folder)
+            server = cls(programs, folder)
+            programs.run(
+                "initdb", "-A", "trust", "-U", "forwarder", "-E", "UTF8", "--locale", "C", "-N",
+                "-D", server.data, log=server._log,
+            )  # fmt: skip
+            with (server.data / "postgresql.conf").open("a") as settings:
+                settings.write(f"{_SETTINGS}unix_socket_directories = '{folder}'\n")
+            server.start()
+            try:
+                yield server
+            finally:
+                server.stop()
+
+    @property
+    def dsn(self) -> str:
+        return f"host=127.0.0.1 port={self.port} user=forwarder dbname=postgres"
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        words = ("-D", self.data, "-p", str(self.port))
+        self._process = self._programs.start("postgres", *words, log=self._log)
+        until = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                psycopg.connect(self.dsn, connect_timeout=2).close()
+            except psycopg.OperationalError:
+                if time.monotonic() > until or self._process.poll() is not None:
+                    raise Unavailable(f"no PostgreSQL: {self._log.read_text()[-500:]}") from None
+                time.sleep(0.1)  # noqa: TID251 - no loop runs here
+            else:
+                return
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """End all sessions and stop; with SIGQUIT as a crash would."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(_PATIENCE)
+            self._process = None

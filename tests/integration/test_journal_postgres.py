@@ -1,0 +1,34 @@
+"""PostgreSQL passes the contract of journals, and the machine finds nothing wrong with it."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from forwarder.testing.journal_contract import JournalContract
+from forwarder.testing.journal_machine import machine_for
+from tests.integration.conftest import Start
+from tests.integration.postgres_opener import PostgresOpener
+from tests.integration.postgresql import Postgresql
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
+    yield from start("postgresql", Postgresql.run)
+
+
+class TestPostgres(JournalContract):
+    @pytest.fixture
+    def opener(self, server: Postgresql) -> Iterator[PostgresOpener]:
+        opener = PostgresOpener(server.dsn)
+        yield opener
+        opener.discard()
+
+
+def test_whatever_happens_no_row_is_lost_in_silence(server: Postgresql) -> None:
+    few = settings(max_examples=25, stateful_step_count=30, deadline=None)
+
+    run_state_machine_as_test(machine_for(lambda: PostgresOpener(server.dsn)), settings=few)
