@@ -16,7 +16,7 @@ MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check fmt coverage lock integration fuzz bench flamegraphs proof proof-long audit docs generate golden clean
+.PHONY: help venv demo test check fmt coverage lock integration fuzz bench flamegraphs proof proof-long audit docs generate golden splunk-app clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -75,6 +75,9 @@ generate: $(DEV)  ## Write what is generated: values schema, manifests, pages of
 
 golden: $(DEV)  ## Write the golden files anew, in tests/golden/expected; review what changed
 	$(BIN)/python -m tests.golden.update
+
+splunk-app: $(BIN)/python  ## Pack the Splunk app, dist/cloudflare_access_forwarder.tgz
+	@$(BIN)/python -m deploy.splunk
 
 docs: $(DEV)  ## Check that the documentation agrees with the code
 	$(BIN)/pytest tests/docs tests/deploy/test_generated.py $(ARGS)
