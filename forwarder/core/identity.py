@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
-from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeAlias
 
@@ -56,7 +55,7 @@ class Identifier:
     def identity(self, row: Row, copy: int = 0) -> bytes:
         """Return 16 bytes for the ``copy``-th (from 0) identical row within one response."""
         (shape,), (values,) = self._shaped([row])
-        return _hashed(shape.begin(), orjson.dumps(values, option=orjson.OPT_SORT_KEYS), copy)
+        return _hashed(shape.begin(), _text_of(values), copy)
 
     def identities(self, rows: Iterable[Row]) -> list[bytes]:
         """Return one identity a row of one response, counting true twins."""
@@ -69,13 +68,21 @@ class Identifier:
         are equal in whatever order their keys come. What all rows of a shape share is hashed once.
         """
         shapes, values = self._shaped(rows)
-        # ``pick`` orders the outer keys only; the option orders those of objects inside.
-        texts = list(map(orjson.dumps, values, repeat(None), repeat(orjson.OPT_SORT_KEYS)))
-        return Identified(
-            _counted([shape.begin for shape in shapes], texts),
-            [shape.keys for shape in shapes],
-            [len(text) + shape.surplus for text, shape in zip(texts, shapes, strict=True)],
-        )
+        found, lengths = list[bytes](), list[int]()
+        # The option orders the keys of objects inside; ``pick`` orders the outer ones only.
+        dump, option = orjson.dumps, orjson.OPT_SORT_KEYS
+        for shape, value in zip(shapes, values, strict=True):
+            # One text at a time: orjson's bytes keep the 8 kB they were written in, and those of a
+            # whole page would take megabytes.
+            text = dump(value, None, option)
+            made = shape.begin()
+            made.update(text)
+            found.append(made.digest())
+            lengths.append(len(text) + shape.surplus)
+        # Twins are rare, so whether there are any is asked of all rows at once.
+        if len(set(found)) < len(found):
+            found = _numbered(shapes, values, found)
+        return Identified(found, [shape.keys for shape in shapes], lengths)
 
     def _begun(self, keys: bytes) -> blake2b:
         """Return a hash of no values yet; stream, account and keys fill no room of its blocks."""
@@ -122,26 +129,19 @@ def _hashed(begun: blake2b, values: bytes, copy: int) -> bytes:
     return made.digest()
 
 
-def _counted(begin: Sequence[Callable[[], blake2b]], texts: Sequence[bytes]) -> list[bytes]:
-    """Hash each text behind what was hashed before it, and number the copies of equal ones."""
-    found = []
-    for begun, text in zip(begin, texts, strict=True):
-        made = begun()
-        made.update(text)
-        found.append(made.digest())
-    # Twins are rare, so whether there are any is asked of all rows at once.
-    return found if len(set(found)) == len(found) else _numbered(begin, texts, found)
+def _text_of(values: Sequence[Any]) -> bytes:
+    return orjson.dumps(values, None, orjson.OPT_SORT_KEYS)
 
 
 def _numbered(
-    begin: Sequence[Callable[[], blake2b]], texts: Sequence[bytes], first: Iterable[bytes]
+    shapes: Sequence[_Shape], values: Sequence[Sequence[Any]], first: Iterable[bytes]
 ) -> list[bytes]:
     """Number the copies of equal rows; ``first`` is what each would be as the first copy."""
     copies: Counter[bytes] = Counter()
     found = []
-    for begun, text, identity in zip(begin, texts, first, strict=True):
+    for shape, value, identity in zip(shapes, values, first, strict=True):
         copy = copies[identity]
-        found.append(_hashed(begun(), text, copy) if copy else identity)
+        found.append(_hashed(shape.begin(), _text_of(value), copy) if copy else identity)
         copies[identity] += 1
     return found
 
@@ -159,10 +159,12 @@ def dumps(value: Any) -> bytes:
     the text ``[nested too deeply]``, and what is no JSON value its ``str``.
     """
     try:
-        return orjson.dumps(value)
+        text = orjson.dumps(value)
     except TypeError:
         # All that orjson refuses, a lone surrogate too, is a TypeError to it.
-        return orjson.dumps(_tame(value, _DEEPEST))
+        text = orjson.dumps(_tame(value, _DEEPEST))
+    # A copy: orjson's own bytes keep the 8 kB they were written in, and a page of rows waits here.
+    return b"%b" % text
 
 
 def members(value: Mapping[str, Any]) -> str:

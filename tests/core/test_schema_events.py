@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import orjson
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.core.contracts import StreamKey
-from forwarder.core.identity import TOO_DEEP, dumps, members
+from forwarder.core.identity import TOO_DEEP, Identifier, dumps, members
 from forwarder.core.own_events import Own, normalise_own, own_row
 from forwarder.core.schema import Origin
 
@@ -101,3 +102,28 @@ def test_depth_is_cut() -> None:
 def test_members_are_an_object_without_braces() -> None:
     assert members({}) == ""
     assert members({"a": 1, "b": [2]}) == '"a":1,"b":[2]'
+
+
+def test_a_page_of_lines_takes_hardly_more_memory_than_it_has_bytes() -> None:
+    row = {"user_email": "a" * 600}
+    tracemalloc.start()
+    try:
+        lines = [dumps(row) for _ in range(100)]
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert held < 1.5 * sum(map(len, lines))
+
+
+def test_a_page_of_rows_is_identified_in_the_memory_of_one_row_at_a_time() -> None:
+    rows = [{"user_email": "a" * 600, "ray_id": str(number)} for number in range(200)]
+    identifier = Identifier("a" * 32, "access_requests")
+    tracemalloc.start()
+    try:
+        identifier.identified(rows)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 200 * 600
