@@ -3,8 +3,7 @@
 For each format, parsing, normalising and rendering a page is timed (and, as a second line, making
 the sink's events of it, too) and divided by ``orjson.dumps(orjson.loads(row))`` over the same rows.
 Baseline and formats take turns; of each page the best of several rounds counts, so that other work
-on the machine disturbs little. All times are CPU times. The targets are for logins; SCIM
-changes have no templates and cost several times as much.
+on the machine disturbs little. All times are CPU times. The targets are for logins.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from forwarder.formats.leef import LeefFormat
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.raw import RawConfig, RawFormat
+from forwarder.formats.shape import Shape
 from forwarder.formats.templates import FormatConfig
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
@@ -164,11 +164,7 @@ def render_seconds(style: Any, normaliser: Normaliser, page: StoredPage) -> floa
     begin = time.thread_time()
     origin = Origin(page.account_id, "acme", page.stream, page.seen_us)
     columns = page.rows, page.hex_ids, page.times_us
-    if normaliser.usual:
-        style.render_logins(*columns, origin, normaliser)
-    else:
-        for row, id_, time_us in zip(*columns, strict=True):
-            style.render(normaliser.normalise(row, origin, id_, time_us))
+    style.render_rows(*columns, origin, normaliser, Shape().bodies(usual=style.request_bodies))
     return time.thread_time() - begin
 
 

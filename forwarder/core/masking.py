@@ -33,7 +33,10 @@ _ASSIGNED = re.compile(
 _NAMING_KEYS = frozenset({"path", "name", "key", "attribute", "type", "id", "property"})
 _HINTS = (b"auth", b"bearer", b"cred", b"key", b"otp", b"pass", b"pin", b"pwd", b"secret", b"token")
 """One of them is in each of the words above; it costs less to look for these."""
-_NOISE_BYTES = bytes(code for code in range(128) if not chr(code).isalnum())
+_IN_HINTS = frozenset(b"".join(_HINTS))
+_TO_SMALL = bytes(range(256)).lower()
+_NOT_IN_HINTS = bytes(code for code in range(256) if code | 0x20 not in _IN_HINTS)
+"""What stands in no hint: without digits and the like there is less to search."""
 _NOISE = re.compile(r"[^a-z0-9]+")
 # A SCIM path may hold a filter (RFC 7644, 3.5.2): emails[type eq "work"].
 _FILTER = re.compile(r"\[.*?(\]|$)", re.DOTALL)
@@ -118,13 +121,15 @@ def _unescaped(text: str) -> str:
 
 
 def _names_secret(text: str) -> bool:
+    # Some letters beyond ASCII become ASCII in small letters, such as the Kelvin sign.
+    data = (text if text.isascii() else text.lower()).encode("utf-8", "surrogatepass")
+    squeezed = data.translate(_TO_SMALL, _NOT_IN_HINTS)
+    for hint in _HINTS:
+        if hint in squeezed:
+            break
+    else:
+        return False
     lower = text.lower()
-    # Some letters beyond ASCII become ASCII in small letters, such as the Kelvin sign: only a text
-    # that is ASCII now can be searched as bytes.
-    if lower.isascii():
-        squeezed = lower.encode().translate(None, _NOISE_BYTES)
-        if not any([hint in squeezed for hint in _HINTS]):  # noqa: C419 - faster
-            return False
     return _WORDS.search(_NOISE.sub("", lower)) is not None or any(word in lower for word in _EXACT)
 
 

@@ -14,7 +14,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
+
+import orjson
 
 SUCCESS = "success"
 FAILURE = "failure"
@@ -25,6 +28,9 @@ MALFORMED_KEY = "_forwarder_malformed"
 """In a row that could not be read: why. Its event has the quality ``malformed``."""
 RAW_BYTES_KEY = "_forwarder_raw_base64"
 """In a row that could not be read: the bytes as received, base64."""
+
+LONGEST = 1000
+"""Of texts of a row in bytes: no format has to cut what is no longer."""
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -45,6 +51,18 @@ class Origin(NamedTuple):
     account: str
     stream: str
     seen_us: int
+
+
+class Bodies(Enum):
+    """How much of a SCIM request body a sink gets.
+
+    ``WHOLE`` is all, ``NAMES`` not the text but whom it names, ``NOTHING`` not even that. What the
+    body asked for (the activity, the attributes, the ids of members) is there in any case.
+    """
+
+    WHOLE = "whole"
+    NAMES = "names"
+    NOTHING = "nothing"
 
 
 class Login(NamedTuple):
@@ -130,8 +148,9 @@ class Provisioning(NamedTuple):
     method and body; ``changed`` names the attributes that the body touched, sorted.
     ``members_added`` and ``members_removed`` are those that the request added and removed,
     ``members_set`` all members where it named all. ``user_name`` and ``email`` name the user:
-    the row's ``user_email``, else what the body has. ``outcome`` comes from ``status``.
-    ``request_body`` is masked, and so is the one in ``row``.
+    the row's ``user_email``, else what the body has. ``member_email`` is the name of
+    ``only_member`` if that is an e-mail address. ``outcome`` comes from ``status``.
+    ``request_body`` is masked, and so is the one in ``row``; ``body_bytes`` is its length in UTF-8.
     """
 
     origin: Origin
@@ -147,6 +166,7 @@ class Provisioning(NamedTuple):
     members_added: tuple[Member, ...]
     members_removed: tuple[Member, ...]
     members_set: tuple[Member, ...]
+    member_email: str
     user_name: str
     email: str
     logged_at: str
@@ -160,6 +180,7 @@ class Provisioning(NamedTuple):
     status: str
     error_description: str
     request_body: str
+    body_bytes: int
 
     @property
     def members(self) -> tuple[Member, ...]:
@@ -169,13 +190,12 @@ class Provisioning(NamedTuple):
     @property
     def only_member(self) -> Member | None:
         """Return the member that was added or removed, None if more was done than that."""
-        moved = self.members_added + self.members_removed
-        return moved[0] if len(moved) == 1 and not self.members_set else None
+        return only(self.members_added + self.members_removed, self.members_set)
 
     @property
-    def body_bytes(self) -> int:
-        """Return the length of ``request_body`` in UTF-8."""
-        return len(self.request_body.encode("utf-8", "replace"))
+    def is_long(self) -> bool:
+        """Return True if the members may be more than a line of text has room for."""
+        return are_long([text for member in self.members for text in member[:2]])
 
     @property
     def takes_away(self) -> bool:
@@ -198,30 +218,47 @@ class Provisioning(NamedTuple):
         """Return whom or what it is about: e-mail address, group or id, or nothing."""
         return self.user_name or self.group_name or self.cf_resource_id
 
-    def without_body(self, *, names: bool) -> Provisioning:
-        """Return this change without its body and, unless ``names``, names of people in the body.
-
-        What the body asked for (the activity, the attributes, the ids of members) stays.
-        """
-        # The bytes of a row that could not be read may hold a body, too.
-        keys = {"request_body", RAW_BYTES_KEY}
+    def showing(self, bodies: Bodies) -> Provisioning:
+        """Return this change with no more of its body than ``bodies`` allows."""
+        if bodies is Bodies.WHOLE:
+            return self
         bare = self._replace(
-            row={key: value for key, value in self.row.items() if key not in keys},
-            extra={key: value for key, value in self.extra.items() if key not in keys},
+            row=without_body(self.row),
+            extra=without_body(self.extra),
             request_body="",
+            body_bytes=0,
         )
-        if names:
+        if bodies is Bodies.NAMES:
             return bare
         return bare._replace(
-            members_added=_without_names(self.members_added),
-            members_removed=_without_names(self.members_removed),
-            members_set=_without_names(self.members_set),
+            members_added=without_names(self.members_added),
+            members_removed=without_names(self.members_removed),
+            members_set=without_names(self.members_set),
+            member_email="",
             user_name=self.user_email,
             email=self.user_email if is_email(self.user_email) else "",
         )
 
 
-def _without_names(members: tuple[Member, ...]) -> tuple[Member, ...]:
+def only(moved: Sequence[Member], settled: Sequence[Member]) -> Member | None:
+    """Return the one member that was ``moved``, None if more was done than that."""
+    return moved[0] if len(moved) == 1 and not settled else None
+
+
+def are_long(texts: Sequence[str]) -> bool:
+    """Return ``Provisioning.is_long`` for ids and names of members."""
+    # Formats put up to three characters around each.
+    return len("".join(texts).encode("utf-8", "replace")) + 3 * len(texts) > LONGEST
+
+
+def without_body(row: Row) -> Row:
+    """Return a row of the SCIM log, or a part of one, without its request body."""
+    # The bytes of a row that could not be read may hold a body, too.
+    return {k: value for k, value in row.items() if k not in {"request_body", RAW_BYTES_KEY}}
+
+
+def without_names(members: tuple[Member, ...]) -> tuple[Member, ...]:
+    """Return ``members`` with nothing but their ids and types."""
     return tuple(member._replace(display="") for member in members)
 
 
@@ -267,7 +304,7 @@ Normalise: TypeAlias = Callable[[Row, Origin, str, int], Event]
 """From (row, origin, id as 32 hex digits, time in microseconds) to an event. Pure and total."""
 
 
-ARGUMENTS = (
+LOGIN_ARGUMENTS = (
     "created_at",
     "ip_address",
     "user_email",
@@ -285,17 +322,54 @@ ARGUMENTS = (
     "url",
 )
 """The fields of a login that go into a template, in the order of ``RowView.arguments``."""
-# Both are the tenant's choice, not of whoever logs in, so there are few of them.
-IN_SHAPE = frozenset({"action", "connection"})
+CHANGE_ARGUMENTS = (
+    "logged_at",
+    "resource_type",
+    "user_email",
+    "group_name",
+    "cf_resource_id",
+    "idp_resource_id",
+    "idp_id",
+    "status",
+    "error_description",
+    "method",
+    "user_name",
+    "email",
+    "member_email",
+    "request_body",
+    "body_bytes",
+)
+"""The same of a change; behind them are the ids of all members, then their names.
+
+The body is escaped as in a text of JSON.
+"""
+# They are the choice of the tenant, not of whoever logs in, so there are few of them.
+IN_SHAPE = frozenset({"action", "connection", "method"})
 """Those that are part of the shape, too: a format may branch on their text."""
+
+_SPECIAL = frozenset('"\\=|')
+"""What JSON, CEF or LEEF escapes, beside what cannot be printed."""
+
+
+def is_plain(text: str) -> bool:
+    """Return True if ``text`` stands for itself in every format: none escapes anything in it."""
+    if text.isascii():
+        # JSON is longer than a text by more than its quotes if it escapes something. DEL it leaves
+        # alone, and the lines of CEF and LEEF do not.
+        return len(orjson.dumps(text)) == len(text) + len('""') and not (
+            "=" in text or "|" in text or "\x7f" in text
+        )
+    # What cannot be printed includes lone surrogates, which cannot be encoded.
+    return text.isprintable() and not _SPECIAL.intersection(text)
 
 
 class RowView(NamedTuple):
-    """What a template needs of one usual login, read out of its row without making an event.
+    """What a template needs of one usual row, read without making an event.
 
     Rows of one ``shape`` differ in nothing but ``arguments``, their id and time, and the values in
-    ``extra``. No text of ``arguments`` needs escaping or cutting in any format. ``extra`` is
-    ``Login.extra`` as JSON without its braces. ``shape`` is None for a row that is not usual.
+    ``extra``. No text of ``arguments`` but the body needs escaping or cutting in any format.
+    ``extra`` is that of the event as JSON without its braces. ``shape`` is None for a row that is
+    not usual.
     """
 
     shape: Hashable
@@ -310,25 +384,27 @@ class Summary(NamedTuple):
     users: Sequence[str]
 
 
-class UsualLogins(NamedTuple):
-    """The fast way for pages of logins, nearly all of which look the same.
+class UsualRows(NamedTuple):
+    """The fast way for pages of rows, nearly all of which look the same.
 
-    ``view`` takes (row, time in microseconds, ``Origin.seen_us``); it may return a plain tuple with
-    the items of a ``RowView``, which is made faster. ``summarise`` takes any rows.
+    ``view`` takes (row, time in microseconds, ``Origin.seen_us``, bodies); it may return a plain
+    tuple with the items of a ``RowView``, which is made faster. ``summarise`` takes any rows.
+    ``has_bodies`` is False if a row has no SCIM body to leave out.
     """
 
-    view: Callable[[Row, int, int], tuple[Hashable, tuple[str, ...], str]]
-    summarise: Callable[[Sequence[Row]], Summary]
+    view: Callable[[Row, int, int, Bodies], tuple[Hashable, tuple[str, ...], str]]
+    summarise: Callable[[Sequence[Row], Bodies], Summary]
+    has_bodies: bool
 
 
 class Normaliser(NamedTuple):
     """How the rows of one stream become events; a source has one a stream.
 
     ``keys`` are the keys that rows are known to have, empty where nobody can tell. ``usual`` is
-    worth its code only for a stream of tens of thousands of rows a second: see docs/templates.md.
-    Its events have the page's origin, and ``core.masking.mask_row(row)`` as their row.
+    worth its code only for a stream of many rows: see docs/templates.md. Its events have the
+    page's origin, and ``core.masking.mask_row(row)`` as their row.
     """
 
     normalise: Normalise
     keys: frozenset[str] = frozenset()
-    usual: UsualLogins | None = None
+    usual: UsualRows | None = None

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import Event, Login, Member, OwnEvent, Provisioning, is_email
+from forwarder.core.schema import Event, Login, Member, OwnEvent, Provisioning
 from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled, iso_text
 from forwarder.transport.settings import PluginSettings
 
@@ -227,9 +227,13 @@ def _target(change: Provisioning) -> Object:
         return {}
     # user.target is one user: if several moved, related.user has their names.
     member = change.only_member or Member("")
-    email = member.display if is_email(member.display) else ""
     return filled(
-        {"id": member.value, "name": member.display, "email": email, "group": _group(change)}
+        {
+            "id": member.value,
+            "name": member.display,
+            "email": change.member_email,
+            "group": _group(change),
+        }
     )
 
 

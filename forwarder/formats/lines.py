@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, Self
 
 from forwarder.core.errors import ConfigError, Fault
-from forwarder.core.schema import Member
+from forwarder.core.schema import Login, Member, Provisioning
 from forwarder.formats.templates import Templated
 
 VENDOR, PRODUCT, PRODUCT_VERSION = "Cloudflare", "Access", "1"
@@ -43,6 +43,11 @@ class EventLines(Templated):
         if faults:
             raise ConfigError(faults)
         return super().adding(fields)
+
+    def has_template(self, event: Login | Provisioning) -> bool:
+        """Return False for a change with a body or many members."""
+        # A line escapes a body in its own way, and cuts long lists.
+        return isinstance(event, Login) or not (event.request_body or event.is_long)
 
     @staticmethod
     def time_text(time_us: int) -> str:

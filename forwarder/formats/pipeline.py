@@ -13,25 +13,26 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from forwarder.core.contracts import BatchEvent, Format, Rejection, Render, Rendered, StoredPage
 from forwarder.core.errors import unforeseen
 from forwarder.core.own_events import OWN_EVENTS
-from forwarder.core.schema import Event, Normaliser, Origin
-from forwarder.formats.shape import Shape, without_body
+from forwarder.core.schema import Bodies, Event, Normaliser, Origin
+from forwarder.formats.shape import Shape, showing
 
 _EVERYTHING = Shape()
 
 
 @runtime_checkable
-class RendersLogins(Protocol):
-    """What a format may offer beside its contract: a fast way for pages of logins."""
+class RendersRows(Protocol):
+    """What a format may offer beside its contract: a fast way for pages of usual rows."""
 
-    def render_logins(
+    def render_rows(
         self,
         rows: Sequence[Mapping[str, Any]],
         ids: Sequence[str],
         times_us: Sequence[int],
         origin: Origin,
         normaliser: Normaliser,
+        bodies: Bodies,
     ) -> list[bytes]:
-        """Return what ``render`` gives for the login in each row; ``normaliser`` has ``usual``."""
+        """Return what ``render`` gives for each row; ``normaliser`` has ``usual``."""
         ...
 
 
@@ -60,9 +61,7 @@ class Pipeline:
         self._shape = shape
         self._filters = shape.only is not None or shape.unless is not None
         self._hider = shape.hider()
-        self._redacts = shape.redact_request_body or (
-            shape.redact_request_body is None and not format.request_bodies
-        )
+        self._bodies = shape.bodies(usual=format.request_bodies)
 
     def __call__(self, page: StoredPage) -> Rendered:
         """Return the page's events as this sink gets them; never raises for a row.
@@ -103,17 +102,12 @@ class Pipeline:
             columns = columns.keep(list(map(self._shape.wants, columns.events(origin, normaliser))))
         if self._hider:
             columns = columns._replace(rows=list(map(self._hider.hide, columns.rows)))
-        if normaliser.usual and isinstance(self._format, RendersLogins):
+        if normaliser.usual and isinstance(self._format, RendersRows):
             _, rows, ids, times_us = columns
-            bodies = self._format.render_logins(rows, ids, times_us, origin, normaliser)
-            outcomes, users = normaliser.usual.summarise(rows)
-            return _assemble(columns, origin, repeat(origin.account), outcomes, users, bodies)
-        events = columns.events(origin, normaliser)
-        if self._redacts:
-            # A sink that asks for no bodies gets no names out of them either; a format that has no
-            # room for bodies still says who came to a group.
-            names = not self._shape.redact_request_body
-            events = [without_body(event, names=names) for event in events]
+            lines = self._format.render_rows(rows, ids, times_us, origin, normaliser, self._bodies)
+            outcomes, users = normaliser.usual.summarise(rows, self._bodies)
+            return _assemble(columns, origin, repeat(origin.account), outcomes, users, lines)
+        events = [showing(event, self._bodies) for event in columns.events(origin, normaliser)]
         return _assemble(
             columns,
             origin,

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from forwarder.core.identity import dumps
 from forwarder.core.masking import mask_row
-from forwarder.core.schema import Event, Normaliser, Origin
+from forwarder.core.schema import Bodies, Event, Normaliser, Origin, without_body
 from forwarder.core.timing import format_us
 from forwarder.formats.json_events import add_fields
 from forwarder.transport.settings import PluginSettings
@@ -51,18 +51,31 @@ class RawFormat:
         """Return the row of ``event`` as one line of JSON."""
         return self._write(event.row, event.id, _shared(event.origin))
 
-    def render_logins(
+    def render_rows(
         self,
         rows: Sequence[Mapping[str, Any]],
         ids: Sequence[str],
         times_us: Sequence[int],  # noqa: ARG002 - a row has its time as it came
         origin: Origin,
-        normaliser: Normaliser,  # noqa: ARG002 - a login would only hand on its row
+        normaliser: Normaliser,
+        bodies: Bodies,
     ) -> list[bytes]:
-        """Return what ``render`` gives for the rows' logins."""
-        shared = _shared(origin)
+        """Return what ``render`` gives for the rows: an event would only hand on its row."""
         # The normaliser masks the rows that reach `render`; this way goes around it.
-        return [self._write(mask_row(row), id, shared) for row, id in zip(rows, ids, strict=True)]  # noqa: A001
+        rows = list(map(mask_row, rows))
+        if bodies is not Bodies.WHOLE and normaliser.usual and normaliser.usual.has_bodies:
+            rows = list(map(without_body, rows))
+        shared = _shared(origin)
+        if self._added or not self._config.envelope:
+            return [self._write(row, id, shared) for row, id in zip(rows, ids, strict=True)]  # noqa: A001
+        # A row and its envelope are written apart: the envelope is the same but for the id.
+        before, after = f',"{ENVELOPE}":{{"id":"'.encode(), b'",' + dumps(shared)[1:] + b"}"
+        return [
+            dumps(row)[:-1] + before + id.encode() + after
+            if row and ENVELOPE not in row
+            else self._write(row, id, shared)
+            for row, id in zip(rows, ids, strict=True)  # noqa: A001
+        ]
 
     def _write(self, row: Mapping[str, Any], id: str, shared: Mapping[str, Any]) -> bytes:  # noqa: A002
         # A copy: other sinks get the same row.

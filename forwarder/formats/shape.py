@@ -18,7 +18,7 @@ import orjson
 
 from forwarder.core.identity import dumps
 from forwarder.core.masking import REMOVED
-from forwarder.core.schema import RAW_BYTES_KEY, Event, Login, Provisioning
+from forwarder.core.schema import RAW_BYTES_KEY, Bodies, Event, Login, Provisioning
 
 _HASH_DIGITS = 32
 _LONG = 6
@@ -71,6 +71,14 @@ class Shape:
             return None
         return Hider(self.drop_fields, self.hash_fields, self.hash_key)
 
+    def bodies(self, *, usual: bool) -> Bodies:
+        """Return how much of a SCIM body the sink gets; ``usual`` is what its format does."""
+        if self.redact_request_body is None:
+            # A format that has no room for bodies still says who came to a group.
+            return Bodies.WHOLE if usual else Bodies.NAMES
+        # A sink that asks for no bodies gets no names out of them either.
+        return Bodies.NOTHING if self.redact_request_body else Bodies.WHOLE
+
     def wants(self, event: Event) -> bool:
         """Return True if the sink gets ``event``."""
         return (self.only is None or self.only.fits(event)) and (
@@ -101,9 +109,9 @@ def _values(event: Event, key: str) -> tuple[str, ...]:
     return (event.app_name, event.app_domain, event.host, event.app_uid)
 
 
-def without_body(event: Event, *, names: bool = True) -> Event:
-    """Return ``event`` without its SCIM request body; see ``Provisioning.without_body``."""
-    return event.without_body(names=names) if isinstance(event, Provisioning) else event
+def showing(event: Event, bodies: Bodies) -> Event:
+    """Return ``event`` with no more of its SCIM request body than ``bodies`` allows."""
+    return event.showing(bodies) if isinstance(event, Provisioning) else event
 
 
 class Hider:

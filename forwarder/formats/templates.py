@@ -1,8 +1,8 @@
-"""Fast rendering of logins by templates that are learned from a format's own mapping.
+"""Fast rendering of rows by templates that are learned from a format's own mapping.
 
 docs/templates.md explains what a template is, what it forbids a format, and what it buys. In short:
-the first login of a shape is rendered with a mark in the place of each text and time; the result,
-cut at the marks, writes every other login of that shape.
+the first row of a shape is rendered with a mark in the place of each text and time; the result,
+cut at the marks, writes every other row of that shape.
 """
 
 from __future__ import annotations
@@ -14,14 +14,27 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
-from forwarder.core.schema import ARGUMENTS, IN_SHAPE, Event, Login, Normaliser, Origin
+from forwarder.core.schema import (
+    CHANGE_ARGUMENTS,
+    IN_SHAPE,
+    LOGIN_ARGUMENTS,
+    Bodies,
+    Event,
+    Login,
+    Normaliser,
+    Origin,
+    OwnEvent,
+    Provisioning,
+)
+from forwarder.formats.shape import showing
 from forwarder.transport.settings import PluginSettings
 
-# Private-use characters: no format escapes them, and no usual login has them, for they are not
-# printable. The times lie in 1977: no login is as old.
-_MARKS = 0xE000
+# Private-use characters: no format escapes them, and no usual row has them, for they are not
+# printable. The times lie in 1977: no row is as old.
+_MARKS, _LAST_MARK = 0xE000, 0xF000
 _ID_MARK, _EXTRA_MARK = "\uf8fe", "\uf8ff"
 _TIME_MARK_US, _SEEN_MARK_US = 250_000_000_000_123_456, 251_000_000_000_654_321
+_SIZE_MARK = 252_000_000_000_777_777
 _MOST_TEMPLATES, _REMEMBERED_TIMES = 1024, 1024
 """Templates of one account, and times that were written lately."""
 
@@ -39,11 +52,11 @@ class FormatConfig(PluginSettings):
 
 
 class Templated(ABC):
-    """A format that renders usual logins by templates and every other event by its mapping.
+    """A format that renders usual rows by templates and every other event by its mapping.
 
     A subclass has ``render``, the one truth about what an event looks like, and ``time_text``. For
-    logins ``render`` keeps to the rules in docs/templates.md; ``templates=False`` is for settings
-    that break them.
+    usual rows ``render`` keeps to the rules in docs/templates.md; ``templates=False`` is for
+    settings that break them.
     """
 
     Config: ClassVar[type[Any]] = FormatConfig
@@ -73,33 +86,32 @@ class Templated(ABC):
     def time_text(time_us: int) -> str:
         """Return how this format writes microseconds since 1970."""
 
-    def render_logins(
+    def render_rows(
         self,
         rows: Sequence[Mapping[str, Any]],
         ids: Sequence[str],
         times_us: Sequence[int],
         origin: Origin,
         normaliser: Normaliser,
+        bodies: Bodies,
     ) -> list[bytes]:
-        """Return what ``render`` gives for the rows' logins; usual rows are written by a template.
+        """Return what ``render`` gives for the rows; usual ones are written by a template.
 
         The normaliser has ``usual``. This is the busiest loop of the program.
         """
         usual, time_text, seen_us = normaliser.usual, self._time, origin.seen_us
-        if usual is None or not self._enabled:
-            events = map(normaliser.normalise, rows, [origin] * len(rows), ids, times_us)
-            return list(map(self.render, events))
-        view, seen = usual.view, time_text(seen_us)
+        view = usual.view if usual and self._enabled else _not_usual
+        seen = time_text(seen_us)
         # The account's id and label are constants of a template.
         templates = self._accounts.setdefault((origin.account_id, origin.account), {})
         lines = []
         for row, id, time_us in zip(rows, ids, times_us, strict=True):  # noqa: A001
-            shape, texts, extra = view(row, time_us, seen_us)
+            shape, texts, extra = view(row, time_us, seen_us, bodies)
             write = templates.get(shape)
             if write is not None:
                 lines.append(write(texts, id, time_text(time_us), seen, extra).encode())
                 continue
-            event = normaliser.normalise(row, origin, id, time_us)
+            event = showing(normaliser.normalise(row, origin, id, time_us), bodies)
             lines.append(self.render(event))
             if shape is not None and shape not in templates:
                 if len(templates) >= _MOST_TEMPLATES:
@@ -111,43 +123,73 @@ class Templated(ABC):
         return lines
 
     def _learn(self, event: Event) -> WriteLine | None:
-        """Return the template for all logins of one shape; None if ``render`` breaks the rules."""
-        if not isinstance(event, Login):
+        """Return the template for all rows of one shape; None if ``render`` breaks the rules."""
+        if isinstance(event, OwnEvent) or not self.has_template(event):
             return None
         return cut_at_marks(self.render(marked(event)).decode(), self.time_text)
 
+    def has_template(self, event: Login | Provisioning) -> bool:  # noqa: ARG002 - subclasses look
+        """Return False if a template would not give what ``render`` gives for this shape."""
+        return True
 
-def marked(login: Login) -> Login:
-    """Return ``login`` with a mark for each text and time that a mapping may pass on."""
-    marks = {
+
+def _not_usual(*_: Any) -> tuple[None, tuple[str, ...], str]:
+    return None, (), ""
+
+
+def marked(event: Login | Provisioning) -> Login | Provisioning:
+    """Return ``event`` with a mark for each text, time and size that a mapping may pass on."""
+    names = LOGIN_ARGUMENTS if isinstance(event, Login) else CHANGE_ARGUMENTS
+    marks: dict[str, Any] = {
         name: chr(_MARKS + at)
-        for at, name in enumerate(ARGUMENTS)
-        # Formats leave empty fields out, so a mark there would write a field that no login has.
-        if getattr(login, name) and name not in IN_SHAPE
+        for at, name in enumerate(names)
+        # Formats leave empty fields out, so a mark there would write a field that no row has.
+        if getattr(event, name) and name not in IN_SHAPE
     }
-    return login._replace(
-        origin=login.origin._replace(seen_us=_SEEN_MARK_US),
+    if isinstance(event, Provisioning):
+        marks |= _marked_change(event, marks)
+    return event._replace(
+        origin=event.origin._replace(seen_us=_SEEN_MARK_US),
         id=_ID_MARK,
         time_us=_TIME_MARK_US,
-        extra={_EXTRA_MARK: 0} if login.extra else {},
-        **marks,  # type: ignore[arg-type]  # names of fields that are texts
+        extra={_EXTRA_MARK: 0} if event.extra else {},
+        **marks,
     )
 
 
+def _marked_change(change: Provisioning, marks: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the marks of a change that are more than a character in the place of a text."""
+    found: dict[str, Any] = {"body_bytes": _SIZE_MARK if change.body_bytes else 0}
+    # Which of a user's names are the same is a part of the shape: formats write them once.
+    same: dict[str, str] = {}
+    for name in ("user_email", "user_name", "email"):
+        if name in marks:
+            found[name] = same.setdefault(getattr(change, name), marks[name])
+    places = iter(range(_MARKS + len(CHANGE_ARGUMENTS), _LAST_MARK))
+    count = len(change.members)
+    for key in ("members_added", "members_removed", "members_set"):
+        found[key] = tuple(
+            member._replace(value=chr(at), display=chr(at + count) if member.display else "")
+            for member, at in zip(getattr(change, key), places, strict=False)
+        )
+    return found
+
+
 def cut_at_marks(written: str, time_text: TimeText) -> WriteLine | None:
-    """Return the template in what was ``written`` for a login ``marked``.
+    """Return the template in what was ``written`` for an event ``marked``.
 
     None if it has no place for id and time.
     """
     meanings: dict[str, int | str] = {
-        **{chr(_MARKS + index): index for index in range(len(ARGUMENTS))},
+        str(_SIZE_MARK): CHANGE_ARGUMENTS.index("body_bytes"),
         _ID_MARK: ID,
         time_text(_TIME_MARK_US): TIME,
         time_text(_SEEN_MARK_US): SEEN,
         f'"{_EXTRA_MARK}":0': EXTRA,
     }
-    parts = re.split(f"({'|'.join(map(re.escape, meanings))})", written)
-    between = [meanings[mark] for mark in parts[1::2]]
+    marks = f"[{chr(_MARKS)}-{chr(_LAST_MARK)}]"
+    parts = re.split(f"({'|'.join([marks, *map(re.escape, meanings)])})", written)
+    between = [meanings[mark] if mark in meanings else ord(mark) - _MARKS for mark in parts[1::2]]
     return line_writer(parts[::2], between) if {ID, TIME} <= {*between} else None
 
 

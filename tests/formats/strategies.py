@@ -156,17 +156,36 @@ scim_rows = st.one_of(
 
 _named_members = st.fixed_dictionaries(
     {"value": _uuids.map("m-{}".format)},
-    optional={"display": st.sampled_from(["Ann", "B\u00fcro"])},
+    optional={
+        "display": st.sampled_from(["Ann", "B\u00fcro", "x" * 64])
+        | _letters.map("{}@example.com".format),
+        "type": st.sampled_from(["User", "group", ""]),
+    },
+)
+_memberships = st.builds(
+    lambda op, path, given: {"op": op, "path": path, "value": given},
+    st.sampled_from(["Add", "add", "remove", "replace"]),
+    st.sampled_from(["members", "members", "displayName"]),
+    st.lists(_named_members, max_size=3)
+    | st.integers(30, 34).map(lambda n: [{"value": f"{n:030}-{at:030}"} for at in range(n)]),
 )
 _usual_bodies = st.one_of(
     st.just(""),
+    st.sampled_from(["17", "true", '"{}"', "{", "[]"]),
     st.builds(lambda email: {"userName": email, "title": 'a "\\'}, emails),
     st.builds(
-        lambda op, given: {"Operations": [{"op": op, "path": "members", "value": given}]},
-        st.sampled_from(["Add", "remove"]),
-        st.lists(_named_members, max_size=1),
+        lambda name, email, active: {
+            "userName": name,
+            "emails": [{"value": email}],
+            "active": active,
+        },
+        emails | _letters,
+        emails,
+        st.booleans(),
     ),
-).map(lambda body: body and _as_text(body))
+    st.builds(lambda given: {"password": given, "members": "x"}, texts),
+    st.builds(lambda given: {"Operations": given}, st.lists(_memberships, max_size=2)),
+).map(lambda body: body if isinstance(body, str) else _as_text(body))
 usual_changes = st.builds(
     lambda row, named, method: {**row, **named, **method},
     st.fixed_dictionaries(
@@ -178,13 +197,17 @@ usual_changes = st.builds(
             "status": st.sampled_from(["SUCCESS", "FAILURE", "ERROR", "error"]),
             "request_body": _usual_bodies,
         },
-        optional={"error_description": st.sampled_from(["", None, "no such user"])},
+        optional={
+            "error_description": st.sampled_from(["", None, "no such user", "password=hunter2"]),
+            "new_key": st.sampled_from(["new", {"a": [1]}]),
+        },
     ),
     st.one_of(
         st.fixed_dictionaries(
             {
                 "resource_type": st.sampled_from(["USER", "user"]),
-                "resource_user_email": _letters.map("{}@example.com".format),
+                "resource_user_email": _letters.map("{}@example.com".format)
+                | st.sampled_from([None, "ann", "j\u00f6rg@example.com", "x" * 64]),
                 "resource_group_name": st.sampled_from([None, ""]),
             }
         ),

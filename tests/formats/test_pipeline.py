@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import StoredPage
 from forwarder.core.own_events import OWN_EVENTS
-from forwarder.core.schema import Event, Normaliser, Origin
+from forwarder.core.schema import Bodies, Event, Normaliser, Origin
 from forwarder.formats.pipeline import Pipeline, Pipelines
 from forwarder.formats.shape import EventFilter, Shape
 from forwarder.testing.samples import ACCOUNTS, LOGIN, LOGINS, NORMALISERS, page_of
@@ -47,13 +47,14 @@ class Choosy:
 class ByPages(Choosy):
     """The same, a page of logins at a time."""
 
-    def render_logins(
+    def render_rows(
         self,
         rows: Sequence[Mapping[str, Any]],
         ids: Sequence[str],  # noqa: ARG002 - as the contract has it
         times_us: Sequence[int],  # noqa: ARG002
         origin: Origin,  # noqa: ARG002
         normaliser: Normaliser,  # noqa: ARG002
+        bodies: Bodies,  # noqa: ARG002
     ) -> list[bytes]:
         return list(map(self._line, rows))
 
@@ -111,7 +112,7 @@ def test_what_is_not_bytes_is_no_line(given: object) -> None:
 
 def test_a_page_with_lines_missing_is_rendered_row_by_row() -> None:
     class Forgetful(Choosy):
-        def render_logins(self, rows: Sequence[Mapping[str, Any]], *_: Any) -> list[bytes]:
+        def render_rows(self, rows: Sequence[Mapping[str, Any]], *_: Any) -> list[bytes]:
             return [self._line(row) for row in rows if row["ray_id"] not in self.bad]
 
     style = Forgetful(frozenset({1}), fail)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from forwarder.core.contracts import StoredPage
-from forwarder.core.schema import Normaliser, UsualLogins
+from forwarder.core.schema import Normaliser
 from forwarder.formats.ecs import EcsConfig, EcsFormat
 from forwarder.formats.pipeline import Pipelines, RenderedPages
 from forwarder.formats.shape import Shape
@@ -25,7 +25,7 @@ class Counter:
             self.rows += 1
             return LOGINS.usual.view(*arguments)  # type: ignore[union-attr]
 
-        usual = UsualLogins(view, LOGINS.usual.summarise)  # type: ignore[union-attr]
+        usual = LOGINS.usual._replace(view=view)  # type: ignore[union-attr]
         self.normalisers = {_STREAM: Normaliser(LOGINS.normalise, LOGINS.keys, usual)}
 
 

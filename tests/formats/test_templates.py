@@ -2,30 +2,44 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench.rows import changes
 from forwarder.core.identity import members
-from forwarder.core.schema import ARGUMENTS, Login, Normaliser, RowView, UsualLogins
+from forwarder.core.schema import (
+    CHANGE_ARGUMENTS,
+    LOGIN_ARGUMENTS,
+    Bodies,
+    Login,
+    Normaliser,
+    Provisioning,
+    RowView,
+)
 from forwarder.formats.pipeline import Pipeline
-from forwarder.formats.shape import Shape, without_body
+from forwarder.formats.shape import Shape, showing
 from forwarder.formats.templates import EXTRA, ID, SEEN, TIME, line_writer
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS, view_login
-from forwarder.testing.samples import ACCOUNTS, LOGIN, NORMALISERS, SEEN_US, event_of, page_of
+from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES, view_change
+from forwarder.testing.samples import ACCOUNTS, LOGIN, NORMALISERS, SCIM, SEEN_US, event_of, page_of
 from tests.formats.strategies import (
     any_texts,
     logins,
     pages_of_rows,
+    scim_rows,
     streams_and_rows,
     texts,
+    usual_changes,
     usual_logins,
 )
 from tests.formats.styles import STYLES, TEMPLATED
 
-_LOGINS = "access_requests"
+_LOGINS, _CHANGES = "access_requests", "scim_updates"
 _LACKING = (
     ("user_id", "country", "app_name", "app_type"),
     ("user_id", "country"),
@@ -35,8 +49,12 @@ _LACKING = (
 """Keys that rows lack: all that are not documented, and others."""
 
 
+def _view_change(row: dict[str, Any], bodies: Bodies) -> RowView:
+    return RowView(*view_change(row, event_of(_CHANGES, row).time_us, SEEN_US, bodies))
+
+
 def _view(row: dict[str, Any]) -> RowView:
-    return RowView(*view_login(row, event_of(_LOGINS, row).time_us, SEEN_US))
+    return RowView(*view_login(row, event_of(_LOGINS, row).time_us, SEEN_US, Bodies.WHOLE))
 
 
 @given(logins, st.sampled_from([(), *_LACKING]))
@@ -46,8 +64,61 @@ def test_the_fast_way_reads_what_the_event_has(row: dict[str, Any], lacking: Any
 
     if view.shape is not None:
         assert isinstance(login, Login)
-        assert view.arguments == tuple(getattr(login, name) for name in ARGUMENTS)
+        assert view.arguments == tuple(getattr(login, name) for name in LOGIN_ARGUMENTS)
         assert view.extra == members(login.extra)
+
+
+@given(usual_changes | scim_rows, st.sampled_from(Bodies))
+def test_the_fast_way_reads_what_the_change_has(row: dict[str, Any], bodies: Bodies) -> None:
+    change, view = showing(event_of(_CHANGES, row), bodies), _view_change(row, bodies)
+
+    if view.shape is not None:
+        assert isinstance(change, Provisioning)
+        given = {name: getattr(change, name) for name in CHANGE_ARGUMENTS}
+        given["request_body"] = orjson.dumps(change.request_body).decode()[1:-1]
+        given["body_bytes"] = str(change.body_bytes)
+        ids = [member.value for member in change.members]
+        names = [member.display for member in change.members]
+        assert view.arguments == (*given.values(), *ids, *names)
+        assert view.extra == members(change.extra)
+
+
+def test_one_odd_value_makes_a_change_unusual() -> None:
+    many = [{"value": str(n)} for n in range(33)]
+    groups: list[list[dict[str, str]]] = [
+        many,
+        [{"value": "a", "display": "a"}],
+        [{"value": "a" * 64}],
+        [{"value": SCIM["cf_resource_id"]}],
+    ]
+    odd: list[tuple[str, Any]] = [
+        ("logged_at", ""),
+        ("logged_at", "soon"),
+        ("http_method", None),
+        ("request_method", "PUT"),
+        ("resource_user_email", 'a"b'),
+        ("resource_user_email", SCIM["cf_resource_id"]),
+        ("resource_user_email", "x" * 64),
+        ("status", 7),
+        ("error_description", "password=hunter2"),
+        ("error_description", "x" * 1000),
+        ("request_body", {}),
+        ("request_body", "{}}"),
+        ("request_body", '{"a=b":1}'),
+        ("_forwarder_malformed", "no JSON"),
+        *(("request_body", orjson.dumps({"members": group}).decode()) for group in groups),
+    ]
+    row = {**SCIM, "resource_type": "GROUP", "http_method": "PUT", "request_body": "{}"}
+    views = [_view_change({**row, key: value}, Bodies.WHOLE) for key, value in odd]
+
+    assert _view_change(row, Bodies.WHOLE).shape is not None
+    assert [pair for pair, view in zip(odd, views, strict=True) if view.shape is not None] == []
+
+
+def test_changes_of_a_first_provisioning_are_usual() -> None:
+    rows = [orjson.loads(text) for _, text in changes(200, 10**15)]
+
+    assert [row for row in rows if _view_change(row, Bodies.WHOLE).shape is None] == []
 
 
 @given(usual_logins, st.sampled_from([(), *_LACKING[:3]]))
@@ -115,25 +186,87 @@ def test_a_row_that_only_lacks_something_or_has_something_new_is_usual() -> None
 
 
 def test_a_row_that_was_given_the_time_it_was_first_seen_is_not_usual() -> None:
-    assert view_login(LOGIN, SEEN_US, SEEN_US)[0] is None
-    assert view_login(LOGIN, SEEN_US - 1, SEEN_US)[0] is not None
+    assert view_login(LOGIN, SEEN_US, SEEN_US, Bodies.WHOLE)[0] is None
+    assert view_login(LOGIN, SEEN_US - 1, SEEN_US, Bodies.WHOLE)[0] is not None
 
 
 @settings(max_examples=settings().max_examples // 2)
-@given(given=pages_of_rows, bodies=st.booleans())
+@given(given=pages_of_rows, redact=st.sampled_from([None, True, False]))
 def test_a_page_is_rendered_as_each_of_its_events(
-    given: tuple[str, list[dict[str, Any]]], *, bodies: bool
+    given: tuple[str, list[dict[str, Any]]], *, redact: bool | None
 ) -> None:
     """Whatever way each row takes, and whatever was rendered before."""
     stream, rows = given
-    events = [event_of(stream, row) for row in rows]
-    bare = [without_body(event, names=False) for event in events]
-    shape = Shape(redact_request_body=not bodies)
+    shape = Shape(redact_request_body=redact)
     for style in STYLES.values():
-        rendered = Pipeline(style, NORMALISERS, ACCOUNTS, shape)(page_of(stream, rows))
+        rendered = Pipeline(style, NORMALISERS, ACCOUNTS, shape)(page_of(stream, rows)).events
 
-        expected = list(map(style.render, events if bodies else bare))
-        assert [event.body for event in rendered.events] == expected
+        bodies = shape.bodies(usual=style.request_bodies)
+        events = [showing(event_of(stream, row), bodies) for row in rows]
+        assert [event.body for event in rendered] == list(map(style.render, events))
+        assert [event.user for event in rendered] == [event.user for event in events]
+        assert [event.outcome for event in rendered] == [event.outcome for event in events]
+
+
+def _alike() -> list[dict[str, Any]]:
+    """Return changes that differ in few things, in every combination."""
+    mail, other = "ann@example.com", "bob@example.com"
+    named = [
+        [{"value": "u-1", **more}]
+        for more in ({}, {"display": "Ann"}, {"display": mail}, {"display": "Ann", "type": "group"})
+    ]
+    named += [
+        [one, {"value": "u-2", "display": "x" * long}] for (one,) in named for long in (3, 60)
+    ]
+    named += [[{"value": f"{n}-{'x' * long}"} for n in range(25)] for long in (3, 60)]
+    operations = [
+        *(
+            [{"op": op, "path": "members", "value": who}]
+            for op in ("add", "remove")
+            for who in named
+        ),
+        [{"op": "remove", "path": 'members[value eq "u-3"]'}, {"op": "add", "path": "members"}],
+    ]
+    bodies = [
+        None,
+        *(
+            {"userName": name, "emails": emails}
+            for name in (mail, other, "ann", "")
+            for emails in (mail, other, "")
+        ),
+        *({"members": who, "displayName": "Team"} for who in named),
+        *({"Operations": each} for each in operations),
+    ]
+    return [
+        {
+            **SCIM,
+            "idp_resource_id": f"{resource}-{number}",
+            "resource_type": resource,
+            "resource_user_email": email,
+            "http_method": method,
+            "status": status,
+            "request_body": body and orjson.dumps(body).decode(),
+        }
+        for resource in ("USER", "GROUP")
+        for email in (None, mail, other, "ann")
+        for method, status in (("PATCH", "SUCCESS"), ("PUT", "FAILURE"))
+        for number, body in enumerate(bodies)
+    ]
+
+
+@pytest.mark.parametrize("bodies", Bodies)
+@pytest.mark.parametrize("seed", range(2))
+def test_changes_that_differ_in_little_are_told_apart(seed: int, bodies: Bodies) -> None:
+    """Whichever of them is the one that the template of a shape is learned from."""
+    rows = Random(seed).sample(found := _alike(), len(found))
+    page = page_of(_CHANGES, rows)
+    events = [showing(event_of(_CHANGES, row), bodies) for row in rows]
+    for name, style in STYLES.items():
+        lines = style.adding({"x": "y"}).render_rows(
+            page.rows, page.hex_ids, page.times_us, events[0].origin, SCIM_UPDATES, bodies
+        )
+
+        assert lines == list(map(style.adding({"x": "y"}).render, events)), name
 
 
 @given(
@@ -174,11 +307,11 @@ def _fresh(name: str) -> Any:
 def test_a_template_that_would_lie_is_not_used() -> None:
     """A view that forgets to tell two kinds of row apart costs speed, never a wrong event."""
 
-    def forgetful(row: Any, time_us: int, seen_us: int) -> Any:
-        shape, arguments, extra = view_login(row, time_us, seen_us)
+    def forgetful(*given: Any) -> Any:
+        shape, arguments, extra = view_login(*given)
         return None if shape is None else "all alike", arguments, extra
 
-    usual = UsualLogins(forgetful, LOGINS.usual.summarise)  # type: ignore[union-attr]
+    usual = LOGINS.usual._replace(view=forgetful)  # type: ignore[union-attr]
     normalisers = {_LOGINS: Normaliser(LOGINS.normalise, LOGINS.keys, usual)}
     page = page_of(_LOGINS, [{**LOGIN, "new_key": 1}, LOGIN])
 

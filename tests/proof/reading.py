@@ -11,7 +11,7 @@ from forwarder.config.plugins import InstalledPlugins
 from forwarder.core.contracts import Format, Record, StoredPage
 from forwarder.core.schema import Origin
 from forwarder.formats.pipeline import Pipeline
-from forwarder.formats.shape import without_body
+from forwarder.formats.shape import Shape, showing
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.answers import (
     ACCESS_REQUESTS,
@@ -95,4 +95,5 @@ def _plainly(page: StoredPage, chosen: Format) -> list[bytes]:
         normalise(row, origin, identity, time_us)
         for row, identity, time_us in zip(page.rows, page.hex_ids, page.times_us, strict=True)
     ]
-    return [chosen.render(one if chosen.request_bodies else without_body(one)) for one in events]
+    bodies = Shape().bodies(usual=chosen.request_bodies)
+    return [chosen.render(showing(one, bodies)) for one in events]

@@ -8,35 +8,35 @@ it says of a row must be what the login says (tests/formats/test_templates.py).
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from functools import lru_cache, partial
+from collections.abc import Hashable, Mapping, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import product
-from operator import itemgetter
 from string import ascii_uppercase
-from typing import Any, NamedTuple
+from typing import Any
 
-import orjson
-
-from forwarder.core.identity import members
 from forwarder.core.masking import mask_row
 from forwarder.core.schema import (
-    ARGUMENTS,
     FAILURE,
+    LOGIN_ARGUMENTS,
+    LONGEST,
     MALFORMED_KEY,
     RAW_BYTES_KEY,
     SUCCESS,
     UNKNOWN,
+    Bodies,
     Login,
     Normaliser,
     Origin,
     Summary,
-    UsualLogins,
+    UsualRows,
     is_email,
+    is_plain,
 )
 from forwarder.core.timing import parse_us
+from forwarder.sources.cloudflare_access.row_layout import Layout, without_nulls
 
-TEXTS = ARGUMENTS[:-3]
+TEXTS = LOGIN_ARGUMENTS[:-3]
 """The keys of a row whose values are texts; host, path and url are made of ``app_domain``."""
 KNOWN_KEYS = frozenset({*TEXTS, "allowed"})
 """The keys of a login that the common schema has a place for."""
@@ -96,8 +96,8 @@ def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: in
     )
 
 
-def summarise_logins(rows: Sequence[Mapping[str, Any]]) -> Summary:
-    """Return outcome and user of any rows; see ``core.schema.UsualLogins``."""
+def summarise_logins(rows: Sequence[Mapping[str, Any]], _: Bodies) -> Summary:
+    """Return outcome and user of any rows; see ``core.schema.UsualRows``."""
     outcomes = [
         SUCCESS if allowed is True else FAILURE if allowed is False else UNKNOWN
         for allowed in [row.get("allowed") for row in rows]
@@ -193,17 +193,16 @@ def _boolean(value: Any) -> bool | None:
 _NOT_USUAL: tuple[None, tuple[str, ...], str] = (None, (), "")
 _NEVER_USUAL = frozenset({MALFORMED_KEY, RAW_BYTES_KEY, "request_body"})
 """Keys of rows that are more than a login, or have to be masked."""
-_LONGEST, _LONGEST_USER = 1000, 63
-"""Of all texts of a row in bytes, of a name in characters: no format has to cut what is no longer.
-
-LEEF has room for 255 bytes of a user; an e-mail address is never longer.
+_LONGEST_USER = 63
+"""Characters of a name: LEEF has room for 255 bytes of a user; an e-mail address is never longer.
 """
-_SPECIAL = frozenset('"\\=|')
-"""What JSON, CEF or LEEF escapes, beside what cannot be printed."""
 
 
 def view_login(
-    row: Mapping[str, Any], time_us: int, seen_us: int
+    row: Mapping[str, Any],
+    time_us: int,
+    seen_us: int,
+    _: Bodies,
 ) -> tuple[Hashable, tuple[str, ...], str]:
     """Return the ``core.schema.RowView`` of a row; this runs for every row of the busiest stream.
 
@@ -211,23 +210,23 @@ def view_login(
     kind, and no text needs escaping or cutting. Texts may be missing, and keys may be new.
     """
     layout = _layout_of(tuple(row))
-    usual, texts_of, lacks, odd, extra_of = layout
-    texts = texts_of(row)
+    texts = layout.texts_of(row)
     try:
         # The cheapest proof that all are texts: a null or a number raises.
         together = "".join(texts)
     except TypeError:
-        texts = _without_nulls(texts)
+        texts = without_nulls(texts)
         together = "".join(texts)
     created_at, ip, email, domain, _, action, connection, _, country, _, _, _ = texts
     version = 4 if _is_ipv4(ip) else ip_version(ip)
     kind = "email" if is_email(email) else _short_kind(email, connection)
     if (
-        not (usual and version and created_at and kind is not None)
+        not (layout.usual and version and created_at and kind is not None)
         # A row without a usable time has been given the time at which it was first seen.
         or time_us == seen_us
         or (allowed := row["allowed"]).__class__ is not bool
-        or not _is_plain(together)
+        or not is_plain(together)
+        or len(together if together.isascii() else together.encode()) > LONGEST
     ):
         return _NOT_USUAL
     network = ""
@@ -238,54 +237,16 @@ def view_login(
     if not texts or ":" in domain or "?" in domain or (slash and not host):
         return _NOT_USUAL
     url = "" if "*" in domain or not host else "https://" + domain
-    if not all(texts) and texts.count("") != lacks:
-        odd = tuple(map(bool, texts)), extra_of is not None
+    odd = layout.odd_of(texts)
     shape = (allowed, action, connection, version, kind, slash, network, not url, odd)
-    return shape, (*texts, host, slash + path, url), extra_of(row) if extra_of else ""
-
-
-class _Layout(NamedTuple):
-    """What all rows with the same keys, in the same order, have in common.
-
-    ``texts_of`` takes the texts out of a row; ``lacks`` of them have no key and are empty. ``odd``
-    says which texts there are and whether there are unknown keys; None if all known keys are there
-    and no other, so that shapes of most rows are short. ``extra_of`` gives the unknown members of a
-    row as JSON; None if there are none.
-    """
-
-    usual: bool
-    texts_of: Callable[[Mapping[str, Any]], tuple[Any, ...]]
-    lacks: int
-    odd: Hashable
-    extra_of: Callable[[Mapping[str, Any]], str] | None
+    extra = layout.extra_of(row) if layout.extra_of else ""
+    return shape, (*texts, host, slash + path, url), extra
 
 
 @lru_cache(64)
-def _layout_of(keys: tuple[str, ...]) -> _Layout:
-    unknown = [key for key in keys if key not in KNOWN_KEYS]
-    present = tuple(key in keys for key in TEXTS)
-    lacks = present.count(False)
-    return _Layout(
-        usual="allowed" in keys and _NEVER_USUAL.isdisjoint(keys),
-        texts_of=partial(_given_texts, keys) if lacks else itemgetter(*TEXTS),
-        lacks=lacks,
-        odd=(present, bool(unknown)) if lacks or unknown else None,
-        extra_of=partial(_members_of, unknown) if unknown else None,
-    )
-
-
-def _given_texts(keys: Sequence[str], row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple([row[key] if key in keys else "" for key in TEXTS])
-
-
-def _members_of(keys: Sequence[str], row: Mapping[str, Any]) -> str:
-    return members({key: row[key] for key in keys})
-
-
-def _without_nulls(texts: Sequence[Any]) -> tuple[str, ...]:
-    """Return ``texts`` with nothing for each null; no texts at all if a value is no text."""
-    found = ["" if text is None else text for text in texts]
-    return tuple(found) if all(isinstance(text, str) for text in found) else ("",) * len(found)
+def _layout_of(keys: tuple[str, ...]) -> Layout:
+    usual = "allowed" in keys and _NEVER_USUAL.isdisjoint(keys)
+    return Layout.of(keys, TEXTS, KNOWN_KEYS, usual=usual)
 
 
 def _short_kind(email: str, connection: str) -> str | None:
@@ -302,19 +263,6 @@ def _with_country(texts: tuple[str, ...], code: str) -> tuple[tuple[str, ...], s
     return (*texts[:at], country, *texts[at + 1 :]), network
 
 
-def _is_plain(text: str) -> bool:
-    """Return True if ``text`` is short and stands for itself in every format."""
-    if text.isascii():
-        # JSON is longer than a text by more than its quotes if it escapes something. DEL it leaves
-        # alone, and the lines of CEF and LEEF do not.
-        return (
-            len(text) <= _LONGEST
-            and len(orjson.dumps(text)) == len(text) + len('""')
-            and not ("=" in text or "|" in text or "\x7f" in text)
-        )
-    # What cannot be printed includes lone surrogates, which cannot be encoded.
-    return text.isprintable() and not _SPECIAL.intersection(text) and len(text.encode()) <= _LONGEST
-
-
-LOGINS = Normaliser(normalise_login, KNOWN_KEYS, UsualLogins(view_login, summarise_logins))
+_USUAL = UsualRows(view_login, summarise_logins, has_bodies=False)
+LOGINS = Normaliser(normalise_login, KNOWN_KEYS, _USUAL)
 """How the rows of stream ``access_requests`` become events."""

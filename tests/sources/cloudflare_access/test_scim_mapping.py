@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.schema import Provisioning
+from forwarder.core.schema import Bodies, Provisioning
 from forwarder.testing.samples import SCIM, SCIM_UPDATES, event_of
 from tests.formats.strategies import scim_rows
 from tests.formats.styles import STYLES
@@ -79,7 +79,7 @@ def test_what_is_hidden_names_nobody() -> None:
     row["request_body"] = json.dumps({"userName": "[removed]", "emails": ["[removed]"]})
 
     assert _change(row).user_name == ""
-    assert _change(_row(CASES[0])).without_body(names=False).user_name == ""
+    assert _change(_row(CASES[0])).showing(Bodies.NOTHING).user_name == ""
 
 
 _ATTRIBUTES = {
@@ -138,7 +138,7 @@ def test_bodies_that_rfc_7644_calls_equivalent_give_the_same_event(
     row = {**SCIM, "resource_type": resource, "http_method": "PATCH"}
     events = [
         _change({**row, "request_body": json.dumps(body)})._replace(
-            id="0" * 32, request_body="", row=row
+            id="0" * 32, request_body="", body_bytes=0, row=row
         )
         for body in bodies
     ]
