@@ -17,8 +17,6 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias
 
-import orjson
-
 SUCCESS = "success"
 FAILURE = "failure"
 UNKNOWN = "unknown"
@@ -346,21 +344,6 @@ The body is escaped as in a text of JSON.
 # They are the choice of the tenant, not of whoever logs in, so there are few of them.
 IN_SHAPE = frozenset({"action", "connection", "method"})
 """Those that are part of the shape, too: a format may branch on their text."""
-
-_SPECIAL = frozenset('"\\=|')
-"""What JSON, CEF or LEEF escapes, beside what cannot be printed."""
-
-
-def is_plain(text: str) -> bool:
-    """Return True if ``text`` stands for itself in every format: none escapes anything in it."""
-    if text.isascii():
-        # JSON is longer than a text by more than its quotes if it escapes something. DEL it leaves
-        # alone, and the lines of CEF and LEEF do not.
-        return len(orjson.dumps(text)) == len(text) + len('""') and not (
-            "=" in text or "|" in text or "\x7f" in text
-        )
-    # What cannot be printed includes lone surrogates, which cannot be encoded.
-    return text.isprintable() and not _SPECIAL.intersection(text)
 
 
 class RowView(NamedTuple):

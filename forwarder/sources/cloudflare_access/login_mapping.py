@@ -15,6 +15,8 @@ from itertools import product
 from string import ascii_uppercase
 from typing import Any
 
+import orjson
+
 from forwarder.core.masking import mask_row
 from forwarder.core.schema import (
     FAILURE,
@@ -31,7 +33,6 @@ from forwarder.core.schema import (
     Summary,
     UsualRows,
     is_email,
-    is_plain,
 )
 from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access.row_layout import Layout, without_nulls
@@ -193,6 +194,8 @@ def _boolean(value: Any) -> bool | None:
 _NOT_USUAL: tuple[None, tuple[str, ...], str] = (None, (), "")
 _NEVER_USUAL = frozenset({MALFORMED_KEY, RAW_BYTES_KEY, "request_body"})
 """Keys of rows that are more than a login, or have to be masked."""
+_SPECIAL = frozenset('"\\=|')
+"""What JSON, CEF or LEEF escapes, beside what cannot be printed."""
 _LONGEST_USER = 63
 """Characters of a name: LEEF has room for 255 bytes of a user; an e-mail address is never longer.
 """
@@ -209,13 +212,15 @@ def view_login(
     A row is usual if it has a result, a time of its own and an address, no value is of a wrong
     kind, and no text needs escaping or cutting. Texts may be missing, and keys may be new.
     """
-    layout = _layout_of(tuple(row))
-    texts = layout.texts_of(row)
+    # With as many keys as are known a row has those, or taking its texts out fails.
+    layout = _COMPLETE if len(row) == len(KNOWN_KEYS) else _layout_of(tuple(row))
     try:
+        texts = layout.texts_of(row)
         # The cheapest proof that all are texts: a null or a number raises.
         together = "".join(texts)
-    except TypeError:
-        texts = without_nulls(texts)
+    except (KeyError, TypeError):
+        layout = _layout_of(tuple(row))
+        texts = without_nulls(layout.texts_of(row))
         together = "".join(texts)
     created_at, ip, email, domain, _, action, connection, _, country, _, _, _ = texts
     version = 4 if _is_ipv4(ip) else ip_version(ip)
@@ -224,7 +229,7 @@ def view_login(
         not (layout.usual and version and created_at and kind is not None)
         # A row without a usable time has been given the time at which it was first seen.
         or time_us == seen_us
-        or (allowed := row["allowed"]).__class__ is not bool
+        or (allowed := row.get("allowed")).__class__ is not bool
         or not is_plain(together)
         or len(together if together.isascii() else together.encode()) > LONGEST
     ):
@@ -232,21 +237,34 @@ def view_login(
     network = ""
     if country not in COUNTRIES and country:
         texts, network = _with_country(texts, country.upper())
-    host, slash, path = domain.partition("/")
-    # A scheme, a port or a query: a part of the domain that a template has no place for.
-    if not texts or ":" in domain or "?" in domain or (slash and not host):
+    place = _place_of(domain)
+    if not texts or place is None:
         return _NOT_USUAL
-    url = "" if "*" in domain or not host else "https://" + domain
-    odd = layout.odd_of(texts)
-    shape = (allowed, action, connection, version, kind, slash, network, not url, odd)
-    extra = layout.extra_of(row) if layout.extra_of else ""
-    return shape, (*texts, host, slash + path, url), extra
+    kind_of_place, parts = place
+    odd = layout.odd if all(texts) else layout.odd_of(texts)
+    shape = (allowed, action, connection, version, kind, kind_of_place, network, odd)
+    return shape, texts + parts, layout.extra_of(row) if layout.extra_of else ""
+
+
+@lru_cache(1024)
+def _place_of(domain: str) -> tuple[Hashable, tuple[str, str, str]] | None:
+    """Return what a plain ``app_domain`` adds to a shape, and host, path and URL.
+
+    None for a scheme, a port or a query: a template has no place for them.
+    """
+    host, _, path, _, url = split_domain(domain)
+    if ":" in domain or "?" in domain or (path and not host):
+        return None
+    return (path != "", url != ""), (host, path, url)
 
 
 @lru_cache(64)
 def _layout_of(keys: tuple[str, ...]) -> Layout:
     usual = "allowed" in keys and _NEVER_USUAL.isdisjoint(keys)
     return Layout.of(keys, TEXTS, KNOWN_KEYS, usual=usual)
+
+
+_COMPLETE = _layout_of((*TEXTS, "allowed"))
 
 
 def _short_kind(email: str, connection: str) -> str | None:
@@ -261,6 +279,18 @@ def _with_country(texts: tuple[str, ...], code: str) -> tuple[tuple[str, ...], s
     country, network = _country(code)
     at = TEXTS.index("country")
     return (*texts[:at], country, *texts[at + 1 :]), network
+
+
+def is_plain(text: str) -> bool:
+    """Return True if ``text`` stands for itself in every format: none escapes anything in it."""
+    if text.isascii():
+        # JSON is longer than a text by more than its quotes if it escapes something. DEL it leaves
+        # alone, and the lines of CEF and LEEF do not.
+        return len(orjson.dumps(text)) == len(text) + len('""') and not (
+            "=" in text or "|" in text or "\x7f" in text
+        )
+    # What cannot be printed includes lone surrogates, which cannot be encoded.
+    return text.isprintable() and not _SPECIAL.intersection(text)
 
 
 _USUAL = UsualRows(view_login, summarise_logins, has_bodies=False)

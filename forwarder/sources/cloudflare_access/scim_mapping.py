@@ -28,9 +28,9 @@ from forwarder.core.schema import (
     Summary,
     UsualRows,
     are_long,
-    is_plain,
 )
 from forwarder.core.timing import parse_us
+from forwarder.sources.cloudflare_access.login_mapping import is_plain
 from forwarder.sources.cloudflare_access.row_layout import Layout, without_nulls
 from forwarder.sources.cloudflare_access.scim_body import Request, read_request
 
