@@ -9,6 +9,9 @@ from typing import TypeAlias
 
 from deploy.generate.catalogue import catalogue
 from deploy.generate.commands_page import commands_page
+from deploy.generate.elastic.dashboards import dashboards
+from deploy.generate.elastic.monitors import monitors
+from deploy.generate.elastic.rules import rules
 from deploy.generate.log_lines import log_lines
 from deploy.generate.logs_page import logs_page
 from deploy.generate.manifests import manifests
@@ -35,6 +38,11 @@ def artefacts(root: Path) -> dict[str, Callable[[], Texts]]:
         "values schema": lambda: {root / CHART / "values.schema.json": _schema(root)},
         "files of the chart": lambda: _copies(root),
         "manifests": lambda: manifests(root),
+        "content for Elastic and OpenSearch": lambda: {
+            root / "deploy/elastic/dashboards.ndjson": dashboards(),
+            root / "deploy/elastic/elasticsearch/rules.ndjson": rules(),
+            root / "deploy/elastic/opensearch/monitors.ndjson": monitors(),
+        },
         "metrics page": lambda: {root / "docs/metrics.md": metrics_page(catalogue())},
         "settings page": lambda: {
             root / "docs/configuration.md": settings_page(InstalledPlugins())

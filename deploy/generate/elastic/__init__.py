@@ -1,0 +1,1 @@
+"""Content for Elasticsearch and OpenSearch: detections and dashboards."""
