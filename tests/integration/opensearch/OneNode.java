@@ -6,13 +6,17 @@ import org.opensearch.env.Environment;
 import org.opensearch.node.InternalSettingsPreparer;
 import org.opensearch.node.Node;
 import org.opensearch.ingest.common.IngestCommonPlugin;
+import org.opensearch.painless.PainlessPlugin;
 import org.opensearch.transport.Netty4Plugin;
 
 /** Runs one OpenSearch node on 127.0.0.1 until its standard input ends. */
 public final class OneNode extends Node {
 
     private OneNode(Environment environment) {
-        super(environment, List.of(Netty4Plugin.class, IngestCommonPlugin.class), false);
+        super(
+            environment,
+            List.of(Netty4Plugin.class, IngestCommonPlugin.class, PainlessPlugin.class),
+            false);
     }
 
     /** Takes the folder for its state and the HTTP port. */
