@@ -30,6 +30,7 @@ _PERSON = "1 while only a person can fix what is wrong."
 GAUGES = (
     Gauge("forwarder_ready", "1 when /readyz says so."),
     Gauge("forwarder_state", "1 for the state in /status, 0 for the others.", ("state",)),
+    Gauge("forwarder_started_timestamp_seconds", "When this process started."),
     Gauge("forwarder_settings_refused", "1 while the settings file has faults and is not used."),
     Gauge("forwarder_settings_need_restart", "1 while some settings wait for a restart."),
     Gauge("forwarder_covered_until_timestamp_seconds", "Rows up to then have been read.", _STREAM),

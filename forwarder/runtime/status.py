@@ -103,6 +103,7 @@ class Overview:
             ready=self.ready().well,
             reloads=self._replica.reloads,
             degraded=self.degraded(),
+            started_us=self._started_us,
         )
 
     async def status(self) -> Mapping[str, Any]:
@@ -177,6 +178,7 @@ class Snapshot:
     ready: bool = False
     reloads: Reloads = _NEVER
     degraded: Sequence[str] = ()
+    started_us: int = 0
 
 
 def gauges_of(snapshot: Snapshot) -> Iterator[Sample]:
@@ -186,6 +188,7 @@ def gauges_of(snapshot: Snapshot) -> Iterator[Sample]:
     state = state_of(ready=snapshot.ready, degraded=snapshot.degraded)
     for word in STATES:
         yield "forwarder_state", (word,), float(word == state)
+    yield "forwarder_started_timestamp_seconds", (), snapshot.started_us / _SECOND_US
     yield "forwarder_settings_refused", (), float(bool(snapshot.reloads.refused))
     yield "forwarder_settings_need_restart", (), float(bool(snapshot.reloads.needs_restart))
     for stream in snapshot.streams:

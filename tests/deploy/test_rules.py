@@ -108,10 +108,11 @@ def test_every_alert_is_seen_to_fire_by_the_unit_tests() -> None:
         test["name"]: test["promql_expr_test"] for test in tests if "promql_expr_test" in test
     }
     fired = {
-        re.findall(r'alertname="(\w+)"', sample["labels"])[0]
+        name
         for case in checks.values()
         for check in case
         for sample in check["exp_samples"]
+        for name in re.findall(r'alertname="(\w+)"', sample["labels"])
     }
 
     assert fired == {rule["alert"] for rule in ALERTS}

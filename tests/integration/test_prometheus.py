@@ -42,6 +42,8 @@ HASTE = {
 NOT_PROVOKED = {
     "ForwarderTaskCrashing": "it needs a fault of the program itself",
     "ForwarderDegraded": "it needs an outage of minutes, which no query makes shorter",
+    "ForwarderMissing": "it needs a target that Prometheus no longer has",
+    "ForwarderRestarting": "it needs four restarts of one daemon",
 }
 ACCOUNT = SimulatorSettings().accounts[0]
 BLIND = "token-without-permissions"
