@@ -7,8 +7,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from forwarder.core.schema import FAILURE, SUCCESS, Event, Login, Member, OwnEvent, Provisioning
-from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled, iso_text
+from forwarder.core.schema import FAILURE, SUCCESS, Event, Login, OwnEvent, Provisioning
+from forwarder.formats.json_events import (
+    USER_TYPES,
+    JsonEvents,
+    Object,
+    filled,
+    iso_text,
+    members_of,
+)
 
 _PRODUCT = "Cloudflare Access"
 _FORWARDER = "Cloudflare Access Forwarder"
@@ -108,9 +115,9 @@ def map_provisioning(change: Provisioning) -> Object:
         src_user=change.idp_id,
         # Where result is empty the data model fills in "unknown".
         result=change.error_description or change.status,
-        members_added=_members(change.members_added),
-        members_removed=_members(change.members_removed),
-        members_set=_members(change.members_set),
+        members_added=members_of(change.members_added),
+        members_removed=members_of(change.members_removed),
+        members_set=members_of(change.members_set),
         request_body=change.request_body,
     )
 
@@ -122,10 +129,6 @@ def _changed_user(change: Provisioning) -> str | list[str]:
     moved = change.members_added + change.members_removed
     names = [member.display or member.value for member in moved]
     return names[0] if len(names) == 1 else names
-
-
-def _members(members: tuple[Member, ...]) -> list[Object]:
-    return [filled(member._asdict()) for member in members]
 
 
 def map_own(event: OwnEvent) -> Object:

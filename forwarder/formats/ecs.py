@@ -13,7 +13,14 @@ from pydantic import Field
 
 from forwarder.core.identity import dumps
 from forwarder.core.schema import Event, Login, Member, OwnEvent, Provisioning
-from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled, iso_text
+from forwarder.formats.json_events import (
+    USER_TYPES,
+    JsonEvents,
+    Object,
+    filled,
+    iso_text,
+    members_of,
+)
 from forwarder.transport.settings import PluginSettings
 
 ECS_VERSION = "9.4.0"
@@ -268,8 +275,8 @@ def _scim(change: Provisioning) -> Object:
             "resource_user_email": change.user_email if change.resource == "group" else "",
             "status": change.status,
             "changed": list(change.changed),
-            "members_added": [filled(member._asdict()) for member in change.members_added],
-            "members_removed": [filled(member._asdict()) for member in change.members_removed],
-            "members_set": [filled(member._asdict()) for member in change.members_set],
+            "members_added": members_of(change.members_added),
+            "members_removed": members_of(change.members_removed),
+            "members_set": members_of(change.members_set),
         }
     )

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import Event
+from forwarder.core.schema import Event, Member
 from forwarder.core.timing import format_seconds
 from forwarder.formats.templates import Templated
 
@@ -41,6 +41,14 @@ def filled(given: Mapping[str, Any]) -> Object:
     """Return ``given`` without its empty texts, objects, lists and Nones; zero and False stay."""
     # Neither zero nor False equals any of these.
     return {key: value for key, value in given.items() if value not in _EMPTY}
+
+
+def members_of(members: tuple[Member, ...]) -> list[Object]:
+    """Return members of a group as objects."""
+    return [
+        {name: text for name, text in zip(Member._fields, member, strict=True) if text}
+        for member in members
+    ]
 
 
 def add_fields(target: Object, fields: Mapping[str, str]) -> Object:

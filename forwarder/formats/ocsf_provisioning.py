@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forwarder.core.schema import FAILURE, Member, Provisioning
-from forwarder.formats.json_events import Object, filled
+from forwarder.formats.json_events import Object, filled, members_of
 from forwarder.formats.ocsf_classes import (
     ACCESS,
     ACCOUNT_CHANGE,
@@ -260,11 +260,6 @@ def _unmapped(change: Provisioning, version: Version, **homeless: str) -> Object
         ),
         **change.extra,
     }
-
-
-def members_of(members: tuple[Member, ...]) -> list[Object]:
-    """Return members as objects."""
-    return [filled(member._asdict()) for member in members]
 
 
 def _odd_names(change: Provisioning) -> Object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -26,7 +27,16 @@ from forwarder.formats.shape import Shape, showing
 from forwarder.formats.templates import EXTRA, ID, SEEN, TIME, line_writer
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS, view_login
 from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES, view_change
-from forwarder.testing.samples import ACCOUNTS, LOGIN, NORMALISERS, SCIM, SEEN_US, event_of, page_of
+from forwarder.testing.samples import (
+    ACCOUNTS,
+    LOGIN,
+    NORMALISERS,
+    ROWS,
+    SCIM,
+    SEEN_US,
+    event_of,
+    page_of,
+)
 from tests.formats.strategies import (
     any_texts,
     logins,
@@ -283,21 +293,33 @@ def test_an_account_may_have_any_label(rows: list[dict[str, Any]], label: str) -
         assert [event.body for event in rendered.events] == list(map(style.render, events)) * 2
 
 
-def test_the_second_row_of_a_shape_is_written_by_the_template() -> None:
+_DISABLED = {**ROWS[_CHANGES]["scim_user_disable"], "error_description": "no such user"}
+
+
+@pytest.mark.parametrize(
+    ("stream", "row", "key"),
+    [(_LOGINS, LOGIN, "user_email"), (_CHANGES, _DISABLED, "resource_user_email")],
+)
+def test_the_second_row_of_a_shape_is_written_by_the_template(
+    stream: str, row: Mapping[str, Any], key: str
+) -> None:
     normalised = []
 
     def normalise(*arguments: Any) -> Any:
         normalised.append(arguments)
-        return LOGINS.normalise(*arguments)
+        return NORMALISERS[stream].normalise(*arguments)
 
-    counting = {_LOGINS: Normaliser(normalise, LOGINS.keys, LOGINS.usual)}
-    rows = [{**LOGIN, "user_email": f"user{n}@example.com"} for n in range(50)]
-    for name in ("ocsf", "ecs", "cim", "cef", "leef"):
-        normalised.clear()
+    counting = {stream: NORMALISERS[stream]._replace(normalise=normalise)}
+    rows = [{**row, key: f"user{n}@example.com"} for n in range(50)]
+    stored = page_of(stream, rows)
+    # A page that was read just now comes with its rows parsed, and its parts have no body.
+    for page in (stored, stored.part(0, len(rows), rows)):
+        for name in ("ocsf", "ecs", "cim", "cef", "leef"):
+            normalised.clear()
 
-        Pipeline(_fresh(name), counting, ACCOUNTS)(page_of(_LOGINS, rows))
+            Pipeline(_fresh(name), counting, ACCOUNTS)(page)
 
-        assert len(normalised) == 1, name
+            assert len(normalised) == 1, name
 
 
 def _fresh(name: str) -> Any:
