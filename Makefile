@@ -100,6 +100,7 @@ lock:  ## Pin what pyproject.toml asks for (ARGS=--upgrade for the newest)
 	$(COMPILE) pyproject.toml --group dev -c requirements/runtime.txt -c requirements/build.txt -o requirements/dev.txt
 	$(COMPILE) --group proof -c requirements/dev.txt -o requirements/proof.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
+	$(COMPILE) --group splunk -o requirements/splunk.txt
 
 clean:  ## Remove everything that was made
 	rm -rf $(VENV) $(AUDIT_VENV) $(LOCK_VENV) build dist sbom.json .coverage htmlcov .pytest_cache .mypy_cache \

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.integration.unavailable import Unavailable, need, output_of
 
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "forwarder-tests"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "forwarder-tests"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Unpacked:
 def unpack(name: str, packages: Sequence[str]) -> Unpacked:
     """Return ``packages`` unpacked, fetching them once; raises ``Unavailable``."""
     need(("apt-get", "dpkg-deb"), "apt, dpkg")
-    root = _CACHE / name
+    root = CACHE / name
     root.mkdir(parents=True, exist_ok=True)
     with (root / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -90,7 +90,7 @@ def missing_for(package: str) -> list[str]:
 
 def _apt(words: Sequence[str], failure: str, folder: Path | None = None) -> list[str]:
     """Run apt-get and return its lines; a user who is not root has lists of packages of his own."""
-    own = () if os.geteuid() == 0 else ("-o", f"Dir::State::lists={_CACHE}/lists")
+    own = () if os.geteuid() == 0 else ("-o", f"Dir::State::lists={CACHE}/lists")
     return output_of(["apt-get", *own, *words], failure, folder).splitlines()
 
 

@@ -34,7 +34,7 @@ def _group(name: str) -> list[str]:
 
 
 def test_there_is_a_lock_for_each_purpose() -> None:
-    assert ["audit", "build", "dev", "proof", "runtime"] == [lock.stem for lock in LOCKS]
+    assert ["audit", "build", "dev", "proof", "runtime", "splunk"] == [lock.stem for lock in LOCKS]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
@@ -61,6 +61,7 @@ def test_every_requirement_is_pinned_by_hash(lock: Path) -> None:
         ("dev", PROJECT["project"]["dependencies"] + _group("dev")),
         ("proof", _group("proof")),
         ("audit", _group("audit")),
+        ("splunk", _group("splunk")),
     ],
 )
 def test_a_lock_holds_what_the_project_asks_for(lock: str, wanted: list[str]) -> None:

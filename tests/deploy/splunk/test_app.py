@@ -220,7 +220,7 @@ def test_the_page_lists_every_detection_with_its_number_and_severity() -> None:
         if line.startswith("| ")
     ]
     written = {row[0].replace(" ", "_"): (row[-2], row[-1]) for row in rows if len(row) > 2}
-    macros, severities = conf("macros"), {"3": "medium", "4": "high", "5": "critical"}
+    macros, severities = conf("macros"), {"2": "low", "3": "medium", "4": "high"}
     expected = {
         detection_of(title): (
             macros.get(f"cloudflare_access_{detection_of(title)}", {}).get("definition", ""),
