@@ -28,6 +28,9 @@ def _end_at_sigterm() -> None:
     # and a pod that is replaced while it starts would wait for its whole grace period.
     if os.getpid() == 1:
         signal.signal(signal.SIGTERM, _end)
+    # The image starts us with the signal blocked: the kernel keeps a blocked signal, also for
+    # PID 1, while Python itself starts and no code of ours can run.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
 
 
 def _end(*_: Any) -> NoReturn:

@@ -79,7 +79,7 @@ def test_everything_installed_is_pinned_by_its_hash() -> None:
 
 
 def test_the_daemon_is_process_1_and_hears_sigterm() -> None:
-    assert json.loads(only("ENTRYPOINT")) == ["forwarder"]
+    assert json.loads(only("ENTRYPOINT")) == ["env", "--block-signal=TERM", "forwarder"]
     assert json.loads(only("CMD")) == ["run"]
     assert only("STOPSIGNAL") == "SIGTERM"
 

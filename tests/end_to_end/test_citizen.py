@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -18,6 +19,9 @@ import pytest
 from aiohttp import ClientSession
 
 from tests.end_to_end.processes import SCRIPT, Cloudflare, Forwarder, cloudflare, until
+
+PID_1 = ("unshare", "--pid", "--fork", "--kill-child")
+"""What runs a command as PID 1, and kills it when it is killed itself."""
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def shell(text: str) -> tuple[str, str, str]:
 
 def as_pid_1(settings: Path) -> tuple[Any, ...]:
     """Return a command that runs the forwarder as PID 1; it is killed with the command."""
-    return "unshare", "--pid", "--fork", "--kill-child", SCRIPT, "run", "-c", settings
+    return *PID_1, SCRIPT, "run", "-c", settings
 
 
 async def status(http: ClientSession, url: str) -> dict[str, Any]:
@@ -86,6 +90,21 @@ async def test_sigterm_ends_pid_1_in_its_first_instants(
         code = await asyncio.wait_for(process.wait(), 20)
 
     assert code in {0, 128 + signal.SIGTERM}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a process PID 1")
+async def test_sigterm_is_kept_for_pid_1_while_python_starts(forwarder: Forwarder) -> None:
+    """The image's entry point blocks it, since no code of ours can run yet."""
+    image = (Path(__file__).parents[2] / "deploy/Dockerfile").read_text()
+    *before, _ = json.loads(image.rpartition("ENTRYPOINT ")[2].partition("\n")[0])
+    early = "import os, signal\nif os.getpid() == 1: os.kill(1, signal.SIGTERM)\n"
+    (forwarder.folder / "sitecustomize.py").write_text(early)
+    command = (*PID_1, *before, SCRIPT, "run", "-c", forwarder.settings)
+    environment = {**os.environ, "PYTHONPATH": str(forwarder.folder)}
+    async with running(*command, stdout=DEVNULL, stderr=DEVNULL, env=environment) as process:
+        code = await asyncio.wait_for(process.wait(), 20)
+
+    assert code == 128 + signal.SIGTERM
 
 
 async def test_a_reload_in_the_first_instant_does_not_end_it(forwarder: Forwarder) -> None:
