@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from sigma.collection import SigmaCollection
 from sigma.processing.pipeline import ProcessingPipeline
 
 SIGMA = Path(__file__).parents[2] / "deploy" / "sigma"
-RULES: dict[str, Any] = {
-    path.stem: yaml.safe_load(path.read_text("utf-8"))
+FILES: dict[str, list[Any]] = {
+    path.stem: list(yaml.safe_load_all(path.read_text("utf-8")))
     for path in sorted((SIGMA / "rules").glob("*.yml"))
 }
-"""Each rule by the name of its file."""
-PARTS = {part for rule in RULES.values() for part in rule.get("correlation", {}).get("rules", [])}
-"""Rules that correlations count, and that are no alerts."""
-ALERTS = sorted(set(RULES) - PARTS)
+"""Each file: the rules that a correlation counts, if it is one, and the alert after them."""
+RULES: dict[str, Any] = {rule["name"]: rule for rules in FILES.values() for rule in rules}
+"""All rules by name; those that are only counted, too."""
+ALERTS = sorted(FILES)
 PIPELINES = {path.stem: path.read_text("utf-8") for path in sorted(SIGMA.glob("pipelines/*.yml"))}
 BACKENDS: dict[str, tuple[Any, str]] = {
     "lucene": (LuceneBackend, "ecs"),
@@ -35,21 +36,21 @@ BACKENDS: dict[str, tuple[Any, str]] = {
 """Each language with the pipeline for what its engine stores."""
 
 
-def with_parts(name: str) -> Iterator[str]:
-    """Yield the rules that ``name`` is made of, then itself: pySigma wants this order."""
-    for part in RULES[name].get("correlation", {}).get("rules", []):
-        yield from with_parts(part)
-    yield name
-
-
 def pipeline_of(name: str) -> ProcessingPipeline:
     """Return the pipeline for the fields of one format, new: pipelines have a state."""
     return ProcessingPipeline.from_yaml(PIPELINES[name])
 
 
+def with_parts(name: str) -> Iterator[str]:
+    """Yield the rules that ``name`` counts, then itself: pySigma wants this order."""
+    for part in RULES[name].get("correlation", {}).get("rules", []):
+        yield from with_parts(part)
+    yield name
+
+
 def collection_of(name: str) -> SigmaCollection:
-    """Return a rule with its parts."""
-    return SigmaCollection.from_dicts([RULES[part] for part in with_parts(name)])
+    """Return a rule with what it counts."""
+    return SigmaCollection.from_dicts([deepcopy(RULES[part]) for part in with_parts(name)])
 
 
 def convert(name: str, backend: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,17 +11,17 @@ from sigma.collection import SigmaCollection
 from sigma.validation import SigmaValidator
 from sigma.validators.core import validators
 
-from tests.content.sigma_rules import ALERTS, BACKENDS, PIPELINES, RULES, SIGMA, convert
+from tests.content.sigma_rules import ALERTS, BACKENDS, FILES, PIPELINES, SIGMA, convert
 
 _ONLINE = {"attacktag", "d3_fendtag"}
 """Validators that download a list of all techniques."""
 _NEEDED = {"description", "falsepositives", "id", "level", "name", "references", "status", "title"}
 _EXISTS = {"group_admin_added", "login_from_unusual_country"}
 _ORDERED = {"login_after_disable", "refused_then_accepted"}
-_SINGLE = {name for name in ALERTS if "detection" in RULES[name]}
+_COUNTED = {name for name, rules in FILES.items() if len(rules) > 1}
 CANNOT = {
-    "lucene": set(ALERTS) - _SINGLE,
-    "kusto": set(ALERTS) - _SINGLE,
+    "lucene": _COUNTED,
+    "kusto": _COUNTED,
     "splunk": _ORDERED,
     "esql": _ORDERED,
     "eql": {"login_after_disable", *_EXISTS},
@@ -38,12 +39,24 @@ def test_each_rule_passes_the_validators_of_pysigma() -> None:
     assert set(validators) > _ONLINE
 
 
-def test_each_rule_has_what_a_person_needs_to_judge_an_alert() -> None:
-    lacking = {name: _NEEDED - set(rule) for name, rule in RULES.items() if _NEEDED - set(rule)}
-    misnamed = [name for name, rule in RULES.items() if rule["name"] != name]
+def test_each_alert_has_what_a_person_needs_to_judge_it() -> None:
+    lacking = {name: _NEEDED - set(rules[-1]) for name, rules in FILES.items()}
+    misnamed = [name for name, rules in FILES.items() if rules[-1]["name"] != name]
 
-    assert ({}, []) == (lacking, misnamed)
-    assert len(ALERTS) > 12
+    assert ([], []) == ([name for name, keys in lacking.items() if keys], misnamed)
+    assert len(FILES) > 12
+
+
+def test_what_correlations_count_is_the_same_in_each_file() -> None:
+    # A file is whole by itself: sigma-cli takes one file at a time, in whatever order.
+    counted: dict[str, list[Any]] = {}
+    for name in _COUNTED:
+        for rule in FILES[name][:-1]:
+            if "detection" in rule:
+                counted.setdefault(rule["name"].removeprefix(name), []).append(rule["detection"])
+
+    assert [] == [kind for kind, found in counted.items() if found != found[:1] * len(found)]
+    assert set(counted) == {"_accepted", "_refused", "_removed", "_token"}
 
 
 def test_each_pipeline_knows_every_field_of_every_log() -> None:
@@ -72,3 +85,16 @@ def test_a_backend_converts_each_rule_but_those_that_its_language_cannot_say(bac
             assert query.strip(), name
 
     assert CANNOT[backend] == refused
+
+
+def test_the_page_says_which_language_can_say_which_rule() -> None:
+    page = (SIGMA.parents[1] / "docs" / "siem" / "sigma.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|" + 5 * r" (yes|no|wrong) \|" + "$", page, re.MULTILINE)
+    order = ("lucene", "esql", "eql", "splunk", "kusto")
+    said = {
+        backend: {name for name, *words in rows if words[column] == "no"}
+        for column, backend in enumerate(order)
+    }
+
+    assert CANNOT == said
+    assert set(FILES) == {name for name, *_ in rows}

@@ -28,7 +28,8 @@ _WHOLE: dict[str, Any] = {
     "accounts": [{"account_id": "0" * 32, "api_token": "x"}],
     "sinks": {"console": {"type": "stdout"}},
 }
-_PREFIXES = {"forwarder_sink_", "forwarder_stream_", "forwarder_gap_opened"}
+_DETECTION = "forwarder_gap_or_silence"
+_PREFIXES = {"forwarder_sink_", "forwarder_stream_", "forwarder_gap_opened", _DETECTION}
 _EXAMPLE_TYPES = {"lines"}
 _OTHERS_WORDS = {
     "authorization",  # of Prometheus' monitors
