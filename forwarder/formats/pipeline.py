@@ -227,7 +227,7 @@ class Pipelines:
         normalisers: Mapping[str, Normaliser],
         accounts: Mapping[str, str],
         *,
-        max_bytes: int = 8 * 2**20,
+        max_bytes: int = 16 * 2**20,
     ) -> None:
         """Take what all sinks share: see ``Pipeline``; ``max_bytes`` bounds all shared pages."""
         self._normalisers = normalisers

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
@@ -63,25 +62,51 @@ class PageCache:
         """Hold nothing yet."""
         self._most_bytes = most_bytes
         self._held = 0
-        self._pages: OrderedDict[int, StoredPage] = OrderedDict()
+        self._pages: dict[int, StoredPage] = {}
+        self._untaken: set[int] = set()
+        self._newest = 0
+        self._followed = True
         self._lock = Lock()
 
     def get(self, first_offset: int) -> StoredPage | None:
         """Return the page that starts there, if it is held."""
         with self._lock:
-            page = self._pages.get(first_offset)
-            if page is not None:
-                self._pages.move_to_end(first_offset)
-            return page
+            self._untaken.discard(first_offset)
+            self._followed = self._followed or first_offset >= self._newest
+            return self._pages.get(first_offset)
+
+    def offer(self, page: StoredPage) -> None:
+        """Hold a page that was just stored, if a sink is close enough behind to come for it.
+
+        A page that must go before anybody took it shows that none is. Then no page is held until
+        a sink asks for the newest: parsed rows that nobody takes cost memory and time.
+        """
+        with self._lock:
+            self._newest = page.first_offset
+            if self._followed:
+                self._untaken.add(page.first_offset)
+                self._put(page)
+            while not self._followed and self._untaken:
+                self._drop(self._untaken.pop())
 
     def put(self, page: StoredPage) -> None:
-        """Hold ``page`` as the one used last."""
+        """Hold ``page``, which was just read."""
         with self._lock:
-            old = self._pages.pop(page.first_offset, None)
-            self._held += len(page.body) - (len(old.body) if old else 0)
-            self._pages[page.first_offset] = page
-            while self._held > self._most_bytes and len(self._pages) > 1:
-                self._held -= len(self._pages.popitem(last=False)[1].body)
+            self._put(page)
+
+    def _put(self, page: StoredPage) -> None:
+        self._drop(page.first_offset)
+        self._pages[page.first_offset] = page
+        self._held += len(page.body)
+        while self._held > self._most_bytes and len(self._pages) > 1:
+            oldest = next(iter(self._pages))
+            self._followed = self._followed and oldest not in self._untaken
+            self._untaken.discard(oldest)
+            self._drop(oldest)
+
+    def _drop(self, first_offset: int) -> None:
+        page = self._pages.pop(first_offset, None)
+        self._held -= len(page.body) if page else 0
 
 
 class LaneEnds:

@@ -347,7 +347,7 @@ class JournalStreamLog:
         for first, rows in stored.pages:
             page = fresh_page(self._key, addition.seen_us, first, rows)
             if page is not None:
-                self._cache.put(page)
+                self._cache.offer(page)
         self._ends.lane_grew(addition.lane, stored.end_offset)
         self._ends.lane_grew(LIVE, stored.end_offset)
         for event in stored.events:

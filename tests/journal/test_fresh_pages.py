@@ -99,3 +99,24 @@ def test_the_pages_used_last_are_held_and_one_at_least(
     held = [offset for offset in range(10) if cache.get(offset)]
     assert uses[-1] in held
     assert len(held) == 1 or sum(sizes[offset] for offset in held) <= most
+
+
+def test_pages_that_nobody_comes_for_are_not_held_until_a_sink_has_caught_up() -> None:
+    cache = PageCache(100)
+    for offset in range(1, 5):
+        cache.offer(page_of(offset, 40))
+    held_for_nobody = [cache.get(offset) for offset in (1, 2, 3)]
+    cache.offer(page_of(5, 40))
+    not_yet = cache.get(5)
+    cache.offer(page_of(6, 40))
+
+    assert [None, None, None] == held_for_nobody
+    assert not_yet is None
+    assert cache.get(6) is not None
+
+
+def test_pages_are_held_for_a_sink_close_behind() -> None:
+    cache = PageCache(100)
+    for offset in range(1, 9):
+        cache.offer(page_of(offset, 40))
+        assert offset == 1 or cache.get(offset - 1) is not None
