@@ -1,7 +1,7 @@
 """What Splunk makes of an event by the app's props.conf, as far as tables and names decide it.
 
-Of calculated fields only ``coalesce`` of names and constant texts are worked out; what anything
-else gives is not known here.
+Of calculated fields only ``lower``, ``coalesce`` and ``nullif`` of names and constant texts are
+worked out; what anything else gives is not known here.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.raw import RawConfig, RawFormat
 from forwarder.formats.templates import FormatConfig
 from forwarder.testing.samples import ACCOUNTS, NORMALISERS, ROWS, page_of
+from tests.content.golden import cases
 from tests.deploy.splunk.app import conf, lookup
 
 FORMATS: Mapping[str, Any] = {
@@ -31,6 +32,7 @@ FORMATS: Mapping[str, Any] = {
 UNKNOWN_HERE = object()
 """The value of a calculated field that is not worked out."""
 Fields = dict[str, Any]
+_TWICE = re.compile(r"""nullif\(nullif\(('[^']+'), "(\w+)"\), "(\w+)"\)""")
 
 
 def rendered(stream: str, row: Mapping[str, Any], style: Any) -> bytes:
@@ -40,10 +42,17 @@ def rendered(stream: str, row: Mapping[str, Any], style: Any) -> bytes:
 
 
 def sample_fields(sourcetype: str) -> Iterator[tuple[str, Fields]]:
-    """Yield each sample row's name and its fields as Splunk has them under ``sourcetype``."""
+    """Yield name and fields, under ``sourcetype``, of each sample row and row of an example."""
     _, stream, *_ = sourcetype.split(":")
     style = FORMATS[sourcetype.removeprefix(f"cloudflare:{stream}")]
-    for name, row in ROWS[stream].items():
+    golden = [
+        (f"{name}: {example.name} {number}", one)
+        for name, case in cases().items()
+        for example in case.match + case.silent
+        for number, one in enumerate(example.rows)
+        if one.stream == stream
+    ]
+    for name, row in [*ROWS[stream].items(), *((name, one.row) for name, one in golden)]:
         yield name, fields_of(rendered(stream, row, style), sourcetype)
 
 
@@ -129,9 +138,24 @@ def _names(text: str) -> list[str]:
 def _calculated(text: str, found: Fields) -> Any:
     if re.fullmatch(r'"[^"]*"', text):
         return text.strip('"')
-    if not re.fullmatch(r"""coalesce\((?:(?:'[^']+'|"[^"]*")(?:, )?)+\)""", text):
+    if lowered := re.fullmatch(r"lower\('([^']+)'\)", text):
+        return str(found.get(lowered[1], "")).lower()
+    text = _TWICE.sub(r'nullif(\1, "\2|\3")', text)
+    one = r"""nullif\('[^']+', "[^"]*"\)|'[^']+'|"[^"]*\""""
+    if not re.fullmatch(rf"coalesce\((?:{one})(?:, (?:{one}))*\)", text):
         return UNKNOWN_HERE
-    named = re.findall(r"""'([^']+)'|"([^"]*)\"""", text)
+    parts = [
+        (name or other, no, constant)
+        for name, no, other, constant in re.findall(
+            r"""nullif\('([^']+)', "([^"]*)"\)|'([^']+)'|"([^"]*)\"""", text
+        )
+    ]
+    values = [constant or found.get(name, "") for name, _, constant in parts]
     return next(
-        (constant or found[name] for name, constant in named if constant or name in found), None
+        (
+            value
+            for value, (_, no, _) in zip(values, parts, strict=True)
+            if value not in ("", *no.split("|"))
+        ),
+        None,
     )
