@@ -6,6 +6,7 @@ variable can never change the structure of the file. ``$${`` is a plain ``${``.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -74,6 +75,7 @@ def read_document(path: Path) -> Document:
     Raises ``ConfigError`` if it cannot be read, is not YAML, or has a key twice.
     """
     try:
+        _refuse_named_pipe(path)
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         problem = f"the settings cannot be read: {error.strerror}"
@@ -81,6 +83,15 @@ def read_document(path: Path) -> Document:
     except UnicodeDecodeError as error:
         raise ConfigError([Fault(str(path), "the settings are not UTF-8 text")]) from error
     return parse_document(text, str(path))
+
+
+def _refuse_named_pipe(path: Path) -> None:
+    """Raise ``OSError`` for a pipe whose writer may never come: a reload would wait for ever.
+
+    The shell's ``<(...)`` is a pipe, too, below /dev, and has its writer already.
+    """
+    if path.is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
+        raise OSError(errno.EINVAL, "it is a named pipe")
 
 
 def parse_document(text: str, name: str = "settings") -> Document:

@@ -6,7 +6,10 @@ Durations and sizes are read as people write them: ``10s``, ``5m``, ``24h``, ``7
 
 from __future__ import annotations
 
+import errno
+import os
 import re
+import stat
 from collections.abc import Mapping
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -31,6 +34,24 @@ from pydantic_core import CoreSchema, core_schema
 from forwarder.core.errors import NeedsOperatorError
 
 REDACTED = "**********"
+_LARGEST_SECRET = 64 * 1024
+
+
+def _small_file(path: Path) -> str:
+    """Return the text of a regular file; called on the event loop, so it never waits.
+
+    Raises ``OSError`` for anything else, and for a file that is too large to be a secret.
+    """
+    # O_NONBLOCK: to open a named pipe would wait until somebody writes into it.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        content = file.read(_LARGEST_SECRET + 1)
+    if len(content) > _LARGEST_SECRET:
+        raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_SECRET // 1024} KiB")
+    return content.decode()
 
 
 class Secret:
@@ -75,7 +96,7 @@ class Secret:
             stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
             if stamp != self._stamp:
                 # An empty file is one that is being written: the last content stays in force.
-                self._value = path.read_text(encoding="utf-8").strip() or self._value
+                self._value = _small_file(path).strip() or self._value
                 self._stamp = stamp
         except (OSError, UnicodeDecodeError) as error:
             if self._value is None:

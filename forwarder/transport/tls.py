@@ -8,7 +8,9 @@ Call ``context`` for every connection, so that a rotated certificate needs no re
 
 from __future__ import annotations
 
+import errno
 import ssl
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
@@ -161,6 +163,9 @@ class ServerTls(_Followed):
 
 def _stamp(path: Path) -> _Stamp:
     found = path.stat()
+    # OpenSSL would wait on the event loop for somebody to write into a named pipe.
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
-from aiohttp import ClientSession
+from aiohttp import ClientSession, ClientTimeout
 
 from tests.end_to_end.processes import SCRIPT, Cloudflare, Forwarder, cloudflare, until
 
@@ -265,3 +265,22 @@ async def test_keys_that_wait_for_a_restart_stay_shown(forwarder: Forwarder) -> 
             shown = (await status(http, url))["settings"]
 
             assert shown["needs_restart"] == ["journal", "log.format"]
+
+
+async def test_files_that_become_named_pipes_stop_nothing(forwarder: Forwarder) -> None:
+    """Whoever opens one waits until somebody else writes into it."""
+    await forwarder.start()
+    url = await forwarder.admin_url()
+    await until(forwarder.events)
+    for file in (forwarder.folder / "token", forwarder.settings):
+        file.unlink()
+        os.mkfifo(file)
+    forwarder.process.send_signal(signal.SIGHUP)
+    async with ClientSession(timeout=ClientTimeout(total=10)) as http:
+
+        async def refused() -> bool:
+            return "named pipe" in str((await status(http, url))["settings"]["refused"])
+
+        await until(refused)
+
+    assert await forwarder.stop() == 0

@@ -1,5 +1,7 @@
 """Equivalent spellings of addresses and secrets are equal, and what cannot be meant is refused."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +105,28 @@ def test_an_api_key_that_is_not_encoded_is_refused(tmp_path: Path) -> None:
         ElasticsearchConfig.model_validate({"url": "https://es", "api_key": "id:key"})
     with pytest.raises(NeedsOperatorError, match="base64"):
         ElasticsearchConfig.model_validate(from_file).authorization()
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (os.mkfifo, "it is not a regular file"),
+        (lambda path: path.write_bytes(b"x" * 65_537), "it is larger than 64 KiB"),
+    ],
+)
+def test_a_file_that_can_be_no_secret_is_refused_without_waiting(
+    tmp_path: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    """It is read on the event loop, which a named pipe without a writer would stop for ever."""
+    file = tmp_path / "token"
+    make(file)
+    with pytest.raises(NeedsOperatorError, match=reason):
+        Secret(path=file).reveal()
+    file.unlink()
+    file.write_text("t0ken")
+    secret = Secret(path=file)
+    secret.reveal()
+    file.unlink()
+    make(file)
+
+    assert secret.reveal() == "t0ken"

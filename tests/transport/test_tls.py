@@ -1,5 +1,6 @@
 """TLS contexts follow their files and refuse what cannot work, without ever asking a terminal."""
 
+import os
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -50,6 +51,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(NeedsOperatorError, match=r"nowhere\.pem"):
         tls.context()
+
+
+def test_a_named_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+    """OpenSSL would stop the event loop until somebody writes into it."""
+    os.mkfifo(tmp_path / "ca")
+
+    with pytest.raises(NeedsOperatorError, match="it is not a regular file"):
+        Tls(TlsSettings(ca_file=tmp_path / "ca")).context()
 
 
 def test_what_is_no_certificate_asks_for_a_person_until_it_is_mended(papers: Papers) -> None:
