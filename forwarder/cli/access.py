@@ -17,7 +17,7 @@ from forwarder.cli.terminal import tell
 from forwarder.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from forwarder.config.models import ForwarderSettings
+    from forwarder.config.models import ForwarderSettings, JournalSettings
     from forwarder.core.journal import JournalView, LaneRecord
 
 T = TypeVar("T")
@@ -31,6 +31,7 @@ class Place:
     """
 
     state_dir: Path
+    journal: JournalSettings
     labels: Mapping[str, str]
     sinks: Collection[str]
     settings: ForwarderSettings | None = None
@@ -48,17 +49,17 @@ def place_from(path: Path) -> Place:
     try:
         settings = settings_from(path)
     except ConfigError as error:
-        state_dir, labels, sinks = load_place(path, os.environ)
+        root, labels, sinks = load_place(path, os.environ)
         # The daemon, if one runs, still has the settings of its last start or reload.
         count = len(error.faults)
         tell(
             f"forwarder: {path} has {count} fault(s); only state_dir and journal are used. "
             "`forwarder check` lists them"
         )
-        return Place(state_dir, labels, sinks, faults=error)
+        return Place(root.state_dir, root.journal, labels, sinks, faults=error)
     sinks = [sink.name for sink in settings.sinks]
     labels = {account.account_id: account.label for account in settings.accounts}
-    return Place(settings.root.state_dir, labels, sinks, settings)
+    return Place(settings.root.state_dir, settings.root.journal, labels, sinks, settings)
 
 
 def settings_from(path: Path) -> ForwarderSettings:
@@ -131,17 +132,18 @@ def sinks_of(place: Place) -> set[str]:
 
 def lanes_of(place: Place) -> Sequence[LaneRecord]:
     """Return every lane of the journal; none if there is no journal yet."""
-    known = (place.state_dir / "journal.db").exists()
-    return read(place.state_dir, lambda view: view.lanes()) if known else []
+    shared = place.journal.type != "sqlite"
+    known = shared or (place.state_dir / "journal.db").exists()
+    return read(place, lambda view: view.lanes()) if known else []
 
 
-def read(state_dir: Path, question: Callable[[JournalView], Awaitable[T]]) -> T:
+def read(place: Place, question: Callable[[JournalView], Awaitable[T]]) -> T:
     """Ask the journal something, read-only, whether a daemon runs or not."""
-    # SQLite lets others read beside its writer: no daemon has to be asked.
+    # Engines let others read beside the writer: no daemon has to be asked.
     from forwarder.runtime.opening import open_view  # noqa: PLC0415 - keeps --help fast
 
     async def asked() -> T:
-        view = open_view(state_dir)
+        view = open_view(place.state_dir, place.journal)
         try:
             return await question(view)
         finally:

@@ -54,7 +54,7 @@ def list_cursors(config: Path, *, as_json: bool) -> None:
             "covered_until": when(cursor.covered_until_us),
             "reading_until": when(cursor.reading_until_us) if cursor.reading_until_us else "",
         }
-        for cursor in read(place.state_dir, lambda view: view.cursors())
+        for cursor in read(place, lambda view: view.cursors())
     ]
     if as_json:
         print_json(rows)
@@ -110,7 +110,7 @@ def list_gaps(config: Path, *, as_json: bool) -> None:
     from forwarder.core.journal import with_name  # noqa: PLC0415 - keeps --help fast
 
     place = place_from(config)
-    found = read(place.state_dir, lambda view: view.gaps())
+    found = read(place, lambda view: view.gaps())
     if as_json:
         print_json([_as_json(gap) for gap in found])
         return
@@ -269,7 +269,7 @@ def _refuse_unknown_letters(place: Place, sink: str, ids: Sequence[int]) -> None
 
 
 def _stored(place: Place, **choice: Any) -> list[StoredLetter]:
-    return list(read(place.state_dir, lambda view: view.letters(**choice)))
+    return list(read(place, lambda view: view.letters(**choice)))
 
 
 def _described(place: Place, letter: StoredLetter) -> Mapping[str, Any]:

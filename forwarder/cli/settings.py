@@ -101,16 +101,16 @@ def check(config: Path, *, live: bool, journal: bool) -> None:
     accounts, sinks = len(settings.accounts), len(settings.sinks)
     say(f"{config}: the settings are valid: {accounts} account(s), {sinks} sink(s)")
     if journal:
-        _check_journal(settings.root.state_dir)
+        _check_journal(settings)
     if live:
         sys.exit(1 if _found_faults(settings) else 0)
 
 
-def _check_journal(state_dir: Path) -> None:
+def _check_journal(settings: Any) -> None:
     """Read everything; list every damage, and exit with 1 if there is any."""
     from forwarder.runtime.opening import check_journal  # noqa: PLC0415 - keeps --help fast
 
-    path, damages, remedy = check_journal(state_dir)
+    path, damages, remedy = check_journal(settings.root.state_dir, settings.root.journal)
     for damage in damages:
         tell(f"damaged: {damage}", colour="red")
     if damages:

@@ -35,7 +35,7 @@ def list_sinks(config: Path, *, as_json: bool) -> None:
     nothing. It gets what is still there when it comes back; what was removed meanwhile is a gap.
     """
     place = place_from(config)
-    found = read(place.state_dir, lambda view: view.sinks())
+    found = read(place, lambda view: view.sinks())
     rows = [
         {
             "sink": sink.name,

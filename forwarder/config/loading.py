@@ -143,11 +143,11 @@ def load(
 
 def load_place(
     path: Path, environment: Mapping[str, str]
-) -> tuple[Path, dict[str, str], list[str]]:
-    """Return ``state_dir``, the accounts' labels by id, and the sinks' names of a faulty file.
+) -> tuple[RootSettings, dict[str, str], list[str]]:
+    """Return the root with ``state_dir`` and ``journal``, accounts' labels by id, sinks' names.
 
-    Labels and names are as good as the file has them. Raises ``ConfigError`` if it cannot be read,
-    or if ``state_dir`` or ``journal`` has a fault.
+    For a file with faults elsewhere: labels and names are as good as it has them. Raises
+    ``ConfigError`` if it cannot be read, or if ``state_dir`` or ``journal`` has a fault.
     """
     document = read_document(path)
     whole, _ = resolve(document, environment)
@@ -168,7 +168,7 @@ def load_place(
         if isinstance(one, dict)
     }
     sinks = whole.get("sinks")
-    return root.state_dir, labels, list(sinks) if isinstance(sinks, dict) else []
+    return root, labels, list(sinks) if isinstance(sinks, dict) else []
 
 
 def validated(

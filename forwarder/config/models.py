@@ -121,15 +121,56 @@ def _listening(given: Any) -> str | None:
     return f"{host}:{int(port)}"
 
 
-class JournalSettings(Settings):
-    """How much the journal may hold."""
+_SCHEMA = r"[a-z_][a-z0-9_]{0,50}"
 
+
+class JournalSettings(Settings):
+    """Where the journal is, and how much it may hold; ``postgres`` needs the extra ``postgres``.
+
+    On PostgreSQL, several replicas may run: one works, the others stand by.
+    """
+
+    type: Literal["sqlite", "postgres"] = Field(
+        "sqlite", description="sqlite: a file in state_dir; postgres: a database, for replicas"
+    )
+    dsn: Secret | None = Field(
+        None, description="connection string (libpq) of the database, for postgres"
+    )
+    password: Secret | None = Field(
+        None, description="password of the role, if it is not in dsn; read at each connection"
+    )
+    schema_: str = Field(
+        "forwarder",
+        alias="schema",
+        pattern=f"^{_SCHEMA}$",
+        description="schema of the database; each forwarder needs one of its own",
+    )
+    lease: Duration = Field(
+        10.0, ge=2, le=300, description="after how long a replica that died is replaced"
+    )
+    pooler: bool = Field(
+        False,
+        description="a pooler in transaction mode (PgBouncer) is in between",
+    )
     max_size: Size = Field(
         2 * 2**30, ge=2**20, description="undelivered bytes at which reading waits"
     )
     keep_delivered: Duration = Field(
         86_400.0, description="how long delivered rows can be replayed"
     )
+
+    @model_validator(mode="after")
+    def _keys_fit_the_type(self) -> JournalSettings:
+        if self.type == "postgres" and self.dsn is None:
+            raise ValueError("type postgres needs dsn or dsn_file")
+        names = ", ".join(
+            name.rstrip("_")
+            for name in ("dsn", "password", "schema_", "lease", "pooler")
+            if getattr(self, name) != type(self).model_fields[name].default
+        )
+        if self.type == "sqlite" and names:
+            raise ValueError(f"only type postgres has {names}")
+        return self
 
 
 class AdminTlsSettings(Settings):

@@ -6,22 +6,34 @@ owner from writing is the fence, which every take and every commit moves.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from psycopg import Connection
 
-from forwarder.core.errors import StateError, TransientError
+from forwarder.core.errors import ForwarderError, StateError, TransientError
+from forwarder.core.journal import Keeping
+from forwarder.core.lease import ShardOwner
+from forwarder.core.telemetry import Emit
+from forwarder.core.timing import Clock
+from forwarder.journal.journal import SqlJournalView
 from forwarder.journal.postgres import (
     LIMITS,
     Database,
     Ownership,
+    PostgresEngine,
+    PostgresJournal,
     placeholders,
     translated,
 )
+from forwarder.journal.reader import JournalReader
+
+T = TypeVar("T")
 
 VERSION = 1
 """Of the tables of both files, ``fleet.sql`` and ``postgres.sql``."""
@@ -42,14 +54,6 @@ _OWNERS = """
 SELECT shard, epoch, CASE WHEN expires_at < clock_timestamp() THEN '' ELSE owner END
 FROM lease ORDER BY shard
 """
-
-
-class Owner(NamedTuple):
-    """Who owns a shard at present; ``owner`` is empty if nobody does."""
-
-    shard: int
-    epoch: int
-    owner: str
 
 
 class Leases:
@@ -93,10 +97,10 @@ class Leases:
         with self._transaction() as connection:
             connection.execute(placeholders(_RELEASE), (own.shard, own.epoch))
 
-    def owners(self) -> list[Owner]:
+    def owners(self) -> list[ShardOwner]:
         """Return every shard's owner."""
         with self._transaction() as connection:
-            return [Owner(*row) for row in connection.execute(_OWNERS).fetchall()]
+            return [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
 
     def check(self) -> None:
         """Raise ``StateError`` unless the schema is there, and one that this program knows."""
@@ -127,6 +131,96 @@ class Leases:
             # Whatever state it is in: the next attempt begins with a new one.
             self.close()
             raise
+
+
+class ShardLease:
+    """The right to one shard; implements ``core.journal.Lease``.
+
+    The owner stops at its own deadline, which lies before the end of the lease by the clock of the
+    database: so a process that was stopped, or is cut off, does no more than what was in flight.
+    """
+
+    def __init__(self, leases: Leases, database: Database, seconds: float, shard: int = 0) -> None:
+        """Own nothing yet; ``seconds`` is how long a lease of ``leases`` lasts."""
+        self._leases = leases
+        self._database = database
+        self._seconds = seconds
+        self._shard = shard
+        self._known = False
+        self._own: Ownership | None = None
+        self._journal: PostgresJournal | None = None
+        self._renewing: asyncio.Task[str] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-lease")
+
+    async def take(self) -> bool:
+        """See ``Lease``."""
+        asked_at = asyncio.get_running_loop().time()
+        if not self._known:
+            await self._call(self._leases.check)
+            self._known = True
+        self._own = await self._call(lambda: self._leases.take(self._shard))
+        if self._own is not None:
+            self._renewing = asyncio.create_task(self._renew(self._own, asked_at), name="lease")
+        return self._own is not None
+
+    async def open(self, keeping: Keeping, *, clock: Clock, emit: Emit) -> PostgresJournal:
+        """See ``Lease``."""
+        assert self._own is not None, "take comes first"  # noqa: S101  # nosec B101
+        self._journal = await PostgresJournal.open(
+            self._database, self._own, keeping, clock=clock, emit=emit
+        )
+        return self._journal
+
+    async def lost(self) -> str:
+        """See ``Lease``."""
+        assert self._renewing is not None, "take comes first"  # noqa: S101  # nosec B101
+        return await asyncio.shield(self._renewing)
+
+    async def release(self) -> None:
+        """See ``Lease``."""
+        own, self._own, self._journal = self._own, None, None
+        if self._renewing is not None:
+            self._renewing.cancel()
+            self._renewing = None
+        if own is not None:
+            # If the database is away now, the lease ends by itself.
+            with suppress(ForwarderError):
+                await self._call(lambda: self._leases.release(own))
+
+    async def owners(self) -> Sequence[ShardOwner]:
+        """See ``Lease``."""
+        return await self._call(self._leases.owners)
+
+    async def aclose(self) -> None:
+        """Give everything back; idempotent."""
+        await self.release()
+        with suppress(RuntimeError):  # closed before
+            await self._call(self._leases.close)
+        self._thread.shutdown(wait=False)
+
+    async def _renew(self, own: Ownership, asked_at: float) -> str:
+        """Prolong the lease until that fails; return why."""
+        loop, step = asyncio.get_running_loop(), self._seconds / 10
+        deadline = asked_at + self._seconds - step
+        while True:
+            await asyncio.sleep(min(step, deadline - loop.time()))
+            if self._journal is not None and self._journal.ended is not None:
+                return str(self._journal.ended)
+            asked_at = loop.time()
+            # After a stop of the process this is first: nothing may be done on an old lease.
+            if asked_at >= deadline:
+                return "the lease is over: it could not be renewed in time"
+            renewal = asyncio.ensure_future(self._call(lambda: self._leases.renew(own)))
+            done, _ = await asyncio.wait({renewal}, timeout=deadline - asked_at)
+            if not done:
+                return "the lease is over: the database does not answer"
+            with suppress(TransientError):
+                if not renewal.result():
+                    return "another replica has taken over"
+                deadline = asked_at + self._seconds - step
+
+    async def _call(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def statements(schema: str, shard_schema: str) -> Iterator[str]:
@@ -163,3 +257,21 @@ def create(database: Database) -> bool:
 
 def _text(name: str) -> str:
     return files("forwarder.journal").joinpath(name).read_text(encoding="utf-8")
+
+
+def engine_of(database: Database) -> PostgresEngine:
+    """Return the tables of the one shard."""
+    return PostgresEngine(database, 0)
+
+
+def open_view(database: Database) -> SqlJournalView:
+    """Open the one shard for reading, whether a replica owns it or not.
+
+    Raises ``StateError`` if the database has no journal, or one that this program does not know.
+    """
+    leases = Leases(database, "", 0.0)
+    try:
+        leases.check()
+    finally:
+        leases.close()
+    return SqlJournalView(JournalReader(engine_of(database)))

@@ -104,6 +104,11 @@ class Database:
         return f"SET LOCAL search_path = {self.shard_schema(shard)}, {self.schema}; "
 
 
+def with_password(conninfo: str, password: str) -> str:
+    """Return the connection string with a password."""
+    return make_conninfo(conninfo, password=password)
+
+
 @lru_cache(maxsize=1024)
 def placeholders(sql: str) -> str:
     """Return a statement of this package with psycopg's placeholders."""

@@ -60,6 +60,18 @@ class Stopped(TelemetryEvent):
         return not self.settled
 
 
+@event("standing_by", INFO)
+class StandingBy(TelemetryEvent):
+    """This replica waits until it gets the shared journal; another one may have it."""
+
+
+@event("journal_lost", WARNING)
+class JournalLost(TelemetryEvent):
+    """This replica stopped reading and delivering, since it no longer has the shared journal."""
+
+    reason: str
+
+
 @event(
     "task_crashed",
     ERROR,

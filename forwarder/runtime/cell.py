@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from forwarder.config import Changes, ForwarderSettings
-from forwarder.core.errors import ForwarderError, TransientError
+from forwarder.core.errors import ForwarderError, StateError, TransientError
 from forwarder.core.journal import Journal
+from forwarder.core.lease import Lease, ShardOwner
 from forwarder.core.own_events import Own, own_row
 from forwarder.ingest.rounds import Gate
 from forwarder.observe.metrics import expect
@@ -47,17 +48,22 @@ class Cell:
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, replica: Replica) -> AsyncIterator[Cell]:
+    async def opened(cls, replica: Replica, lease: Lease | None = None) -> AsyncIterator[Cell]:
         """Open the journal of the settings while the block runs; its tasks end with the block.
+
+        ``lease`` was taken before, if the journal is shared.
 
         Raises ``LockedError``, ``DamagedError`` or ``StateError`` if it cannot be opened.
         """
         root = replica.settings.root
         async with AsyncExitStack() as stack:
             folder = stack.enter_context(StateFolder(root.state_dir))
-            journal = await open_journal(replica.settings, clock=replica.clock, emit=replica.emit)
+            journal = await open_journal(
+                replica.settings, lease, clock=replica.clock, emit=replica.emit
+            )
             stack.push_async_callback(journal.aclose)
-            folder.opened(path_of(root.state_dir))
+            if lease is None:
+                folder.opened(path_of(root.state_dir))
             cell = cls(replica, journal, folder, root.journal.max_size)
             stack.push_async_callback(cell.streams.stop)
             stack.push_async_callback(cell.supervisor.stop_all)
@@ -158,3 +164,48 @@ class Cell:
             backlog[place.sink] += place.backlog
         near = [name for name, events in backlog.items() if events <= _NEAR]
         await self.sinks.finish(near, _FAREWELL)
+
+
+class Seat:
+    """Where the process has its cell: empty while another replica has the journal."""
+
+    def __init__(self) -> None:
+        """Be empty."""
+        self._cell: Cell | None = None
+        self._owners: Sequence[ShardOwner] = ()
+        self._trouble: TransientError | None = None
+
+    @property
+    def cell(self) -> Cell | None:
+        """The cell, or None on a standby."""
+        return self._cell
+
+    @property
+    def trouble(self) -> TransientError | None:
+        """Why this process could not take over if it had to; None if it could."""
+        return self._trouble
+
+    @property
+    def owners(self) -> Sequence[ShardOwner]:
+        """Who has a shared journal, as far as this process knows."""
+        return self._owners
+
+    def fill(self, cell: Cell | None) -> None:
+        """Have ``cell`` from now on; None makes it empty."""
+        self._cell = cell
+
+    def learn(self, owners: Sequence[ShardOwner]) -> None:
+        """Note who has the journal: the database has answered."""
+        self._owners, self._trouble = owners, None
+
+    def fail(self, error: TransientError) -> None:
+        """Note that nobody can say who has the journal."""
+        self._trouble = error
+
+    def expect(self) -> Cell:
+        """Return the cell; raises ``StateError`` on a standby."""
+        if self._cell is None:
+            owner = next((one.owner for one in self._owners if one.owner), "")
+            who = f"{owner} has the journal" if owner else "no replica has the journal yet"
+            raise StateError(f"this replica stands by: {who}; run the command there")
+        return self._cell

@@ -14,21 +14,32 @@ from typing import Any, NoReturn
 from forwarder.admin.control import Command, ControlSocket
 from forwarder.admin.server import AdminServer
 from forwarder.config import AdminSettings, Difference, ForwarderSettings, watched_files
-from forwarder.core.errors import ConfigError, Fault, ForwarderError, NeedsOperatorError
+from forwarder.core.errors import (
+    ConfigError,
+    Fault,
+    ForwarderError,
+    NeedsOperatorError,
+    StateError,
+    TransientError,
+)
+from forwarder.core.lease import Lease
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock, SystemClock
 from forwarder.observe.events import (
     AdminListening,
     AdminTlsUnusable,
+    JournalLost,
     SecretChanged,
     SettingsWarning,
+    StandingBy,
     Started,
     Stopped,
     Stopping,
     TaskStuck,
 )
 from forwarder.observe.output import BackgroundWriter
-from forwarder.runtime.cell import Cell
+from forwarder.runtime.cell import Cell, Seat
+from forwarder.runtime.opening import lease_of
 from forwarder.runtime.operations import Operations
 from forwarder.runtime.reloading import Reloader, SecretWatch, SettingsReader
 from forwarder.runtime.replica import (
@@ -51,6 +62,8 @@ DONE, FAILED = 0, 1
 _CLOSING = 4.0
 """Seconds of the grace that are kept for what follows the last write."""
 _UPKEEP = 5.0
+_STANDBY = 0.3
+"""Seconds between two attempts of a standby to get the journal."""
 # Thresholds of the garbage collector. A page makes thousands of short-lived rows, none of them in
 # a cycle: Python's own threshold would look for cycles at every 700 of them, mostly in vain.
 _GARBAGE = (50_000, 20, 50)
@@ -124,9 +137,12 @@ class Daemon:
     ) -> None:
         """Open nothing yet; ``read_settings`` is called at a reload."""
         self._replica = Replica(settings, telemetry, clock)
-        self._read_settings = read_settings
         self._signals = signals
         self._tasks = Supervisor(clock, self._replica.random, self._replica.emit)
+        self._seat = Seat()
+        self._overview = Overview(self._replica, self._seat, self._tasks)
+        self._reloader = Reloader(self._replica, self._seat, read_settings)
+        self._stopped = Stopped(settled=True, backlog=0)
         self.admin_url = ""
         self.running = asyncio.Event()
 
@@ -137,45 +153,103 @@ class Daemon:
         start.
         """
         async with AsyncExitStack() as stack:
-            cell = await stack.enter_async_context(Cell.opened(self._replica))
-            stack.push_async_callback(self._tasks.stop_all)
-            overview = Overview(self._replica, cell, self._tasks)
-            reloader = Reloader(self._replica, cell, self._read_settings)
-            # The admin server and the control socket come first: a slow start can be watched.
-            await self._listen(stack, overview)
-            control = ControlSocket(
-                self._replica.settings.root.state_dir,
-                daemon_commands(self._replica, cell, overview, reloader),
-            )
-            await control.start()
-            stack.push_async_callback(control.aclose)
-            await self._start(cell, overview)
-            await self._serve(reloader)
+            replica = self._replica
+            lease = await stack.enter_async_context(lease_of(replica.settings, clock=replica.clock))
+            if lease is not None:
+                await self._offer(stack)
+                return await self._in_turns(lease)
+            cell = await stack.enter_async_context(Cell.opened(replica))
+            self._seat.fill(cell)
+            await self._offer(stack)
+            await self._start(cell)
+            await self._serve()
             await self._wind_down(cell)
+            await self._finish()
         return not cell.sinks.abandoned
 
-    async def _listen(self, stack: AsyncExitStack, overview: Overview) -> None:
+    async def _offer(self, stack: AsyncExitStack) -> None:
+        """Answer probes and commands, before anything starts: a slow start can be watched."""
+        stack.push_async_callback(self._tasks.stop_all)
+        await self._listen(stack)
+        control = ControlSocket(self._replica.settings.root.state_dir, self._commands())
+        await control.start()
+        stack.push_async_callback(control.aclose)
+
+    async def _in_turns(self, lease: Lease) -> bool:
+        """Run a cell whenever this replica gets the journal, and stand by otherwise."""
+        self._replica.emit(StandingBy())
+        serving = asyncio.create_task(self._serve(), name="serve")
+        settled = True
+        while not serving.done():
+            if await self._takes(lease):
+                try:
+                    settled = await self._turn(lease, serving)
+                finally:
+                    self._seat.fill(None)
+                    await lease.release()
+            await asyncio.wait({serving}, timeout=_STANDBY)
+        await self._finish()
+        return settled
+
+    async def _takes(self, lease: Lease) -> bool:
+        try:
+            taken = await lease.take()
+            self._seat.learn(await lease.owners())
+        except ForwarderError as error:
+            trouble = error if isinstance(error, TransientError) else TransientError(str(error))
+            if self._seat.trouble is None:
+                self._replica.report_journal(trouble, "standing by")
+            self._seat.fail(trouble)
+            return False
+        return taken
+
+    async def _turn(self, lease: Lease, serving: asyncio.Task[None]) -> bool:
+        """Run a cell until a signal or until the journal is lost; return True if all settled."""
+        replica, lost = self._replica, asyncio.ensure_future(lease.lost())
+        try:
+            async with Cell.opened(replica, lease) as cell:
+                self._seat.fill(cell)
+                starting = asyncio.ensure_future(self._start(cell))
+                try:
+                    await asyncio.wait({lost, starting}, return_when=asyncio.FIRST_COMPLETED)
+                    if starting.done():
+                        starting.result()
+                        await asyncio.wait({lost, serving}, return_when=asyncio.FIRST_COMPLETED)
+                    if not lost.done():
+                        await self._wind_down(cell)
+                        return not cell.sinks.abandoned
+                finally:
+                    starting.cancel()
+            replica.emit(JournalLost(lost.result()))
+        except (TransientError, StateError) as error:
+            # Whatever was half done is as it is after a crash: the next turn begins from the
+            # journal, here or in another replica.
+            replica.report_journal(error, "the turn ends")
+        finally:
+            lost.cancel()
+        return True
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
         admin = self._replica.settings.root.admin
         if admin.address is not None:
             tls = admin_tls(admin, self._replica.emit)
-            server = AdminServer(overview, token=admin.token, tls=tls)
+            server = AdminServer(self._overview, token=admin.token, tls=tls)
             self.admin_url = await server.start(*admin.address)
             stack.push_async_callback(server.aclose)
             self._replica.emit(AdminListening(self.admin_url))
 
-    async def _start(self, cell: Cell, overview: Overview) -> None:
+    async def _start(self, cell: Cell) -> None:
         replica, settings = self._replica, self._replica.settings
         for warning in (*settings.warnings, *cell.warnings):
             replica.emit(SettingsWarning(warning))
         await cell.start()
-        watch = SecretWatch(
-            lambda: watched_files(replica.settings),
-            lambda file: self._secret_changed(cell, file),
-            replica.clock,
-        )
-        self._tasks.start("secrets", watch.run)
-        self._tasks.start("history", overview.watch)
-        self._tasks.start("upkeep", lambda beat: self._upkeep(cell, overview, beat))
+        if not self._tasks.states():
+            watch = SecretWatch(
+                lambda: watched_files(replica.settings), self._secret_changed, replica.clock
+            )
+            self._tasks.start("secrets", watch.run)
+            self._tasks.start("history", self._overview.watch)
+            self._tasks.start("upkeep", self._upkeep)
         streams = len(cell.streams.names)
         replica.emit(Started(VERSION, replica.config_hash, streams, len(settings.sinks)))
         # What was made so far lives as long as the process: the collector need not look at it.
@@ -184,12 +258,12 @@ class Daemon:
         gc.set_threshold(*_GARBAGE)
         self.running.set()
 
-    async def _serve(self, reloader: Reloader) -> None:
+    async def _serve(self) -> None:
         """Wait for the end; reload the settings whenever a signal requests it."""
         while not self._signals.stop.is_set():
             if await self._signals.wait():
                 try:
-                    await reloader.reload()
+                    await self._reloader.reload()
                 except ConfigError:
                     continue  # it has been reported; the settings in force stay
                 except ForwarderError as error:
@@ -198,57 +272,59 @@ class Daemon:
 
     async def _wind_down(self, cell: Cell) -> None:
         """Stop reading, let writes end, acknowledge; what was not delivered stays stored."""
-        replica, observer = self._replica, self._replica.telemetry.observer
-        replica.emit(Stopping(self._signals.reason, GRACE))
+        self._replica.emit(Stopping(self._signals.reason, GRACE))
         backlog = await cell.wind_down(GRACE - _CLOSING)
+        self._stopped = Stopped(not cell.sinks.abandoned, backlog)
+
+    async def _finish(self) -> None:
+        """Write the last lines."""
+        observer = self._replica.telemetry.observer
         await self._tasks.stop_all()
         observer.flush()
         # In a thread: spans are sent to a collector that may not answer.
         await asyncio.to_thread(observer.close)
-        replica.emit(Stopped(not cell.sinks.abandoned, backlog))
+        self._replica.emit(self._stopped)
 
-    async def _upkeep(self, cell: Cell, overview: Overview, beat: Beat) -> None:
+    async def _upkeep(self, beat: Beat) -> None:
         """Maintain the cell, report stuck tasks, write log lines that were held back; for ever."""
         while True:
             beat()
             await self._replica.clock.sleep(_UPKEEP)
-            await cell.maintain()
-            for task in overview.tasks():
+            if (cell := self._seat.cell) is not None:
+                await cell.maintain()
+            for task in self._overview.tasks():
                 if task.stuck:
                     self._replica.emit(TaskStuck(task.name, task.silent))
             self._replica.telemetry.observer.flush()
 
-    def _secret_changed(self, cell: Cell, file: Path) -> None:
+    def _secret_changed(self, file: Path) -> None:
         self._replica.emit(SecretChanged(str(file)))
-        cell.wake()
+        if (cell := self._seat.cell) is not None:
+            cell.wake()
 
+    def _commands(self) -> dict[str, Command]:
+        """Return what the control socket of a running daemon offers: the operations and more."""
+        return {
+            **Operations(self._replica, self._seat).table(),
+            "status": self._status,
+            "reload": self._reload,
+            "wake": self._wake,
+        }
 
-def daemon_commands(
-    replica: Replica, cell: Cell, overview: Overview, reloader: Reloader
-) -> dict[str, Command]:
-    """Return what the control socket of a running daemon offers: the operations and more."""
+    async def _status(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        return await self._overview.status()
 
-    async def status(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        return await overview.status()
-
-    async def reload(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        difference = await reloader.reload()
+    async def _reload(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        difference = await self._reloader.reload()
         return {
             "sinks": _plain(difference.sinks),
             "streams": _plain(difference.streams),
             "needs_restart": difference.needs_restart,
         }
 
-    async def wake(_: Mapping[str, Any]) -> Mapping[str, Any]:
-        cell.wake()
+    async def _wake(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
+        self._seat.expect().wake()
         return {}
-
-    return {
-        **Operations(replica, cell).table(),
-        "status": status,
-        "reload": reload,
-        "wake": wake,
-    }
 
 
 def _plain(difference: Difference) -> dict[str, list[str]]:

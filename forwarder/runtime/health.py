@@ -50,6 +50,13 @@ def liveness(tasks: Iterable[TaskState]) -> Verdict:
     return Verdict(not stuck, stuck)
 
 
+def standby_readiness(trouble: TransientError | None, tasks: Iterable[TaskState]) -> Verdict:
+    """Return the verdict for /readyz of a standby: it is ready if it could take over."""
+    reasons = [] if trouble is None else [f"{trouble} ({trouble.hint})"]
+    reasons += [f"task {task.name} has crashed often" for task in tasks if task.failing]
+    return Verdict(not reasons, tuple(reasons))
+
+
 def readiness(
     *,
     started: bool,

@@ -230,7 +230,7 @@ async def audit(settings: ForwarderSettings, window: Window, choice: Choice) -> 
     Reads the journal read-only, beside a running daemon or without one. Its requests count against
     the token's limit beside the daemon's. Raises ``TransientError`` if the API fails.
     """
-    reader = open_view(settings.root.state_dir)
+    reader = open_view(settings.root.state_dir, settings.root.journal)
     sinks = [s.name for s in settings.sinks if not choice.sinks or s.name in choice.sinks]
     try:
         found: list[Audit] = []

@@ -6,37 +6,137 @@ process would start on a new folder of the same path. So the path itself is clai
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import socket
 import stat
 import struct
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from forwarder.core.errors import LockedError, TransientError
+from forwarder.core.errors import (
+    ConfigError,
+    Fault,
+    LockedError,
+    NeedsOperatorError,
+    TransientError,
+)
 from forwarder.core.journal import Journal, JournalView, Keeping
+from forwarder.core.lease import Lease, ShardOwner
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.journal import sqlite
-from forwarder.journal.database import REMEDY, SqliteEngine
-from forwarder.journal.schema import check_fully
+from forwarder.journal.database import REMEDY, SqliteEngine, StateLock
+from forwarder.journal.schema import check_contents, check_fully
 
 if TYPE_CHECKING:
     from forwarder.config import ForwarderSettings
+    from forwarder.config.models import JournalSettings
 
 _CREDENTIALS = struct.Struct("3i")
 
 
-async def open_journal(settings: ForwarderSettings, *, clock: Clock, emit: Emit) -> Journal:
-    """Open the journal of the settings for this process alone.
+async def open_journal(
+    settings: ForwarderSettings, lease: Lease | None, *, clock: Clock, emit: Emit
+) -> Journal:
+    """Open the journal of the settings for this process alone; a shared one by its ``lease``.
 
     Raises ``ConfigError``, ``LockedError``, ``DamagedError``, ``StateError`` or
     ``TransientError``; nothing was changed then.
     """
     root = settings.root
     keeping = Keeping(root.journal.max_size, round(root.journal.keep_delivered * 1_000_000))
+    if lease is not None:
+        return await lease.open(keeping, clock=clock, emit=emit)
     return await sqlite.SqliteJournal.open(root.state_dir, keeping, clock=clock, emit=emit)
+
+
+@asynccontextmanager
+async def lease_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterator[Lease | None]:
+    """Give what decides which replica opens the journal; None for a journal that nobody shares.
+
+    The lease is given back with the end of the block. Raises ``ConfigError``, ``LockedError`` for
+    a state folder in use, and ``StateError`` for a database without the journal's tables.
+    """
+    root = settings.root
+    if root.journal.type == "sqlite":
+        yield None
+        return
+    # Two replicas on one host need two folders: the control socket is in there.
+    lock = StateLock(root.state_dir, clock.now_us())
+    try:
+        fleet, database = _fleet(), _database(root.journal)
+        owner = f"{socket.gethostname()}:{os.getpid()}"
+        leases = fleet.Leases(database, owner, root.journal.lease)
+        lease = fleet.ShardLease(leases, database, root.journal.lease)
+        try:
+            with suppress(TransientError):  # the database is away: the replica waits for it
+                await _checked(leases.check)
+            yield lease
+        finally:
+            await lease.aclose()
+    finally:
+        lock.release()
+
+
+async def _checked(check: Callable[[], None]) -> None:
+    """Look at the database for the first time; what only a person can correct stops the start."""
+    try:
+        await asyncio.to_thread(check)
+    except NeedsOperatorError as error:
+        raise ConfigError([Fault("journal", str(error), error.hint)]) from error
+
+
+def create_journal(journal: JournalSettings) -> bool:
+    """Make the schemas and tables of a shared journal; return False if they were there.
+
+    Raises ``StateError`` if the role may not, ``TransientError`` if the database is away.
+    """
+    created: bool = _fleet().create(_database(journal))
+    return created
+
+
+def statements_of(journal: JournalSettings) -> Iterator[str]:
+    """Give the SQL of ``create_journal``, for whoever may run it."""
+    database = _database(journal)
+    statements: Iterator[str] = _fleet().statements(database.schema, database.shard_schema(0))
+    return statements
+
+
+def owners_of(journal: JournalSettings) -> Sequence[ShardOwner]:
+    """Return who owns the shards of a shared journal."""
+    leases = _fleet().Leases(_database(journal), "", 0.0)
+    try:
+        owners: Sequence[ShardOwner] = leases.owners()
+    finally:
+        leases.close()
+    return owners
+
+
+def _fleet() -> Any:
+    """Import the engine that needs an extra; nothing of it is loaded for SQLite."""
+    try:
+        from forwarder.journal import fleet  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        hint = "pip install 'cloudflare-access-forwarder[postgres]'"
+        raise ConfigError([Fault("journal.type", "psycopg is not installed", hint)]) from error
+    return fleet
+
+
+def _database(journal: JournalSettings) -> Any:
+    def conninfo() -> str:
+        dsn = journal.dsn.reveal() if journal.dsn is not None else ""
+        if journal.password is None:
+            return dsn
+        return str(engine.with_password(dsn, journal.password.reveal()))
+
+    _fleet()
+    from forwarder.journal import postgres as engine  # noqa: PLC0415 - an extra
+
+    return engine.Database(conninfo, journal.schema_, journal.pooler)
 
 
 def path_of(state_dir: Path) -> Path:
@@ -44,21 +144,27 @@ def path_of(state_dir: Path) -> Path:
     return SqliteEngine(state_dir).path
 
 
-def open_view(state_dir: Path) -> JournalView:
+def open_view(state_dir: Path, journal: JournalSettings) -> JournalView:
     """Open a journal for reading, whether a daemon runs or not.
 
     Raises ``StateError`` if there is none, or one of another version, and ``DamagedError``.
     """
-    return sqlite.open_view(state_dir)
+    if journal.type == "sqlite":
+        return sqlite.open_view(state_dir)
+    view: JournalView = _fleet().open_view(_database(journal))
+    return view
 
 
-def check_journal(state_dir: Path) -> tuple[Path, list[str], str]:
+def check_journal(state_dir: Path, journal: JournalSettings) -> tuple[str, list[str], str]:
     """Read the whole journal; return where it is, every damage, and what helps against damage.
 
-    Judges the file as ``run`` does. Raises as ``open_view``, but an older version is no fault.
+    Judges a file as ``run`` does. Raises as ``open_view``, but an older version is no fault.
     """
-    engine = SqliteEngine(state_dir)
-    return engine.path, list(check_fully(engine)), REMEDY
+    if journal.type == "sqlite":
+        engine = SqliteEngine(state_dir)
+        return str(engine.path), list(check_fully(engine)), REMEDY
+    damages = list(check_contents(_fleet().engine_of(_database(journal))))
+    return f"schema {journal.schema_}", damages, "restore the database from a backup"
 
 
 class StateFolder:
@@ -103,7 +209,9 @@ class StateFolder:
         return self._trouble
 
     def warnings(self) -> tuple[str, ...]:
-        """Return a sentence if the folder is open to others than its owner."""
+        """Return a sentence if the folder has the journal and is open to others."""
+        if self._journal is None:
+            return ()
         mode = stat.S_IMODE(self._path.stat().st_mode)
         if not mode & 0o077:
             return ()

@@ -13,9 +13,11 @@ from typing import Any, TypeAlias
 from forwarder.admin.control import Command, checked, flag, moment, numbers, text, texts
 from forwarder.config import ForwarderSettings
 from forwarder.core.contracts import StreamKey
-from forwarder.core.journal import Cursor
+from forwarder.core.errors import LockedError
+from forwarder.core.journal import Cursor, Journal
 from forwarder.core.timing import SystemClock, format_seconds
-from forwarder.runtime.cell import Cell
+from forwarder.runtime.cell import Cell, Seat
+from forwarder.runtime.opening import lease_of
 from forwarder.runtime.replica import Replica, libraries_logged, run_fast, telemetry_of
 from forwarder.runtime.status import Overview
 
@@ -30,15 +32,18 @@ _LAST_WRITES = 21.0
 class Operations:
     """Operations on the journal of one cell."""
 
-    def __init__(self, replica: Replica, cell: Cell) -> None:
-        """Work on ``cell``, whether its streams and sinks run or not."""
+    def __init__(self, replica: Replica, seat: Seat) -> None:
+        """Work on the cell that ``seat`` has at that moment, whether its sinks run or not."""
         self._replica = replica
-        self._cell = cell
-        self._journal = cell.journal
+        self._seat = seat
+
+    @property
+    def _journal(self) -> Journal:
+        return self._seat.expect().journal
 
     def table(self) -> dict[str, Command]:
         """Return the operations by name; each checks its arguments before it does anything."""
-        letters, backfills = {"sink": text}, self._cell.backfills
+        letters = {"sink": text}
         window = {"since_us": moment, "until_us": moment}
         chosen = {"again": flag, "accounts": texts, "streams": texts, "sinks": texts}
         cursor = {"account_id": text, "stream": text, "to_us": moment}
@@ -46,9 +51,9 @@ class Operations:
             "dead-letters-drop": checked(self.drop_dead_letters, letters, {"ids": numbers}),
             "dead-letters-replay": checked(self.replay_dead_letters, letters, {"ids": numbers}),
             "replay": checked(self.replay, {"sink": text, "since_us": moment}),
-            "backfill": checked(backfills.begin, window, chosen),
-            "backfill-rows": checked(backfills.rows, {"lane": text}),
-            "lane-cancel": checked(backfills.cancel, {"lane": text}),
+            "backfill": checked(self.backfill, window, chosen),
+            "backfill-rows": checked(self.backfill_rows, {"lane": text}),
+            "lane-cancel": checked(self.cancel_lane, {"lane": text}),
             "cursor-set": checked(self.set_cursor, cursor),
             "sink-forget": checked(self.forget_sink, {"sink": text}),
         }
@@ -69,6 +74,18 @@ class Operations:
         count = await self._journal.replay(lane, str(given["sink"]), int(given["since_us"]))
         return {"events": count, "lane": lane}
 
+    async def backfill(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Begin a backfill; see ``Backfills.begin``."""
+        return await self._seat.expect().backfills.begin(given)
+
+    async def backfill_rows(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Answer how many rows a backfill has stored; see ``Backfills.rows``."""
+        return await self._seat.expect().backfills.rows(given)
+
+    async def cancel_lane(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        """End a lane before its time; see ``Backfills.cancel``."""
+        return await self._seat.expect().backfills.cancel(given)
+
     async def forget_sink(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Give up the places of an absent ``sink``; answers ``events`` and ``dead_letters``."""
         forgotten = await self._journal.forget_sink(str(given["sink"]))
@@ -85,7 +102,7 @@ class Operations:
             return await self._journal.move_cursor(key, to_us)
 
         # A poller keeps its position in memory and would write it back.
-        cursor = await self._cell.streams.paused(key.account_id, move)
+        cursor = await self._seat.expect().streams.paused(key.account_id, move)
         clamped = cursor.covered_until_us < to_us
         return {"covered_until": format_seconds(cursor.covered_until_us), "clamped": clamped}
 
@@ -101,9 +118,10 @@ def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) 
     """
 
     async def work() -> Mapping[str, Any]:
-        async with _alone(settings) as (replica, cell):
+        async with _alone(settings) as (replica, seat):
+            cell = seat.expect()
             await cell.sinks.join(settings.sinks)
-            return await Operations(replica, cell).table()[name](given)
+            return await Operations(replica, seat).table()[name](given)
 
     return run_fast(work())
 
@@ -118,12 +136,12 @@ def backfill(
     """
 
     async def work() -> Mapping[str, Any]:
-        async with _alone(settings) as (replica, cell):
-            overview = Overview(replica, cell)
+        async with _alone(settings) as (replica, seat):
+            cell, overview = seat.expect(), Overview(replica, seat)
             await cell.sinks.join(settings.sinks)
             await cell.streams.start(settings.accounts, poll=False)
             cell.sinks.start(sink.name for sink in settings.sinks)
-            answer = await Operations(replica, cell).table()["backfill"](given)
+            answer = await Operations(replica, seat).table()["backfill"](given)
             # Open until the sinks have everything; the reading ends earlier.
             while await cell.backfills.is_open(answer["lane"]):
                 progress(await overview.status())
@@ -137,10 +155,16 @@ def backfill(
 
 
 @asynccontextmanager
-async def _alone(settings: ForwarderSettings) -> AsyncIterator[tuple[Replica, Cell]]:
+async def _alone(settings: ForwarderSettings) -> AsyncIterator[tuple[Replica, Seat]]:
     """Open the journal, which takes its lock; nothing runs yet."""
     telemetry = telemetry_of(settings)
     replica = Replica(settings, telemetry, SystemClock())
     with libraries_logged(telemetry.observer):
-        async with Cell.opened(replica) as cell:
-            yield replica, cell
+        async with lease_of(settings, clock=replica.clock) as lease:
+            if lease is not None and not await lease.take():
+                (first, *_) = await lease.owners()
+                raise LockedError(f"{first.owner} has the journal; run the command there")
+            async with Cell.opened(replica, lease) as cell:
+                seat = Seat()
+                seat.fill(cell)
+                yield replica, seat

@@ -13,7 +13,7 @@ from forwarder.core.errors import ConfigError
 from forwarder.core.own_events import Own
 from forwarder.core.timing import Clock
 from forwarder.observe.events import SettingsReloaded, SettingsWarning
-from forwarder.runtime.cell import Cell
+from forwarder.runtime.cell import Seat
 from forwarder.runtime.replica import Replica
 from forwarder.runtime.workers import preflight
 
@@ -30,10 +30,10 @@ _SECRETS = 2.0
 class Reloader:
     """Puts new settings into force: what differs is changed, the rest is not touched."""
 
-    def __init__(self, replica: Replica, cell: Cell, read: SettingsReader) -> None:
+    def __init__(self, replica: Replica, seat: Seat, read: SettingsReader) -> None:
         """Read nothing yet."""
         self._replica = replica
-        self._cell = cell
+        self._seat = seat
         self._read = read
         self._one_at_a_time = asyncio.Lock()
 
@@ -54,7 +54,9 @@ class Reloader:
             difference = changes(old, new)
             new = replace(new, root=_kept(old, new))
             self._replica.learn(new)
-            await self._cell.change(difference, new)
+            # A standby has nothing to change: it begins with the settings in force.
+            if (cell := self._seat.cell) is not None:
+                await cell.change(difference, new)
             self._replica.adopt(new, difference.needs_restart)
             await self._report(difference)
             return difference
@@ -71,7 +73,8 @@ class Reloader:
                 difference.needs_restart,
             )
         )
-        await self._cell.note(Own.CONFIG_RELOADED, replica.config_hash)
+        if (cell := self._seat.cell) is not None:
+            await cell.note(Own.CONFIG_RELOADED, replica.config_hash)
 
 
 def _kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:

@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -19,14 +19,20 @@ from prometheus_client import generate_latest
 from forwarder.admin.server import Verdict
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import ForwarderError
-from forwarder.core.journal import Gap, GapCount, LetterGroup, SinkPlace, Usage, with_name
+from forwarder.core.journal import Gap, GapCount, Journal, LetterGroup, SinkPlace, Usage, with_name
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.observe.gauges import STATES, GaugeCollector, Sample
 from forwarder.observe.metrics import Metrics, summed
-from forwarder.runtime.cell import Cell
-from forwarder.runtime.health import Degradation, liveness, readiness, state_of
+from forwarder.runtime.cell import Seat
+from forwarder.runtime.health import (
+    Degradation,
+    liveness,
+    readiness,
+    standby_readiness,
+    state_of,
+)
 from forwarder.runtime.replica import VERSION, Reloads, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
 
@@ -36,6 +42,7 @@ Series: TypeAlias = tuple[str, str, str]
 _SECOND_US = 1_000_000
 _NOTHING = Usage(0, 0, 0, 0)
 _NEVER = Reloads(0)
+_NO_LOSSES = {"gaps": {"total": 0, "open": 0, "latest": []}, "dead_letters": []}
 _SHOWN = 20
 """Gaps, and groups of dead letters, that status shows."""
 _INTERVAL = 15.0
@@ -48,10 +55,10 @@ class Overview:
     Implements ``admin.server.Overview``. Streams, sinks and losses are those of the cell.
     """
 
-    def __init__(self, replica: Replica, cell: Cell, tasks: Supervisor | None = None) -> None:
-        """Show ``cell``, and beside its tasks those of the process, if it has any."""
+    def __init__(self, replica: Replica, seat: Seat, tasks: Supervisor | None = None) -> None:
+        """Show the cell of ``seat``, and beside its tasks those of the process, if it has any."""
         self._replica = replica
-        self._cell = cell
+        self._seat = seat
         self._tasks = tasks
         self._metrics = replica.telemetry.metrics
         self._started_us = replica.clock.now_us()
@@ -62,7 +69,8 @@ class Overview:
 
     def tasks(self) -> list[TaskState]:
         """Return the state of every task of the process."""
-        return [*self._cell.supervisor.states(), *(self._tasks.states() if self._tasks else ())]
+        supervisors = (self._seat.cell.supervisor if self._seat.cell else None, self._tasks)
+        return [task for one in supervisors if one is not None for task in one.states()]
 
     def live(self) -> Verdict:
         """Return whether every task gives signs of life."""
@@ -70,27 +78,40 @@ class Overview:
 
     def ready(self) -> Verdict:
         """Return whether events flow, and if not, why."""
+        cell = self._seat.cell
+        if cell is None:
+            return standby_readiness(self._seat.trouble, self.tasks())
         return readiness(
-            started=self._cell.started,
-            gate_closed=self._cell.gate.closed,
-            journal_trouble=self._cell.trouble,
+            started=cell.started,
+            gate_closed=cell.gate.closed,
+            journal_trouble=cell.trouble,
             tasks=self.tasks(),
-            streams=self._cell.streams.states(),
-            sinks=self._cell.sinks.states(),
+            streams=cell.streams.states(),
+            sinks=cell.sinks.states(),
         )
 
     def degraded(self) -> list[str]:
         """Return why the daemon is degraded, one sentence for each reason."""
+        cell = self._seat.cell
+        if cell is None:
+            return []
         return self._degradation.look(
-            self._cell.streams.states(),
-            self._cell.sinks.states(),
+            cell.streams.states(),
+            cell.sinks.states(),
             summed(self._metrics.rejected, "sink"),
             summed(self._metrics.api_budget_wait, "account"),
         )
 
     async def snapshot(self) -> Snapshot:
         """Collect everything once."""
-        cell = self._cell
+        cell = self._seat.cell
+        if cell is None:
+            return Snapshot(
+                now_us=self._replica.clock.now_us(),
+                limit=self._replica.settings.root.journal.max_size,
+                ready=self.ready().well,
+                reloads=self._replica.reloads,
+            )
         return Snapshot(
             now_us=self._replica.clock.now_us(),
             streams=cell.streams.states(),
@@ -109,9 +130,10 @@ class Overview:
     async def status(self) -> Mapping[str, Any]:
         """Return the whole state as JSON values."""
         snapshot, live, ready = await self.snapshot(), self.live(), self.ready()
+        cell = self._seat.cell
         kinds = {
             name: {"type": sink.type, "format": sink.format}
-            for name, sink in self._cell.sinks.settings.items()
+            for name, sink in (cell.sinks.settings.items() if cell else ())
         }
         return {
             "version": VERSION,
@@ -128,8 +150,9 @@ class Overview:
             "streams": streams_json(snapshot),
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
-            "backfills": self._cell.backfills.states(),
-            **await self._losses(),
+            "shards": [asdict(one) for one in self._seat.owners],
+            "backfills": cell.backfills.states() if cell else [],
+            **(await self._losses(cell.journal) if cell else _NO_LOSSES),
             "tasks": tasks_json(self.tasks()),
         }
 
@@ -152,9 +175,8 @@ class Overview:
                 self._history.add(point_of(await self.snapshot(), self._metrics))
             await self._replica.clock.sleep(_INTERVAL)
 
-    async def _losses(self) -> Mapping[str, Any]:
+    async def _losses(self, journal: Journal) -> Mapping[str, Any]:
         """Return what was lost or given up, with the latest entries."""
-        journal = self._cell.journal
         counted, latest = await journal.count_gaps(), await journal.latest_gaps(_SHOWN)
         letters = await journal.summarise_letters(_SHOWN)
         return {

@@ -41,7 +41,9 @@ def test_units_and_aliases_are_shown_as_they_are_written(settings_of: Build) -> 
     text = GOOD + "  s: { type: stdout, except: { stream: forwarder } }\n"
 
     shown = yaml.safe_load(as_yaml(settings_of(text)))
-    assert shown["journal"] == {"max_size": "2GiB", "keep_delivered": "1d"}
+    assert shown["journal"]["max_size"] == "2GiB"
+    assert shown["journal"]["keep_delivered"] == "1d"
+    assert shown["journal"]["schema"] == "forwarder"
     assert shown["admin"]["listen"] == "127.0.0.1:9464"
     assert shown["sinks"]["s"]["except"]["stream"] == ["forwarder"]
     assert shown["accounts"][0]["streams"]["logins"]["poll_interval"] == "10s"

@@ -30,6 +30,8 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     daemon.AdminListening("http://127.0.0.1:1"),
     daemon.AdminTlsUnusable("expired", ""),
     daemon.Stopping("SIGTERM", 25.0),
+    daemon.StandingBy(),
+    daemon.JournalLost("another replica has taken over"),
     daemon.Stopped(settled=True, backlog=3),
     daemon.Stopped(settled=False, backlog=0),
     daemon.TaskCrashed("sink:a", BOOM, 1.26),

@@ -21,6 +21,7 @@ import orjson
 import pytest
 import yaml
 
+from forwarder.config.models import JournalSettings
 from forwarder.runtime.opening import open_view
 from tests.end_to_end.processes import until
 from tests.proof.auditing import EDGE, covered_until
@@ -69,7 +70,7 @@ class Operators:
         await self._command("dead-letters", "replay", "--sink", "bulk")
 
     async def cancel(self) -> None:
-        view = open_view(Path(self._daemon.settings["state_dir"]))
+        view = open_view(Path(self._daemon.settings["state_dir"]), JournalSettings())
         lanes = [one.name for one in await view.lanes() if one.state == "open"]
         await view.aclose()
         lanes.remove("live")
@@ -126,7 +127,7 @@ async def losses(daemon: Site) -> Counter[str]:
 
 async def dead_rows(daemon: Site) -> dict[str, list[Digest]]:
     """Return the rows among the dead letters of each sink; they may have arrived nowhere else."""
-    view = open_view(Path(daemon.settings["state_dir"]))
+    view = open_view(Path(daemon.settings["state_dir"]), JournalSettings())
     found: dict[str, list[Digest]] = defaultdict(list)
     for letter in await view.letters():
         found[letter.sink].append(digest(orjson.loads(letter.row)))
@@ -135,7 +136,7 @@ async def dead_rows(daemon: Site) -> dict[str, list[Digest]]:
 
 
 async def waiting(daemon: Site) -> int:
-    view = open_view(Path(daemon.settings["state_dir"]))
+    view = open_view(Path(daemon.settings["state_dir"]), JournalSettings())
     places = await view.places()
     await view.aclose()
     return sum(place.backlog for place in places)

@@ -1,0 +1,63 @@
+"""``forwarder journal``: the tables of a journal that replicas share, and who has it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from forwarder.cli.access import place_from
+from forwarder.cli.terminal import config_option, json_option, print_json, say, show
+from forwarder.core.errors import ConfigError, Fault
+
+if TYPE_CHECKING:
+    from forwarder.config.models import JournalSettings
+
+
+@click.group()
+def journal() -> None:
+    """Create the tables of a shared journal (PostgreSQL), or show which replica has it."""
+
+
+@journal.command()
+@config_option
+@click.option("--print", "printed", is_flag=True, help="Print the SQL; change nothing.")
+def create(config: Path, *, printed: bool) -> None:
+    """Create schemas and tables in the database of the settings; harmless if they are there."""
+    from forwarder.runtime.opening import create_journal, statements_of  # noqa: PLC0415 - as above
+
+    shared = _shared(config)
+    if printed:
+        say("BEGIN;")
+        for statement in statements_of(shared):
+            say(f"{statement.strip().removesuffix(';')};")
+        say("COMMIT;")
+        return
+    done = create_journal(shared)
+    say(f"schema {shared.schema_}: {'created' if done else 'is there, nothing was changed'}")
+
+
+@journal.command()
+@config_option
+@json_option
+def shards(config: Path, *, as_json: bool) -> None:
+    """Show which replica has the journal, and how often it has changed hands."""
+    from forwarder.runtime.opening import owners_of  # noqa: PLC0415 - keeps --help fast
+
+    found = owners_of(_shared(config))
+    if as_json:
+        print_json([asdict(one) for one in found])
+        return
+    rows = [(str(one.shard), str(one.epoch), one.owner or "nobody") for one in found]
+    show(("shard", "epoch", "owner"), rows, nothing="the journal has no shards")
+
+
+def _shared(config: Path) -> JournalSettings:
+    """Return the settings of a journal in a database; raises ``ConfigError`` for a file."""
+    settings = place_from(config).journal
+    if settings.type == "sqlite":
+        hint = "a journal in a file needs neither tables nor a command"
+        raise ConfigError([Fault("journal.type", "is sqlite, which nobody shares", hint)])
+    return settings
