@@ -18,6 +18,7 @@ from forwarder.core.contracts import (
     WriteResult,
 )
 from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.identity import dumps
 from forwarder.core.timing import format_us
 
 # The parts of an answer that are read; the others would be most of its bytes.
@@ -111,7 +112,7 @@ class Bulk:
         """Return the body with the ``@timestamp`` that a data stream demands."""
         if self._text:
             text = event.body.decode("utf-8", "replace")
-            return orjson.dumps({"@timestamp": format_us(event.time_us), "message": text})
+            return dumps({"@timestamp": format_us(event.time_us), "message": text})
         # The text may also stand deeper inside, so what looks like a time of its own is parsed.
         if b'"@timestamp"' in event.body and "@timestamp" in orjson.loads(event.body):
             return event.body

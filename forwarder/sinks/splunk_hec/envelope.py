@@ -10,6 +10,7 @@ import orjson
 from pydantic import Field, field_validator, model_validator
 
 from forwarder.core.contracts import BatchEvent
+from forwarder.core.identity import dumps
 from forwarder.transport.settings import Duration, HttpSettings, Secret
 
 
@@ -142,4 +143,4 @@ def seconds(time_us: int) -> bytes:
 
 def _text(body: bytes) -> bytes:
     """Return a line of text as a JSON string."""
-    return orjson.dumps(body.decode("utf-8", "replace"))
+    return dumps(body.decode("utf-8", "replace"))
