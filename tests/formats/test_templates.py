@@ -99,6 +99,8 @@ def test_one_odd_value_makes_a_change_unusual() -> None:
         many,
         [{"value": "a", "display": "a"}],
         [{"value": "a" * 64}],
+        [{"value": "a", "display": "Ann"}, {"value": "b"}],
+        [{"value": "a", "type": "User"}, {"value": "b", "type": "Group"}],
         [{"value": SCIM["cf_resource_id"]}],
     ]
     odd: list[tuple[str, Any]] = [

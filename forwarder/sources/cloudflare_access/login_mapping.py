@@ -230,8 +230,7 @@ def view_login(
         # A row without a usable time has been given the time at which it was first seen.
         or time_us == seen_us
         or (allowed := row.get("allowed")).__class__ is not bool
-        or not is_plain(together)
-        or len(together if together.isascii() else together.encode()) > LONGEST
+        or not is_plain(together, LONGEST)
     ):
         return _NOT_USUAL
     network = ""
@@ -281,16 +280,18 @@ def _with_country(texts: tuple[str, ...], code: str) -> tuple[tuple[str, ...], s
     return (*texts[:at], country, *texts[at + 1 :]), network
 
 
-def is_plain(text: str) -> bool:
-    """Return True if ``text`` stands for itself in every format: none escapes anything in it."""
+def is_plain(text: str, most: int) -> bool:
+    """Return True if ``text`` stands for itself in every format and has ``most`` bytes at most."""
     if text.isascii():
         # JSON is longer than a text by more than its quotes if it escapes something. DEL it leaves
         # alone, and the lines of CEF and LEEF do not.
-        return len(orjson.dumps(text)) == len(text) + len('""') and not (
-            "=" in text or "|" in text or "\x7f" in text
+        return (
+            len(text) <= most
+            and len(orjson.dumps(text)) == len(text) + len('""')
+            and not ("=" in text or "|" in text or "\x7f" in text)
         )
     # What cannot be printed includes lone surrogates, which cannot be encoded.
-    return text.isprintable() and not _SPECIAL.intersection(text)
+    return text.isprintable() and not _SPECIAL.intersection(text) and len(text.encode()) <= most
 
 
 _USUAL = UsualRows(view_login, summarise_logins, has_bodies=False)

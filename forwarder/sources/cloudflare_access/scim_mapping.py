@@ -140,8 +140,11 @@ def _user(row: Mapping[str, Any], bodies: Bodies) -> str:
 
 _NOT_USUAL: tuple[None, tuple[str, ...], str] = (None, (), "")
 _NEVER_USUAL = frozenset({MALFORMED_KEY, RAW_BYTES_KEY})
-_LONGEST_NAME = 63
-"""Characters of a name or an id in a body: LEEF has room for 255 bytes of a user."""
+_LONGEST_NAME, _LONGEST_READ = 63, 20_000
+"""Characters of a name or an id in a body, bytes of all that goes into shape and arguments.
+
+LEEF has room for 255 bytes of a user.
+"""
 _MOST_MEMBERS = 32
 """More take the lenient way: each number of members is a shape of its own."""
 
@@ -166,8 +169,7 @@ def view_change(
         not (layout.usual and logged_at and method and (body is None or body.__class__ is str))
         # A row without a usable time has been given the time at which it was first seen.
         or time_us == seen_us
-        or not is_plain(together)
-        or len(together if together.isascii() else together.encode()) > LONGEST
+        or not is_plain(together, LONGEST)
         or (error and mask_error(error) != error)
     ):
         return _NOT_USUAL
@@ -219,16 +221,17 @@ def _read_body(kind: str, method: str, body: str, bodies: Bodies) -> _Body | Non
         request = request.without_names()
     members = request.members
     values, shown, kinds = zip(*members.all, strict=True) if members.all else _NOBODY
-    texts = *values, *filter(None, shown)
+    names, texts = (request.user_name, request.email), (*values, *filter(None, shown))
     named = frozenset(texts)
     if (
         not (request.whole or not body)
         or len(values) > _MOST_MEMBERS
         or len(named) < len(texts)
+        # Each mixture would be a shape of its own, and there is no end of them.
+        or len({*kinds}) > 1
+        or len(texts) not in {len(values), 2 * len(values)}
         or max(map(len, texts), default=0) > _LONGEST_NAME
-        or not is_plain(
-            "".join((method, request.user_name, request.email, *kinds, *request.changed, *texts))
-        )
+        or not is_plain("".join((method, *names, *kinds, *request.changed, *texts)), _LONGEST_READ)
     ):
         return None
     content, size = "", "0"
@@ -237,8 +240,8 @@ def _read_body(kind: str, method: str, body: str, bodies: Bodies) -> _Body | Non
     resource, activity, changed, *_ = request
     shape = (
         *(resource, activity, changed, method, content != "", members.email != ""),
-        *(len(members.added), len(members.removed), kinds, tuple(map(bool, shown))),
-        are_long(texts),
+        *(len(members.added), len(members.removed), len(members.set)),
+        *(kinds[:1], len(texts) > len(values), are_long(texts)),
     )
     arguments = (members.email, content, size, *values, *shown)
     return _Body(request, method, shape, arguments, named)
