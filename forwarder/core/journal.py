@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from forwarder.core.contracts import Record, StoredPage, StreamKey
 from forwarder.core.errors import BadRequestError, TransientError
@@ -40,12 +40,23 @@ MOST_LETTERS = 10_000
 """Dead letters that one sink may have."""
 
 
+class LetterBounds(NamedTuple):
+    """How many dead letters a sink keeps, and how many bytes of them."""
+
+    events: int = MOST_LETTERS
+    bytes: int = 64 * 2**20
+
+
+_LETTERS = LetterBounds()
+
+
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """The bounds: bytes of stored bodies, microseconds to keep what is delivered."""
+    """The bounds: bytes of stored bodies, microseconds to keep what is delivered, dead letters."""
 
     max_size: int
     keep_delivered_us: int
+    letters: LetterBounds = _LETTERS
 
     @property
     def room(self) -> int:

@@ -32,7 +32,9 @@ from forwarder.journal.lanes import (
 )
 from forwarder.journal.ledger import (
     DISCARDED,
+    EXPECTED_REFUSALS,
     LANE_CANCELLED,
+    REFUSED,
     REMOVED,
     REPLAYED,
     Loss,
@@ -47,6 +49,8 @@ _PAGES = """
 SELECT '', '', first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
     crc, times, hashes, NULL FROM page WHERE lane = ? ORDER BY first_offset
 """
+# What the sink's destination has seen, whatever became of it.
+_SHOWN = frozenset({DISCARDED, EXPECTED_REFUSALS, REFUSED, REPLAYED})
 _COME_BACK = "not delivered again: its replay was cancelled"
 
 
@@ -159,7 +163,7 @@ def _never_shown(session: Session, standing: Standing) -> list[tuple[int, int]]:
     return [
         (passed.start, passed.end)
         for passed in passed_by(session, standing.sink_name)
-        if passed.lane == standing.lane_name and passed.reason not in {DISCARDED, REPLAYED}
+        if passed.lane == standing.lane_name and passed.reason not in _SHOWN
     ]
 
 

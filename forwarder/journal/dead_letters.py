@@ -7,14 +7,14 @@ until the sink has it. So a cancelled lane, or one that lost its rows, gives its
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 
 from forwarder.core.contracts import Lost, Record, StoredPage
 from forwarder.core.errors import StateError
 from forwarder.core.identity import SIZE
-from forwarder.core.journal import MOST_LETTERS, GapClosed, GapOpened, LetterGroup, StoredLetter
+from forwarder.core.journal import GapClosed, GapOpened, LetterBounds, LetterGroup, StoredLetter
 from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress
 from forwarder.core.source_contract import Records
 from forwarder.journal.lanes import (
@@ -28,6 +28,7 @@ from forwarder.journal.lanes import (
 from forwarder.journal.ledger import (
     DISCARDED,
     EXPECTED_REFUSALS,
+    REFUSED,
     REPLAYED,
     Scope,
     close_gaps,
@@ -72,6 +73,7 @@ def acknowledge(
     progress: Progress,
     dead: Sequence[DeadLetter],
     now_us: int,
+    bounds: LetterBounds,
 ) -> tuple[bool, GapOpened | None]:
     """Store a sink's progress and dead letters together.
 
@@ -98,11 +100,14 @@ def acknowledge(
     # What is done already was passed over, and is in a gap: it is no dead letter as well.
     left = [letter for letter in dead if not stored.holds(letter.offset)]
     if found[2] == LETTERS:
-        left = _settle_replayed(session, sink, number, progress, left, now_us)
-    store_letters(session, sink, left, now_us)
+        others = _settle_replayed(session, sink, number, progress, left, now_us)
+        store_letters(session, sink, others, now_us)
+    else:
+        store_letters(session, sink, left, now_us)
+    note_refused(session, sink, number, left)
     # United, never replaced: retention may have passed rows that this consumer does not know of.
     write_progress(session, sink, number, stored.union(progress))
-    opened = make_room(session, sink, now_us) if left else None
+    opened = make_room(session, sink, now_us, bounds) if left else None
     return end_finished(session), opened
 
 
@@ -195,17 +200,7 @@ def give_back(session: Session, sink: int, lane: int, offsets: Sequence[tuple[in
     )
 
 
-class LetterBounds(NamedTuple):
-    """How many dead letters a sink keeps, and how many bytes of them."""
-
-    events: int = MOST_LETTERS
-    bytes: int = 64 * 2**20
-
-
-BOUNDS = LetterBounds()
-
-
-def room(session: Session, sink: int, bounds: LetterBounds = BOUNDS) -> tuple[int, int]:
+def room(session: Session, sink: int, bounds: LetterBounds) -> tuple[int, int]:
     """Return the events and bytes left for refusals that nobody expected.
 
     Expected ones do not count: the oldest of them leave when there is no more room. Letters that
@@ -219,9 +214,7 @@ def room(session: Session, sink: int, bounds: LetterBounds = BOUNDS) -> tuple[in
     return max(0, bounds.events - count), max(0, bounds.bytes - size)
 
 
-def make_room(
-    session: Session, sink: int, now_us: int, bounds: LetterBounds = BOUNDS
-) -> GapOpened | None:
+def make_room(session: Session, sink: int, now_us: int, bounds: LetterBounds) -> GapOpened | None:
     """Let the oldest expected refusals leave until the rest fits; decides alone who leaves.
 
     They are recorded as passed over, and as a gap of the sink with their number. Returns what to
@@ -364,12 +357,32 @@ def _chosen(session: Session, sink: str, letter_ids: Collection[int] | None) -> 
     return [letter for letter in letters if wanted is None or letter.id in wanted]
 
 
+def note_refused(session: Session, sink: int, lane: int, dead: Sequence[DeadLetter]) -> None:
+    """Write down in which lane events were refused: another lane may have delivered the rows."""
+    for letter in dead:
+        note_passed(session, sink, lane, (letter.offset, letter.offset + 1), REFUSED)
+
+
 def _note(session: Session, sink: int, offset: int, reason: str) -> None:
-    """Write down what became of a dead letter's offset, in the lane that has the row."""
+    """Write down what became of a dead letter, in each lane that refused its row."""
     found = session.execute(
         "SELECT lane FROM page WHERE first_offset + count > ? AND first_offset = "
         "(SELECT max(first_offset) FROM page WHERE first_offset <= ?)",
         (offset, offset),
     ).fetchone()
-    if found is not None:
-        note_passed(session, sink, found[0], (offset, offset + 1), reason)
+    if found is None:
+        return
+    readers = session.execute("SELECT id FROM lane WHERE pages_of = ? ORDER BY id", found)
+    refused = [lane for (lane,) in readers.fetchall() if _refused(session, sink, lane, offset)]
+    # One that came back when its replay ended was refused by no lane that is still there.
+    for lane in refused or found:
+        note_passed(session, sink, lane, (offset, offset + 1), reason)
+
+
+def _refused(session: Session, sink: int, lane: int, offset: int) -> bool:
+    found = session.execute(
+        "SELECT end_offset, reason FROM passed_over WHERE sink = ? AND lane = ? "
+        "AND from_offset <= ? ORDER BY from_offset DESC LIMIT 1",
+        (sink, lane, offset),
+    ).fetchone()
+    return found is not None and found[0] > offset and found[1] == REFUSED

@@ -235,7 +235,10 @@ class SqlJournal(SqlJournalView):
         self._emit_all(closed)
         # Only after the commit: a member that the file does not know would hold the gate for ever.
         self._members[name] = Member(number, name, blocking)
-        return JournalQueue(number, self._writer, self._reader, self._ends, self._clock, self._emit)
+        return JournalQueue(
+            number, self._writer, self._reader, self._ends, self._clock, self._emit,
+            self._keeping.letters,
+        )  # fmt: skip
 
     def leave(self, name: str) -> None:
         """See ``Journal``."""

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TypeVar
 
 from forwarder.core.contracts import LIVE, StoredPage
-from forwarder.core.journal import GapOpened
+from forwarder.core.journal import GapOpened, LetterBounds
 from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
@@ -250,8 +250,10 @@ class JournalQueue:
         ends: LaneEnds,
         clock: Clock,
         emit: Emit,
+        bounds: LetterBounds,
     ) -> None:
         """Made by ``Journal.sink_queue``; ``number`` is the sink's in the journal."""
+        self._bounds = bounds
         self._number = number
         self._writer = writer
         self._reader = reader
@@ -274,7 +276,9 @@ class JournalQueue:
         now_us = self._clock.now_us()
 
         def store(session: Session) -> tuple[bool, GapOpened | None, int]:
-            ended, gap = acknowledge(session, self._number, lane, progress, dead, now_us)
+            ended, gap = acknowledge(
+                session, self._number, lane, progress, dead, now_us, self._bounds
+            )
             return ended, gap, next_offset(session)
 
         ended, opened, end = await self._writer.run(store, patient=True)
@@ -291,4 +295,4 @@ class JournalQueue:
 
     async def dead_letter_room(self) -> tuple[int, int]:
         """Return how many events and bytes the dead letters of this sink still take."""
-        return await self._reader.query(lambda session: room(session, self._number))
+        return await self._reader.query(lambda session: room(session, self._number, self._bounds))

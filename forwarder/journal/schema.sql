@@ -87,12 +87,12 @@ CREATE TABLE progress (
     PRIMARY KEY (sink, lane)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE passed_over (                 -- done for a sink, yet neither delivered nor dead
+CREATE TABLE passed_over (                 -- done for a sink, yet not delivered
     sink INTEGER NOT NULL REFERENCES sink,
     lane INTEGER NOT NULL REFERENCES lane,
     from_offset INTEGER NOT NULL,
     end_offset INTEGER NOT NULL,
-    reason TEXT NOT NULL,                   -- before_start, discarded, replayed, or a gap's reason
+    reason TEXT NOT NULL,                   -- before_start, refused, discarded, replayed, or a gap's reason
     PRIMARY KEY (sink, lane, from_offset)
 ) STRICT, WITHOUT ROWID;
 
