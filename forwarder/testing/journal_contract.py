@@ -25,7 +25,8 @@ from forwarder.core.identity import Identifier
 from forwarder.core.journal import COUNTS, Journal, Keeping, Verdict
 from forwarder.core.log import Addition, DeadLetter, Progress, ReaderState
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.testing.journal_model import HOUR_US, KEY, NOON_US, Opener, WallClock
+from forwarder.testing.journal_crash import HOUR_US, NOON_US, Opener, WallClock
+from forwarder.testing.journal_model import KEY
 
 DAY_US = 24 * HOUR_US
 Opened = Callable[..., Awaitable[Journal]]
@@ -328,6 +329,20 @@ class JournalContract:
         told = await verdict(journal, _ROWS)
 
         assert told == {"shown": 3, "delivered": 1, "dead": 1, "skipped": 1}
+
+    async def test_what_every_lane_refused_and_an_operator_dropped_was_not_delivered(
+        self, opened: Opened
+    ) -> None:
+        journal = await opened()
+        queue = await journal.sink_queue("siem")
+        await journal.stream_log(KEY).append(addition(_ROWS))
+        await queue.acknowledge(LIVE, Progress(4), [DeadLetter(1, "refused")])
+        await journal.replay("replay:1", "siem", NOON_US)
+        await journal.drop_letters("siem", None)
+        await queue.acknowledge("replay:1", Progress(4), [DeadLetter(1, "refused")])
+        await journal.drop_letters("siem", None)
+
+        assert await verdict(journal, _ROWS) == {"shown": 3, "delivered": 2, "skipped": 1}
 
     async def test_a_replayed_dead_letter_waits_until_it_is_delivered(self, opened: Opened) -> None:
         journal = await opened()

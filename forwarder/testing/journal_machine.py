@@ -10,7 +10,7 @@ shows of it (its queues, places, dead letters, gaps and ``judge``) must equal th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hypothesis import strategies as st
@@ -19,34 +19,29 @@ from hypothesis.stateful import initialize, precondition, rule
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import StateError
 from forwarder.core.journal import LaneCancelled
-from forwarder.core.log import Addition, DeadLetter, Progress, ReaderState, SinkQueue
-from forwarder.testing.journal_checks import JournalChecks, awaited
+from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress, ReaderState, SinkQueue
+from forwarder.testing.journal_checks import awaited
+from forwarder.testing.journal_crash import HOUR_US, NOON_US, Opener
 from forwarder.testing.journal_model import (
-    CANCELLED,
     DISCARDED,
     DROPPED,
     EVERYTHING,
-    HOUR_US,
     KEY,
-    NOON_US,
-    POOL,
     REMOVED,
     REPLAY_DROPPED,
     REPLAYED,
     ModelLane,
     ModelSink,
-    Opener,
     Stored,
 )
+from forwarder.testing.journal_readers import ReaderRules, rows_of_a_page
 
 NAMES = ("a", "b", "c")
 _sinks = st.sampled_from(NAMES)
-_rows = st.lists(st.integers(0, len(POOL) - 1), min_size=1, max_size=5)
-_few = st.lists(st.integers(0, 30), max_size=2)
-_picks = st.lists(st.integers(0, 30), min_size=1, max_size=6)
+_picks = st.none() | st.lists(st.integers(0, 30), min_size=1, max_size=6)
 
 
-class JournalMachine(JournalChecks):
+class JournalMachine(ReaderRules):
     """The steps; ``machine_for`` says whose journal."""
 
     @initialize(blocking=st.booleans())
@@ -58,63 +53,6 @@ class JournalMachine(JournalChecks):
     def die_in_the_next_step(self, statement: int, late: bool) -> None:  # noqa: FBT001 - drawn
         """Let the next operation crash at some statement."""
         self._crash_at = (statement, late)
-
-    @rule(hours=st.integers(0, 2))
-    def time_passes(self, hours: int) -> None:
-        """Let the wall clock go on."""
-        self.clock.wall_us += hours * HOUR_US + 1
-
-    @rule(
-        rows=_rows,
-        reader=st.sampled_from([LIVE, "reconcile:600", "reconcile:72000"]),
-        ahead=st.sampled_from([-HOUR_US, 0, 1, 5, HOUR_US]),
-    )
-    def append(self, rows: list[int], reader: str, ahead: int) -> None:
-        """A reader brings a page."""
-        self._append(rows, reader, NOON_US + ahead, LIVE, again=False)
-
-    @precondition(lambda self: self._growing())
-    @rule(rows=_rows, which=st.integers(0, 9), again=st.booleans())
-    def append_to_backfill(self, rows: list[int], which: int, again: bool) -> None:  # noqa: FBT001 - drawn
-        """A backfill brings a page."""
-        lanes = self._growing()
-        lane = lanes[which % len(lanes)]
-        self._append(rows, lane, NOON_US, lane, again=again)
-
-    def _append(
-        self, rows: Sequence[int], reader: str, covered_us: int, lane: str, *, again: bool
-    ) -> None:
-        model, records = self.model, [POOL[n] for n in rows]
-        known = set() if again else model.known(lane)
-        new: list[int] = []
-        for index, record in enumerate(records):
-            if again or record.identity not in known:
-                new.append(index)
-                known.add(record.identity)
-        addition = Addition(
-            reader, ReaderState(covered_us), self.clock.wall_us, records, lane=lane, again=again
-        )
-        started = model.end
-
-        def apply() -> None:
-            model.readers[reader] = covered_us
-            kept = self.kept(lane)
-            found = [offset for offset in sorted(kept) if offset >= started]
-            # Events of the forwarder's own may lie between the rows of the page.
-            mine = [offset for offset in found if kept[offset][1] == KEY.stream]
-            assert sorted(kept[o][0] for o in mine) == sorted(records[i].identity for i in new)
-            times = {record.identity: record.time_us for record in records}
-            for offset in mine:
-                identity = kept[offset][0]
-                model.stored[lane][offset] = Stored(identity, times[identity], self.clock.wall_us)
-                model.owe(lane, offset)
-            self._settle_end()
-
-        appended = self.step(lambda: self.journal.stream_log(KEY).append(addition), apply)
-        assert appended is None or list(appended.new) == new
-
-    def _growing(self) -> list[str]:
-        return [n for n, one in self.model.lanes.items() if one.kind == "backfill" and one.growing]
 
     def _running(self) -> list[str]:
         return [name for name, sink in self.model.sinks.items() if sink.running]
@@ -166,57 +104,65 @@ class JournalMachine(JournalChecks):
         name = absent[which % len(absent)]
 
         def apply() -> None:
-            waiting = sum(
-                len(model.waiting(name, lane))
-                for lane, one in model.lanes.items()
-                if one.kind != "letters"
-            )
-            travelling = sum(
-                len(model.waiting(name, lane))
-                for lane, one in model.lanes.items()
-                if one.kind == "letters"
-            )
-            model.gaps[name, REMOVED] += waiting + travelling + len(model.letters[name])
+            waiting = sum(len(model.waiting(name, lane)) for lane in model.lanes)
+            model.gaps[name, REMOVED] += waiting + len(model.letters.pop(name, ()))
+            model.travelling.pop(name, None)
             del model.sinks[name]
-            model.letters.pop(name, None)
             for key in [key for key in model.units if key[0] == name]:
                 del model.units[key]
 
         self.step(lambda: self.journal.forget_sink(name), apply)
 
-    @precondition(lambda self: self.queues)
+    @precondition(lambda self: self._places())
     @rule(
         which=st.integers(0, 9),
-        lane=st.integers(0, 9),
         done=_picks,
-        dead=st.lists(st.integers(0, 30), max_size=2),
+        dead=st.lists(st.integers(0, 9), max_size=3),
+        expected=st.booleans(),
     )
-    def acknowledge(self, which: int, lane: int, done: list[int], dead: list[int]) -> None:
-        """A sink acknowledges some rows of a lane, and refuses some."""
-        model, names = self.model, list(self.queues)
-        name = names[which % len(names)]
-        lanes = self.run(awaited(self.queues[name].lanes()))
-        chosen = lanes[lane % len(lanes)]
-        waiting = model.waiting(name, chosen.name)
-        some = {waiting[n % len(waiting)] for n in done if waiting}
-        refused = {waiting[n % len(waiting)] for n in dead if waiting} - some
+    def acknowledge(
+        self,
+        which: int,
+        done: list[int] | None,
+        dead: list[int],
+        expected: bool,  # noqa: FBT001 - drawn
+    ) -> None:
+        """A sink acknowledges some rows of a lane or all (None), and refuses some."""
+        places = self._places()
+        self._acknowledge(*places[which % len(places)], done, dead, expected=expected)
+
+    def _places(self) -> list[tuple[str, str]]:
+        """Return the sinks and lanes in which something waits for a running sink."""
+        running = (key for key in self.model.units if key[0] in self.queues)
+        return [key for key in running if self.model.waiting(*key)]
+
+    def _acknowledge(
+        self, name: str, lane: str, done: list[int] | None, dead: list[int], *, expected: bool
+    ) -> None:
+        model, queue = self.model, self.queues[name]
+        waiting = model.waiting(name, lane)
+        refused = {waiting[n % len(waiting)] for n in dead if waiting}
+        some = set(waiting) if done is None else {waiting[n % len(waiting)] for n in done}
         settled = some | refused
+        some -= refused
         left = [offset for offset in waiting if offset not in settled]
-        prefix = left[0] if left else (chosen.end_offset or model.end)
-        ranges = tuple((offset, offset + 1) for offset in sorted(settled) if offset >= prefix)
-        progress = chosen.progress.union(Progress(prefix, ranges))
-        letters = [DeadLetter(offset, "refused") for offset in sorted(refused)]
+        known = {one.name: one for one in self.run(awaited(queue.lanes()))}
+        ranges = tuple((offset, offset + 1) for offset in sorted(settled))
+        # A lane that was stopped is not shown any more, but writes in flight still settle.
+        progress = Progress(0, ranges)
+        if lane in known:
+            prefix = left[0] if left else (known[lane].end_offset or model.end)
+            progress = known[lane].progress.union(progress).union(Progress(prefix))
+        why = f"{EXPECTED_REFUSAL if expected else ''}refused"
+        letters = [DeadLetter(offset, why) for offset in sorted(refused)]
 
         def apply() -> None:
-            units = model.units[name, chosen.name]
-            units.update(dict.fromkeys(some, "done"))
-            units.update(dict.fromkeys(refused, "dead"))
-            model.letters[name] |= refused
-            if model.lanes[chosen.name].kind == "replay":
-                units.update(dict.fromkeys(refused, "done"))
+            model.units[name, lane].update(dict.fromkeys(some, "done"))
+            for offset in some:
+                model.travelling[name].pop(offset, None)
+            model.refuse(name, lane, dict.fromkeys(refused, expected))
 
-        queue = self.queues[name]
-        self.step(lambda: queue.acknowledge(chosen.name, progress, letters), apply)
+        self.step(lambda: queue.acknowledge(lane, progress, letters), apply)
 
     @precondition(lambda self: self.queues)
     @rule(which=st.integers(0, 9), beyond=st.integers(1, 5))
@@ -230,12 +176,23 @@ class JournalMachine(JournalChecks):
             return
         raise AssertionError("an acknowledgement beyond the stored rows was taken")
 
-    @rule(sinks=st.lists(_sinks, max_size=2, unique=True))
-    def open_backfill(self, sinks: list[str]) -> None:
-        """An operator orders a backfill, for some sinks or for all."""
+    @precondition(lambda self: self.model.sinks)
+    @rule(
+        sinks=st.just([]) | st.lists(_sinks, max_size=2, unique=True),
+        rows=st.none() | rows_of_a_page,
+        again=st.booleans(),
+        close=st.booleans(),
+    )
+    def open_backfill(
+        self,
+        sinks: list[str],
+        rows: list[int] | None,
+        again: bool,  # noqa: FBT001 - drawn
+        close: bool,  # noqa: FBT001 - drawn
+    ) -> None:
+        """An operator orders a backfill, for some sinks or for all; it may be short."""
         model = self.model
-        if not model.sinks or any(name not in model.sinks for name in sinks):
-            return
+        sinks = [name for name in sinks if name in model.sinks]
         lane = self._name("backfill")
 
         def apply() -> None:
@@ -247,13 +204,18 @@ class JournalMachine(JournalChecks):
                 model.units[name, lane] = {}
 
         self.step(lambda: self.journal.open_backfill(lane, {}, sinks), apply)
+        if rows and lane in model.lanes:
+            self.bring(rows, lane, ReaderState(NOON_US), lane, again=again)
+            if close:
+                self._close_lane(lane)
 
-    @precondition(lambda self: self._growing())
+    @precondition(lambda self: self.growing())
     @rule(which=st.integers(0, 9))
     def close_lane(self, which: int) -> None:
         """A backfill is at its end."""
-        lane = self._growing()[which % len(self._growing())]
+        self._close_lane(self.growing()[which % len(self.growing())])
 
+    def _close_lane(self, lane: str) -> None:
         def apply() -> None:
             self.model.lanes[lane].growing = False
             self.model.readers.pop(lane, None)
@@ -265,65 +227,36 @@ class JournalMachine(JournalChecks):
             name
             for name, one in self.model.lanes.items()
             if name != LIVE
-            and not one.cancelled
+            and not (one.cancelled or one.stopped)
             and (one.growing or any(self.model.waiting(s, name) for s in self.model.sinks))
         ]
 
     @precondition(lambda self: self._open_lanes())
-    @rule(which=st.integers(0, 9))
-    def cancel_lane(self, which: int) -> None:
-        """An operator cancels a lane."""
-        model = self.model
+    @rule(which=st.integers(0, 9), at_once=st.booleans())
+    def stop_lane(self, which: int, at_once: bool) -> None:  # noqa: FBT001 - drawn
+        """An operator cancels a lane; before it is settled, anything else may happen."""
         lane = self._open_lanes()[which % len(self._open_lanes())]
-        outcome: list[LaneCancelled] = []
-
-        async def cancel() -> LaneCancelled:
-            await self.journal.stop_lane(lane)
-            return await self.journal.cancel_lane(lane)
 
         def apply() -> None:
-            if not model.lanes[lane].cancelled:
-                outcome.append(self._cancel(lane))
+            self.model.lanes[lane].growing, self.model.lanes[lane].stopped = False, True
+            self.model.readers.pop(lane, None)
 
-        # Once the lane is stopped, a crash only delays the rest until the next start.
-        self._crash_at = None
-        result = self.step(cancel, apply)
-        assert [result] == outcome
+        self.step(lambda: self.journal.stop_lane(lane), apply)
+        if at_once and self.model.lanes[lane].stopped:
+            self._cancel_lane(lane)
 
-    def _cancel(self, lane: str) -> LaneCancelled:
-        model, one = self.model, self.model.lanes[lane]
-        one.cancelled, one.growing = True, False
-        model.readers.pop(lane, None)
-        readers = [sink for sink, name in model.units if name == lane]
-        again = lost = returned = 0
-        bound = model.read_by_all()
-        for offset in sorted({o for s in readers for o in model.waiting(s, lane)}):
-            row = model.stored[one.pages_of][offset]
-            waits = [s for s in readers if model.units[s, lane].get(offset) == "wait"]
-            if one.kind == "letters":
-                model.letters[waits[0]].add(offset)
-                model.units[waits[0], lane][offset] = "dead"
-                returned += 1
-                continue
-            received = any(
-                model.units[s, lane].get(offset) in {"done", "dead", DISCARDED, REPLAYED}
-                for s in readers
-            )
-            unread = row.time_us is not None and bound is not None and row.time_us > bound
-            if one.kind == "backfill" and not received:
-                del model.stored[lane][offset]
-                if unread:
-                    again += 1
-                    for sink in waits:
-                        del model.units[sink, lane][offset]
-                    continue
-            for sink in waits:
-                model.lose(sink, lane, offset, CANCELLED)
-                lost += 1
-        if one.kind == "backfill":
-            for row in model.stored[lane].values():
-                row.kept = False
-        return LaneCancelled(lane, again, lost, returned)
+    @precondition(lambda self: any(one.stopped for one in self.model.lanes.values()))
+    @rule()
+    def cancel_lane(self) -> None:
+        """What a stopped lane had in flight has come to its end."""
+        self._cancel_lane(next(n for n, one in self.model.lanes.items() if one.stopped))
+
+    def _cancel_lane(self, lane: str) -> None:
+        outcome: list[LaneCancelled] = []
+        result = self.step(
+            lambda: self.journal.cancel_lane(lane), lambda: outcome.append(self.cancel(lane))
+        )
+        assert result is None or [result] == outcome
 
     @rule(which=st.integers(0, 9), back=st.integers(0, 3))
     def replay(self, which: int, back: int) -> None:
@@ -354,53 +287,35 @@ class JournalMachine(JournalChecks):
         names = [one for one, letters in model.letters.items() if letters]
         name = names[which % len(names)]
         stored = self.run(awaited(self.journal.letters(sink=name)))
+        some = some or len({one.event_id for one in stored}) < len(stored)
         chosen = stored[:1] if some else stored
         ids = [letter.id for letter in chosen] if some else None
-        offsets = [letter.offset for letter in chosen]
-        reason = DISCARDED if drop else REPLAYED
         lane = self._name("replay")
 
-        def forget() -> None:
-            for offset in offsets:
-                model.letters[name].discard(offset)
-                for (sink, _), units in model.units.items():
-                    if sink == name and units.get(offset) == "dead":
-                        units[offset] = reason
+        def dropped() -> None:
+            for letter in chosen:
+                model.settle_letter(name, letter.offset, DISCARDED)
 
         def replayed() -> None:
-            forget()
+            mine = {
+                bytes.fromhex(one.event_id): model.settle_letter(name, one.offset, REPLAYED)
+                for one in chosen
+            }
             model.lanes[lane] = ModelLane("letters", lane, partial=True, growing=False)
             kept = self.kept(lane)
-            assert sorted(i for i, _ in kept.values()) == sorted(
-                bytes.fromhex(letter.event_id) for letter in chosen
-            )
+            assert sorted(i for i, _ in kept.values()) == sorted(mine)
+            model.travelling[name] |= {o: mine[identity] for o, (identity, _) in kept.items()}
             times = {bytes.fromhex(letter.event_id): letter.time_us for letter in chosen}
             model.stored[lane] = {
                 o: Stored(i, times[i], self.clock.wall_us) for o, (i, _) in kept.items()
             }
             model.units[name, lane] = dict.fromkeys(kept, "wait")
-            self._settle_end()
+            self.settle_end()
 
         if drop:
-            self.step(lambda: self.journal.drop_letters(name, ids), forget)
+            self.step(lambda: self.journal.drop_letters(name, ids), dropped)
         else:
             self.step(lambda: self.journal.replay_letters(lane, name, ids), replayed)
-
-    @precondition(lambda self: LIVE in self.model.readers)
-    @rule(ahead=st.sampled_from([-HOUR_US, 0, 2, 3 * HOUR_US]))
-    def move_cursor(self, ahead: int) -> None:
-        """An operator moves the live position."""
-        model = self.model
-        to_us = min(NOON_US + ahead, self.clock.wall_us)
-
-        def apply() -> None:
-            forward = to_us > model.readers[LIVE]
-            model.readers[LIVE] = to_us
-            for name, at in model.readers.items():
-                if forward and name.startswith("reconcile:"):
-                    model.readers[name] = max(at, to_us)
-
-        self.step(lambda: self.journal.move_cursor(KEY, NOON_US + ahead), apply)
 
     @rule()
     def maintain(self) -> None:
@@ -420,6 +335,7 @@ class JournalMachine(JournalChecks):
                 for (sink, name), units in model.units.items():
                     if model.lanes[name].pages_of == lane and units.get(offset) == "wait":
                         self._emptied(sink, name, offset)
+            model.grow_old(self.clock.wall_us)
 
         self.step(self.journal.maintain, apply)
 
@@ -427,8 +343,7 @@ class JournalMachine(JournalChecks):
         model, known = self.model, self.model.sinks[sink]
         kind = model.lanes[lane].kind
         if kind == "letters":
-            model.letters[sink].add(offset)
-            model.units[sink, lane][offset] = "dead"
+            model.give_back(sink, lane, offset)
         elif not known.running:
             model.lose(sink, lane, offset, REMOVED)
         elif kind == "replay":
@@ -442,6 +357,13 @@ class JournalMachine(JournalChecks):
         """The process ends and starts again."""
         self._reopen()
         self._discover()
+
+    @rule()
+    def tell(self) -> None:
+        """The forwarder stores an event of its own."""
+        own = [{"event": "reloaded", "n": self.names}]
+        self.names += 1
+        self.step(lambda: self.journal.append_own(KEY.account_id, own), lambda: None)
 
     def _name(self, kind: str) -> str:
         self.names += 1

@@ -1,121 +1,34 @@
-"""A journal in plain dicts, and what lets a real one crash at any statement."""
+"""A journal in plain dicts: what must be true of a real one."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
 
 import orjson
 
 from forwarder.core.contracts import LIVE, Record, StreamKey
-from forwarder.core.errors import TransientError
 from forwarder.core.identity import Identifier
-from forwarder.core.journal import Fate, Journal, Keeping
-from forwarder.core.telemetry import Emit
-from forwarder.core.timing import Clock
-from forwarder.testing.clock import FakeClock
+from forwarder.core.journal import Fate
+from forwarder.core.log import ReaderState
+from forwarder.testing.journal_crash import HOUR_US, NOON_US
 
-T = TypeVar("T")
 KEY = StreamKey("a" * 32, "access_requests")
-HOUR_US = 3_600_000_000
-NOON_US = 1_790_000_000_000_000 // HOUR_US * HOUR_US
 KEEP_US = HOUR_US
+MOST_LETTERS = 2
+"""So few dead letters that expected refusals leave after a few steps."""
 # A row may be in several lanes and have a fate in each: an audit says the first of these.
 _ORDER: tuple[Fate, ...] = ("dead", "delivered", "waiting", "skipped", "missing")
 EVERYTHING = 10**9
 BEFORE, DISCARDED, REPLAYED = "before", "discarded", "replayed"
 DROPPED, REMOVED, CANCELLED = "dropped_oldest", "sink_was_removed", "lane_cancelled"
-REPLAY_DROPPED = "replay_dropped"
-LOSSES = (DROPPED, REMOVED, CANCELLED, REPLAY_DROPPED)
-
-
-class Opener(Protocol):
-    """Opens one and the same journal again and again, from its engine's storage."""
-
-    async def open(
-        self, keeping: Keeping, *, clock: Clock, emit: Emit, wrap: Callable[[Any], Any]
-    ) -> Journal:
-        """Open the journal; ``wrap`` goes around the session that writes."""
-        ...
-
-    def discard(self) -> None:
-        """Remove the storage."""
-        ...
-
-
-class CrashError(TransientError):
-    """The process dies here."""
-
-
-class Crash:
-    """Lets the n-th statement of the next operation fail, before or after it took effect."""
-
-    def __init__(self) -> None:
-        """Let nothing fail."""
-        self._left = 0
-        self._late = False
-        self.fired = False
-        self.committed = False
-
-    def arm(self, statement: int, *, late: bool) -> None:
-        """Fail at this statement, counted from 1."""
-        self._left, self._late, self.fired, self.committed = statement, late, False, False
-
-    def disarm(self) -> None:
-        """Let nothing fail any more."""
-        self._left = 0
-
-    def around(self, work: Callable[[], T], *, commits: bool = False) -> T:
-        """Do the work of one statement, or die."""
-        self._left -= 1
-        if self._left != 0:
-            return work()
-        self.fired = True
-        if self._late:
-            work()
-            # Whatever ran before the commit is rolled back, even a statement that took effect.
-            self.committed = commits
-        raise CrashError("the process dies here")
-
-
-class CrashingSession:
-    """A session around another one; see ``Crash``."""
-
-    def __init__(self, session: Any, crash: Crash) -> None:
-        """Hand everything on to ``session``."""
-        self._session = session
-        self._crash = crash
-
-    def execute(self, sql: str, values: Any = ()) -> Any:
-        """Run a statement, or die."""
-        return self._crash.around(lambda: self._session.execute(sql, values))
-
-    def begin(self) -> None:
-        """Begin, or die."""
-        self._crash.around(self._session.begin)
-
-    def commit(self) -> None:
-        """Commit, or die before or after."""
-        self._crash.around(self._session.commit, commits=True)
-
-    def __getattr__(self, name: str) -> Any:
-        """Hand the rest on."""
-        return getattr(self._session, name)
-
-
-class WallClock(FakeClock):
-    """A clock whose wall is set by the machine."""
-
-    def __init__(self) -> None:
-        """Begin at noon."""
-        super().__init__()
-        self.wall_us = NOON_US
-
-    def now_us(self) -> int:
-        """Return the wall's time."""
-        return self.wall_us
+REPLAY_DROPPED, EXPECTED = "replay_dropped", "expected_refusals"
+LOSSES = (DROPPED, REMOVED, CANCELLED, REPLAY_DROPPED, EXPECTED)
+RECEIVED = frozenset({"done", "dead", DISCARDED, REPLAYED, EXPECTED})
+"""Fates of what was shown to a sink's destination."""
+_DAY_US = 24 * HOUR_US
+_AUDITED_US = 26 * HOUR_US
 
 
 @dataclass
@@ -126,6 +39,7 @@ class Stored:
     time_us: int | None
     seen_us: int
     kept: bool = True
+    own: bool = False
 
 
 @dataclass
@@ -136,6 +50,7 @@ class ModelLane:
     pages_of: str
     partial: bool = False
     growing: bool = True
+    stopped: bool = False
     cancelled: bool = False
 
 
@@ -149,6 +64,14 @@ class ModelSink:
 
 
 @dataclass
+class ModelLetter:
+    """A dead letter; the lower its number, the longer it is one."""
+
+    number: int
+    expected: bool
+
+
+@dataclass
 class Model:
     """What must be true of the journal, in plain dicts."""
 
@@ -157,23 +80,58 @@ class Model:
     lanes: dict[str, ModelLane] = field(default_factory=lambda: {LIVE: ModelLane("live", LIVE)})
     sinks: dict[str, ModelSink] = field(default_factory=dict)
     units: dict[tuple[str, str], dict[int, str]] = field(default_factory=dict)
-    letters: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    letters: dict[str, dict[int, ModelLetter]] = field(default_factory=lambda: defaultdict(dict))
+    travelling: dict[str, dict[int, ModelLetter]] = field(default_factory=lambda: defaultdict(dict))
+    died: int = 0
     gaps: Counter[tuple[str, str]] = field(default_factory=Counter)
-    readers: dict[str, int] = field(default_factory=dict)
+    readers: dict[str, ReaderState] = field(default_factory=dict)
+    key_sets: set[frozenset[str]] = field(default_factory=set)
+    old: set[tuple[str, int]] = field(default_factory=set)
+    """Places of rows whose identities may be gone: nobody reads or audits their time any more."""
 
     def waiting(self, sink: str, lane: str) -> list[int]:
         """Return the offsets that a sink still waits for in a lane."""
         return sorted(o for o, fate in self.units.get((sink, lane), {}).items() if fate == "wait")
 
-    def known(self, lane: str) -> set[bytes]:
-        """Return the identities that count as seen for a lane."""
+    def known(self, lane: str, *, old: bool) -> set[bytes]:
+        """Return the identities that count as seen for a lane, with or without the old ones."""
         return {
             row.identity
             for name, rows in self.stored.items()
             # What only some sinks got must not count as seen: the others would never get it.
             if name == lane or not self.lanes[name].partial
-            for row in rows.values()
+            for offset, row in rows.items()
+            if old or (name, offset) not in self.old
         }
+
+    def refuse(self, sink: str, lane: str, refused: Mapping[int, bool]) -> None:
+        """Make dead letters of offsets (True: expected); the oldest expected ones make room."""
+        for offset, expected in sorted(refused.items()):
+            self.units[sink, lane][offset] = "dead"
+            known = self.travelling[sink].pop(offset, None) or self.letters[sink].get(offset)
+            if known is None:
+                self.died += 1
+                self.letters[sink][offset] = ModelLetter(self.died, expected)
+            elif self.lanes[lane].kind == "letters":
+                self.letters[sink][offset] = ModelLetter(known.number, expected)
+        letters = self.letters[sink]
+        leaving = sorted((one.number, o) for o, one in letters.items() if one.expected)
+        excess = max(0, len(letters) - MOST_LETTERS) if refused else 0
+        for _, offset in leaving[:excess]:
+            self.settle_letter(sink, offset, EXPECTED)
+            self.gaps[sink, EXPECTED] += 1
+
+    def settle_letter(self, sink: str, offset: int, reason: str) -> ModelLetter:
+        """Take a dead letter away; each lane that refused its row has this word for it."""
+        for (name, _), units in self.units.items():
+            if name == sink and units.get(offset) == "dead":
+                units[offset] = reason
+        return self.letters[sink].pop(offset)
+
+    def give_back(self, sink: str, lane: str, offset: int) -> None:
+        """Make a replayed letter a dead letter again."""
+        self.letters[sink][offset] = self.travelling[sink].pop(offset)
+        self.units[sink, lane][offset] = "dead"
 
     def lose(self, sink: str, lane: str, offset: int, reason: str) -> None:
         """Move a waiting unit to the lost ones."""
@@ -187,19 +145,39 @@ class Model:
                 units[offset] = "wait"
 
     def read_by_all(self) -> int | None:
-        """Return up to when every reader of all rows has read."""
-        found = [
-            at for name, at in self.readers.items() if name == LIVE or name.startswith("reconcile:")
-        ]
+        """Return up to when every reader of all rows may have read."""
+        found = []
+        for name, one in self.readers.items():
+            if name == LIVE or name.startswith("reconcile:"):
+                until_us = one.window.until_us if one.window else one.covered_until_us
+                reached_us = until_us if one.reached_us is None else one.reached_us
+                found.append(max(one.covered_until_us, reached_us))
         return min(found, default=None)
 
-    def fate(self, sink: str, identity: bytes) -> Fate:
-        """Return what an audit must say of a row."""
-        found: list[Fate] = []
+    def grow_old(self, now_us: int) -> None:
+        """Note whose identities may go: emptied, behind every reader, and past a day's audit."""
+        covered = [one.covered_until_us for one in self.readers.values()]
+        reread = [min(covered) - 2 * HOUR_US, max(covered) - _AUDITED_US] if covered else [0]
+        bound = min(*reread, now_us - KEEP_US)
         for lane, rows in self.stored.items():
             for offset, row in rows.items():
-                if row.identity == identity:
+                time_us = row.seen_us + 2 * _DAY_US if row.time_us is None else row.time_us
+                own = row.own and row.seen_us < now_us - 2 * _DAY_US
+                if not row.kept and (own or time_us < bound):
+                    self.old.add((lane, offset))
+
+    def fate(self, sink: str, record: Record) -> Fate | None:
+        """Return what an audit must say of a row; None if it need not know."""
+        found: list[Fate] = []
+        names = {record.identity, *ALIASES.get(record.identity, ())}
+        for lane, rows in self.stored.items():
+            for offset, row in rows.items():
+                if row.identity in names:
+                    if (lane, offset) in self.old:
+                        return None
                     found += self._fates(sink, lane, offset)
+        if not found and self.old:
+            return None
         return min(found, key=_ORDER.index, default="missing")
 
     def _fates(self, sink: str, lane: str, offset: int) -> Iterable[Fate]:
@@ -224,16 +202,23 @@ _SAID: dict[str, Fate] = {
 _TIMES = (0, 1, 1, 2, -3 * HOUR_US, 4 * HOUR_US, -60_000_000, -HOUR_US // 2, None, None)
 
 
-def rows_of_pool(count: int = 14) -> list[Record]:
-    """Return distinct rows: ties, late ones, future ones, timeless ones."""
-    rows = [{"n": n} for n in range(count)]
-    identities = Identifier(KEY.account_id, KEY.stream).identities(rows)
-    records = []
-    for n, (row, identity) in enumerate(zip(rows, identities, strict=True)):
-        step = _TIMES[n % len(_TIMES)]
-        time_us = None if step is None else NOON_US + step
-        records.append(Record(orjson.dumps(row), time_us, identity, frozenset(row)))
-    return records
+def _rows_of_pool() -> tuple[list[Record], dict[bytes, list[bytes]]]:
+    """Return distinct rows (ties, late ones, future ones, timeless ones), twins, rows that grew."""
+    made = Identifier(KEY.account_id, KEY.stream)
+    times = dict(enumerate(None if at is None else NOON_US + at for at in _TIMES))
+    records = [_record({"n": n}, at, made.identity({"n": n})) for n, at in times.items()]
+    aliases = {}
+    for n in (1, 8):
+        records.append(_record({"n": n}, times[n], made.identity({"n": n}, 1)))
+        grown = {"n": n, "more": n}
+        records.append(_record(grown, times[n], made.identity(grown)))
+        aliases[records[-1].identity] = [records[n].identity]
+    return records, aliases
 
 
-POOL = rows_of_pool()
+def _record(row: Mapping[str, int], time_us: int | None, identity: bytes) -> Record:
+    return Record(orjson.dumps(row), time_us, identity, frozenset(row))
+
+
+POOL, ALIASES = _rows_of_pool()
+"""The rows of the machine's world; what a row may have been stored as before it had more keys."""

@@ -15,7 +15,8 @@ from forwarder.core.telemetry import ignore
 from forwarder.journal.fleet import Leases
 from forwarder.journal.postgres import Ownership, PostgresJournal
 from forwarder.testing.journal_contract import addition, records, verdict
-from forwarder.testing.journal_model import HOUR_US, KEY, NOON_US, WallClock
+from forwarder.testing.journal_crash import HOUR_US, NOON_US, WallClock
+from forwarder.testing.journal_model import KEY
 from forwarder.testing.network import ToxicProxy
 from tests.integration.conftest import Start
 from tests.integration.postgres_opener import PostgresOpener
