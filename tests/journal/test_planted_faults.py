@@ -21,6 +21,7 @@ from forwarder.journal import (
     retention,
     stream_log,
 )
+from forwarder.journal.journal import SqlJournal
 from forwarder.journal.storage import Session
 from forwarder.testing.journal_machine import JournalMachine, machine_for
 from tests.journal.sqlite_opener import SqliteOpener
@@ -112,6 +113,70 @@ def the_position_is_stored_before_the_rows(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(stream_log.JournalStreamLog, "append", in_two)
 
 
+def a_lane_ends_for_all_sinks_when_one_is_through(patch: pytest.MonkeyPatch) -> None:
+    def end(session: Session) -> bool:
+        return (
+            session.execute(
+                "UPDATE lane SET state = 'done' WHERE state = 'open' AND end_offset IS NOT NULL "
+                "AND EXISTS (SELECT 1 FROM progress "
+                "WHERE progress.lane = lane.id AND prefix >= lane.end_offset)"
+            ).rowcount
+            > 0
+        )
+
+    patch.setattr(lanes, "end_finished", end)
+    patch.setattr(dead_letters, "end_finished", end)
+
+
+def what_a_replay_refused_counts_as_delivered(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dead_letters, "note_refused", lambda *_: None)
+
+
+def expected_refusals_leave_without_a_gap(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dead_letters, "note_loss", lambda *_: None)
+
+
+def a_row_that_grew_is_another_row(patch: pytest.MonkeyPatch) -> None:
+    unseen = stream_log.unseen
+    patch.setattr(stream_log, "unseen", lambda s, p, r, _, seen: unseen(s, p, r, {}, seen))
+
+
+def an_overtaken_page_is_stored(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(stream_log, "is_overtaken", lambda *_: False)
+
+
+def identities_go_before_a_days_audit_is_over(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(retention, "_AUDITED_US", 0)
+
+
+def timeless_rows_are_forgotten_with_their_bodies(patch: pytest.MonkeyPatch) -> None:
+    remove = vars(retention)["_remove_forgotten"]
+
+    def at_once(session: Session, now_us: int, keeping: Any) -> Any:
+        session.execute("DELETE FROM page WHERE timeless = 1 AND size = 0")
+        return remove(session, now_us, keeping)
+
+    patch.setattr(retention, "_remove_forgotten", at_once)
+
+
+def cancelling_that_was_interrupted_is_not_finished(patch: pytest.MonkeyPatch) -> None:
+    async def nothing(_: SqlJournal) -> None:
+        return
+
+    patch.setattr(SqlJournal, "_finish_cancelling", nothing)
+
+
+def twins_are_taken_for_one_row(patch: pytest.MonkeyPatch) -> None:
+    unseen = stream_log.unseen
+
+    def by_text(session: Any, place: Any, records: Any, aliases: Any, seen: Any) -> Any:
+        new, reshaped = unseen(session, place, records, aliases, seen)
+        first = {records.part([n]).text: n for n in reversed(new)}
+        return sorted(first.values()), reshaped
+
+    patch.setattr(stream_log, "unseen", by_text)
+
+
 PLANTS: Sequence[Plant] = (
     absent_sinks_are_settled_in_the_live_lane_only,
     replayed_letters_do_not_come_back,
@@ -129,6 +194,15 @@ PLANTS: Sequence[Plant] = (
     an_audit_takes_what_was_passed_over_for_delivered,
     a_forgotten_sink_leaves_no_gap,
     the_position_is_stored_before_the_rows,
+    a_lane_ends_for_all_sinks_when_one_is_through,
+    what_a_replay_refused_counts_as_delivered,
+    expected_refusals_leave_without_a_gap,
+    a_row_that_grew_is_another_row,
+    an_overtaken_page_is_stored,
+    identities_go_before_a_days_audit_is_over,
+    timeless_rows_are_forgotten_with_their_bodies,
+    cancelling_that_was_interrupted_is_not_finished,
+    twins_are_taken_for_one_row,
 )
 
 
