@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 from forwarder.core.contracts import Record, StoredPage, StreamKey
 from forwarder.core.errors import BadRequestError, TransientError
@@ -40,23 +40,14 @@ MOST_LETTERS = 10_000
 """Dead letters that one sink may have."""
 
 
-class LetterBounds(NamedTuple):
-    """How many dead letters a sink keeps, and how many bytes of them."""
-
-    events: int = MOST_LETTERS
-    bytes: int = 64 * 2**20
-
-
-_LETTERS = LetterBounds()
-
-
 @dataclass(frozen=True, slots=True)
 class Keeping:
-    """The bounds: bytes of stored bodies, microseconds to keep what is delivered, dead letters."""
+    """The bounds: bytes of bodies, microseconds for what is delivered, dead letters of a sink."""
 
     max_size: int
     keep_delivered_us: int
-    letters: LetterBounds = _LETTERS
+    letters: int = MOST_LETTERS
+    letter_bytes: int = 64 * 2**20
 
     @property
     def room(self) -> int:

@@ -14,7 +14,7 @@ import orjson
 from forwarder.core.contracts import Lost, Record, StoredPage
 from forwarder.core.errors import StateError
 from forwarder.core.identity import SIZE
-from forwarder.core.journal import GapClosed, GapOpened, LetterBounds, LetterGroup, StoredLetter
+from forwarder.core.journal import GapClosed, GapOpened, Keeping, LetterGroup, StoredLetter
 from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress
 from forwarder.core.source_contract import Records
 from forwarder.journal.lanes import (
@@ -73,7 +73,7 @@ def acknowledge(
     progress: Progress,
     dead: Sequence[DeadLetter],
     now_us: int,
-    bounds: LetterBounds,
+    bounds: Keeping,
 ) -> tuple[bool, GapOpened | None]:
     """Store a sink's progress and dead letters together.
 
@@ -200,7 +200,7 @@ def give_back(session: Session, sink: int, lane: int, offsets: Sequence[tuple[in
     )
 
 
-def room(session: Session, sink: int, bounds: LetterBounds) -> tuple[int, int]:
+def room(session: Session, sink: int, bounds: Keeping) -> tuple[int, int]:
     """Return the events and bytes left for refusals that nobody expected.
 
     Expected ones do not count: the oldest of them leave when there is no more room. Letters that
@@ -211,10 +211,10 @@ def room(session: Session, sink: int, bounds: LetterBounds) -> tuple[int, int]:
         "WHERE sink = ? AND lane IS NULL AND substr(reason, 1, CAST(? AS INTEGER)) <> ?",
         (sink, len(EXPECTED_REFUSAL), EXPECTED_REFUSAL),
     ).fetchone()
-    return max(0, bounds.events - count), max(0, bounds.bytes - size)
+    return max(0, bounds.letters - count), max(0, bounds.letter_bytes - size)
 
 
-def make_room(session: Session, sink: int, now_us: int, bounds: LetterBounds) -> GapOpened | None:
+def make_room(session: Session, sink: int, now_us: int, bounds: Keeping) -> GapOpened | None:
     """Let the oldest expected refusals leave until the rest fits; decides alone who leaves.
 
     They are recorded as passed over, and as a gap of the sink with their number. Returns what to
@@ -231,7 +231,7 @@ def make_room(session: Session, sink: int, now_us: int, bounds: LetterBounds) ->
         "WHERE sink = ? AND lane IS NULL AND substr(reason, 1, CAST(? AS INTEGER)) = ? ORDER BY id",
         (sink, len(EXPECTED_REFUSAL), EXPECTED_REFUSAL),
     )
-    while (count > bounds.events or size > bounds.bytes) and (found := expected.fetchone()):
+    while (count > bounds.letters or size > bounds.letter_bytes) and (found := expected.fetchone()):
         number, offset, time_us, length = found
         leaving.append((number, offset, time_us))
         count, size = count - 1, size - length

@@ -237,7 +237,7 @@ class SqlJournal(SqlJournalView):
         self._members[name] = Member(number, name, blocking)
         return JournalQueue(
             number, self._writer, self._reader, self._ends, self._clock, self._emit,
-            self._keeping.letters,
+            self._keeping,
         )  # fmt: skip
 
     def leave(self, name: str) -> None:

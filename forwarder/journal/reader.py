@@ -9,7 +9,7 @@ from threading import Lock
 from typing import TypeVar
 
 from forwarder.core.contracts import LIVE, StoredPage
-from forwarder.core.journal import GapOpened, LetterBounds
+from forwarder.core.journal import GapOpened, Keeping
 from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
@@ -250,7 +250,7 @@ class JournalQueue:
         ends: LaneEnds,
         clock: Clock,
         emit: Emit,
-        bounds: LetterBounds,
+        bounds: Keeping,
     ) -> None:
         """Made by ``Journal.sink_queue``; ``number`` is the sink's in the journal."""
         self._bounds = bounds

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
 from forwarder.core.contracts import FORWARDER_STREAM, Record
-from forwarder.core.journal import Fate, Journal, Keeping, LaneCancelled, LetterBounds
+from forwarder.core.journal import Fate, Journal, Keeping, LaneCancelled
 from forwarder.core.log import SinkQueue
 from forwarder.core.telemetry import ignore
 from forwarder.testing.journal_crash import (
@@ -64,7 +64,7 @@ class JournalChecks(RuleBasedStateMachine):
 
     async def _open(self) -> Journal:
         return await self.opener.open(
-            Keeping(self.max_size, KEEP_US, LetterBounds(MOST_LETTERS)),
+            Keeping(self.max_size, KEEP_US, MOST_LETTERS),
             clock=self.clock,
             emit=ignore,
             wrap=lambda session: CrashingSession(session, self.crash),

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from forwarder.core.contracts import LIVE
-from forwarder.core.journal import GapOpened, LetterBounds
+from forwarder.core.journal import GapOpened, Keeping
 from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.journal.dead_letters import make_room, room
 from forwarder.journal.sqlite import SqliteJournal
-from tests.journal.conftest import KEY, NOON_US, Opener, addition, beside, records
+from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition, beside, records
 
 EXPECTED = EXPECTED_REFUSAL + "too old"
 
@@ -27,14 +27,14 @@ async def _letters(journal: SqliteJournal) -> list[int]:
 
 
 async def _make_room(journal: SqliteJournal, events: int) -> GapOpened | None:
-    return beside(journal, lambda c: make_room(c, 1, NOON_US, LetterBounds(events)))
+    return beside(journal, lambda c: make_room(c, 1, NOON_US, Keeping(2**30, HOUR_US, events)))
 
 
 async def test_expected_refusals_take_no_room_from_the_others(opened: Opener) -> None:
     letters = [DeadLetter(1, EXPECTED), DeadLetter(2, "bad"), DeadLetter(3, EXPECTED)]
     journal = await _journal_with(opened, letters)
 
-    left, _ = beside(journal, lambda c: room(c, 1, LetterBounds(3)))
+    left, _ = beside(journal, lambda c: room(c, 1, Keeping(2**30, HOUR_US, 3)))
 
     assert left == 2
 
