@@ -28,8 +28,9 @@ _WHOLE: dict[str, Any] = {
     "accounts": [{"account_id": "0" * 32, "api_token": "x"}],
     "sinks": {"console": {"type": "stdout"}},
 }
-_DETECTION = "forwarder_gap_or_silence"
-_PREFIXES = {"forwarder_sink_", "forwarder_stream_", "forwarder_gap_opened", _DETECTION}
+_PREFIXES = {"forwarder_sink_", "forwarder_stream_"}
+_EVENTS = {"forwarder_coverage", "forwarder_gap_opened", "forwarder_gap_or_silence"}
+"""Ids of events in LEEF, and of a detection."""
 _EXAMPLE_TYPES = {"lines"}
 _OTHERS_WORDS = {
     "authorization",  # of Prometheus' monitors
@@ -73,7 +74,7 @@ def test_metrics_that_are_named_exist() -> None:
         for name in re.findall(r"\bforwarder_[a-z][a-z_]+", text)
     }
 
-    assert {one for one in named if one[1] not in METRICS | _PREFIXES} == set()
+    assert {one for one in named if one[1] not in METRICS | _PREFIXES | _EVENTS} == set()
 
 
 def test_commands_and_options_that_are_named_exist() -> None:
