@@ -36,6 +36,7 @@ _OTHERS_WORDS = {
     "authorization",  # of Prometheus' monitors
     "event.category",  # of ECS
     "failure_store",  # of Elasticsearch's answers
+    "init",  # of Compose
     "journal.db",
     "success",  # an outcome
 }
