@@ -100,7 +100,8 @@ def esql(detection: Detection) -> str:
     lines = [f"FROM {detection.index}", f"| WHERE {_condition(detection.query)}"]
     if isinstance(logic, Many):
         unit = UNIT_NAMES[logic.unit]
-        times = "first = MIN(@timestamp), last = MAX(@timestamp)"
+        # Not first and last, which are words of the language.
+        times = "began = MIN(@timestamp), ended = MAX(@timestamp)"
         found = f"found = COUNT_DISTINCT({logic.distinct}), {times}"
         lines.append(f"| STATS {found} BY {logic.by}, {unit} = DATE_TRUNC(1 {unit}, @timestamp)")
         lines.append(f"| WHERE found >= {logic.least}")
@@ -117,18 +118,18 @@ def _sequence(logic: Then) -> list[str]:
     first, second, undone = (_condition(one) for one in (logic.first, logic.second, logic.undone))
     found = [
         f"found = COUNT_DISTINCT(CASE({first}, {logic.distinct}, NULL))",
-        f"start = MIN(CASE({first}, @timestamp, NULL))",
-        f"last = MAX(CASE({first}, @timestamp, NULL))",
-        f"then = MAX(CASE({second}, @timestamp, NULL))",
+        f"began = MIN(CASE({first}, @timestamp, NULL))",
+        f"ended = MAX(CASE({first}, @timestamp, NULL))",
+        f"later = MAX(CASE({second}, @timestamp, NULL))",
     ]
     wanted = [
         f"found >= {logic.least}",
-        "then > last",
-        f'DATE_DIFF("minutes", start, then) <= {logic.hours * 60}',
+        "later > ended",
+        f'DATE_DIFF("minutes", began, later) <= {logic.hours * 60}',
     ]
     if undone:
         found.append(f"undone = MAX(CASE({undone}, @timestamp, NULL))")
-        wanted.append("(undone IS NULL OR undone < last)")
+        wanted.append("(undone IS NULL OR undone < ended)")
     if logic.people:
         wanted.append(f'{logic.by} LIKE "*@*"')
     separator = ",\n        "

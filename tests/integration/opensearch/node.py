@@ -28,6 +28,7 @@ class Node:
     jars: Path
     home: Path
     port: int
+    launcher: Path = _HERE / "OneNode.java"
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     @property
@@ -38,7 +39,7 @@ class Node:
         """Start and wait until it answers."""
         (self.home / "config").mkdir(parents=True, exist_ok=True)
         java = ["java", "-Xms512m", "-Xmx512m", "-cp", f"{self.jars}/*"]
-        launcher = [str(_HERE / "OneNode.java"), str(self.home), str(self.port)]
+        launcher = [str(self.launcher), str(self.home), str(self.port)]
         with (self.home / "node.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*java, *launcher], stdin=subprocess.PIPE, stdout=log, stderr=log
@@ -54,7 +55,7 @@ class Node:
             else:
                 return
         tail = (self.home / "node.log").read_text("utf-8", "replace")[-2000:]
-        raise Unavailable(f"OpenSearch did not start: {tail}")
+        raise Unavailable(f"{self.launcher.parent.name} did not start: {tail}")
 
     def stop(self) -> None:
         """Let it end in order."""
@@ -90,7 +91,7 @@ class Node:
 def run_node(folder: Path) -> Iterator[Node]:
     """Fetch the jars into Maven's own cache, start a node, and stop it at the end."""
     installed(("java", "mvn"), ("default-jdk-headless", "maven"))
-    node = Node(_fetch_jars(folder / "jars"), folder / "home", free_port())
+    node = Node(fetch_jars(_HERE / "pom.xml", folder / "jars"), folder / "home", free_port())
     try:
         node.start()
         yield node
@@ -98,8 +99,9 @@ def run_node(folder: Path) -> Iterator[Node]:
         node.kill()
 
 
-def _fetch_jars(jars: Path) -> Path:
-    command = ["mvn", "--batch-mode", "--quiet", "--file", str(_HERE / "pom.xml")]
+def fetch_jars(pom: Path, jars: Path) -> Path:
+    """Lay the jars that ``pom`` names in a folder, and return it."""
+    command = ["mvn", "--batch-mode", "--quiet", "--file", str(pom)]
     goal = ["dependency:copy-dependencies", f"-DoutputDirectory={jars}"]
-    output_of([*command, *goal], "Maven cannot fetch OpenSearch's artifacts")
+    output_of([*command, *goal], f"Maven cannot fetch the artifacts of {pom.parent.name}")
     return jars
