@@ -6,6 +6,7 @@ one, since secrets are a type that shows asterisks.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import select
@@ -191,7 +192,12 @@ def _columns(*, colours: bool) -> Callable[[dict[str, Any]], str]:
 
 def _as_json(line: dict[str, Any]) -> str:
     # default=str: a value that JSON has no form for must not cost the line.
-    return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:
+        # Half a character, as in a file name that is no UTF-8, or an integer of more than 64 bits.
+        text = json.dumps(line, default=str, ensure_ascii=False)
+        return text.encode(errors="replace").decode()
 
 
 class Redactor:

@@ -35,6 +35,15 @@ def test_what_is_no_terminal_gets_json_and_a_terminal_columns() -> None:
     assert "started" in terminal.getvalue()
 
 
+def test_what_json_cannot_hold_costs_no_line_and_raises_nothing() -> None:
+    stream = io.StringIO()
+    fields = {"path": "tok\udcffen", "count": 2**64, "by\ud800": {1: "x"}}
+    LogOutput(stream, Redactor(), style="json").write(Level.INFO, "started", fields)
+    line = orjson.loads(stream.getvalue().replace(str(2**64), "64"))
+
+    assert (line["path"], line["count"], line["by?"]) == ("tok?en", 64, {"1": "x"})
+
+
 class Pipe:
     """A pipe of 4 KiB as stderr, which is full, and which nobody reads until a test does.
 
