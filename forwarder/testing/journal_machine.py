@@ -27,6 +27,7 @@ from forwarder.testing.journal_model import (
     DROPPED,
     EVERYTHING,
     KEY,
+    POOL,
     REMOVED,
     REPLAY_DROPPED,
     REPLAYED,
@@ -86,14 +87,17 @@ class JournalMachine(ReaderRules):
             self.queues[name] = queue
 
     @precondition(lambda self: self._running())
-    @rule(which=st.integers(0, 9))
-    def leave(self, which: int) -> None:
-        """A sink leaves the settings."""
+    @rule(which=st.integers(0, 9), for_long=st.booleans())
+    def leave(self, which: int, for_long: bool) -> None:  # noqa: FBT001 - drawn
+        """A sink leaves the settings, maybe for longer than its rows are kept."""
         running = self._running()
         name = running[which % len(running)]
         self.journal.leave(name)
         self.model.sinks[name].running = False
         self.queues.pop(name, None)
+        if for_long:
+            self.clock.wall_us += 2 * HOUR_US
+            self.maintain()
 
     @precondition(lambda self: any(not sink.running for sink in self.model.sinks.values()))
     @rule(which=st.integers(0, 9))
@@ -253,10 +257,16 @@ class JournalMachine(ReaderRules):
 
     def _cancel_lane(self, lane: str) -> None:
         outcome: list[LaneCancelled] = []
+        model, known = self.model, self.model.known(LIVE, old=True)
         result = self.step(
             lambda: self.journal.cancel_lane(lane), lambda: outcome.append(self.cancel(lane))
         )
         assert result is None or [result] == outcome
+        again = [
+            n for n, one in enumerate(POOL) if one.identity in known - model.known(LIVE, old=True)
+        ]
+        if again:  # a reader finds what was forgotten
+            self.bring(again, LIVE, ReaderState(NOON_US + 5 * HOUR_US), LIVE)
 
     @rule(which=st.integers(0, 9), back=st.integers(0, 3))
     def replay(self, which: int, back: int) -> None:

@@ -13,7 +13,7 @@ from forwarder.testing.journal_machine import JournalMachine, machine_for
 from tests.journal.sqlite_opener import SqliteOpener
 
 TestMachine = machine_for(SqliteOpener).TestCase
-TestMachine.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+TestMachine.settings = settings(max_examples=100, stateful_step_count=24, deadline=None)
 
 
 @pytest.mark.proof
@@ -54,7 +54,7 @@ def _in_the_middle_of_a_life(one: JournalMachine) -> None:
     one.open_backfill([], [3, 4, 8], again=False, close=False)
     one.settle_letters(0, some=True, drop=False)
     one.acknowledge(0, [0], [0], expected=False)
-    one.leave(1)
+    one.leave(1, for_long=False)
     one.time_passes(2)
 
 
