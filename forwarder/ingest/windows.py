@@ -27,6 +27,7 @@ _LONGEST_SLICE_S = 300.0
 _LONGEST_WINDOW_S = 3600.0
 _SLICES_AN_AGE = 4
 _A_MOMENT = 30.0
+_DOUBT_S = 60.0
 
 
 class ServerClock:
@@ -50,13 +51,17 @@ class ServerClock:
         if server_us is None:
             return
         told = _Told(server_us, monotonic)
-        # A time far from what earlier answers said is not believed until the next answer agrees:
-        # a single machine with a wrong clock must not move positions.
-        others = [one for one in (self._told, self._doubted) if one is not None]
-        if self._told is None or any(one.agrees(told) for one in others):
+        # A time far from what earlier answers said is not believed until every answer of a minute
+        # agrees with it: machines with a wrong clock must not move positions or make gaps.
+        doubted = self._doubted if self._doubted and self._doubted.agrees(told) else None
+        if (
+            self._told is None
+            or self._told.agrees(told)
+            or (doubted and monotonic - doubted.monotonic >= _DOUBT_S)
+        ):
             self._told, self._doubted = told, None
         else:
-            self._doubted = told
+            self._doubted = doubted or told
 
     def now_us(self, monotonic: float) -> int:
         """Return the server's time in microseconds, cut to its whole second.

@@ -6,6 +6,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,7 +79,9 @@ class Observer:
             if kept_back is not None:
                 self._write(line, kept_back)
         if self.spans is not None:
-            self.spans.emit(one)
+            # Code of others runs in here, and whoever emits must not fail for it.
+            with suppress(Exception):
+                self.spans.emit(one)
 
     def flush(self) -> None:
         """Write what was kept back and is due; the runtime calls it every few seconds."""

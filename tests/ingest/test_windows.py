@@ -97,11 +97,23 @@ def test_one_answer_with_another_date_moves_no_clock() -> None:
     assert NOW_US + 2 * SECOND_US == clock.now_us(2.0)
 
 
-def test_two_answers_that_agree_do() -> None:
+def test_a_minute_of_answers_that_agree_does() -> None:
     """A suspended machine wakes up: its monotonic clock stood still."""
-    clock = ServerClock()
+    clock, later_us = ServerClock(), NOW_US + 24 * HOUR_US
     clock.tell(NOW_US, 0.0)
-    clock.tell(NOW_US + 24 * HOUR_US, 1.0)
-    clock.tell(NOW_US + 24 * HOUR_US + SECOND_US, 2.0)
+    for second in range(1, 61):
+        clock.tell(later_us + second * SECOND_US, float(second))
+    before = clock.now_us(60.0)
+    clock.tell(later_us + 61 * SECOND_US, 61.0)
 
-    assert NOW_US + 24 * HOUR_US + SECOND_US == clock.now_us(2.0)
+    assert NOW_US + 60 * SECOND_US == before
+    assert later_us + 61 * SECOND_US == clock.now_us(61.0)
+
+
+def test_answers_with_another_date_for_some_seconds_move_no_clock() -> None:
+    """A front end of the API has a wrong clock: a jump would be a gap of years."""
+    clock = ServerClock()
+    for second in range(100):
+        wrong_us = 12 * 365 * 24 * HOUR_US if 10 <= second < 40 else 0
+        clock.tell(NOW_US + wrong_us + second * SECOND_US, float(second))
+        assert NOW_US + second * SECOND_US == clock.now_us(float(second))
