@@ -253,11 +253,15 @@ class JournalChecks(RuleBasedStateMachine):
                 for offset, fate in units.items()
                 if fate in LOSSES
             }
-            # What was recorded of rows whose identities are gone may be gone, too.
-            old = {
-                one for one in lost if (self.model.lanes[one[0]].pages_of, one[1]) in self.model.old
-            }
+            # What was recorded before the oldest page is not kept: all of its rows are old.
+            first = min(self._places_that_stay(), default=EVERYTHING)
+            old = {one for one in lost if one[1] < first}
             assert lost - old <= recorded <= lost, name
+
+    def _places_that_stay(self) -> list[int]:
+        model = self.model
+        places = {(lane, offset) for lane, rows in model.stored.items() for offset in rows}
+        return [offset for _, offset in places - model.old] if model.old else [0]
 
     async def _dead_letters_are_the_models(self) -> None:
         """Every refused event is a dead letter until it is discarded or delivered."""
