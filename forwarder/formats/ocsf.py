@@ -23,7 +23,7 @@ from forwarder.formats.ocsf_classes import (
     COUNTRIES,
     HIGH,
     INFORMATIONAL,
-    LOW,
+    MEDIUM,
     OTHER,
     SECURITY_CONTROL,
     SERVICE_USERS,
@@ -137,7 +137,7 @@ _ONE_TIME_PIN = {"factor_type_id": 7, "factor_type": "OTP", "provider": "Cloudfl
 
 def map_login(login: Login, version: Version) -> Object:
     """Return the Authentication event of ``login``."""
-    severity = LOW if login.outcome == FAILURE else INFORMATIONAL
+    severity = MEDIUM if login.outcome == FAILURE else INFORMATIONAL
     activity_id, activity = _ACTIVITIES.get(login.action, (OTHER, login.action))
     host = version.hostname(login.host)
     controlled = version.has(SECURITY_CONTROL)

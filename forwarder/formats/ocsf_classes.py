@@ -103,7 +103,6 @@ class Severity(NamedTuple):
 
 
 INFORMATIONAL = Severity(1, "Informational")
-LOW = Severity(2, "Low")
 MEDIUM = Severity(3, "Medium")
 HIGH = Severity(4, "High")
 

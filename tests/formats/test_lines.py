@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import cefp
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,8 +15,9 @@ from forwarder.core.schema import Login
 from forwarder.formats.cef import CefFormat
 from forwarder.formats.leef import LeefFormat
 from forwarder.formats.lines import clean
+from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.formats.templates import FormatConfig
-from forwarder.testing.samples import LOGIN, event_of
+from forwarder.testing.samples import LOGIN, event_of, sample_events
 from tests.formats.strategies import HOSTILE, any_texts, logins, streams_and_rows
 
 _CEF, _LEEF = CefFormat(FormatConfig()), LeefFormat(FormatConfig())
@@ -155,3 +157,16 @@ def test_an_application_s_url_has_one_scheme(domain: str, url: str) -> None:
 
     assert f" request={url} " in cef
     assert f"\turl={url}\t" in leef
+
+
+def test_every_format_says_the_same_severity_of_an_event() -> None:
+    """CEF names 0 to 3 low, 4 to 6 medium, 7 and 8 high; LEEF takes the same numbers."""
+    bands = {"Informational": range(4), "Medium": range(4, 7), "High": range(7, 9)}
+    ocsf = OcsfFormat(OcsfConfig())
+
+    for event in sample_events():
+        number = int(_CEF.render(event).decode().split("|")[6])
+        _, leef = read_leef(_LEEF.render(event).decode())
+        word = orjson.loads(ocsf.render(event))["severity"]
+        assert number in bands[word], (word, number, event.row)
+        assert int(leef["sev"]) == number
