@@ -14,7 +14,8 @@ cd "$(dirname "$0")"
 : "${SIEM_URL:?set SIEM_URL, such as https://es.example:9200}"
 name=logs-cloudflare_access
 answer=$(mktemp)
-trap 'rm -f "$answer"' EXIT
+body=$(mktemp)
+trap 'rm -f "$answer" "$body"' EXIT
 failed=0
 
 # What curl may not have among its arguments, which other users of the machine can read.
@@ -39,7 +40,7 @@ request() {
     }
 }
 
-# A JSON file, or with - what comes from standard input.
+# json METHOD PATH FILE: never from standard input, where curl reads the credentials.
 json() {
     request "$1" "$SIEM_URL$2" --header 'Content-Type: application/json' --data-binary "@$3"
 }
@@ -80,12 +81,14 @@ monitors() {
     path=/_plugins/_alerting/monitors
     while IFS= read -r monitor; do
         title=$(printf %s "$monitor" | sed 's/.*"name": "\(Cloudflare Access: [^"]*\)".*/\1/')
-        printf '{"query":{"term":{"monitor.name.keyword":"%s"}}}' "$title" | json GET "$path/_search" -
+        printf '{"query":{"term":{"monitor.name.keyword":"%s"}}}' "$title" >"$body"
+        json GET "$path/_search" "$body"
         known=$(value _id)
+        printf %s "$monitor" >"$body"
         if [ -z "$known" ]; then
-            printf %s "$monitor" | json POST "$path" -
+            json POST "$path" "$body"
         elif [ "${REPLACE:-0}" = 1 ]; then
-            printf %s "$monitor" | json PUT "$path/$known" -
+            json PUT "$path/$known" "$body"
         else
             echo "kept: monitor $title (REPLACE=1 replaces it)"
             continue
