@@ -62,6 +62,10 @@ _OPERATORS_BUSINESS = (
     ("permission denied for database", "GRANT CONNECT ON DATABASE to the journal's role"),
     ("certificate", "correct sslmode, sslrootcert or the certificate that journal.dsn names"),
 )
+_NO_DSN = (
+    "journal.dsn is not a valid connection string of PostgreSQL. Correct it. In an address, write "
+    "@ in a password as %40, / as %2F and % as %25, or set journal.password_file"
+)
 _CLOSING = 3.0
 """Seconds for what was handed in to be written before the connections are broken."""
 CREATE_HINT = "run `forwarder journal create` with a role that may create schemas"
@@ -85,9 +89,16 @@ class Database:
             given = {key: str(value) for key, value in conninfo_to_dict(self.conninfo()).items()}
         except psycopg.ProgrammingError:
             # From None: its text quotes what it could not read, which may be the password.
-            raise StateError("journal.dsn is no connection string of PostgreSQL") from None
+            raise StateError(_NO_DSN) from None
+        if _has_half_a_password(given):
+            raise StateError(_NO_DSN)
         with translated():
-            connection = psycopg.connect(make_conninfo("", **(_NETWORK | given)), autocommit=True)
+            try:
+                connection = psycopg.connect(
+                    make_conninfo("", **(_NETWORK | given)), autocommit=True
+                )
+            except psycopg.ProgrammingError:
+                raise StateError(_NO_DSN) from None
         # Always eight bytes: a parameter's type must not depend on how large the number is.
         connection.adapters.register_dumper(int, Int8Dumper)
         connection.adapters.register_dumper(int, Int8BinaryDumper)
@@ -102,6 +113,17 @@ class Database:
     def path(self, shard: int) -> str:
         """Return the search path of a transaction on a shard: its tables, then the fleet's."""
         return f"SET LOCAL search_path = {self.shard_schema(shard)}, {self.schema}; "
+
+
+def _has_half_a_password(given: Mapping[str, str]) -> bool:
+    """Return True if a password with an unescaped @ or / has left a part of itself elsewhere.
+
+    The errors of a connection quote host, port and database.
+    """
+    ports = given.get("port", "").replace(",", "")
+    # A host that begins with @ is an abstract socket.
+    hosts = [host[1:] for host in given.get("host", "").split(",")]
+    return "@" in "".join([*hosts, given.get("dbname", "")]) or not (ports or "0").isdecimal()
 
 
 def with_password(conninfo: str, password: str) -> str:
