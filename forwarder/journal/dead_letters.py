@@ -99,11 +99,10 @@ def acknowledge(
     stored = Progress(found[0], read_ranges(found[1]))
     # What is done already was passed over, and is in a gap: it is no dead letter as well.
     left = [letter for letter in dead if not stored.holds(letter.offset)]
+    new = left
     if found[2] == LETTERS:
-        others = _settle_replayed(session, sink, number, progress, left, now_us)
-        store_letters(session, sink, others, now_us)
-    else:
-        store_letters(session, sink, left, now_us)
+        new = _settle_replayed(session, sink, number, progress, left, now_us)
+    store_letters(session, sink, new, now_us)
     note_refused(session, sink, number, left)
     # United, never replaced: retention may have passed rows that this consumer does not know of.
     write_progress(session, sink, number, stored.union(progress))
