@@ -1,6 +1,6 @@
 """``forwarder config init``: a small settings file for Cloudflare and one destination.
 
-Only the keys that somebody must decide are asked for; everything else has a default.
+It asks only for the keys that somebody must decide; everything else has a default.
 """
 
 from __future__ import annotations

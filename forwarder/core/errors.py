@@ -3,11 +3,11 @@
     ForwarderError
     ├── ConfigError             stop before starting; exit 2
     ├── BadRequestError         correct the command; nothing was changed
-    ├── StateError              the state folder cannot be used as it is; nothing was changed
+    ├── StateError              the state folder or database cannot be used; nothing was changed
     │   ├── LockedError         another process holds it; exit 2
     │   └── DamagedError        the journal is damaged; exit 1
     ├── TransientError          wait, then try the same thing again
-    │   └── NeedsOperatorError  the same, slowly and loudly, until a person has mended it
+    │   └── NeedsOperatorError  the same, slowly and loudly, until a person has fixed it
     ├── BatchRefusedError       refused whole, nobody says which event: bisect
     └── BatchTooLargeError      too many bytes at once: split
 
@@ -57,7 +57,7 @@ class BadRequestError(ForwarderError):
 
 
 class StateError(ForwarderError):
-    """The state folder cannot be used as it is; nothing in it was changed."""
+    """The state folder, or the journal's database, cannot be used as it is; nothing was changed."""
 
 
 class LockedError(StateError):
@@ -82,9 +82,9 @@ class TransientError(ForwarderError):
         self.hint = hint
 
 
-# Transient, too: once a person has mended it, work goes on without a restart.
+# Transient, too: once a person has fixed it, work goes on without a restart.
 class NeedsOperatorError(TransientError):
-    """Only a person can mend this (token, permission, index): hold, say so, try again slowly."""
+    """Only a person can fix this (token, permission, index): hold, say so, try again slowly."""
 
 
 class BatchRefusedError(ForwarderError):

@@ -91,7 +91,7 @@ def _unusable(state_dir: Path, error: OSError) -> ConfigError | StateError:
     if error.errno in _OF_THE_SETTINGS:
         hint = "it must be a folder that this user may write"
         return ConfigError([Fault("state_dir", problem, hint)])
-    return StateError(f"state_dir {problem}; free space on the volume or mend it")
+    return StateError(f"state_dir {problem}; free space on the volume or repair it")
 
 
 def _describe(holder: bytes) -> str:

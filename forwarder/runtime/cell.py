@@ -1,6 +1,7 @@
 """What a journal has once: its readers and consumers, its gate, its backfills, its upkeep.
 
-With SQLite a process has one cell. Nothing in here knows the process but through ``Replica``.
+With SQLite a process has one cell; on PostgreSQL, only while it owns the journal. Nothing in here
+knows the process but through ``Replica``.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ async def _patience(signals: Signals) -> None:
 
 
 class Daemon:
-    """Runs the forwarder until a signal: one replica with one cell."""
+    """Runs the forwarder until a signal: one replica, with a cell while it owns the journal."""
 
     def __init__(
         self,
