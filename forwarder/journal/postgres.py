@@ -164,6 +164,10 @@ def translated() -> Iterator[None]:
         raise DamagedError(f"the database is damaged: {_said(error)}") from error
     except psycopg.OperationalError as error:
         raise _unavailable(error) from error
+    except psycopg.Error as error:
+        # From None: what these say may quote values of rows, and a crash is logged with its causes.
+        kind = f"{type(error).__name__}, SQLSTATE {error.sqlstate}"
+        raise StateError(f"the journal's database refuses a statement: {kind}") from None
     except CorruptError as error:
         raise DamagedError(f"the journal is damaged: {error}. Nothing was changed") from error
     except (JSONDecodeError, UnicodeDecodeError) as error:
