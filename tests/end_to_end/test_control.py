@@ -41,6 +41,10 @@ async def test_odd_arguments_are_refused_and_nothing_is_committed(tmp_path: Path
         await forwarder.start()
         try:
             await caught_up(api, forwarder)
+            # Events may flow before the start is over.
+            async with asyncio.timeout(30):
+                while not (await asyncio.to_thread(ask, state, "status"))["ready"]:
+                    await asyncio.sleep(0.1)
             for name, arguments in _ODD:
                 with pytest.raises(RefusedError):
                     await asyncio.to_thread(ask, state, name, arguments)
