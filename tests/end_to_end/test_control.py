@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from forwarder.admin.client import RefusedError, ask
-from tests.end_to_end.processes import ACCOUNT, Forwarder, caught_up, cloudflare
+from tests.end_to_end.processes import ACCOUNT, Forwarder, caught_up, cloudflare, until
 
 _STREAM = {"account_id": ACCOUNT, "stream": "access_requests"}
 _ODD: tuple[tuple[str, Any], ...] = (
@@ -42,9 +42,7 @@ async def test_odd_arguments_are_refused_and_nothing_is_committed(tmp_path: Path
         try:
             await caught_up(api, forwarder)
             # Events may flow before the start is over.
-            async with asyncio.timeout(30):
-                while not (await asyncio.to_thread(ask, state, "status"))["ready"]:
-                    await asyncio.sleep(0.1)
+            await until(lambda: ask(state, "status")["ready"])
             for name, arguments in _ODD:
                 with pytest.raises(RefusedError):
                     await asyncio.to_thread(ask, state, name, arguments)
