@@ -45,7 +45,7 @@ coverage: $(DEV)  ## The tests with branch coverage
 	$(BIN)/pytest -m "not integration and not proof" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 integration: $(PROOF)  ## Tests against real destinations that this machine can start (STRICT=1: all of them)
-	$(BIN)/pytest -m integration $(ARGS)
+	$(BIN)/pytest -m "integration and not proof" $(ARGS)
 
 # What measures time or memory has the machine for itself, after everything else, which shares it.
 TOGETHER := -n 3 --dist worksteal
