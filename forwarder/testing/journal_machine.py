@@ -10,13 +10,13 @@ shows of it (its queues, places, dead letters, gaps and ``judge``) must equal th
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from forwarder.core.contracts import LIVE
+from forwarder.core.contracts import FORWARDER_STREAM, LIVE
 from forwarder.core.errors import StateError
 from forwarder.core.journal import LaneCancelled
 from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress, ReaderState, SinkQueue
@@ -39,16 +39,19 @@ from forwarder.testing.journal_readers import ReaderRules, rows_of_a_page
 
 NAMES = ("a", "b", "c")
 _sinks = st.sampled_from(NAMES)
+_some_sinks: st.SearchStrategy[list[str]] = st.just([]) | st.lists(_sinks, max_size=2, unique=True)
 _picks = st.none() | st.lists(st.integers(0, 30), min_size=1, max_size=6)
 
 
 class JournalMachine(ReaderRules):
     """The steps; ``machine_for`` says whose journal."""
 
-    @initialize(blocking=st.booleans())
-    def begin(self, blocking: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
-        """Let one sink run from the start."""
+    @initialize(blocking=st.booleans(), two=st.booleans())
+    def begin(self, blocking: bool, two: bool) -> None:  # noqa: FBT001 - drawn by hypothesis
+        """Let one sink run from the start, or two."""
         self.join("a", "now", blocking)
+        if two:
+            self.join("b", "now", not blocking)
 
     @rule(statement=st.integers(1, 40), late=st.booleans())
     def die_in_the_next_step(self, statement: int, late: bool) -> None:  # noqa: FBT001 - drawn
@@ -91,7 +94,9 @@ class JournalMachine(ReaderRules):
     def leave(self, which: int, for_long: bool) -> None:  # noqa: FBT001 - drawn
         """A sink leaves the settings, maybe for longer than its rows are kept."""
         running = self._running()
-        name = running[which % len(running)]
+        self._leave(running[which % len(running)], for_long=for_long)
+
+    def _leave(self, name: str, *, for_long: bool) -> None:
         self.journal.leave(name)
         self.model.sinks[name].running = False
         self.queues.pop(name, None)
@@ -141,7 +146,13 @@ class JournalMachine(ReaderRules):
         return [key for key in running if self.model.waiting(*key)]
 
     def _acknowledge(
-        self, name: str, lane: str, done: list[int] | None, dead: list[int], *, expected: bool
+        self,
+        name: str,
+        lane: str,
+        done: Sequence[int] | None,
+        dead: Sequence[int],
+        *,
+        expected: bool,
     ) -> None:
         model, queue = self.model, self.queues[name]
         waiting = model.waiting(name, lane)
@@ -181,20 +192,39 @@ class JournalMachine(ReaderRules):
         raise AssertionError("an acknowledgement beyond the stored rows was taken")
 
     @precondition(lambda self: self.model.sinks)
+    @rule(sinks=_some_sinks, rows=st.just([]) | rows_of_a_page, again=st.booleans())
+    def open_backfill(self, sinks: list[str], rows: list[int], again: bool) -> None:  # noqa: FBT001 - drawn
+        """An operator orders a backfill, for some sinks or for all."""
+        self._open_backfill(sinks, rows, again=again)
+
+    @precondition(lambda self: self.model.sinks)
     @rule(
-        sinks=st.just([]) | st.lists(_sinks, max_size=2, unique=True),
-        rows=st.none() | rows_of_a_page,
-        again=st.booleans(),
-        close=st.booleans(),
+        sinks=_some_sinks,
+        rows=st.lists(st.integers(0, 30), min_size=2, max_size=5),
+        received=st.sampled_from([(), (0,), None]),
+        end=st.sampled_from(["close", "cancel", "read"]),
     )
-    def open_backfill(
-        self,
-        sinks: list[str],
-        rows: list[int] | None,
-        again: bool,  # noqa: FBT001 - drawn
-        close: bool,  # noqa: FBT001 - drawn
+    def backfill_in_short(
+        self, sinks: list[str], rows: list[int], received: Sequence[int] | None, end: str
     ) -> None:
-        """An operator orders a backfill, for some sinks or for all; it may be short."""
+        """A backfill finds new rows, one sink receives some or all, and something ends it.
+
+        Or the live reader finds the same rows.
+        """
+        known = self.model.known(LIVE, old=True)
+        new = [n for n, one in enumerate(POOL) if one.identity not in known]
+        pool = new or range(len(POOL))
+        rows = [pool[n % len(pool)] for n in rows]
+        lane = self._open_backfill(sinks, rows, again=False)
+        for place in [key for key in self._places() if key[1] == lane][:1]:
+            self._acknowledge(*place, received, (), expected=False)
+        if end == "read":
+            self.bring(rows, LIVE, ReaderState(NOON_US), LIVE)
+        elif lane in self.growing():
+            self._close_lane(lane) if end == "close" else self._stop_lane(lane, at_once=True)
+
+    def _open_backfill(self, sinks: list[str], rows: Sequence[int], *, again: bool) -> str:
+        """Open a backfill that brings a page; return its lane."""
         model = self.model
         sinks = [name for name in sinks if name in model.sinks]
         lane = self._name("backfill")
@@ -210,8 +240,7 @@ class JournalMachine(ReaderRules):
         self.step(lambda: self.journal.open_backfill(lane, {}, sinks), apply)
         if rows and lane in model.lanes:
             self.bring(rows, lane, ReaderState(NOON_US), lane, again=again)
-            if close:
-                self._close_lane(lane)
+        return lane
 
     @precondition(lambda self: self.growing())
     @rule(which=st.integers(0, 9))
@@ -239,8 +268,9 @@ class JournalMachine(ReaderRules):
     @rule(which=st.integers(0, 9), at_once=st.booleans())
     def stop_lane(self, which: int, at_once: bool) -> None:  # noqa: FBT001 - drawn
         """An operator cancels a lane; before it is settled, anything else may happen."""
-        lane = self._open_lanes()[which % len(self._open_lanes())]
+        self._stop_lane(self._open_lanes()[which % len(self._open_lanes())], at_once=at_once)
 
+    def _stop_lane(self, lane: str, *, at_once: bool) -> None:
         def apply() -> None:
             self.model.lanes[lane].growing, self.model.lanes[lane].stopped = False, True
             self.model.readers.pop(lane, None)
@@ -268,9 +298,11 @@ class JournalMachine(ReaderRules):
         if again:  # a reader finds what was forgotten
             self.bring(again, LIVE, ReaderState(NOON_US + 5 * HOUR_US), LIVE)
 
-    @rule(which=st.integers(0, 9), back=st.integers(0, 3))
-    def replay(self, which: int, back: int) -> None:
-        """An operator replays what is kept."""
+    @rule(which=st.integers(0, 9), back=st.integers(0, 3), quiet=st.booleans())
+    def replay(self, which: int, back: int, quiet: bool = False) -> None:  # noqa: FBT001, FBT002 - drawn
+        """An operator replays what is kept; before it, every sink may get what it waits for."""
+        for place in self._places() if quiet else ():
+            self._acknowledge(*place, None, (), expected=False)
         model, since = self.model, self.clock.wall_us - back * HOUR_US
         if not model.sinks:
             return
@@ -293,9 +325,27 @@ class JournalMachine(ReaderRules):
     @rule(which=st.integers(0, 9), some=st.booleans(), drop=st.booleans())
     def settle_letters(self, which: int, some: bool, drop: bool) -> None:  # noqa: FBT001 - drawn
         """An operator replays or discards dead letters, all or one."""
+        names = [one for one, letters in self.model.letters.items() if letters]
+        self._settle_letters(names[which % len(names)], some=some, drop=drop)
+
+    @precondition(lambda self: self._places())
+    @rule(which=st.integers(0, 9), cancelled=st.booleans())
+    def replay_letters_in_vain(self, which: int, cancelled: bool) -> None:  # noqa: FBT001 - drawn
+        """A refused row is replayed, but the replay is cancelled or the sink leaves for long."""
+        places = self._places()
+        name, lane = places[which % len(places)]
+        self._acknowledge(name, lane, (), [which], expected=False)
+        if not self.model.letters[name]:  # the process died before that
+            return
+        lane = self._settle_letters(name, some=False, drop=False)
+        if not cancelled:
+            self._leave(name, for_long=True)
+        elif lane in self.model.lanes:
+            self._stop_lane(lane, at_once=True)
+
+    def _settle_letters(self, name: str, *, some: bool, drop: bool) -> str:
+        """Replay or discard; return the replay's lane."""
         model = self.model
-        names = [one for one, letters in model.letters.items() if letters]
-        name = names[which % len(names)]
         stored = self.run(awaited(self.journal.letters(sink=name)))
         some = some or len({one.event_id for one in stored}) < len(stored)
         chosen = stored[:1] if some else stored
@@ -317,7 +367,8 @@ class JournalMachine(ReaderRules):
             model.travelling[name] |= {o: mine[identity] for o, (identity, _) in kept.items()}
             times = {bytes.fromhex(letter.event_id): letter.time_us for letter in chosen}
             model.stored[lane] = {
-                o: Stored(i, times[i], self.clock.wall_us) for o, (i, _) in kept.items()
+                o: Stored(i, times[i], self.clock.wall_us, own=stream == FORWARDER_STREAM)
+                for o, (i, stream) in kept.items()
             }
             model.units[name, lane] = dict.fromkeys(kept, "wait")
             self.settle_end()
@@ -326,6 +377,7 @@ class JournalMachine(ReaderRules):
             self.step(lambda: self.journal.drop_letters(name, ids), dropped)
         else:
             self.step(lambda: self.journal.replay_letters(lane, name, ids), replayed)
+        return lane
 
     @rule()
     def maintain(self) -> None:

@@ -31,7 +31,7 @@ OPERATIONS: Mapping[str, Callable[[JournalMachine], None]] = {
     "come_back": lambda one: one.join("b", "now", blocking=True),
     "forget_sink": lambda one: one.forget_sink(0),
     "acknowledge": lambda one: one.acknowledge(0, None, [0, 1], expected=True),
-    "open_backfill": lambda one: one.open_backfill([], None, again=False, close=False),
+    "open_backfill": lambda one: one.open_backfill([], [], again=False),
     "close_lane": lambda one: one.close_lane(0),
     "stop_lane": lambda one: one.stop_lane(0, at_once=False),
     "stop_and_cancel": lambda one: one.stop_lane(0, at_once=True),
@@ -47,11 +47,11 @@ OPERATIONS: Mapping[str, Callable[[JournalMachine], None]] = {
 
 def _in_the_middle_of_a_life(one: JournalMachine) -> None:
     """Two sinks, one of them absent; live rows, a backfill, letters at rest and on their way."""
-    one.begin(blocking=True)
+    one.begin(blocking=True, two=False)
     one.join("b", "now", blocking=True)
     one.bring([0, 1, 2], LIVE, ReaderState(NOON_US), LIVE)
     one.acknowledge(0, [0], [1], expected=False)
-    one.open_backfill([], [3, 4, 8], again=False, close=False)
+    one.open_backfill([], [3, 4, 8], again=False)
     one.settle_letters(0, some=True, drop=False)
     one.acknowledge(0, [0], [0], expected=False)
     one.leave(1, for_long=False)
