@@ -137,10 +137,9 @@ def _installed() -> Mapping[str, str]:
     """Return the sinks that can be used and what each is."""
     from forwarder.config.plugins import InstalledPlugins  # noqa: PLC0415 - imports pydantic
 
-    plugins = InstalledPlugins()
+    listed = InstalledPlugins().listed()
     return {
-        name: getattr(plugins.load("sinks", name), "summary", "")
-        for name in sorted(plugins.entries("sinks"))
+        one["name"]: one["summary"] for one in listed if one["kind"] == "sink" and not one["error"]
     }
 
 

@@ -46,40 +46,15 @@ def show(config: Path) -> None:
 @json_option
 def plugins(*, as_json: bool) -> None:
     """List sources, sinks and formats, and those that cannot be imported."""
-    rows = _plugin_rows()
+    from forwarder.config.plugins import InstalledPlugins  # noqa: PLC0415 - imports pydantic
+
+    rows = InstalledPlugins().listed()
     if as_json:
         print_json(rows)
         return
     width = max(len(row["name"]) for row in rows)
     for row in rows:
         say(f"{row['kind']:<8} {row['name']:<{width}}  {row['summary'] or row['error']}")
-
-
-def _plugin_rows() -> list[dict[str, str]]:
-    from forwarder.config.plugins import (  # noqa: PLC0415 - imports pydantic
-        InstalledPlugins,
-        PluginError,
-    )
-
-    # Each is imported: a plugin that cannot be is the news here.
-    installed, rows = InstalledPlugins(), []
-    for kind in ("sources", "sinks", "formats"):
-        for name, entry in sorted(installed.entries(kind).items()):
-            summary = error = ""
-            try:
-                summary = getattr(installed.load(kind, name), "summary", "")
-            except PluginError as fault:
-                error = str(fault)
-            rows.append(
-                {
-                    "kind": kind.removesuffix("s"),
-                    "name": name,
-                    "summary": summary,
-                    "error": error,
-                    "distribution": entry.dist.name if entry.dist else "",
-                }
-            )
-    return rows
 
 
 @click.command()

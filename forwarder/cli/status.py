@@ -192,7 +192,7 @@ def _troubles(
     state: Mapping[str, Any], kind: str, name: Callable[[Mapping[str, Any]], str]
 ) -> Text | None:
     """Return a line for each error that the headline lacks: which, what, what to do."""
-    # The headline has the reasons already: a fault is told once.
+    # The headline has the reasons already: a fault is shown once.
     told = "\n".join(state["reasons"])
     lines = [
         f"{name(one)}: {one['error']}" + (f" ({one['hint']})" if one["hint"] else "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 Kind: TypeAlias = Literal["sources", "sinks", "formats"]
 
@@ -39,6 +39,28 @@ class InstalledPlugins:
             # Two distributions may claim one name; an order that changes would be worse.
             found.setdefault(entry.name, entry)
         return found
+
+    def listed(self) -> list[dict[str, str]]:
+        """Return every plugin for people: ``kind``, ``name``, ``summary``, ``error``, its package.
+
+        Each is imported; ``error`` says why one cannot be.
+        """
+        return [self._described(kind, name) for kind in get_args(Kind) for name in self.names(kind)]
+
+    def _described(self, kind: Kind, name: str) -> dict[str, str]:
+        summary = error = ""
+        try:
+            summary = getattr(self.load(kind, name), "summary", "")
+        except PluginError as fault:
+            error = str(fault)
+        package = self.entries(kind)[name].dist
+        return {
+            "kind": kind.removesuffix("s"),
+            "name": name,
+            "summary": summary,
+            "error": error,
+            "distribution": package.name if package else "",
+        }
 
     def load(self, kind: Kind, name: str) -> Any:
         """Import one plugin."""

@@ -54,8 +54,8 @@ class SystemClock:
 class Backoff:
     """Bounds of the waiting time in seconds.
 
-    ``slow_initial`` and ``slow_max`` serve faults that a person must mend: hammering a wrong token
-    helps nobody, yet it must heal within minutes of being mended.
+    ``slow_initial`` and ``slow_max`` serve faults that a person must fix: hammering a wrong token
+    helps nobody, yet it must heal within minutes of being fixed.
     """
 
     initial: float = 1.0
@@ -76,7 +76,7 @@ class Backoff:
         ceiling = min(most, first * 2.0 ** min(attempt - 1, 30))
         # Full jitter may draw almost nothing, which would hammer a wrong token.
         wait = rng.uniform(ceiling / 2 if slow else 0.0, ceiling)
-        # Retry-After is the same for all who were told it: a little more spreads them.
+        # Retry-After is the same for all who received it: a little more spreads them.
         return wait if retry_after is None else retry_after + rng.uniform(0.0, min(1.0, ceiling))
 
 

@@ -134,7 +134,7 @@ class Leases:
 
 
 class ShardLease:
-    """The right to one shard; implements ``core.journal.Lease``.
+    """The right to one shard; implements ``core.lease.Lease``.
 
     The owner stops at its own deadline, which lies before the end of the lease by the clock of the
     database: so a process that was stopped, or is cut off, does no more than what was in flight.

@@ -375,19 +375,7 @@ class PostgresEngine:
 class PostgresJournal(SqlJournal):
     """Owns one shard, until another process does."""
 
-    def __init__(
-        self,
-        engine: PostgresEngine,
-        session: Session,
-        keeping: Keeping,
-        clock: Clock,
-        emit: Emit,
-        *,
-        patience: float,
-    ) -> None:
-        """Use ``open``."""
-        super().__init__(engine, session, keeping, clock, emit, patience=patience)
-        self._sessions = engine
+    _engine: PostgresEngine
 
     @classmethod
     async def open(
@@ -414,5 +402,5 @@ class PostgresJournal(SqlJournal):
         closing = asyncio.ensure_future(super().aclose())
         done, _ = await asyncio.wait({closing}, timeout=_CLOSING)
         if not done:
-            self._sessions.abort()
+            self._engine.abort()
         await closing

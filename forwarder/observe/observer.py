@@ -6,7 +6,6 @@ import logging
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -67,21 +66,20 @@ class Observer:
 
     def emit(self, one: TelemetryEvent) -> None:
         """Take one event; returns at once and never raises."""
+        lines = list[Line | None]()
         try:
             # Counted whatever the level of the log: metrics must not depend on it.
             count(one, self._metrics)
-            line = line_of(one, self._output.lowest)
+            lines.append(line_of(one, self._output.lowest))
+            if self.spans is not None:
+                self.spans.emit(one)
         except Exception as error:  # noqa: BLE001 - a fault in telemetry must not stop forwarding
-            line = line_of(_failure(one, error))
-        if line is not None:
+            lines.append(line_of(_failure(one, error)))
+        for line in filter(None, lines):
             with self._lock:
                 kept_back = self._repeats.admit(line, self._clock.monotonic())
             if kept_back is not None:
                 self._write(line, kept_back)
-        if self.spans is not None:
-            # Code of others runs in here, and whoever emits must not fail for it.
-            with suppress(Exception):
-                self.spans.emit(one)
 
     def flush(self) -> None:
         """Write what was kept back and is due; the runtime calls it every few seconds."""

@@ -196,7 +196,8 @@ class Daemon:
             taken = await lease.take()
             self._seat.learn(await lease.owners())
         except ForwarderError as error:
-            trouble = error if isinstance(error, TransientError) else TransientError(str(error))
+            hint = getattr(error, "hint", "")
+            trouble = TransientError(str(error), hint=hint)
             if self._seat.trouble is None:
                 self._replica.report_journal(trouble, "standing by")
             self._seat.fail(trouble)
@@ -250,12 +251,12 @@ class Daemon:
             self._tasks.start("secrets", watch.run)
             self._tasks.start("history", self._overview.watch)
             self._tasks.start("upkeep", self._upkeep)
+            # What was made so far lives as long as the process: the collector need not look at it.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*_GARBAGE)
         streams = len(cell.streams.names)
         replica.emit(Started(VERSION, replica.config_hash, streams, len(settings.sinks)))
-        # What was made so far lives as long as the process: the collector need not look at it.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*_GARBAGE)
         self.running.set()
 
     async def _serve(self) -> None:

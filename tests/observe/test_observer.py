@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 
 from forwarder.core.journal import GapOpened, RowsDropped
 from forwarder.core.telemetry import INFO, WARNING, PluginEvent, TelemetryEvent, event
-from forwarder.observe.events import SettingsRefused, Started, TaskCrashed
+from forwarder.observe.events import SettingsRefused, SettingsWarning, Started, TaskCrashed
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer
 from forwarder.observe.output import LogOutput, Redactor
@@ -237,3 +237,24 @@ def test_libraries_may_log_from_threads_of_their_own(desk: Desk) -> None:
         list(threads.map(work, range(4)))
 
     assert len(desk.lines) == 8000
+
+
+class BrokenSpans:
+    """Code of others, such as an exporter's."""
+
+    def emit(self, one: TelemetryEvent) -> None:
+        raise RuntimeError(type(one).__name__)
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+def test_spans_that_fail_cost_no_line_and_are_reported(desk: Desk) -> None:
+    output = LogOutput(desk.stream, Redactor(), style="json")
+    observer = Observer(desk.metrics, output, desk, BrokenSpans())
+
+    observer.emit(SettingsWarning("careful"))
+
+    warned, failed = desk.lines
+    assert warned["event"] == "settings_warning"
+    assert "RuntimeError" in str(failed)
