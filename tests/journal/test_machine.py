@@ -25,6 +25,22 @@ def test_two_thousand_long_lives() -> None:
     run_state_machine_as_test(machine_for(SqliteOpener), settings=long)
 
 
+def test_the_last_writes_of_a_stopped_backfill_arrive_before_it_is_settled() -> None:
+    one = machine_for(SqliteOpener)()
+    try:
+        one.begin(blocking=True, two=False)
+        one.open_backfill([], [0, 1], again=False)
+        (lane,) = one.growing()
+        one.bring([2], LIVE, ReaderState(NOON_US), LIVE)
+        one.bring([3], lane, ReaderState(NOON_US), lane)
+        one.stop_lane(0, at_once=False)
+        one.replay(0, 3, quiet=True)
+
+        one.the_journal_is_what_the_model_says()
+    finally:
+        one.teardown()
+
+
 OPERATIONS: Mapping[str, Callable[[JournalMachine], None]] = {
     "append": lambda one: one.bring([9, 10, 11], LIVE, ReaderState(NOON_US + 9), LIVE),
     "join": lambda one: one.join("c", "beginning", blocking=True),
