@@ -16,7 +16,7 @@ from forwarder.core.contracts import Lost
 from forwarder.core.errors import DamagedError, StateError
 from forwarder.journal.database import SqliteEngine, SqliteSession
 from forwarder.journal.lanes import finish, standings
-from forwarder.journal.ledger import REMOVED, Loss, Scope, lose, note_loss, note_passed
+from forwarder.journal.ledger import REFUSED, REMOVED, Loss, Scope, lose, note_loss, note_passed
 from forwarder.journal.storage import (
     LIVE_LANE,
     CorruptError,
@@ -158,6 +158,7 @@ def _upgrade(session: SqliteSession, known: Known, now_us: int) -> None:
     for table in copied:
         _copy(session, table, known.columns[table])
         session.execute(f"DROP TABLE temp.old_{table}")
+    _note_refusals(session)
     _account_for_gone(session, now_us)
 
 
@@ -189,6 +190,21 @@ def _copy(session: SqliteSession, table: str, columns: list[str]) -> None:
 def _page_crc(*values: object) -> int:
     *small, times, hashes = values
     return checksum(tuple(map(int, map(str, small))), bytes(times), bytes(hashes))  # type: ignore[call-overload]
+
+
+def _note_refusals(session: SqliteSession) -> None:
+    """Write down in which lane the dead letters were refused, which version 1 did not.
+
+    Without that, a letter that a replay refuses too, and that an operator drops, would leave the
+    lane that refused it first without a word: an audit would call the row delivered.
+    """
+    letters = session.execute(
+        "SELECT dead_letter.sink, page.lane, row_offset FROM dead_letter JOIN page "
+        "ON first_offset = (SELECT max(first_offset) FROM page WHERE first_offset <= row_offset) "
+        "WHERE dead_letter.lane IS NULL AND row_offset < first_offset + count"
+    ).fetchall()
+    for sink, lane, offset in letters:
+        note_passed(session, sink, lane, (offset, offset + 1), REFUSED)
 
 
 def _account_for_gone(session: SqliteSession, now_us: int) -> None:

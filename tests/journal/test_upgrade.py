@@ -14,7 +14,7 @@ import pytest
 from forwarder.core.contracts import LIVE, Record
 from forwarder.core.errors import DamagedError, StateError
 from forwarder.core.identity import Identifier
-from forwarder.core.log import Progress
+from forwarder.core.log import DeadLetter, Progress
 from forwarder.journal.database import FILE_NAME, SqliteEngine, SqliteSession
 from forwarder.journal.lanes import NO_END
 from forwarder.journal.schema import VERSION, check_fully, prepare
@@ -86,6 +86,26 @@ async def test_everything_that_waited_arrives(opened: Opener, tmp_path: Path, sc
     assert {LIVE: [*live, "gap_opened"], **backfilled, "replay:2": live} == of_gone
     assert ["again refused"] == [letter.reason for letter in await journal.letters()]
     assert [("instant_unreadable", None)] == [(g.reason, g.closed_us) for g in await journal.gaps()]
+
+
+@pytest.mark.parametrize("schema", SCHEMAS)
+async def test_a_letter_that_a_replay_refuses_too_and_that_is_dropped_was_not_delivered(
+    opened: Opener, tmp_path: Path, schema: str
+) -> None:
+    recorded(schema, tmp_path / "state")
+    journal = await opened()
+    (refused,) = await journal.letters(sink="a")
+    row = orjson.loads(refused.row)["n"]
+
+    await journal.replay("replay:more", "a", NOON_US - 86_400_000_000)
+    queue = await journal.sink_queue("a")
+    (lane,) = [one for one in await queue.lanes() if one.name == "replay:more"]
+    letter = DeadLetter(refused.offset, "refused")
+    await queue.acknowledge("replay:more", Progress(lane.end_offset or 0), [letter])
+    await journal.drop_letters("a", None)
+
+    verdicts = await journal.judge(KEY, old_rows(6)[row : row + 1], {}, ["a"])
+    assert verdicts["a"].delivered == 0
 
 
 @pytest.mark.parametrize("schema", SCHEMAS)
