@@ -8,6 +8,8 @@ from typing import TypeAlias, TypeVar
 
 import pytest
 
+from tests.integration.pgbouncer import PgBouncer
+from tests.integration.postgresql import Postgresql
 from tests.integration.unavailable import Unavailable
 
 Server = TypeVar("Server")
@@ -52,6 +54,18 @@ def start(request: pytest.FixtureRequest) -> Start[Server]:
             pytest.skip(f"{name}: {reason}")
 
     return started
+
+
+@pytest.fixture(scope="module")
+def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
+    """Return a PostgreSQL server."""
+    yield from start("postgresql", Postgresql.run)
+
+
+@pytest.fixture(scope="module")
+def pooler(start: Start[PgBouncer], server: Postgresql) -> Iterator[PgBouncer]:
+    """Return PgBouncer in front of ``server``."""
+    yield from start("pgbouncer", lambda: PgBouncer.run(server.port))
 
 
 @pytest.hookimpl(trylast=True)

@@ -21,8 +21,9 @@ OVER = -1.0
 class PostgresOpener:
     """One journal in schemas of its own."""
 
-    def __init__(self, dsn: str, schema: str = "") -> None:
-        self.database = Database(lambda: dsn, schema or f"test_{next(_NUMBERS)}")
+    def __init__(self, dsn: str, schema: str = "", *, pooler: bool = False) -> None:
+        self.dsn = dsn
+        self.database = Database(lambda: dsn, schema or f"test_{next(_NUMBERS)}", pooler)
         create(self.database)
 
     def take(self, owner: str = "test") -> Ownership:

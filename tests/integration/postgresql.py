@@ -31,24 +31,27 @@ log_min_messages = fatal
 
 
 class Programs:
-    """Where PostgreSQL's programs are, and as whom they run: the server refuses root."""
+    """Where a package's programs are, and as whom they run: these servers refuse root."""
 
-    def __init__(self, folder: Path) -> None:
-        """Find them on this system, or unpack them beside it; raises ``Unavailable``."""
+    def __init__(self, folder: Path, package: str, program: str) -> None:
+        """Find them on this system, or unpack them beside it; raises ``Unavailable``.
+
+        ``program`` is a pattern below the root of the file system, for one of them.
+        """
         self._user = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
         self._environment = dict(os.environ)
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+        found = sorted(Path("/").glob(program))
         if not found:
-            unpacked = unpack("postgresql", missing_for("postgresql"))
+            unpacked = unpack(package, missing_for(package))
             root = unpacked.root
             if self._user is not None:
                 # What root has unpacked is in root's own folder, where nobody else may look.
                 root = Path(shutil.copytree(unpacked.root, folder / "programs", symlinks=True))
             libraries = root / unpacked.libraries.relative_to(unpacked.root)
             self._environment["LD_LIBRARY_PATH"] = str(libraries)
-            found = sorted(root.glob("usr/lib/postgresql/*/bin/initdb"))
+            found = sorted(root.glob(program))
         if not found:
-            raise Unavailable("Debian's postgresql has no initdb")
+            raise Unavailable(f"Debian's {package} has no {program}")
         self._bin = found[-1].parent
 
     def own(self, path: Path) -> None:
@@ -77,8 +80,25 @@ class Programs:
             raise Unavailable(f"{name}: {log.read_text().strip().splitlines()[-1:]}")
 
 
+@contextlib.contextmanager
+def memory_folder() -> Iterator[Path]:
+    """Give a folder for the data of a server, in memory if the system has such folders."""
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() else None
+    # What a killed server leaves behind may still write for a moment.
+    with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+def dsn_at(port: int) -> str:
+    """Return what leads to the database at a port, as its superuser, without a password."""
+    return f"host=127.0.0.1 port={port} user=forwarder dbname=postgres"
+
+
 class Postgresql:
-    """One server; ``dsn`` reaches it as its superuser, without a password."""
+    """One server."""
 
     def __init__(self, programs: Programs, folder: Path) -> None:
         self._programs = programs
@@ -91,11 +111,8 @@ class Postgresql:
     @contextlib.contextmanager
     def run(cls) -> Iterator[Postgresql]:
         """Run a fresh server; raises ``Unavailable``."""
-        memory = Path("/dev/shm")
-        with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-            folder = Path(name)
-            folder.chmod(0o755)
-            programs = Programs(folder)
+        with memory_folder() as folder:
+            programs = Programs(folder, "postgresql", "usr/lib/postgresql/*/bin/initdb")
             programs.own(folder)
             server = cls(programs, folder)
             programs.run(
@@ -110,9 +127,25 @@ class Postgresql:
             finally:
                 server.stop()
 
+    @contextlib.contextmanager
+    def standby(self, port: int) -> Iterator[Postgresql]:
+        """Run an asynchronous standby, which reaches this server at ``port``."""
+        with memory_folder() as folder:
+            self._programs.own(folder)
+            standby = Postgresql(self._programs, folder)
+            self._programs.run(
+                "pg_basebackup", "-d", dsn_at(port), "-R", "-c", "fast", "-D", standby.data,
+                log=standby._log,
+            )  # fmt: skip
+            standby.start()
+            try:
+                yield standby
+            finally:
+                standby.stop()
+
     @property
     def dsn(self) -> str:
-        return f"host=127.0.0.1 port={self.port} user=forwarder dbname=postgres"
+        return dsn_at(self.port)
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -135,3 +168,8 @@ class Postgresql:
             self._process.send_signal(how)
             self._process.wait(_PATIENCE)
             self._process = None
+
+    def promote(self) -> None:
+        """Make a standby take writes; what has not reached it yet is lost."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute("SELECT pg_promote()")

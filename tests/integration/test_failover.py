@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -20,16 +20,10 @@ from forwarder.journal.fleet import Leases
 from forwarder.journal.postgres import Database
 from forwarder.testing.network import free_port
 from tests.end_to_end.processes import SCRIPT, Cloudflare, Forwarder, cloudflare, until
-from tests.integration.conftest import Start
 from tests.integration.postgresql import Postgresql
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 LEASE = 3.0
-
-
-@pytest.fixture(scope="module")
-def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
-    yield from start("postgresql", Postgresql.run)
 
 
 class Replicas:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, closing
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import TransientError
@@ -18,7 +19,6 @@ from forwarder.testing.journal_contract import addition, records, verdict
 from forwarder.testing.journal_crash import HOUR_US, NOON_US, WallClock
 from forwarder.testing.journal_model import KEY
 from forwarder.testing.network import ToxicProxy
-from tests.integration.conftest import Start
 from tests.integration.postgres_opener import PostgresOpener
 from tests.integration.postgresql import Postgresql
 
@@ -26,14 +26,11 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 _TABLES = ("page", "progress", "reader", "lane", "sink", "gap", "dead_letter", "counter", "memory")
 
 
-@pytest.fixture(scope="module")
-def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
-    yield from start("postgresql", Postgresql.run)
-
-
-@pytest.fixture
-def opener(server: Postgresql) -> Iterator[PostgresOpener]:
-    opener = PostgresOpener(server.dsn)
+@pytest.fixture(params=["direct", "pooled"])
+def opener(request: pytest.FixtureRequest, server: Postgresql) -> Iterator[PostgresOpener]:
+    pooled = request.param == "pooled"
+    reached = request.getfixturevalue("pooler") if pooled else server
+    opener = PostgresOpener(reached.dsn, pooler=pooled)
     yield opener
     opener.discard()
 
@@ -138,6 +135,7 @@ async def test_an_epoch_that_is_given_out_again_does_not_let_its_old_owner_in(
                 await former.keep("scope", "key", 1)
 
 
+@pytest.mark.parametrize("opener", ["direct"], indirect=True)
 async def test_a_lost_connection_ends_the_owner(server: Postgresql, opener: PostgresOpener) -> None:
     async with journal_of(opener) as journal:
         await journal.keep("scope", "key", 0)
@@ -156,11 +154,12 @@ async def test_a_lost_connection_ends_the_owner(server: Postgresql, opener: Post
 
 
 async def test_a_commit_without_an_answer_ends_the_owner_whether_it_took_effect_or_not(
-    server: Postgresql, opener: PostgresOpener
+    opener: PostgresOpener,
 ) -> None:
-    with ToxicProxy(server.port) as proxy:
-        dsn = server.dsn.replace(f"port={server.port}", f"port={proxy.port}")
-        behind = PostgresOpener(dsn, opener.database.schema)
+    port = int(conninfo_to_dict(opener.dsn)["port"] or 0)
+    with ToxicProxy(port) as proxy:
+        dsn = make_conninfo(opener.dsn, port=proxy.port)
+        behind = PostgresOpener(dsn, opener.database.schema, pooler=opener.database.pooler)
         async with journal_of(behind) as journal:
             await journal.keep("scope", "key", 1)
             proxy.hold = True

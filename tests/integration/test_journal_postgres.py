@@ -8,22 +8,25 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from forwarder.testing.journal_contract import JournalContract
 from forwarder.testing.journal_machine import machine_for
-from tests.integration.conftest import Start
+from tests.integration.pgbouncer import PgBouncer
 from tests.integration.postgres_opener import PostgresOpener
 from tests.integration.postgresql import Postgresql
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module")
-def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
-    yield from start("postgresql", Postgresql.run)
-
-
 class TestPostgres(JournalContract):
     @pytest.fixture
     def opener(self, server: Postgresql) -> Iterator[PostgresOpener]:
         opener = PostgresOpener(server.dsn)
+        yield opener
+        opener.discard()
+
+
+class TestBehindPgBouncer(JournalContract):
+    @pytest.fixture
+    def opener(self, pooler: PgBouncer) -> Iterator[PostgresOpener]:
+        opener = PostgresOpener(pooler.dsn, pooler=True)
         yield opener
         opener.discard()
 
