@@ -322,7 +322,8 @@ class SinkContext:
     """What the runtime gives a sink beside its settings.
 
     ``name`` is the sink's name in the settings, ``format`` the name of its format and
-    ``media_type`` what that format produces (``application/json`` or ``text/plain``).
+    ``media_type`` what that format produces (``application/json`` or ``text/plain``);
+    ``format_settings`` are the format's own settings, an instance of its ``Config``.
     ``user_agent`` names this program and version to the destination.
     """
 
@@ -332,6 +333,7 @@ class SinkContext:
     clock: Clock
     user_agent: str = "forwarder"
     emit: Emit = ignore
+    format_settings: Any = None
 
 
 class SinkPlugin(Protocol):

@@ -54,6 +54,7 @@ def sink_of(sink: SinkSettings, clock: Clock, emit: Emit = ignore) -> Sink:
         clock=clock,
         user_agent=USER_AGENT,
         emit=emit,
+        format_settings=sink.format_config,
     )
     made: Sink = sink.plugin(sink.config, context)
     return made
