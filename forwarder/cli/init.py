@@ -73,6 +73,9 @@ _SINKS: Mapping[str, Sequence[Question]] = {
         ),
     ),
     "loki": (Question("url", "Address of Loki", "LOKI_URL", "https://loki:3100"),),
+    "object_store": (
+        Question("url", "Bucket, e.g. s3://BUCKET/PREFIX", "BUCKET_URL", "s3://logs/access"),
+    ),
     "http": (Question("url", "Address that takes POST requests", "SINK_URL", "https://siem/in"),),
     "syslog": (_HOST,),
     "relp": (_HOST,),

@@ -57,7 +57,7 @@ def _validator(version: str, class_uid: int, profiles: tuple[str, ...]) -> Valid
     return Draft202012Validator(schema.get_class_schema(name, profiles=[*profiles]))
 
 
-def _faults(event: dict[str, Any], version: str) -> list[str]:
+def ocsf_faults(event: dict[str, Any], version: str) -> list[str]:
     """Return what the official schema finds; nothing may be there that it does not know."""
     profiles = tuple(event["metadata"]["profiles"])
     validator = _validator(version, event["class_uid"], profiles)
@@ -94,7 +94,7 @@ def test_any_row_gives_an_event_that_the_official_schema_knows(
         event = orjson.loads(_STYLES[version].render(event_of(*given)))
 
         assert event["metadata"]["version"] == version
-        assert _faults(event, version) == []
+        assert ocsf_faults(event, version) == []
         assert _caption_faults(event, version) == []
 
 
@@ -111,16 +111,16 @@ def test_every_sample_row_is_valid_in_every_version(version: str) -> None:
     for event in sample_events():
         written = orjson.loads(_STYLES[version].render(event))
 
-        assert (_faults(written, version), _caption_faults(written, version)) == ([], [])
+        assert (ocsf_faults(written, version), _caption_faults(written, version)) == ([], [])
 
 
 @pytest.mark.parametrize("version", _CHECKED)
 def test_the_validator_is_strict(version: str) -> None:
     event = orjson.loads(_STYLES[version].render(event_of("access_requests", LOGIN)))
 
-    assert _faults({**event, "nonsense": 1}, version)
-    assert _faults({**event, "user": {"nonsense": "x"}}, version)
-    assert _faults({key: value for key, value in event.items() if key != "time"}, version)
+    assert ocsf_faults({**event, "nonsense": 1}, version)
+    assert ocsf_faults({**event, "user": {"nonsense": "x"}}, version)
+    assert ocsf_faults({key: value for key, value in event.items() if key != "time"}, version)
     assert _caption_faults({**event, "status": "Failure"}, version)
     assert _caption_faults({**event, "type_uid": 1}, version)
 

@@ -9,6 +9,7 @@ from forwarder.sinks.elasticsearch import ElasticsearchConfig
 from forwarder.sinks.file import FileConfig
 from forwarder.sinks.http import HttpSinkConfig
 from forwarder.sinks.loki import LokiConfig
+from forwarder.sinks.object_store.config import ObjectStoreConfig
 from forwarder.sinks.splunk_hec import SplunkHecConfig
 from forwarder.transport.settings import PluginSettings
 
@@ -23,6 +24,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "sinks"
         ("http", HttpSinkConfig),
         ("loki", LokiConfig),
         ("file", FileConfig),
+        ("object_store", ObjectStoreConfig),
     ],
 )
 def test_a_page_names_the_settings(page: str, config: type[PluginSettings]) -> None:
