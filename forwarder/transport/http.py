@@ -21,15 +21,23 @@ from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDictProxy
+from pydantic import Field, field_validator, model_validator
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.transport.settings import HttpSettings, origin
+from forwarder.transport.settings import (
+    Duration,
+    PluginSettings,
+    Secret,
+    TlsSettings,
+    clean_url,
+    origin,
+)
 from forwarder.transport.tls import Tls, explain_tls
 
 # Bytes of an answer, unless a request says otherwise.
@@ -48,6 +56,59 @@ _PROXY_SETTINGS = "the proxy comes from the setting proxy, or from https_proxy a
 _WITH_PORT = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+)):(?P<port>\d{1,5})")
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 _LONGEST_WAIT = 3600.0
+
+
+class HttpSettings(PluginSettings):
+    """One or several URLs, and how to reach them."""
+
+    url: str | None = Field(None, description="address of the destination")
+    urls: tuple[str, ...] = Field((), description="several addresses, instead of url")
+    balance: Literal["failover", "round_robin"] = Field(
+        "failover",
+        description="failover uses the first address that works; round_robin uses all in turn",
+    )
+    tls: TlsSettings = Field(TlsSettings(), description="how https connections are protected")
+    proxy: str | None = Field(
+        None, description="http or https proxy; otherwise https_proxy and no_proxy of the process"
+    )
+    proxy_username: str | None = Field(None, description="user for the proxy")
+    proxy_password: Secret | None = Field(None, description="password for the proxy")
+    connect_timeout: Duration = Field(
+        10.0, description="longest time for resolving, connecting and the TLS handshake", gt=0
+    )
+    response_timeout: Duration = Field(
+        30.0, description="longest time from the start of a request to the end of its answer", gt=0
+    )
+    gzip: bool = Field(True, description="compress request bodies")
+
+    @field_validator("url", "proxy")
+    @classmethod
+    def _check_one(cls, value: str | None) -> str | None:
+        return None if value is None else clean_url(value)
+
+    @field_validator("urls")
+    @classmethod
+    def _check_all(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(clean_url(value) for value in values)
+
+    @model_validator(mode="after")
+    def _one_of_url_and_urls(self) -> HttpSettings:
+        if self._needs_url() and bool(self.url) == bool(self.urls):
+            raise ValueError("give either url or urls")
+        return self
+
+    def _needs_url(self) -> bool:
+        """Return True if an address must be given; a sink may have another key for it."""
+        return True
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Return the addresses in order of preference, without a slash at the end."""
+        return self.urls or ((self.url,) if self.url else ())
+
+    def authorization(self) -> dict[str, str]:
+        """Return the headers that log in, for one request; none unless overridden."""
+        return {}
 
 
 class AnswerTooLargeError(TransientError):

@@ -32,8 +32,8 @@ from forwarder.core.errors import (
     NeedsOperatorError,
     TransientError,
 )
-from forwarder.transport.http import LARGEST_ANSWER, Answer, HttpClient, basic
-from forwarder.transport.settings import HttpSettings, Secret, origin
+from forwarder.transport.http import LARGEST_ANSWER, Answer, HttpClient, HttpSettings, basic
+from forwarder.transport.settings import Secret, origin
 
 # ISA-L takes a tenth of zlib's time for about a sixth more bytes. From how many bytes on a thread
 # compresses: below it takes about a millisecond, and a thread costs more.

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from forwarder.sinks.file import compress_file
 from forwarder.testing.fake_sinks import sink_context
+from forwarder.transport.http import HttpSettings
 from forwarder.transport.http_destination import HttpDestination, compress
-from forwarder.transport.settings import HttpSettings
 
 
 @given(st.binary(max_size=5000))

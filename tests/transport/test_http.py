@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.transport.http import Answer, HttpClient
-from forwarder.transport.settings import HttpSettings, TlsSettings, clean_url, origin
+from forwarder.transport.http import Answer, HttpClient, HttpSettings
+from forwarder.transport.settings import TlsSettings, clean_url, origin
 from forwarder.transport.tls import ServerTls
 from tests.transport.conftest import Papers, serving
 

@@ -9,8 +9,7 @@ import pytest
 from aiohttp import web
 
 from forwarder.core.errors import TransientError
-from forwarder.transport.http import HttpClient
-from forwarder.transport.settings import HttpSettings
+from forwarder.transport.http import HttpClient, HttpSettings
 from tests.transport.conftest import serving
 
 STATUS = b"HTTP/1.1 200 OK\r\n"

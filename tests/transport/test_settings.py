@@ -14,7 +14,8 @@ from forwarder.sinks.kafka.config import KafkaConfig
 from forwarder.sinks.relp import RelpConfig
 from forwarder.sinks.splunk_hec import SplunkHecConfig
 from forwarder.sinks.syslog import SyslogConfig
-from forwarder.transport.settings import HttpSettings, Secret, TlsSettings, split_address
+from forwarder.transport.http import HttpSettings
+from forwarder.transport.settings import Secret, TlsSettings, split_address
 
 UNDERSTOOD = {
     "siem": ("siem", None),

@@ -11,7 +11,8 @@ from pydantic import Field, field_validator, model_validator
 
 from forwarder.core.contracts import BatchEvent
 from forwarder.core.identity import dumps
-from forwarder.transport.settings import Duration, HttpSettings, Secret
+from forwarder.transport.http import HttpSettings
+from forwarder.transport.settings import Duration, Secret
 
 
 class SplunkHecConfig(HttpSettings):

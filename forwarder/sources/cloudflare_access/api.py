@@ -38,8 +38,8 @@ from forwarder.sources.cloudflare_access.events import (
     TokenBlocked,
 )
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
-from forwarder.transport.http import HttpClient
-from forwarder.transport.settings import HttpSettings, Secret, origin
+from forwarder.transport.http import HttpClient, HttpSettings
+from forwarder.transport.settings import Secret, origin
 
 # As RFC 6750 defines a bearer token; above all without a line break, which ends a header.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
