@@ -162,7 +162,7 @@ def _answers(questions: Sequence[Question], given: Mapping[str, str | None]) -> 
         if one.many:
             values = [_scalar(part.strip()) for part in answer.split(",") if answer]
             found[one.key] = f"[{', '.join(values) or _quoted(variable)}]"
-        elif answer and one.secret:
+        elif answer and (one.secret or file in given):
             found[file] = _scalar(answer)
         else:
             found[one.key] = _scalar(answer) if answer else variable

@@ -21,13 +21,14 @@ from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
 from functools import partial
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDictProxy
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.transport.settings import (
@@ -62,6 +63,9 @@ class HttpSettings(PluginSettings):
     """One or several URLs, and how to reach them."""
 
     url: str | None = Field(None, description="address of the destination")
+    url_file: Path | None = Field(
+        None, description="file that holds the address, where it is a secret; several: one a line"
+    )
     urls: tuple[str, ...] = Field((), description="several addresses, instead of url")
     balance: Literal["failover", "round_robin"] = Field(
         "failover",
@@ -80,6 +84,7 @@ class HttpSettings(PluginSettings):
         30.0, description="longest time from the start of a request to the end of its answer", gt=0
     )
     gzip: bool = Field(True, description="compress request bodies")
+    _secret_url: Secret | None = PrivateAttr(None)
 
     @field_validator("url", "proxy")
     @classmethod
@@ -93,8 +98,11 @@ class HttpSettings(PluginSettings):
 
     @model_validator(mode="after")
     def _one_of_url_and_urls(self) -> HttpSettings:
-        if self._needs_url() and bool(self.url) == bool(self.urls):
-            raise ValueError("give either url or urls")
+        given = sum(map(bool, (self.url, self.url_file, self.urls)))
+        if self._needs_url() and given != 1:
+            raise ValueError("give one of url, url_file and urls")
+        if self.url_file is not None:
+            self._secret_url = Secret(path=self.url_file)
         return self
 
     def _needs_url(self) -> bool:
@@ -103,12 +111,28 @@ class HttpSettings(PluginSettings):
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """Return the addresses in order of preference, without a slash at the end."""
+        """Return the addresses in order of preference, without a slash at the end.
+
+        Raises ``NeedsOperatorError`` if ``url_file`` cannot be read or holds anything else.
+        """
+        if self._secret_url is not None:
+            return _urls_in(self._secret_url)
         return self.urls or ((self.url,) if self.url else ())
 
     def authorization(self) -> dict[str, str]:
         """Return the headers that log in, for one request; none unless overridden."""
         return {}
+
+
+def _urls_in(secret: Secret) -> tuple[str, ...]:
+    """Return the addresses of a ``url_file``, which has one a line."""
+    try:
+        return tuple(clean_url(line) for line in secret.reveal().split())
+    except ValueError:
+        # Without its cause: a traceback would show the line.
+        raise NeedsOperatorError(
+            f"{secret.path} holds no http or https URL", hint="write one address a line"
+        ) from None
 
 
 class AnswerTooLargeError(TransientError):

@@ -19,6 +19,7 @@ import contextlib
 import gzip
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from typing import ClassVar
 
@@ -33,6 +34,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.transport.http import LARGEST_ANSWER, Answer, HttpClient, HttpSettings, basic
+from forwarder.transport.oauth import OAuthSettings, TokenSource
 from forwarder.transport.settings import Secret, origin
 
 # ISA-L takes a tenth of zlib's time for about a sixth more bytes. From how many bytes on a thread
@@ -48,6 +50,7 @@ else:
 
 # Seconds for which a failed address is skipped while another one works.
 REST = 30.0
+_UNAUTHORISED = 401
 
 _SET_BY_US = frozenset(
     {"content-length", "transfer-encoding", "content-encoding", "host", "connection"}
@@ -55,14 +58,17 @@ _SET_BY_US = frozenset(
 
 
 class HttpAuth(HttpSettings):
-    """Settings of a destination with a log-in: a bearer token, a user and password, or headers."""
+    """Settings of a destination with a log-in: a token, a user and password, or headers."""
 
-    LOGINS: ClassVar[Sequence[str]] = ("bearer_token", "username")
+    LOGINS: ClassVar[Sequence[str]] = ("bearer_token", "username", "oauth2")
     """The keys of which at most one may be given."""
 
     bearer_token: Secret | None = Field(None, description="token for bearer authentication")
     username: str | None = Field(None, description="user for basic authentication")
     password: Secret | None = Field(None, description="password for basic authentication")
+    oauth2: OAuthSettings | None = Field(
+        None, description="bearer tokens of a token server, by client credentials"
+    )
     headers: dict[str, Secret] = Field(
         {}, description="more headers, each NAME: VALUE or NAME_file: PATH; shown nowhere"
     )
@@ -100,20 +106,31 @@ class HttpDestination:
     """The addresses of one sink. Each call is one request: nothing here retries."""
 
     def __init__(
-        self, settings: HttpSettings, context: SinkContext, *, connections: int = 8
+        self,
+        settings: HttpSettings,
+        context: SinkContext,
+        *,
+        connections: int = 8,
+        oauth: OAuthSettings | None = None,
     ) -> None:
-        """Open nothing yet; ``connections`` bounds how many requests run at once."""
+        """Open nothing yet; ``connections`` bounds how many requests run at once.
+
+        ``oauth`` is where bearer tokens come from, unless ``settings`` say so.
+        """
         self._settings = settings
         self._clock = context.clock
         self._client = HttpClient(settings, context.user_agent, connections=connections)
+        if isinstance(settings, HttpAuth):
+            oauth = settings.oauth2
+        self._tokens = TokenSource(oauth, context.clock, via=settings) if oauth else None
         self._spread = settings.balance == "round_robin"
         self._turn = 0
-        self._rests_until = dict.fromkeys(settings.addresses, 0.0)
+        self._rests_until: dict[str, float] = {}
 
     @property
     def urls(self) -> Sequence[str]:
-        """Return the addresses in order of preference."""
-        return tuple(self._rests_until)
+        """Return the addresses in order of preference; a changed ``url_file`` is re-read."""
+        return self._settings.addresses
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[str]:
@@ -131,10 +148,12 @@ class HttpDestination:
         self._rests_until[url] = 0.0
 
     def _next(self) -> str:
-        index = choose(tuple(self._rests_until.values()), self._clock.monotonic(), self._turn)
+        urls = self.urls
+        rests_until = [self._rests_until.get(url, 0.0) for url in urls]
+        index = choose(rests_until, self._clock.monotonic(), self._turn)
         if self._spread:
-            self._turn = (index + 1) % len(self._rests_until)
-        return self.urls[index]
+            self._turn = (index + 1) % len(urls)
+        return urls[index]
 
     async def packed(self, body: bytes) -> bytes:
         """Return ``body`` as ``send`` takes it: compressed unless the settings say otherwise."""
@@ -167,9 +186,21 @@ class HttpDestination:
         *,
         largest: int = LARGEST_ANSWER,
     ) -> Answer:
-        """Send a small request that carries no events, such as a probe; never compressed."""
+        """Send a small request that carries no events, such as a probe; never compressed.
+
+        With ``oauth2`` a token that is refused is renewed once.
+        """
         sent = {**(headers or {}), **self._settings.authorization()}
-        return await self._client.request(method, url, headers=sent, body=body, largest=largest)
+        request = partial(self._client.request, method, url, body=body, largest=largest)
+        if self._tokens is None:
+            return await request(headers=sent)
+        token = await self._tokens.token()
+        answer = await request(headers=sent | {"Authorization": f"Bearer {token}"})
+        if answer.status != _UNAUTHORISED:
+            return answer
+        # A token may be revoked before its time. A request that got a 401 has stored nothing.
+        token = await self._tokens.token(refused=token)
+        return await request(headers=sent | {"Authorization": f"Bearer {token}"})
 
     def retry_after(self, answer: Answer) -> float | None:
         """Return the seconds that ``Retry-After`` asks for, or None."""
@@ -191,12 +222,13 @@ class HttpDestination:
         Raises what the first address in order of preference raised when none works; a refusal
         counts as an outage, since there is no batch to refuse.
         """
+        urls = self.urls
         results = await asyncio.gather(
-            *(self._probed(url, check) for url in self.urls), return_exceptions=True
+            *(self._probed(url, check) for url in urls), return_exceptions=True
         )
         faults = [result for result in results if result is not None]
         bugs = [fault for fault in faults if not isinstance(fault, TransientError)]
-        if bugs or len(faults) == len(self.urls):
+        if bugs or len(faults) == len(urls):
             raise (bugs or faults)[0]
 
     async def _probed(self, url: str, check: Callable[[str], Awaitable[None]]) -> None:

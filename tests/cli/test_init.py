@@ -126,3 +126,14 @@ def _read(terminal: int) -> bytes:
         return os.read(terminal, 65536)
     except OSError:  # Linux says that the other side is closed with an error
         return b""
+
+
+def test_an_address_can_come_out_of_a_file(path: Path) -> None:
+    secret = path.with_name("url")
+    secret.write_text("https://collector.example/hush")
+
+    done = init(path, "--sink", "http", "--set", f"url_file={secret}")
+
+    assert done.exit_code == 0
+    sink = yaml.safe_load(path.read_text())["sinks"]["http"]
+    assert sink == {"type": "http", "url_file": str(secret)}

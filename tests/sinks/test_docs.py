@@ -30,7 +30,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "sinks"
 def test_a_page_names_the_settings(page: str, config: type[PluginSettings]) -> None:
     text = (PAGES / f"{page}.md").read_text(encoding="utf-8")
     cells = re.findall(r"^\| (`[^|]+`) \|", text, re.MULTILINE)
-    named = {key for cell in cells for key in re.findall(r"`([a-z_]+)[`.]", cell)}
+    named = {key for cell in cells for key in re.findall(r"`([a-z0-9_]+)[`.]", cell)}
 
     missing = config.model_fields.keys() - named
     assert not missing

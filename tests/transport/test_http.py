@@ -256,9 +256,9 @@ def test_what_is_no_usable_url_is_refused_at_the_start(url: str) -> None:
 
 
 def test_url_and_urls_exclude_each_other() -> None:
-    with pytest.raises(ValueError, match="either url or urls"):
+    with pytest.raises(ValueError, match="one of url, url_file and urls"):
         HttpSettings(url="https://a", urls=("https://b",))
-    with pytest.raises(ValueError, match="either url or urls"):
+    with pytest.raises(ValueError, match="one of url, url_file and urls"):
         HttpSettings()
 
     assert HttpSettings(urls=("https://a/", "https://b")).addresses == ("https://a", "https://b")
@@ -271,3 +271,28 @@ def test_only_the_origin_of_a_url_is_shown() -> None:
 
 async def _hello(_: web.Request) -> web.StreamResponse:
     return web.Response(text="hello")
+
+
+def test_an_address_out_of_a_file_is_shown_nowhere_and_follows_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "url"
+    path.write_text("https://collector.example/hush/\n")
+    settings = HttpSettings(url_file=path)
+    found = [settings.addresses]
+    path.write_text("https://one.example/hush\nhttps://other.example/hush\n")
+    found.append(settings.addresses)
+
+    assert "hush" not in repr(settings) + settings.model_dump_json()
+    assert found == [
+        ("https://collector.example/hush",),
+        ("https://one.example/hush", "https://other.example/hush"),
+    ]
+
+
+def test_a_file_without_an_address_needs_an_operator_and_is_not_shown(tmp_path: Path) -> None:
+    path = tmp_path / "url"
+    path.write_text("hush://collector")
+    with pytest.raises(NeedsOperatorError, match="no http or https URL") as caught:
+        HttpSettings(url_file=path).addresses  # noqa: B018 - it is read here
+
+    assert "hush:" not in str(caught.value)
+    assert caught.value.__cause__ is None

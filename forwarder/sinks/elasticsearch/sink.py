@@ -81,7 +81,7 @@ class ElasticsearchConfig(HttpAuth):
 
     @model_validator(mode="after")
     def _one_way_to_name_it(self) -> ElasticsearchConfig:
-        if self.cloud_id and (self.url or self.urls):
+        if self.cloud_id and (self.url or self.url_file or self.urls):
             raise ValueError("give either cloud_id or url")
         return self
 

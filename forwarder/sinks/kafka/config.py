@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from forwarder.transport.oauth import OAuthSettings
 from forwarder.transport.settings import (
     Duration,
-    HttpSettings,
     PluginSettings,
     Secret,
     Settings,
@@ -59,9 +59,12 @@ class SaslSettings(Settings):
             raise ValueError(f"{self.mechanism} needs {' and '.join(missing)}")
         return self
 
-    def token_server(self) -> HttpSettings:
-        """Return how to reach ``token_url``."""
-        return HttpSettings(url=self.token_url, tls=TlsSettings(ca_file=self.ca_file))
+    def oauth(self) -> OAuthSettings | None:
+        """Return where tokens come from, or None for another mechanism."""
+        if self.mechanism != "OAUTHBEARER":
+            return None
+        keys = ("token_url", "client_id", "client_secret", "scope", "ca_file")
+        return OAuthSettings.model_validate({key: getattr(self, key) for key in keys})
 
 
 class KafkaConfig(PluginSettings):

@@ -10,35 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import traceback
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from typing import Any
-from urllib.parse import urlencode
 
 from aiokafka import AIOKafkaProducer
 from aiokafka import errors as kafka
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import create_conn
 
-from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.errors import TransientError
 from forwarder.core.timing import Clock
-from forwarder.sinks.kafka.config import KafkaConfig, SaslSettings
+from forwarder.sinks.kafka.config import KafkaConfig
 from forwarder.sinks.kafka.records import explain
-from forwarder.transport.http import HttpClient, basic
+from forwarder.transport.oauth import TokenSource
 from forwarder.transport.tls import Tls
 
 # Seconds that each step of taking a producer apart may take.
 TAKE_APART = 1.0
 _TOPIC_APPEARS = 5.0
 _LOOK_AGAIN = 0.1
-_TOKEN_SECONDS = 20.0
-# A token is renewed after this share of its life, so that none expires on its way.
-_EARLY = 0.8
-_DEFAULT_LIFE = 300.0
-_CLIENT_FAULT, _SERVER_FAULT = 400, 500
-_TOO_MANY = 429
 
 
 class Producers:
@@ -49,8 +41,8 @@ class Producers:
         self._config = config
         self._batch_bytes = batch_bytes
         self._tls = Tls(config.tls) if config.tls is not None else None
-        oauth = config.sasl is not None and config.sasl.mechanism == "OAUTHBEARER"
-        self._tokens = ClientCredentials(config.sasl, clock) if config.sasl and oauth else None
+        oauth = config.sasl.oauth() if config.sasl is not None else None
+        self._tokens = TokenSource(oauth, clock) if oauth is not None else None
         self._current: Any = None
         self._starting = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()
@@ -103,7 +95,8 @@ class Producers:
         if self._tokens is not None:
             # Fetched here for its errors: inside aiokafka they would be "no broker can be used".
             await self._tokens.token()
-            given |= {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": self._tokens}
+            provider = _Tokens(self._tokens)
+            given |= {"sasl_mechanism": "OAUTHBEARER", "sasl_oauth_token_provider": provider}
         elif sasl is not None:
             given |= {
                 "sasl_mechanism": sasl.mechanism,
@@ -204,72 +197,14 @@ class Producers:
             await asyncio.wait(self._ending, timeout=grace + 2 * TAKE_APART)
 
 
-class ClientCredentials(AbstractTokenProvider):  # type: ignore[misc] # aiokafka ships no types
-    """Fetches OAuth 2.0 tokens by client credentials (RFC 6749, 4.4) and keeps them."""
+class _Tokens(AbstractTokenProvider):  # type: ignore[misc] # aiokafka ships no types
+    """Gives aiokafka a token for every connection to a broker."""
 
-    def __init__(self, sasl: SaslSettings, clock: Clock) -> None:
-        """Fetch nothing yet."""
-        self._sasl = sasl
-        self._clock = clock
-        self._token: str | None = None
-        self._renew_at = 0.0
-        self._asking = asyncio.Lock()
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
 
     async def token(self) -> str:
-        """Return a token; aiokafka calls this for every connection to a broker.
-
-        Raises ``NeedsOperatorError`` when the token server refuses us.
-        """
-        async with self._asking:
-            if self._token is None or self._clock.monotonic() >= self._renew_at:
-                self._token, life = await self._ask()
-                self._renew_at = self._clock.monotonic() + _EARLY * life
-            return self._token
-
-    async def _ask(self) -> tuple[str, float]:
-        sasl = self._sasl
-        form = {"grant_type": "client_credentials"} | ({"scope": sasl.scope} if sasl.scope else {})
-        secret = sasl.client_secret.reveal() if sasl.client_secret else ""
-        headers = {
-            # As they are, like Kafka's own clients: RFC 6749 would have them form-encoded before,
-            # which many token servers do not undo.
-            "Authorization": basic(sasl.client_id or "", secret),
-            "Content-Type": "application/x-www-form-urlencoded",
-        }
-        client = HttpClient(sasl.token_server(), user_agent="forwarder")
-        try:
-            answer = await client.request(
-                "POST",
-                sasl.token_url or "",
-                headers=headers,
-                body=urlencode(form).encode(),
-                seconds=_TOKEN_SECONDS,
-            )
-        except TransientError as error:
-            said = f"Kafka: no token: {error}"
-            raise type(error)(said, hint=error.hint) from error
-        finally:
-            await client.aclose()
-        return read_token(answer.status, answer.body)
-
-
-def read_token(status: int, body: bytes) -> tuple[str, float]:
-    """Return token and life in seconds out of a token server's answer."""
-    if status >= _SERVER_FAULT or status == _TOO_MANY:
-        raise TransientError(f"Kafka: the token server answers {status}")
-    if status >= _CLIENT_FAULT:
-        raise NeedsOperatorError(
-            f"Kafka: the token server answers {status}",
-            hint="check sasl.token_url, sasl.client_id, sasl.client_secret and sasl.scope",
-        )
-    try:
-        answer = json.loads(body)
-        return str(answer["access_token"]), float(answer.get("expires_in", _DEFAULT_LIFE))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NeedsOperatorError(
-            f"Kafka: the token server's answer ({status}) holds no token",
-            hint="check that sasl.token_url is the token endpoint",
-        ) from error
+        return await self._source.token()
 
 
 async def stop(producer: Any, grace: float) -> None:
