@@ -29,6 +29,9 @@ def steppable(daemon: Site, folder: Path) -> Path:
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_NO_CACHE": "1",
         "DONT_FAKE_MONOTONIC": "1",
+        # The shim's repair for old glibc ends each timed wait at once: Python's threads, which
+        # hand over the interpreter with such waits, would do little else.
+        "FAKETIME_FORCE_MONOTONIC_FIX": "0",
         "TZ": "America/New_York",
     }
     return file
@@ -107,11 +110,11 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
         file = steppable(daemon, tmp_path)
         await daemon.start()
         await until(lambda: sinks.hec.book.arrived, 90)
-        waits = []
+        waits, dates = [], set()
         for step in ("+1d", "+0", "-1d", "+3600s", "-3600s", "+0"):
             file.write_text(step)
             waits.append(await settle(daemon, sinks))
-        stamps = {line["time"][:10] for line in daemon.log()}
+            dates |= {sink["last_success"][:10] for sink in (await daemon.status())["sinks"]}
         assert await daemon.stop() == 0
         file.write_text("-1d")
         await daemon.start()
@@ -123,7 +126,7 @@ async def test_steps_of_a_day_lose_nothing_and_send_nothing_twice(
         opinion = await audited(daemon)
 
         assert left == dict.fromkeys(sinks.books, 0)
-        assert len(stamps) >= 2
+        assert len(dates) >= 3
         assert sinks.hec.book.again == 0
         ledger.row(
             "Clock",
