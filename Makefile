@@ -16,7 +16,7 @@ MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check fmt coverage lock integration fuzz bench flamegraphs proof proof-long audit docs generate golden splunk-app clean
+.PHONY: help venv demo test check fmt coverage lock integration fuzz bench flamegraphs proof proof-long audit docs generate golden splunk-app dist clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -36,6 +36,8 @@ check: $(DEV)  ## Lint, formatting, types, import rules, security lint
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive forwarder
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	$(BIN)/zizmor --quiet --offline --no-progress .github/workflows
 
 fmt: $(DEV)  ## Format and repair what can be repaired automatically
 	$(BIN)/ruff check --fix .
@@ -78,6 +80,9 @@ golden: $(DEV)  ## Write the golden files anew, in tests/golden/expected; review
 
 splunk-app: $(BIN)/python  ## Pack the Splunk app, dist/cloudflare_access_forwarder.tgz
 	@$(BIN)/python -m deploy.splunk
+
+dist: $(DEV)  ## Write a release but its image: wheel, sdist, chart, SIEM content, checksums, in dist/
+	@$(BIN)/python -m deploy.release
 
 docs: $(DEV)  ## Check that the documentation agrees with the code
 	$(BIN)/pytest tests/docs tests/deploy/test_generated.py $(ARGS)

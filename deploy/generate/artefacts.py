@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -19,6 +20,7 @@ from deploy.generate.metrics_page import metrics_page
 from deploy.generate.settings_page import settings_page
 from deploy.generate.unrun_page import unrun_page
 from deploy.generate.values_schema import values_schema
+from forwarder import __version__
 from forwarder.config import InstalledPlugins, json_schema
 
 Texts: TypeAlias = dict[Path, str]
@@ -35,6 +37,7 @@ _COPIED_INTO_THE_CHART = {
 def artefacts(root: Path) -> dict[str, Callable[[], Texts]]:
     """Return the builders in an order in which each may read what those before it have written."""
     return {
+        "version of the chart": lambda: {root / CHART / "Chart.yaml": _versioned(root)},
         "values schema": lambda: {root / CHART / "values.schema.json": _schema(root)},
         "files of the chart": lambda: _copies(root),
         "manifests": lambda: manifests(root),
@@ -61,6 +64,13 @@ def pages(root: Path) -> dict[str, str]:
         for path in found
         if path != root / _UNRUN
     }
+
+
+def _versioned(root: Path) -> str:
+    """Return the chart's description with the version of the program, which is the only one."""
+    text = (root / CHART / "Chart.yaml").read_text(encoding="utf-8")
+    text = re.sub(r"(?m)^version: .*$", f"version: {__version__}", text)
+    return re.sub(r"(?m)^appVersion: .*$", f'appVersion: "{__version__}"', text)
 
 
 def _schema(root: Path) -> str:

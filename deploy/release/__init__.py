@@ -1,0 +1,1 @@
+"""What a release consists of, and the command that makes it: ``python -m deploy.release``."""
