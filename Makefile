@@ -75,7 +75,7 @@ flamegraphs: $(PROOF)  ## Draw where the daemon's time goes, docs/images/flame-*
 generate: $(DEV)  ## Write what is generated: values schema, manifests, pages of docs/
 	$(BIN)/python -m deploy.generate
 
-golden: $(DEV)  ## Write the golden files anew, in tests/golden/expected; review what changed
+golden: $(DEV)  ## Rewrite the golden files in tests/golden/expected; review what changed
 	$(BIN)/python -m tests.golden.update
 
 splunk-app: $(BIN)/python  ## Pack the Splunk app, dist/cloudflare_access_forwarder.tgz

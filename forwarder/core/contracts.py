@@ -353,7 +353,7 @@ class Format(Protocol):
 
     An event for which it raises all the same, or gives no bytes, becomes a dead letter of the sink.
 
-    ``media_type`` is ``application/json`` or ``text/plain``. ``request_bodies`` says whether SCIM
+    ``media_type`` is ``application/json`` or ``text/plain``. ``request_bodies`` is True if SCIM
     request bodies belong to an event unless a sink asks for the contrary.
     """
 

@@ -82,7 +82,7 @@ class TransientError(ForwarderError):
         self.hint = hint
 
 
-# Transient, too: once a person has fixed it, work goes on without a restart.
+# Transient, too: once a person has fixed it, work resumes without a restart.
 class NeedsOperatorError(TransientError):
     """Only a person can fix this (token, permission, index): hold, say so, try again slowly."""
 

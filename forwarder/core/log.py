@@ -76,7 +76,7 @@ class Addition:
     unless it lost something.
     ``tell(rows)`` gets the reader's count of new rows, this page's included, and gives events of
     the forwarder's own (JSON objects for the stream ``forwarder`` of the same account); when it
-    gives any, the count starts anew. It is pure: it runs inside the transaction.
+    gives any, the count restarts. It is pure: it runs inside the transaction.
     """
 
     reader: str

@@ -172,7 +172,7 @@ def _description(
 
 @event("sent_unconfirmed", DEBUG, limited=True)
 class SentUnconfirmed(PluginEvent):
-    """A sink sent events to a destination that never says whether they arrived."""
+    """A sink sent events to a destination that never confirms their arrival."""
 
     sink: str
     events: int

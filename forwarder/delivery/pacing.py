@@ -113,7 +113,7 @@ class Health:
 
     def opened(self) -> None:
         """Use it again; the trouble is over unless only a write can show that."""
-        # Open never heals what a write broke: the destination would be hammered for ever.
+        # Open never heals what a write broke: the destination would get attempt after attempt.
         self.usable = True
         if not self._unproven:
             self.trouble = None

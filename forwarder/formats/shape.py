@@ -195,7 +195,7 @@ class _Scrub:
         return text
 
     def _json(self, text: str) -> str | None:
-        """Scrub JSON inside a text; None if it is none. What hides behind escapes is removed."""
+        """Scrub JSON inside a text; None if it is not JSON. Removes what hides behind escapes."""
         try:
             value = orjson.loads(text)
         except ValueError:

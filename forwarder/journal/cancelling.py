@@ -149,7 +149,7 @@ def _forget_unreceived(
         }
         if not gone:
             continue
-        # Its parts get checksums of their own; damage must not be signed anew.
+        # Its parts get checksums of their own; damage must not get a valid one.
         page.verify()
         if page.stream not in bounds:
             bounds[page.stream] = _read_by_all(session, page.stream)

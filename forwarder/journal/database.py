@@ -30,7 +30,7 @@ from forwarder.journal.storage import CorruptError, Rows, Session
 
 FILE_NAME = "journal.db"
 REMEDY = (
-    "restore the file from a backup, or move the folder away to start anew (rows still within "
+    "restore the file from a backup, or move the folder away and start empty (rows still within "
     "Cloudflare's retention are read again, with the same ids)"
 )
 _WAL_LIMIT = 64 * 2**20

@@ -195,7 +195,7 @@ def save_reader(session: Session, stream: int, name: str, state: ReaderState) ->
 
 
 def is_overtaken(session: Session, stream: int, addition: Addition) -> bool:
-    """Say whether rows may be stored under more keys than the page has them with.
+    """Return True if rows may be stored under more keys than the page has them with.
 
     Only earlier, smaller key sets are looked up. So a page that was asked for before a larger one
     appeared must not be stored after it.

@@ -65,7 +65,7 @@ _UPKEEP = 5.0
 _STANDBY = 0.3
 """Seconds between two attempts of a standby to get the journal."""
 # Thresholds of the garbage collector. A page makes thousands of short-lived rows, none of them in
-# a cycle: Python's own threshold would look for cycles at every 700 of them, mostly in vain.
+# a cycle: Python's own threshold would look for cycles at every 700 of them, and find almost none.
 _GARBAGE = (50_000, 20, 50)
 
 

@@ -188,7 +188,7 @@ def judge(said: str, streams: Streams, where: str) -> WriteResult:
     old = {event.offset for event in named if too_old and event.time_us < min(bounds, default=0)}
     if not old:
         raise BatchRefusedError(f"{where} answered 400")
-    # Nobody says whether the others were taken. They are sent again, and stored once.
+    # The answer does not name those that were taken. They are sent again, and stored once.
     return WriteResult(
         rejected=[Rejection(offset, _OLD, expected=True) for offset in sorted(old)],
         deferred=frozenset(event.offset for event in every) - old,

@@ -82,7 +82,7 @@ class SyslogConfig(SyslogSettings):
     )
     transport: Literal["udp", "tcp", "tls"] = Field("tls", description="how messages travel")
     framing: Literal["octet_counting", "lf"] = Field(
-        "octet_counting", description="how messages are told apart on tcp and tls"
+        "octet_counting", description="how messages are separated on tcp and tls"
     )
     tls: TlsSettings = Field(TlsSettings(), description="used when transport is tls")
     resend_window: Size = Field(
@@ -187,7 +187,7 @@ def _weaknesses(config: SyslogConfig) -> list[Finding]:
             Finding(
                 "warning",
                 "transport",
-                "UDP is best effort: nobody says whether a message arrived",
+                "UDP is best effort: nothing confirms that a message arrived",
                 "use tls or tcp, or a relp sink, if no event may be lost",
             )
         )

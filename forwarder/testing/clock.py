@@ -68,7 +68,7 @@ class FakeClock:
             self._wake(heapq.heappop(self._sleepers)[2])
 
     def _watch(self) -> None:
-        # A task that goes to sleep has just worked, so others may have work, too: count anew.
+        # A task that goes to sleep has just worked, so others may have work, too: count from 0.
         self._turns = 0
         if self._patience is not None and not self._watching:
             self._watching = True

@@ -32,7 +32,7 @@ class ReaderRules(JournalChecks):
     @precondition(lambda self: self.clock.wall_us < NOON_US + _DAY_US)
     @rule(hours=st.sampled_from([23, 30, 80]))
     def days_pass(self, hours: int) -> None:
-        """Let every reader read the next days, in which nothing happened; retention goes on."""
+        """Let every reader read the next days, in which nothing happened; retention continues."""
         self.clock.wall_us += 3 * _DAY_US
         for name in list(self.model.readers):
             lane = name if name in self.model.lanes else LIVE

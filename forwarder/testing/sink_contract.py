@@ -120,7 +120,7 @@ class OutageContract(SinkContract):
 
         # An outage that asks for a person would be retried slowly, and wake somebody for nothing.
         assert not isinstance(error, NeedsOperatorError)
-        # Two layers that retry multiply: a sink that is down would be hammered.
+        # Two layers that retry multiply: a sink that is down would get the product of both.
         assert destination.requests() - before <= 1, "the engine retries; a sink never does"
         await sink.aclose()
 

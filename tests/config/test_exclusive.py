@@ -1,4 +1,4 @@
-"""Two sinks that would write one and the same thing are told before anything starts."""
+"""Two sinks that would write the same thing are reported before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A path that no event can have is told, with the nearest one that it can have."""
+"""A path that no event can have is reported, with the nearest one that it can have."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ def watchable(page: StoredPage) -> Rendered:
 
 
 class Letting(ScriptedSink):
-    """Lets go of the events and looks whether they are still there."""
+    """Releases the events and checks that nothing else holds them."""
 
     held: int = -1
 

@@ -1,4 +1,4 @@
-"""A consumer that runs says so, whatever its sink does, so that a stuck one can be told."""
+"""A consumer that runs says so, whatever its sink does, so that a stuck one can be noticed."""
 
 import asyncio
 from itertools import pairwise

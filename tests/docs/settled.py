@@ -17,7 +17,7 @@ def main(ports: list[str]) -> None:
 
 
 def settled(port: str) -> bool:
-    """Say whether a server answers, or a daemon is ready and has no backlog."""
+    """Return True if a server answers, or a daemon is ready and has no backlog."""
     try:
         status = json.loads(_get(f"http://127.0.0.1:{port}/status"))
     except (urllib.error.HTTPError, json.JSONDecodeError):

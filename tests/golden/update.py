@@ -1,4 +1,4 @@
-"""Writes the golden files anew, for ``make golden``. Review what changed; no test does this."""
+"""Rewrites the golden files, for ``make golden``. Review what changed; no test does this."""
 
 from __future__ import annotations
 

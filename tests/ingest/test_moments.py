@@ -1,4 +1,4 @@
-"""Moments that no source can hold: a stream goes on, whatever its position says."""
+"""Moments that no source can hold: a stream continues, whatever its position says."""
 
 import asyncio
 from collections.abc import AsyncIterator

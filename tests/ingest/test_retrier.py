@@ -16,7 +16,7 @@ NOBODY = cast("Any", None)
 
 
 class Rig:
-    """Somebody patient, and an attempt that fails as it is told."""
+    """Somebody patient, and an attempt that fails as ordered."""
 
     def __init__(self, *failures: TransientError) -> None:
         self.failures = list(failures)

@@ -54,7 +54,7 @@ class PgBouncer:
         return dsn_at(self.port)
 
     def pause(self) -> None:
-        """Let transactions end and hold the next ones; no client is told."""
+        """Let transactions end and hold the next ones; no client notices."""
         self._console("PAUSE")
 
     def resume(self, upstream: int) -> None:

@@ -54,7 +54,7 @@ class SyslogServer:
             server.kill()
 
     def command(self) -> list[str | Path]:
-        """Return how it is started."""
+        """Return the command that starts the server."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:

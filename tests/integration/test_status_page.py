@@ -166,7 +166,7 @@ async def test_a_narrow_page_scrolls_in_one_direction_only(page: Page) -> None:
     await page.width(400)
 
     wide = "[...document.querySelectorAll('*')].filter((one) => one.scrollWidth > 400)"
-    await page.until(f"{wide}.length === 0")  # charts are drawn anew a moment later
+    await page.until(f"{wide}.length === 0")  # charts are redrawn a moment later
 
 
 async def test_pointing_at_a_chart_shows_the_values_of_that_time(page: Page) -> None:

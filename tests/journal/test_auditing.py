@@ -1,4 +1,4 @@
-"""What an auditor is told of each row: never that it was delivered when it was not."""
+"""What an audit reports of each row: never that it was delivered when it was not."""
 
 from __future__ import annotations
 

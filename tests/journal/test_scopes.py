@@ -1,4 +1,4 @@
-"""Gaps are told with the account's name, which people know, in place of its id."""
+"""Gaps are shown with the account's name, which people know, in place of its id."""
 
 from __future__ import annotations
 

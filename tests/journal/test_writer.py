@@ -1,4 +1,4 @@
-"""Transactions: grouped, undone one by one or together, and everybody is told."""
+"""Transactions: grouped, undone one by one or together, and every caller learns it."""
 
 import asyncio
 import sqlite3

@@ -37,7 +37,7 @@ def _turns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
 
 @pytest.fixture
 def long() -> bool:
-    """Say whether this is the run of hours."""
+    """Return True if this is the run of hours."""
     return os.environ.get("PROOF_RUN") == "proof-long"
 
 

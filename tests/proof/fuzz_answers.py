@@ -72,7 +72,7 @@ def one_change(data: bytes, most: int, seed: int) -> bytes:
 
 
 def _a_text(rows: Any, rng: Random) -> bool:
-    """Change a text inside, as JSON where it holds JSON; say whether there was one."""
+    """Change a text inside, as JSON where it holds JSON; return True if there was one."""
     holder = rng.choice(holders(rows) or [{}])
     places = list(holder.items()) if isinstance(holder, dict) else list(enumerate(holder))
     texts = [(key, value) for key, value in places if isinstance(value, str)]

@@ -54,7 +54,7 @@ POINTS = (*EVENTS, *STATEMENTS)
 
 
 class Countdown:
-    """Does what was planned when it was told ``times`` times, once."""
+    """Does what was planned when it was called ``times`` times, once."""
 
     def __init__(self, times: int, plan: Callable[[], None]) -> None:
         self._left, self._plan = times, plan

@@ -80,7 +80,7 @@ class Ledger:
         self.planted.append(Planted(harness, fault, str(found)))
 
     def keep(self, folder: Path, run: str) -> None:
-        """Put the figures in the place of older ones and write the page anew.
+        """Put the figures in the place of older ones and rewrite the page.
 
         Processes that end at once wait for each other: each has only its own figures.
         """

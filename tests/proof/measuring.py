@@ -56,7 +56,7 @@ def growth(samples: Sequence[Sample]) -> float:
 
 
 def level(numbers: Sequence[int]) -> bool:
-    """Say whether a count goes up and down at will, but does not climb all the time."""
+    """Return True if a count goes up and down at will, but does not climb all the time."""
     third = max(1, len(numbers) // 3)
     rising = sum(b > a for a, b in pairwise(numbers))
     return max(numbers[-third:]) <= max(numbers[: 2 * third]) + 2 or rising == 0

@@ -51,7 +51,7 @@ def cut(port: int, how: str) -> None:
         _run("ip", "rule", "add", "pref", _PREFERENCE, "ipproto", "tcp", end, str(port), how)
 
 
-def mend(ports: int) -> None:
+def repair(ports: int) -> None:
     """Remove the rules of so many ports."""
     for _ in range(2 * ports):
         _run("ip", "rule", "del", "pref", _PREFERENCE)

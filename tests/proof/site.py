@@ -83,7 +83,7 @@ class Site:
 
     @property
     def started(self) -> bool:
-        """Say whether the process has told that it has started."""
+        """Return True once the process has reported that it has started."""
         return any(line["event"] == "started" for line in self.log())
 
     async def stop(self, wait: float = 40.0) -> int:

@@ -69,9 +69,9 @@ async def test_a_sink_that_never_answers_costs_the_other_one_nothing(
             assert stalled.book.arrived.total() == 0
 
             await stalled.come_back()
-            mended = time.monotonic()
+            repaired = time.monotonic()
             everything = await level_with_api(daemon, sinks, 240)
-            recovery = time.monotonic() - mended
+            recovery = time.monotonic() - repaired
             assert await daemon.stop() == 0
 
             assert shown.total() >= 250_000
@@ -156,9 +156,9 @@ async def test_a_collector_that_refuses_for_four_seconds_gets_everything(
         await until(lambda: sink.refusals)
         await asyncio.sleep(4)
         sink.refusal = None
-        mended = time.monotonic()
+        repaired = time.monotonic()
         shown = await level_with_api(daemon, {"hec": sink}, 100)
-        recovery = time.monotonic() - mended
+        recovery = time.monotonic() - repaired
         assert await daemon.stop() == 0
         dead = await daemon.dead_letters()
 

@@ -1,7 +1,7 @@
 """The disk is full at the worst moments: in the middle of an append, an acknowledgement, a prune.
 
 The process itself lowers its limit on the size of files when it reaches a named point, and the test
-lifts it seconds later; nothing is started anew.
+lifts it seconds later; nothing is restarted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MOMENTS = {
 
 
 def is_full(daemon: Site) -> bool:
-    """Say whether the process has reached its point."""
+    """Return True if the process has reached its point."""
     return daemon.usage().rlimit(resource.RLIMIT_FSIZE)[0] == 1
 
 

@@ -76,7 +76,7 @@ def documented(call: Callable[[], object]) -> str:
         call()
     except ForwarderError as error:
         if _SECRET in f"{error} {error!r}":
-            raise UndocumentedError("a secret is told") from error
+            raise UndocumentedError("a secret is shown") from error
         outcome = type(error).__name__
     except Exception as error:
         raise UndocumentedError(repr(error)) from error

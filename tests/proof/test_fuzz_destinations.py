@@ -81,7 +81,7 @@ def sorted_out(result: WriteResult, batch: Batch) -> str:
     if not {*rejected, *result.deferred} <= offsets:
         raise UndocumentedError(f"a fate of an event that was not sent: {result}")
     if SECRET in repr(result):
-        raise UndocumentedError("a secret is told")
+        raise UndocumentedError("a secret is shown")
     return "taken in parts" if rejected or result.deferred else "taken"
 
 
@@ -92,7 +92,7 @@ async def ended(call: Callable[[], Awaitable[str]], kind: str) -> str:
         outcome = await asyncio.wait_for(call(), _CUT.get(kind, _OWN * 4 + _LONGEST))
     except ForwarderError as error:
         if SECRET in f"{error} {error!r} {error.__cause__!r}":
-            raise UndocumentedError("a secret is told") from error
+            raise UndocumentedError("a secret is shown") from error
         return type(error).__name__
     except TimeoutError as error:
         if kind not in _CUT:
@@ -123,7 +123,7 @@ async def used(sink: AnySink, kind: str) -> Counter[str]:
 
     async def diagnosed() -> str:
         if SECRET in repr(await sink.diagnose()):
-            raise UndocumentedError("a secret is told")
+            raise UndocumentedError("a secret is shown")
         return "diagnosed"
 
     try:

@@ -67,7 +67,7 @@ def lines_of(path: Path) -> list[bytes]:
 
 
 def stays_inside(name: str, line: bytes) -> bool:
-    """Say whether a line is one event for a reader of its format, whatever is in it."""
+    """Return True if a line is one event for a reader of its format, whatever is in it."""
     if _CONTROLS.search(line):
         return False
     try:

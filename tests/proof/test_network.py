@@ -60,7 +60,7 @@ def stack() -> Iterator[ExitStack]:
 
 
 def strike(proxy: ToxicProxy, how: str) -> None:
-    """Break a line; ``heal`` mends it."""
+    """Break a line; ``heal`` repairs it."""
     match how:
         case "reset":
             proxy.reset()

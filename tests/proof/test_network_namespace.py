@@ -52,7 +52,7 @@ async def strike(how: str, ports: list[int], seconds: float) -> None:
     if how == "link down":
         own_network.link("up")
     else:
-        own_network.mend(len(ports))
+        own_network.repair(len(ports))
 
 
 @pytest.mark.timeout(600)

@@ -36,7 +36,7 @@ _START_US = 1_760_000_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a caller was told is durable, and how long the log was then."""
+    """What was reported to a caller as durable, and how long the log was then."""
 
     log_bytes: int
     rows: int
@@ -117,7 +117,7 @@ def remains(log: bytes, rng: Random) -> tuple[int, bytes]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How many rows are lost that a caller was told are durable, and what else is wrong."""
+    """How many rows are lost that were reported as durable, and what else is wrong."""
 
     lost: int = 0
     fault: str = ""
@@ -131,9 +131,9 @@ async def judge(folder: Path, whole: int, told: Sequence[Told]) -> Verdict:
     if rows != place:
         return Verdict(lost, f"{rows} rows and a position behind {place}")
     if lost:
-        return Verdict(lost, f"{lost} rows lost that were told durable")
+        return Verdict(lost, f"{lost} rows lost that were reported durable")
     if delivered < promised.acknowledged:
-        return Verdict(lost, "an acknowledgement is lost that was told durable")
+        return Verdict(lost, "an acknowledgement is lost that was reported durable")
     return Verdict(lost, "more delivered than stored" if delivered > rows else "")
 
 
@@ -191,7 +191,7 @@ async def test_a_cut_while_pages_are_copied_back_harms_nothing(
 
 
 async def test_a_commit_that_was_not_synced_is_found(tmp_path: Path, ledger: Ledger) -> None:
-    """Planted: the caller is told before the log has the bytes; the judge must see rows missing."""
+    """Planted: the caller gets its answer before the log has the bytes; the judge must see it."""
     told = await history(tmp_path / "state", pages=30)
     early = [Told(max(0, one.log_bytes - 30_000), one.rows, one.acknowledged) for one in told]
     log = (tmp_path / "snapshot" / "journal.db-wal").read_bytes()

@@ -1,7 +1,7 @@
 """The volume turns read-only under the running daemon, as ext4 does when it meets an error.
 
-An open file keeps a volume from being remounted read-only by hand, so the kernel is told that the
-volume has a fault. Such a volume stays read-only until it is mounted anew.
+An open file keeps a volume from being remounted read-only by hand, so the kernel gets a
+report that the volume has a fault. Such a volume stays read-only until it is mounted again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _OPTIONS = ("--rate", "30", "--scim-rate", "3", "--history", "3m")
 
 
 class Volume:
-    """An ext4 in a file, without a journal of its own, so that it can be mended at once."""
+    """An ext4 in a file, without a journal of its own, so that it can be repaired at once."""
 
     def __init__(self, image: Path, folder: Path) -> None:
         self.folder = folder
@@ -43,7 +43,7 @@ class Volume:
         device = Path(_run("findmnt", "--noheadings", "--output", "SOURCE", self.folder).strip())
         Path("/sys/fs/ext4", device.name, "trigger_fs_error").write_text("1\n")
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Do what an operator does: take it away, check it, mount it again."""
         self.unmount()
         subprocess.run(["fsck.ext4", "-y", "-f", self._image], check=False, capture_output=True)
@@ -84,12 +84,12 @@ async def test_a_volume_that_turns_read_only_is_told_of_and_costs_nothing(
             alive = answer.status
         await daemon.stop(60)
         said = daemon.errors()
-        volume.mend()
-        mended = time.monotonic()
+        volume.repair()
+        repaired = time.monotonic()
         await daemon.start()
         await daemon.running()
         shown, _ = await daemon.settled(sinks.books, 90, sinks.refused)
-        recovery = time.monotonic() - mended
+        recovery = time.monotonic() - repaired
         assert await daemon.stop() == 0
         dead = await daemon.dead_letters()
         left = missing(shown, sinks.books, {"bulk": lambda: dead.get("bulk", set())})
@@ -102,7 +102,7 @@ async def test_a_volume_that_turns_read_only_is_told_of_and_costs_nothing(
         assert code == 0
         ledger.row(
             "Disk",
-            "the kernel turns the volume (ext4) read-only under the daemon; mended, started again",
+            "the kernel turns the volume (ext4) read-only under the daemon; repaired, restarted",
             times=1,
             events=shown.total(),
             lost=sum(left.values()),

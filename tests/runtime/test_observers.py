@@ -1,4 +1,4 @@
-"""Spans are made when the settings ask for them, and their absence is told as a fault."""
+"""Spans are made when the settings ask for them, and their absence is reported as a fault."""
 
 from __future__ import annotations
 

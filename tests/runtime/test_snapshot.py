@@ -25,7 +25,7 @@ STREAM = StreamStatus(
     {"live": NOW - 90 * SECOND},
     100.0,
     30.0,
-    Failure("no access", "mend the token", held=True, since=0.0, attempts=1),
+    Failure("no access", "replace the token", held=True, since=0.0, attempts=1),
     None,
 )
 SINK = SinkState("splunk", Phase.RUNNING, NOW, "", "", 0, 2, 4, None, NOW - 5 * SECOND, ())
@@ -51,7 +51,7 @@ def test_a_stream_is_shown_with_its_lag_and_what_to_do() -> None:
 
     assert shown["lag_seconds"] == 90
     assert shown["covered_until"] == "2027-01-15T07:58:30.000000Z"
-    assert (shown["error"], shown["hint"]) == ("no access", "mend the token")
+    assert (shown["error"], shown["hint"]) == ("no access", "replace the token")
 
 
 def test_a_sinks_backlog_is_that_of_all_its_lanes() -> None:

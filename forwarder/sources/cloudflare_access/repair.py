@@ -83,7 +83,7 @@ def rewritten(envelope: Mapping[str, Any], body: bytes) -> bytes | None:
 def repair(body: bytes) -> Repaired:
     """Read an answer row by row.
 
-    Raises ``TransientError`` when the rows cannot even be told apart, which is what a body that
+    Raises ``TransientError`` when the rows cannot even be separated, which is what a body that
     was cut short looks like.
     """
     text = body.removeprefix(_BOM).strip(_SPACE)

@@ -51,7 +51,7 @@ class Change(NamedTuple):
     """One change that a request asked for.
 
     ``operation`` is ``add``, ``remove`` or ``replace``; ``attribute`` has the RFC's spelling, after
-    the schema's URN if it is none of the core; ``ids`` are those that a path's filter names.
+    the schema's URN if it is not a core schema; ``ids`` are those that a path's filter names.
     """
 
     operation: str

@@ -1,4 +1,4 @@
-"""``check --live`` says whether a file can be written, and changes nothing."""
+"""``check --live`` reports if a file can be written, and changes nothing."""
 
 from __future__ import annotations
 
