@@ -76,6 +76,7 @@ _SINKS: Mapping[str, Sequence[Question]] = {
     "object_store": (
         Question("url", "Bucket, e.g. s3://BUCKET/PREFIX", "BUCKET_URL", "s3://logs/access"),
     ),
+    "otlp": (Question("url", "Address of the receiver", "OTLP_URL", "https://collector:4318"),),
     "http": (Question("url", "Address that takes POST requests", "SINK_URL", "https://siem/in"),),
     "syslog": (_HOST,),
     "relp": (_HOST,),

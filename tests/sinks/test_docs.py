@@ -10,6 +10,7 @@ from forwarder.sinks.file import FileConfig
 from forwarder.sinks.http import HttpSinkConfig
 from forwarder.sinks.loki import LokiConfig
 from forwarder.sinks.object_store.config import ObjectStoreConfig
+from forwarder.sinks.otlp import OtlpConfig
 from forwarder.sinks.splunk_hec import SplunkHecConfig
 from forwarder.transport.settings import PluginSettings
 
@@ -23,6 +24,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "sinks"
         ("elasticsearch", ElasticsearchConfig),
         ("http", HttpSinkConfig),
         ("loki", LokiConfig),
+        ("otlp", OtlpConfig),
         ("file", FileConfig),
         ("object_store", ObjectStoreConfig),
     ],

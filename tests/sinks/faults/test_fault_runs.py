@@ -15,6 +15,7 @@ import pytest
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
 from forwarder.sinks.http import HttpSink, HttpSinkConfig
 from forwarder.sinks.loki import LokiConfig, LokiSink
+from forwarder.sinks.otlp import OtlpConfig, OtlpSink
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
 from forwarder.testing.fake_sinks import sink_context
 from forwarder.testing.fault_run import Outcome, bad_hour, deliver_all, die_three_times
@@ -22,6 +23,7 @@ from forwarder.transport.settings import Secret
 from tests.sinks.fakes.elastic import FakeElastic
 from tests.sinks.fakes.hec import FakeHec
 from tests.sinks.fakes.loki import FakeLoki
+from tests.sinks.fakes.otlp import FakeOtlp
 from tests.sinks.fakes.webhook import FakeWebhook
 from tests.sinks.file.disk import Disk
 
@@ -108,6 +110,22 @@ async def test_loki_has_no_repeats() -> None:
         await deaths
         assert loki.arrived() == dict.fromkeys(outcome.ids, 1)
         assert set(met) >= {"503", "reset", "silence"}
+
+
+async def test_otlp() -> None:
+    async with FakeOtlp() as receiver:
+        receiver.refused = b'"poison"'
+        met = bad_hour(receiver, Random(6))
+        config = OtlpConfig(
+            url=receiver.url, bearer_token=Secret(receiver.token), response_timeout=0.3
+        )
+        deaths = asyncio.create_task(die_three_times(receiver, DEATHS_APART))
+        outcome = await deliver_all(
+            OtlpSink(config, sink_context()), EVENTS, poison=lambda o: poisoned(b'"poison"', o)
+        )
+        await deaths
+        # Whoever is in a batch with a rejected record comes again while it is halved.
+        check(outcome, receiver.arrived(), met, most=EVENTS)
 
 
 async def test_http() -> None:
