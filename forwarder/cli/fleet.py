@@ -1,4 +1,4 @@
-"""``forwarder journal``: the tables of a journal that replicas share, and who has it."""
+"""``forwarder journal``: the tables of a journal that replicas share, who has it, and moving."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def journal() -> None:
-    """Create the tables of a shared journal (PostgreSQL), or show which replica has it."""
+    """Create the tables of a shared journal (PostgreSQL), show its owner, or move a journal."""
 
 
 @journal.command()
@@ -52,6 +52,35 @@ def shards(config: Path, *, as_json: bool) -> None:
         return
     rows = [(str(one.shard), str(one.epoch), one.owner or "nobody") for one in found]
     show(("shard", "epoch", "owner"), rows, nothing="the journal has no shards")
+
+
+@journal.command("copy")
+@config_option
+@click.option(
+    "--to",
+    "target",
+    metavar="SETTINGS",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Settings file that names the new journal.",
+)
+def copy_to(config: Path, *, target: Path) -> None:
+    """Copy the journal of a stopped forwarder into that of other settings, which must be empty.
+
+    Works between a file and PostgreSQL in both directions, and between two of a kind. Positions,
+    events that wait, dead letters and gaps are copied as they are, so the forwarder continues with
+    the new settings as if nothing had happened. The old journal is put aside, not deleted. If the
+    copy is interrupted, repeat the command.
+    """
+    from forwarder.core.timing import SystemClock  # noqa: PLC0415 - keeps --help fast
+    from forwarder.runtime.opening import copy_journal  # noqa: PLC0415 - as above
+
+    old, new = place_from(config), place_from(target)
+    copied = copy_journal(
+        (old.state_dir, old.journal), (new.state_dir, new.journal), clock=SystemClock()
+    )
+    say(f"copied {copied.rows:,} row(s) in {copied.pages:,} page(s), and all positions")
+    say(f"the old journal is {copied.aside}. Start the forwarder with {target} only")
 
 
 def _shared(config: Path) -> JournalSettings:

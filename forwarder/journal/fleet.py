@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from psycopg import Connection
 
-from forwarder.core.errors import ForwarderError, StateError, TransientError
+from forwarder.core.errors import ForwarderError, LockedError, StateError, TransientError
 from forwarder.core.journal import Keeping
 from forwarder.core.lease import ShardOwner
 from forwarder.core.telemetry import Emit
@@ -38,6 +38,7 @@ T = TypeVar("T")
 VERSION = 1
 """Of the tables of both files, ``fleet.sql`` and ``postgres.sql``."""
 _FIRST_VERSION_BITS = 61
+_IDENTITIES = ("stream", "lane", "sink", "dead_letter", "gap")
 _TAKE = """
 UPDATE lease SET epoch = epoch + 1, owner = ?,
     expires_at = clock_timestamp() + ? * interval '1 second'
@@ -69,9 +70,11 @@ class Leases:
     def take(self, shard: int) -> Ownership | None:
         """Become the owner of a shard whose lease is over; None if somebody owns it.
 
-        Raises ``TransientError`` if the database is away, or the old owner's transaction is open.
+        Raises ``TransientError`` if the database is away, or the old owner's transaction is open,
+        and as ``check``: a journal can be moved or upgraded while a replica stands by.
         """
         with self._transaction() as connection:
+            self._require_usable(connection)
             taken = connection.execute(
                 placeholders(_TAKE), (self._owner, self._seconds, shard)
             ).fetchone()
@@ -103,13 +106,24 @@ class Leases:
             return [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
 
     def check(self) -> None:
-        """Raise ``StateError`` unless the schema is there, and one that this program knows."""
+        """Raise ``StateError`` unless the schema is there, in use, and known to this program."""
         with self._transaction() as connection:
-            (version,) = connection.execute("SELECT version FROM fleet").fetchone() or (0,)
+            self._require_usable(connection)
+
+    def _require_usable(self, connection: Connection[Any]) -> None:
+        found = connection.execute("SELECT version, moved FROM fleet").fetchone()
+        version, moved = found or (0, "")
         if version > VERSION:
             raise StateError(
                 f"schema {self._database.schema} has version {version}, this program knows "
                 f"{VERSION}: a newer release made it. Install that release"
+            )
+        if moved:
+            schema, tables = self._database.schema, self._database.shard_schema(0)
+            raise StateError(
+                f"the journal in schema {schema} was copied elsewhere at {moved}. Use the settings "
+                f"that it was copied to; to use this schema again, drop {schema} and {tables} and "
+                "run `forwarder journal create`"
             )
 
     def close(self) -> None:
@@ -228,7 +242,7 @@ def statements(schema: str, shard_schema: str) -> Iterator[str]:
     yield f"CREATE SCHEMA {schema}"
     yield f"SET LOCAL search_path = {schema}"
     yield _text("fleet.sql")
-    yield f"INSERT INTO fleet VALUES (1, {VERSION})"
+    yield f"INSERT INTO fleet (id, version) VALUES (1, {VERSION})"
     yield "INSERT INTO fence VALUES (0, 0, 0)"
     yield "INSERT INTO lease VALUES (0, 0, '', '-infinity')"
     yield f"CREATE SCHEMA {shard_schema}"
@@ -275,3 +289,72 @@ def open_view(database: Database) -> SqlJournalView:
     finally:
         leases.close()
     return SqlJournalView(JournalReader(engine_of(database)))
+
+
+class StoppedShard:
+    """A shard that this process has taken to copy it; implements ``copying.Stopped``.
+
+    Its fence is held by one long transaction: nobody can take it before that ends.
+    """
+
+    def __init__(self, database: Database, leases: Leases, own: Ownership) -> None:
+        """Begin the transaction."""
+        self.name = f"schema {database.schema}"
+        self.engine = PostgresEngine(database, own.shard)
+        self.session = self.engine.writing(own)
+        self._leases = leases
+        self._own = own
+        with self.engine.translated():
+            self.session.begin()
+            # The other journal may keep us waiting.
+            self.session.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+
+    def stay(self) -> None:
+        """Prolong the lease, so that nobody tries."""
+        if not self._leases.renew(self._own):
+            raise StateError(f"another replica has taken {self.name} meanwhile")
+
+    def settle(self) -> None:
+        """Let identity columns continue after the highest id, and commit."""
+        for table in _IDENTITIES:
+            self.session.execute(
+                f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), max(id)) FROM {table}"
+            )
+        self.session.commit()
+
+    def put_aside(self, at: str) -> str:
+        """Mark the journal as moved, which ``Leases.check`` refuses."""
+        with self.engine.translated():
+            self.session.execute("UPDATE fleet SET moved = ?", (at,))
+            self.session.commit()
+        return f"{self.name}, marked as moved"
+
+
+@contextmanager
+def stopped(database: Database, owner: str, seconds: float) -> Iterator[StoppedShard]:
+    """Take the one shard to copy it, or to fill it; ``owner`` is told to replicas meanwhile.
+
+    Raises ``LockedError`` while a replica has it, ``StateError``, ``TransientError``.
+    """
+    leases = Leases(database, owner, seconds)
+    try:
+        leases.check()
+        own = leases.take(0)
+        if own is None:
+            (holder, *_) = leases.owners()
+            raise LockedError(
+                f"{holder.owner} has the journal in schema {database.schema}. Stop all its "
+                f"replicas; if one has died, wait {seconds:.0f} s"
+            )
+        try:
+            shard = StoppedShard(database, leases, own)
+            try:
+                yield shard
+            finally:
+                shard.session.rollback()
+                shard.session.close()
+        finally:
+            with suppress(ForwarderError):  # the lease ends by itself
+                leases.release(own)
+    finally:
+        leases.close()

@@ -3,7 +3,8 @@
 
 CREATE TABLE fleet (
     id BIGINT PRIMARY KEY CHECK (id = 1),
-    version BIGINT NOT NULL                 -- of both files
+    version BIGINT NOT NULL,                -- of both files
+    moved TEXT NOT NULL DEFAULT ''          -- when the journal was copied elsewhere; nobody uses it since
 );
 -- Apart from the lease: a long write transaction, which holds its row, must not delay a renewal.
 CREATE TABLE fence (

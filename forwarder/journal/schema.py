@@ -114,7 +114,7 @@ def prepare(session: SqliteSession, engine: SqliteEngine, now_us: int) -> None:
             except BaseException:
                 session.rollback()
                 raise
-        _check_quickly(session)
+        check_quickly(session)
 
 
 def require(session: SqliteSession, engine: SqliteEngine) -> None:
@@ -295,7 +295,7 @@ def check_contents(engine: Engine) -> Iterator[str]:
         session.close()
 
 
-def _check_quickly(session: SqliteSession) -> None:
+def check_quickly(session: SqliteSession) -> None:
     """Check every small table, the counters and the newest pages; raises ``CorruptError``.
 
     Costs the same for a small and a large journal.

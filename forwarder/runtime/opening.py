@@ -9,26 +9,29 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from forwarder.core.errors import (
     ConfigError,
+    DamagedError,
     Fault,
     LockedError,
     NeedsOperatorError,
+    StateError,
     TransientError,
 )
 from forwarder.core.journal import Journal, JournalView, Keeping
 from forwarder.core.lease import Lease, ShardOwner
 from forwarder.core.telemetry import Emit
-from forwarder.core.timing import Clock
-from forwarder.journal import sqlite
+from forwarder.core.timing import Clock, format_seconds
+from forwarder.journal import copying, sqlite
 from forwarder.journal.database import REMEDY, SqliteEngine, StateLock
 from forwarder.journal.schema import check_contents, check_fully
 
@@ -69,12 +72,11 @@ async def lease_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
     lock = StateLock(root.state_dir, clock.now_us())
     try:
         fleet, database = _fleet(), _database(root.journal)
-        owner = f"{socket.gethostname()}:{os.getpid()}"
-        leases = fleet.Leases(database, owner, root.journal.lease)
+        leases = fleet.Leases(database, _owner(), root.journal.lease)
         lease = fleet.ShardLease(leases, database, root.journal.lease)
         try:
-            with suppress(TransientError):  # the database is away: the replica waits for it
-                await _checked(leases.check)
+            with suppress(TransientError), _faults():  # if it is away, the replica waits for it
+                await asyncio.to_thread(leases.check)
             yield lease
         finally:
             await lease.aclose()
@@ -82,12 +84,58 @@ async def lease_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
         lock.release()
 
 
-async def _checked(check: Callable[[], None]) -> None:
-    """Look at the database for the first time; what only a person can correct stops the start."""
+def _owner() -> str:
+    """Return the name of this process for other hosts."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@contextmanager
+def _faults() -> Iterator[None]:
+    """Turn what only a person can correct about the database into a fault of the settings."""
     try:
-        await asyncio.to_thread(check)
+        yield
     except NeedsOperatorError as error:
         raise ConfigError([Fault("journal", str(error), error.hint)]) from error
+
+
+Kept: TypeAlias = "tuple[Path, JournalSettings]"
+"""A state folder, and the settings of its journal."""
+
+
+def copy_journal(source: Kept, target: Kept, *, clock: Clock) -> copying.Copied:
+    """Copy a stopped journal into an empty one, and put the source aside; see ``copying.copy``.
+
+    Raises ``ConfigError`` if the settings do not fit that, ``LockedError`` while a process works
+    on one of them, ``DamagedError`` or ``TransientError``; the source is as it was then.
+    """
+    if _identity_of(source) == _identity_of(target):
+        raise ConfigError([Fault("journal", "both settings name the same journal")])
+    at = re.sub("[^0-9TZ]", "", format_seconds(clock.now_us()))
+    try:
+        with _faults(), _stopped(source, clock) as old, _stopped(target, clock, new=True) as new:
+            return copying.copy(old, new, at)
+    except (LockedError, DamagedError):
+        raise
+    except StateError as error:
+        raise ConfigError([Fault("journal", str(error))]) from error
+
+
+def _identity_of(kept: Kept) -> tuple[str, str]:
+    state_dir, journal = kept
+    dsn = journal.dsn.reveal() if journal.dsn is not None else ""
+    return (dsn, journal.schema_) if dsn else (str(state_dir.resolve()), "")
+
+
+def _stopped(
+    kept: Kept, clock: Clock, *, new: bool = False
+) -> AbstractContextManager[copying.Stopped]:
+    state_dir, journal = kept
+    if journal.type == "sqlite":
+        return sqlite.stopped(state_dir, clock.now_us(), new=new)
+    held: AbstractContextManager[copying.Stopped] = _fleet().stopped(
+        _database(journal), _owner(), journal.lease
+    )
+    return held
 
 
 def create_journal(journal: JournalSettings) -> bool:
