@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import cramjam
 import orjson
 from aiohttp import ClientSession
 from aiokafka import AIOKafkaProducer
@@ -23,6 +24,7 @@ SILENT = {"api", "null", "journal"}
 """Kinds whose bare client sends nothing: they end with the fetched page."""
 
 IN_FLIGHT = {"hec": 8, "bulk": 4, "kafka": 4, "tcp": 1, "tls": 1, "relp": 4, "file": 1, "stdout": 1}
+IN_FLIGHT |= {"lake": 1, "lake-parquet": 1}
 """Units under way at once: what the daemon does by default."""
 
 
@@ -37,6 +39,9 @@ async def connect(kind: str, port: int, folder: Path, stack: AsyncExitStack) -> 
     if kind in _PATHS:
         http = await stack.enter_async_context(ClientSession())
         return _poster(http, f"http://127.0.0.1:{port}{_PATHS[kind]}")
+    if kind in {"lake", "lake-parquet"}:
+        http = await stack.enter_async_context(ClientSession())
+        return _putter(http, f"http://127.0.0.1:{port}/bench/object", packed=kind == "lake")
     if kind in {"tcp", "tls"}:
         return await _stream(port, folder / "ca.pem" if kind == "tls" else None, stack)
     if kind in {"kafka", "relp"}:
@@ -53,6 +58,15 @@ def _poster(http: ClientSession, url: str) -> Push:
     async def push(body: bytes) -> None:
         async with http.post(url, data=igzip.compress(body, 1), headers=headers) as answer:
             orjson.loads(await answer.read())
+
+    return push
+
+
+def _putter(http: ClientSession, url: str, *, packed: bool) -> Push:
+    async def push(body: bytes) -> None:
+        data = bytes(cramjam.gzip.compress(body, level=4)) if packed else body
+        async with http.put(url, data=data) as answer:
+            await answer.read()
 
     return push
 

@@ -57,6 +57,13 @@ class Destination:
             content_type="application/json",
         )
 
+    async def bucket(self, request: web.Request) -> web.Response:
+        """Take any object; nothing is listed."""
+        if request.method != "PUT":
+            return web.Response(text="<ListBucketResult/>", content_type="application/xml")
+        self._keep(await request.read())
+        return web.Response(headers={"ETag": '"bench"'})
+
     async def stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Read to the end."""
         while piece := await reader.read(_PIECE):
@@ -106,8 +113,10 @@ async def _http_port(answer: Answer) -> int:
 async def serve(kind: str, folder: Path, keep: Keep) -> None:
     """Serve one kind on a free port and print it; certificates lie in ``folder``."""
     destination = Destination(keep)
-    if kind in {"hec", "bulk"}:
-        port = await _http_port(destination.hec if kind == "hec" else destination.bulk)
+    answers = {"hec": destination.hec, "bulk": destination.bulk}
+    answers |= dict.fromkeys(("lake", "lake-parquet"), destination.bucket)
+    if kind in answers:
+        port = await _http_port(answers[kind])
     else:
         context = None
         if kind == "tls":

@@ -27,6 +27,8 @@ class Target:
 
 
 PEAK_MIB = Target(150)
+PEAKS_MIB = {"lake-parquet": Target(200)}
+"""Of scenarios that may use more memory than the others."""
 RATES = {"hec": Target(40_000, at_least=True), "fan-out": Target(20_000, at_least=True)}
 CPU_US = {"journal": Target(8.0)}
 WRITTEN = {"journal": Target(2.0)}

@@ -11,6 +11,7 @@ from bench.figures import (
     DRAIN_RATE,
     DRAIN_SHARE,
     PEAK_MIB,
+    PEAKS_MIB,
     RATES,
     SINGLE,
     WRITTEN,
@@ -68,7 +69,7 @@ def flow_line(flow: Flow, raw_bytes: float) -> str:
         name if flow.name != "journal" else "journal alone",
         _beside(f"{flow.rate:,.0f}", flow.rate, RATES.get(flow.name)),
         _beside(f"{flow.cpu_us:.1f}", flow.cpu_us, CPU_US.get(flow.name)),
-        _beside(f"{flow.peak_mib:.0f}", flow.peak_mib, PEAK_MIB),
+        _beside(f"{flow.peak_mib:.0f}", flow.peak_mib, PEAKS_MIB.get(flow.name, PEAK_MIB)),
         f"{flow.written:,.0f}",
         _beside(
             f"{flow.written / raw_bytes:.2f}", flow.written / raw_bytes, WRITTEN.get(flow.name)

@@ -29,6 +29,8 @@ SCENARIOS = {
     "tcp": ("tcp",),
     "tls": ("tls",),
     "relp": ("relp",),
+    "lake": ("lake",),
+    "lake-parquet": ("lake-parquet",),
     "fan-out": ("hec", "kafka", "tcp"),
 }
 """Catch-ups by name: sinks at once. ``journal`` is paused, so that only the journal is filled."""

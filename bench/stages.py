@@ -63,6 +63,16 @@ class Stage:
         port, folder = self.ports[kind], self.folder
         url, here = f"http://127.0.0.1:{port}", {"host": "127.0.0.1", "port": port}
         tls = {"ca_file": str(folder / "ca.pem")}
+        bucket = {
+            "type": "object_store",
+            "url": "s3://bench",
+            "endpoint": url,
+            "region": "us-east-1",
+            "access_key_id": "bench",
+            "secret_access_key": "bench",
+            # The last batch would wait for five minutes.
+            "batch": {"max_wait": "1s"},
+        }
         kinds: dict[str, dict[str, Any]] = {
             "journal": {"type": "null", "format": "raw"},
             "null": {"type": "null", "format": "raw"},
@@ -78,6 +88,8 @@ class Stage:
             "tcp": {"type": "syslog", "transport": "tcp", **here},
             "tls": {"type": "syslog", "transport": "tls", "tls": tls, **here, "host": "localhost"},
             "relp": {"type": "relp", **here},
+            "lake": {**bucket, "compression": "gzip"},
+            "lake-parquet": {**bucket, "file_format": "parquet"},
         }
         return {"format": "ocsf", **kinds[kind]}
 

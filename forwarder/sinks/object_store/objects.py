@@ -8,7 +8,7 @@ in a thread.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import groupby
@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import cramjam
 
-from forwarder.core.contracts import BatchEvent, Rejection, SinkContext
+from forwarder.core.contracts import Batch, BatchEvent, Rejection, SinkContext
 from forwarder.core.errors import ConfigError
 from forwarder.core.timing import format_us
 from forwarder.sinks.object_store.config import ObjectStoreConfig
@@ -26,8 +26,8 @@ _HOUR_US = 3_600_000_000
 _DAY_US = 24 * _HOUR_US
 # The version that Security Lake validates.
 _LAKE_VERSION = "1.1.0"
-# Bytes that are compressed at once.
-_SLICE = 256 * 1024
+# Bytes that are packed at once; with fewer, columns of Parquet need much more memory than text.
+_SLICE = 2**20
 
 Place: TypeAlias = tuple[str, str, int]
 """Stream, account and begin of the hour of events that share an object.
@@ -50,7 +50,7 @@ class Packer(Protocol):
     """Turns lines into the bytes of an object; cramjam's compressors are such packers."""
 
     def compress(self, data: bytes, /) -> int:
-        """Take more lines."""
+        """Take more lines, whole ones."""
         ...
 
     def finish(self) -> Any:
@@ -73,7 +73,7 @@ class _Plain:
 
 _PACKERS: dict[str, tuple[str, Callable[[], Packer]]] = {
     "none": ("", _Plain),
-    "gzip": (".gz", lambda: cramjam.gzip.Compressor(level=6)),
+    "gzip": (".gz", lambda: cramjam.gzip.Compressor(level=4)),
     "zstd": (".zst", lambda: cramjam.zstd.Compressor(level=3)),
 }
 
@@ -141,11 +141,18 @@ class Objects:
         self._packer = lambda kind: parquet.Rows(kind, ocsf=ocsf)
         self._media_type, self._suffix = "application/vnd.apache.parquet", ".parquet"
 
-    def of(self, events: Iterable[BatchEvent]) -> tuple[list[LakeObject], list[Rejection]]:
-        """Return the objects that hold ``events``, and the events that fit into none."""
+    def of(self, batch: Batch) -> tuple[list[LakeObject], list[Rejection]]:
+        """Return the objects that hold a batch's events, and the events that fit into none.
+
+        Releases the batch.
+        """
         made: list[LakeObject] = []
         rejected: list[Rejection] = []
-        for place, some in groupby(sorted(events, key=self._order), key=self._place):
+        events = sorted(batch.events, key=self._order, reverse=True)
+        batch.release()
+        # Each event is dropped as it is packed, so that memory holds a batch once and not twice.
+        taken = (events.pop() for _ in range(len(events)))
+        for place, some in groupby(taken, key=self._place):
             piles: dict[int, _Pile] = {}
             for event in some:
                 try:

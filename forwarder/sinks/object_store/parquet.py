@@ -12,7 +12,7 @@ from io import BytesIO
 from typing import Any
 
 import orjson
-from arro3.core import DataType, Field, Schema
+from arro3.core import DataType, Field, RecordBatch, Schema, Table
 from arro3.io import read_json, write_parquet
 
 from forwarder.core.contracts import BatchEvent
@@ -20,9 +20,6 @@ from forwarder.sinks.object_store.ocsf_columns import EVERY, LONG, OF_CLASS, SHA
 
 _REST = "unmapped"
 _PLAIN: Columns = {"id": str, "outcome": str, "user": str, "event": str}
-_SMALLEST, _LARGEST = -(2**31), 2**31 - 1
-# Rows that are converted at once: few, so that little memory is needed.
-_ROWS = 4096
 
 
 class Rows:
@@ -33,19 +30,19 @@ class Rows:
 
     def __init__(self, kind: int, *, ocsf: bool) -> None:
         """Take lines of ``line_of``, or with ``ocsf`` of the two others."""
-        self._lines = BytesIO()
         self._schema = _ocsf_schema(kind) if ocsf else _plain_schema()
+        self._batches: list[RecordBatch] = []
 
-    def compress(self, data: bytes, /) -> int:
-        """Take more lines."""
-        return self._lines.write(data)
+    def compress(self, lines: bytes, /) -> int:
+        """Take whole lines. As columns they need less memory than as text."""
+        self._batches += read_json(BytesIO(lines), self._schema)
+        return len(lines)
 
     def finish(self) -> bytes:
         """Return the file."""
-        self._lines.seek(0)
         target = BytesIO()
         write_parquet(
-            read_json(self._lines, self._schema, batch_size=_ROWS),
+            Table.from_batches(self._batches, schema=self._schema),
             target,
             compression="zstd(3)",
             # A limit of Security Lake, and what readers are tuned for.
@@ -82,7 +79,8 @@ def ocsf_line_of(event: BatchEvent) -> tuple[int, bytes]:
         raise ValueError("a JSON object is needed")  # noqa: TRY004 - as for what is no JSON
     kind = given.get("class_uid")
     known = kind if isinstance(kind, int) else 0
-    return known, orjson.dumps(fitted(given, columns_of(known)))
+    fit(given, columns_of(known))
+    return known, orjson.dumps(given)
 
 
 @cache
@@ -91,30 +89,31 @@ def columns_of(kind: int) -> Columns:
     return {**SHARED, **OF_CLASS.get(kind, {})}
 
 
-def fitted(given: Mapping[str, Any], columns: Columns) -> dict[str, Any]:
-    """Return ``given`` as its columns take it; what they do not take is text in ``unmapped``."""
+def fit(event: dict[str, Any], columns: Columns) -> None:
+    """Make ``event`` fit its columns: what they do not take becomes text in ``unmapped``."""
     rest: dict[str, Any] = {}
-    known = _group(given, columns, "", rest)
+    _fit(event, columns, "", rest)
     if rest:
-        known[_REST] = _texts(rest, known.get(_REST, {}))
-    return known
+        event[_REST] = _texts(rest, event.get(_REST, {}))
 
 
-def _group(
-    given: Mapping[str, Any], columns: Columns, path: str, rest: dict[str, Any]
-) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in given.items():
+def _fit(group: dict[str, Any], columns: Columns, path: str, rest: dict[str, Any]) -> None:
+    """Move what does not fit into ``rest``, under its path."""
+    odd = []
+    for name, value in group.items():
         column = columns.get(name)
-        if column == TEXTS and type(value) is dict:
-            found[name] = _texts(value, {})
-        elif type(column) is dict and type(value) is dict:
-            found[name] = _group(value, column, f"{path}{name}.", rest)
-        elif _fits(value, column):
-            found[name] = value
-        else:
-            rest[path + name] = value
-    return found
+        kind = type(value)
+        # Most values are texts, so they are judged first.
+        if kind is column and kind is not int:
+            continue
+        if kind is dict and type(column) is dict:
+            _fit(value, column, f"{path}{name}.", rest)
+        elif kind is dict and column == TEXTS:
+            group[name] = _texts(value, {})
+        elif not _fits(value, column):
+            odd.append(name)
+    for name in odd:
+        rest[path + name] = group.pop(name)
 
 
 def _texts(values: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
@@ -130,16 +129,23 @@ def _texts(values: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str
 
 def _fits(value: Any, column: Any) -> bool:
     """Return True if nothing of ``value`` is lost in ``column``."""
-    if column is int:
-        return type(value) is int and _SMALLEST <= value <= _LARGEST
-    if column == LONG:
-        # JSON has no larger numbers here: the format writes 64 bits at most.
-        return type(value) is int and -(2**63) <= value < 2**63
-    if type(column) is list and type(value) is list:
-        return all(_fits(item, column[0]) for item in value)
-    if type(column) is dict and type(value) is dict:
-        return all(_fits(item, column.get(name)) for name, item in value.items())
-    return column is type(value)
+    kind = type(value)
+    if kind is int:
+        # How far its numbers go from zero; columns of other types take none.
+        end = 2**31 if column is int else 2**63 if column == LONG else 0
+        return bool(-end <= value < end)
+    if kind is list and type(column) is list:
+        return _all_fit([(item, column[0]) for item in value])
+    if kind is dict and type(column) is dict:
+        return _all_fit([(item, column.get(name)) for name, item in value.items()])
+    return kind is column
+
+
+def _all_fit(pairs: list[tuple[Any, Any]]) -> bool:
+    for value, column in pairs:
+        if (type(value) is not column or column is int) and not _fits(value, column):
+            return False
+    return True
 
 
 @cache

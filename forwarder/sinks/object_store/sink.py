@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 from forwarder.core.contracts import (
@@ -39,13 +40,15 @@ class ObjectStoreSink:
         self._config = config
         self._bucket = Bucket(config, context)
         self._objects = Objects(config, context)
+        # One thread: packing allocates much, and the allocator keeps what each thread has used.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"packing {context.name}")
 
     @property
     def limits(self) -> BatchLimits:
         """Return few and large batches: readers of a lake suffer from many small objects."""
         return BatchLimits(
-            max_events=50_000,
-            max_bytes=32_000_000,
+            max_events=25_000,
+            max_bytes=16_000_000,
             max_wait=300.0,
             max_in_flight=1,
             write_timeout=self._config.response_timeout * 5,
@@ -60,9 +63,9 @@ class ObjectStoreSink:
 
         If one cannot be written, the whole batch comes again, and overwrites what was written.
         """
-        objects, rejected = await asyncio.to_thread(self._objects.of, batch.events)
-        # What is left is compressed; should the bucket fail, the engine reads the events again.
-        batch.release()
+        # Should the bucket fail, the engine reads the events again: what is kept is compressed.
+        loop = asyncio.get_running_loop()
+        objects, rejected = await loop.run_in_executor(self._thread, self._objects.of, batch)
         while objects:
             await self._put([objects.pop() for _ in objects[:_AT_ONCE]])
         return WriteResult(rejected=rejected) if rejected else ACCEPTED
@@ -82,4 +85,5 @@ class ObjectStoreSink:
         ]
 
     async def aclose(self) -> None:
-        """Nothing to close: obstore's connections end with the bucket."""
+        """Start no more packing; obstore's connections end with the bucket."""
+        self._thread.shutdown(wait=False, cancel_futures=True)

@@ -13,7 +13,7 @@ from forwarder.core.schema import FAILURE
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.sinks.object_store.config import ObjectStoreConfig
 from forwarder.sinks.object_store.objects import Objects
-from forwarder.testing.fake_sinks import make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_event, sink_context
 from forwarder.testing.samples import LOGIN, event_of
 from tests.sinks.object_store.lake import query
 
@@ -38,7 +38,7 @@ def save(folder: Path, **settings: Any) -> None:
         replace(sink_context(), format="ocsf"),
     )
     for some in (events, events[:2]):
-        made, _ = objects.of(some)
+        made, _ = objects.of(batch_of(some))
         for one in made:
             path = folder / "lake" / one.name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,8 +19,8 @@ from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.sinks.object_store.config import ObjectStoreConfig
 from forwarder.sinks.object_store.objects import LakeObject, Objects
 from forwarder.sinks.object_store.ocsf_columns import EVERY, OF_CLASS, SHARED
-from forwarder.sinks.object_store.parquet import columns_of, fitted
-from forwarder.testing.fake_sinks import make_event, sink_context
+from forwarder.sinks.object_store.parquet import columns_of, fit
+from forwarder.testing.fake_sinks import batch_of, make_event, sink_context
 from forwarder.testing.samples import event_of, sample_events
 from tests.formats.strategies import streams_and_rows
 from tests.formats.test_ocsf import ocsf_faults
@@ -41,7 +41,9 @@ def objects_of(events: Iterable[BatchEvent], ocsf: bool = True, **more: Any) -> 
         format="ocsf" if ocsf else "raw",
         format_settings=OcsfConfig(ocsf_version="1.1.0"),
     )
-    made, rejected = Objects(ObjectStoreConfig.model_validate(given), context).of(events)
+    made, rejected = Objects(ObjectStoreConfig.model_validate(given), context).of(
+        batch_of(list(events))
+    )
     assert not rejected
     return made
 
@@ -75,9 +77,9 @@ def test_no_value_of_any_row_lacks_a_column(given: tuple[str, dict[str, Any]]) -
     for version in VERSIONS:
         body = style(version, raw_data=version == "1.8.0").render(event_of(*given))
         event = orjson.loads(body)
-        found = fitted(event, columns_of(event["class_uid"]))
+        fit(event, columns_of(event["class_uid"]))
 
-        assert found == as_texts(event)
+        assert event == as_texts(orjson.loads(body))
 
 
 _JSON = st.recursive(
@@ -92,8 +94,9 @@ _JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*EVERY, "other", "user.name"]), _JSON))
 def test_whatever_does_not_fit_its_column_is_text_in_unmapped(event: dict[str, Any]) -> None:
-    """Every leaf is somewhere, and the file takes every row that ``fitted`` returns."""
-    found = fitted(event, columns_of(3002))
+    """Every leaf is somewhere, and the file takes every row that ``fit`` has made."""
+    found = orjson.loads(orjson.dumps(event))
+    fit(found, columns_of(3002))
     (made,) = objects_of([make_event(0, body=orjson.dumps(event))])
     texts = list(found.get("unmapped", {}).values())
 
