@@ -201,6 +201,26 @@ async def test_a_refused_timestamp_is_sent_as_now_with_the_original_in_a_header(
         assert dict(record.headers())["event_time"].startswith(b"2026-01-01T00:")
 
 
+async def test_one_topic_that_takes_nothing_does_not_repeat_what_the_other_took(
+    server: KafkaServer,
+) -> None:
+    """A compacted topic takes no record without a key."""
+    name = new_topic(server)
+    create_topic(server.address, f"{name}.access_requests")
+    create_topic(server.address, f"{name}.scim_updates", config={"cleanup.policy": "compact"})
+    sink = make_sink(server.address, name + ".{stream}")
+    changes = [make_event(n, stream="scim_updates")._replace(user="") for n in range(50, 60)]
+
+    result = await sink.write(batch_of([*make_batch(50).events, *changes]))
+    with pytest.raises(TransientError, match="UnknownError") as caught:
+        await sink.write(batch_of(changes))
+    await sink.aclose()
+
+    assert "without a key" in caught.value.hint
+    assert result.deferred == {event.offset for event in changes}
+    assert set(ids_in(read_all(server.address, f"{name}.access_requests")).values()) == {1}
+
+
 async def test_a_killed_broker_costs_time_and_no_event(server: KafkaServer) -> None:
     topic = new_topic(server)
     sink = make_sink(server.address, topic, request_timeout="2s")

@@ -11,7 +11,7 @@ current time and the original time in the header ``event_time``: that is another
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -42,6 +42,32 @@ class _Outcome:
     chain: list[Part]
     taken: int
     error: Exception | None = None
+
+
+class _Delivery:
+    """What became of the events of one write, by offset."""
+
+    def __init__(self, events: Sequence[BatchEvent], rejected: list[Rejection]) -> None:
+        """Begin with what is ``rejected`` before anything is sent."""
+        gone = {one.offset for one in rejected}
+        self.events = [event for event in events if event.offset not in gone] if gone else events
+        self.rejected = rejected
+        self._taken: set[int] = set()
+
+    def took(self, part: Part) -> None:
+        """Note that the in-sync replicas have these records, for good."""
+        self._taken.update(event.offset for event in part.events)
+
+    def broken_off(self, error: TransientError) -> WriteResult:
+        """Return the result of a write that ended with ``error``; raises it if nothing was taken.
+
+        A partition without a leader must not let the events of the others be sent again and again.
+        """
+        if not self._taken:
+            raise error
+        settled = self._taken | {one.offset for one in self.rejected}
+        left = frozenset(event.offset for event in self.events) - settled
+        return WriteResult(self.rejected, left, notes=[f"kafka_deferred: {error}"])
 
 
 class KafkaSink:
@@ -78,36 +104,32 @@ class KafkaSink:
 
     async def write(self, batch: Batch) -> WriteResult:
         """Return when all in-sync replicas have every record."""
-        rejected = self._layout.too_large(batch.events)
-        events = batch.events
-        if rejected:
-            skipped = {rejection.offset for rejection in rejected}
-            events = [event for event in events if event.offset not in skipped]
+        delivery = _Delivery(batch.events, self._layout.too_large(batch.events))
         try:
             async with asyncio.timeout(self._config.request_timeout):
-                rejected += await self._deliver(events)
-        except TimeoutError as error:
-            raise TransientError("Kafka: the brokers did not confirm in time") from error
-        except (kafka.KafkaError, kafka.IllegalOperation) as error:
-            raise explain(error) from error
-        return WriteResult(rejected=rejected) if rejected else ACCEPTED
+                await self._deliver(delivery)
+        except TimeoutError:
+            error = TransientError("Kafka: the brokers did not confirm in time")
+            return delivery.broken_off(error)
+        except (TransientError, kafka.KafkaError, kafka.IllegalOperation) as error:
+            return delivery.broken_off(explain(error))
+        return WriteResult(rejected=delivery.rejected) if delivery.rejected else ACCEPTED
 
-    async def _deliver(self, events: Sequence[BatchEvent]) -> list[Rejection]:
+    async def _deliver(self, delivery: _Delivery) -> None:
         """Send parts, and the parts that replace refused ones, until none is left."""
         producer = await self._producers.get()
-        topics = self._layout.topics(events)
+        topics = self._layout.topics(delivery.events)
         counts = {topic: await self._partitions(producer, topic) for topic in topics}
-        chains, rejected = self._layout.chains(events, counts), list[Rejection]()
+        chains = self._layout.chains(delivery.events, counts)
         while chains:
             producer = await self._producers.get()
-            outcomes = await self._send(producer, chains)
+            outcomes = await self._send(producer, chains, delivery)
             if broken := any(outcome.error for outcome in outcomes):
                 # A refused batch leaves a hole in the sequence numbers of an idempotent producer.
                 self._producers.retire(producer)
             undone = broken and self._config.transactional_id is not None
-            rests = [self._rest(outcome, rejected, undone=undone) for outcome in outcomes]
+            rests = [self._rest(one, delivery.rejected, undone=undone) for one in outcomes]
             chains = [rest for rest in rests if rest]
-        return rejected
 
     async def _partitions(self, producer: Any, topic: str) -> int:
         try:
@@ -138,14 +160,16 @@ class KafkaSink:
             return rest + later
         return rest + verdict + later
 
-    async def _send(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
+    async def _send(
+        self, producer: Any, chains: list[list[Part]], delivery: _Delivery
+    ) -> list[_Outcome]:
         """Send ``chains``, those of different partitions at once."""
         try:
             with self._producers.using(producer):
                 if self._config.transactional_id:
                     async with self._transaction:
                         return await self._transact(producer, chains)
-                return await self._send_all(producer, chains)
+                return await self._send_all(producer, chains, delivery.took)
         except BaseException:
             # Also when cancelled: aiokafka would retry its batches with nobody in control.
             self._producers.discard(producer)
@@ -154,15 +178,19 @@ class KafkaSink:
     async def _transact(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
         """Send in one transaction; a failed one is aborted when the next producer starts."""
         await producer.begin_transaction()
-        outcomes = await self._send_all(producer, chains)
+        outcomes = await self._send_all(producer, chains, lambda _: None)
         if not any(outcome.error for outcome in outcomes):
             await producer.commit_transaction()
         return outcomes
 
-    async def _send_all(self, producer: Any, chains: list[list[Part]]) -> list[_Outcome]:
-        return await asyncio.gather(*(self._send_chain(producer, chain) for chain in chains))
+    async def _send_all(
+        self, producer: Any, chains: list[list[Part]], took: Callable[[Part], None]
+    ) -> list[_Outcome]:
+        return await asyncio.gather(*(self._send_chain(producer, one, took) for one in chains))
 
-    async def _send_chain(self, producer: Any, chain: list[Part]) -> _Outcome:
+    async def _send_chain(
+        self, producer: Any, chain: list[Part], took: Callable[[Part], None]
+    ) -> _Outcome:
         """Send the parts of one partition in order, up to the first that is refused."""
         for taken, part in enumerate(chain):
             try:
@@ -172,6 +200,7 @@ class KafkaSink:
                 # Not ``await sent``: a cancelled write would cancel aiokafka's own future.
                 await asyncio.wait([sent])
                 sent.result()
+                took(part)
             except kafka.KafkaError as error:
                 return _Outcome(chain, taken, cast("Exception", error))
         return _Outcome(chain, len(chain))
