@@ -197,7 +197,9 @@ class Consumer:
             ),
             last_success_us=self._last_success_us,
             lanes=tuple(
-                LaneState(one.name, one.prefix, one.position, one.end_offset, one.caught_up)
+                LaneState(
+                    one.name, one.prefix, one.position, one.end_offset, one.caught_up, one.tried
+                )
                 for one in self._lanes.cursors
             ),
         )

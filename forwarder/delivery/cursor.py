@@ -59,6 +59,11 @@ class LaneCursor:
         return self._done.prefix
 
     @property
+    def tried(self) -> bool:
+        """Return True if the first event that is not done was handed to the sink before."""
+        return self.prefix < self._buffer.start
+
+    @property
     def read_out(self) -> bool:
         """Return True if nothing is left to be read for the first time."""
         return self.end_offset is not None and self.position >= self.end_offset

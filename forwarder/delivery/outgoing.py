@@ -239,6 +239,11 @@ class Buffer:
         return len(self._events)
 
     @property
+    def start(self) -> int:
+        """Return the offset below which nothing is in here any more."""
+        return self._start
+
+    @property
     def full(self) -> bool:
         """Return True if there is a whole batch."""
         size = self._totals[-1] - self._totals[0]

@@ -71,13 +71,17 @@ class PhaseLog:
 
 @dataclass(frozen=True, slots=True)
 class LaneState:
-    """How far one lane is: all below ``prefix`` is done, all below ``read_to`` was read."""
+    """How far one lane is: all below ``prefix`` is done, all below ``read_to`` was read.
+
+    ``tried``: the event at ``prefix`` was handed to the sink before.
+    """
 
     name: str
     prefix: int
     read_to: int
     end_offset: int | None
     caught_up: bool
+    tried: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from forwarder.runtime.supervisor import TaskState
 READY, DEGRADED, NOT_READY = STATES
 
 _NOT_READY = frozenset({"starting", "held"})
+_DELIVERING = frozenset({Phase.OPENING, Phase.RUNNING, Phase.WAITING})
 _LASTS = 300.0
 """Seconds after which an outage is worth a look."""
 _RECENT = 900.0
@@ -99,10 +100,18 @@ def readiness(
 
 @dataclass(frozen=True, slots=True)
 class _Trouble:
-    """Something that degrades the daemon once it has lasted; ``name`` is the same at each look."""
+    """Something that degrades the daemon once it has lasted.
 
-    name: str
-    detail: str
+    ``subject`` and ``what`` are the same at each look, ``detail`` may change.
+    """
+
+    subject: str
+    what: str
+    detail: str = ""
+
+    @property
+    def name(self) -> str:
+        return f"{self.subject} {self.what}"
 
 
 class Degradation:
@@ -131,17 +140,19 @@ class Degradation:
         now = self._clock.monotonic()
         troubles = [*_stream_troubles(streams), *_sink_troubles(sinks)]
         self._since = {one.name: self._since.get(one.name, now) for one in troubles}
-        lasting = [
+        lasting = [one for one in troubles if now - self._since[one.name] >= _LASTS]
+        # One reason for each subject, the first: a sink that takes nothing puts events off, too.
+        first = {one.subject: one for one in reversed(lasting)}
+        sentences = [
             f"{one.name} for {(now - self._since[one.name]) / 60:.0f} min{one.detail}"
-            for one in troubles
-            if now - self._since[one.name] >= _LASTS
+            for one in reversed(first.values())
         ]
         short = [
             f"account {account}: a request has waited {seconds / 60:.0f} min for the request budget"
             for account, seconds in budget_waits.items()
             if seconds
         ]
-        return [*lasting, *self._grown(now, dead_letters), *short]
+        return [*sentences, *self._grown(now, dead_letters), *short]
 
     def _grown(self, now: float, counts: Mapping[str, float]) -> Iterator[str]:
         if now - self._counts[-1][0] >= _STEP:
@@ -161,14 +172,21 @@ def _stream_troubles(streams: Iterable[StreamStatus]) -> Iterator[_Trouble]:
         # What is held makes the daemon not ready at once; its reason is given there.
         if one.failure is not None and not one.failure.held:
             detail = _detail(one.failure.error, one.failure.hint)
-            yield _Trouble(f"{about} has not been read", detail)
+            yield _Trouble(about, "has not been read", detail)
 
 
 def _sink_troubles(sinks: Iterable[SinkState]) -> Iterator[_Trouble]:
     for one in sinks:
+        about = f"sink {one.name}"
         if one.phase is Phase.WAITING:
             detail = _detail(one.error, one.hint)
-            yield _Trouble(f"sink {one.name} has taken nothing", detail)
+            yield _Trouble(about, "has taken nothing", detail)
+        if one.phase in _DELIVERING:
+            # A destination may take other events and put this one off, again and again.
+            for lane in one.lanes:
+                if lane.tried:
+                    where = f"event {lane.prefix} of lane {lane.name}"
+                    yield _Trouble(about, f"has not taken {where}")
 
 
 def _detail(error: str, hint: str) -> str:

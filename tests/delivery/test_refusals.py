@@ -92,6 +92,8 @@ async def test_deferred_events_are_tried_again_alone() -> None:
     sink = ScriptedSink([WriteResult(deferred=frozenset({3, 50}))], limits=limits(100))
     rig = await Rig(sink, rows=300).settle()
 
+    [lane] = rig.consumer.state().lanes
+    assert not lane.tried
     assert [3, 50] in rig.sink.writes
     assert rig.once_each
 
@@ -103,6 +105,8 @@ async def test_deferred_events_hold_up_nobody() -> None:
     rig = Rig(ScriptedSink(otherwise=answer, limits=limits(100)), rows=5000)
     await rig.run_for(60.0)
 
+    [lane] = rig.consumer.state().lanes
+    assert (lane.prefix, lane.tried) == (5, True)
     assert rig.queue.progress() == Progress(5, ((6, 5000),))
     assert rig.sink.writes.count([5]) < 60
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from forwarder.delivery.state import Phase, SinkState
+from forwarder.delivery.state import LaneState, Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Failure
 from forwarder.runtime.health import Degradation, state_of
@@ -16,9 +16,13 @@ def stream(failure: Failure | None) -> StreamStatus:
     return StreamStatus("acme", "access_requests", phase, {}, None, 60.0, failure, None)
 
 
-def sink(phase: Phase) -> SinkState:
+def sink(phase: Phase, *lanes: LaneState) -> SinkState:
     error = "refused" if phase is Phase.WAITING else ""
-    return SinkState("splunk", phase, 0, error, "", 0, 0, 1, None, None, ())
+    return SinkState("splunk", phase, 0, error, "", 0, 0, 1, None, None, lanes)
+
+
+def lane(prefix: int, *, name: str = "live", tried: bool = True) -> LaneState:
+    return LaneState(name, prefix, 900, None, caught_up=True, tried=tried)
 
 
 class Looker:
@@ -34,9 +38,10 @@ class Looker:
         phase: Phase = Phase.RUNNING,
         dead: float = 0,
         wait: float = 0,
+        *lanes: LaneState,
     ) -> list[str]:
         return self._degradation.look(
-            [stream(failure)], [sink(phase)], {"splunk": dead}, {"acme": wait}
+            [stream(failure)], [sink(phase, *lanes)], {"splunk": dead}, {"acme": wait}
         )
 
 
@@ -66,6 +71,42 @@ def test_an_outage_that_ended_in_between_counts_from_its_new_beginning() -> None
     looker.clock.advance(200)
 
     assert looker.look(phase=Phase.WAITING) == []
+
+
+def test_an_event_that_is_put_off_for_minutes_degrades_while_others_pass() -> None:
+    looker = Looker()
+    seen = []
+    for minute in range(12):
+        # A write of others succeeds in between, so that the sink is never waiting for long.
+        phase = Phase.WAITING if minute % 2 else Phase.RUNNING
+        seen.append(
+            looker.look(None, phase, 0, 0, lane(7 if minute < 8 else 900, tried=minute < 8))
+        )
+        looker.clock.advance(60)
+
+    reasons = [[f"sink splunk has not taken event 7 of lane live for {n} min"] for n in (5, 6, 7)]
+    assert seen == [[]] * 5 + reasons + [[]] * 4
+
+
+def test_events_that_wait_for_a_full_batch_or_move_on_slowly_degrade_nothing() -> None:
+    looker = Looker()
+    seen = []
+    for minute in range(30):
+        lanes = lane(minute // 4), lane(40, name="backfill:x", tried=False)
+        seen.append(looker.look(None, Phase.RUNNING, 0, 0, *lanes))
+        looker.clock.advance(60)
+
+    assert seen == [[]] * 30
+
+
+def test_a_sink_that_takes_nothing_has_one_reason() -> None:
+    looker = Looker()
+    looker.look(None, Phase.WAITING, 0, 0, lane(7))
+    looker.clock.advance(300)
+
+    assert looker.look(None, Phase.WAITING, 0, 0, lane(7)) == [
+        "sink splunk has taken nothing for 5 min: refused"
+    ]
 
 
 def test_dead_letters_degrade_for_a_quarter_of_an_hour() -> None:
