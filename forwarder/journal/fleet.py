@@ -332,7 +332,7 @@ class StoppedShard:
 
 @contextmanager
 def stopped(database: Database, owner: str, seconds: float) -> Iterator[StoppedShard]:
-    """Take the one shard to copy it, or to fill it; ``owner`` is told to replicas meanwhile.
+    """Take the one shard to copy it, or to fill it; replicas see ``owner`` meanwhile.
 
     Raises ``LockedError`` while a replica has it, ``StateError``, ``TransientError``.
     """

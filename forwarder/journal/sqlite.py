@@ -126,7 +126,7 @@ class StoppedFile:
         self.session.commit()
 
     def put_aside(self, at: str) -> str:
-        """Rename the file; the folder then refuses to begin a journal anew."""
+        """Rename the file; the folder then refuses to begin another journal."""
         # With the last connection, the write-ahead log is folded into the file.
         self.session.rollback()
         self.session.close()
