@@ -1,4 +1,4 @@
-"""The contract of a journal that several replicas share: one of them has it, the others stand by.
+"""The contract of a journal that replicas share: each of its shards has one owner at a time.
 
 A lease only says when another replica may take over. What keeps a former owner from writing is the
 journal's own fence: its writes fail, and ``Journal.ended`` says why.
@@ -27,11 +27,28 @@ class ShardOwner:
     owner: str
 
 
-class Lease(Protocol):
-    """The right to open a journal that several processes share; at most one has it at a time."""
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """Who owns the shards, and which replicas live, by the judgement of the database."""
 
-    async def take(self) -> bool:
-        """Try to get it; return False if another process has it. Renewed from then on.
+    shards: Sequence[ShardOwner] = ()
+    replicas: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A shard that this process has just got; ``former`` is who had it and never gave it back."""
+
+    shard: int
+    epoch: int
+    former: str
+
+
+class Lease(Protocol):
+    """The right to open one shard; at most one process has it at a time."""
+
+    async def take(self) -> Taken | None:
+        """Try to get it; None if another process has it. Renewed from then on.
 
         Raises ``TransientError`` while nobody can say who has it.
         """
@@ -49,6 +66,17 @@ class Lease(Protocol):
         """Let another process take it at once; idempotent."""
         ...
 
-    async def owners(self) -> Sequence[ShardOwner]:
-        """Return who has the journal's shards."""
+
+class Fleet(Protocol):
+    """The replicas that share a journal, as one of them sees them."""
+
+    async def look(self) -> FleetState:
+        """Say that this replica lives, and return what the others do; called every moment.
+
+        Raises ``TransientError`` while the database is away, ``StateError`` if it has no journal.
+        """
+        ...
+
+    def lease(self, shard: int) -> Lease:
+        """Return the right to a shard, which nobody has taken yet."""
         ...

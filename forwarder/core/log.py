@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from forwarder.core.contracts import LIVE, Lost, Record, StoredPage, Window
+from forwarder.core.telemetry import TelemetryEvent, event
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,3 +258,10 @@ class SinkQueue(Protocol):
         Expected refusals do not count: they leave when there is no more room.
         """
         ...
+
+
+@event()
+class JournalCommitted(TelemetryEvent):
+    """A write transaction of the journal ended, well or not."""
+
+    seconds: float

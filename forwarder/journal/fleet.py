@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.resources import files
@@ -18,7 +18,7 @@ from psycopg import Connection
 
 from forwarder.core.errors import ForwarderError, LockedError, StateError, TransientError
 from forwarder.core.journal import Keeping
-from forwarder.core.lease import ShardOwner
+from forwarder.core.lease import FleetState, ShardOwner, Taken
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.journal.journal import SqlJournalView
@@ -40,9 +40,12 @@ VERSION = 1
 _FIRST_VERSION_BITS = 61
 _IDENTITIES = ("stream", "lane", "sink", "dead_letter", "gap")
 _TAKE = """
+WITH free AS (
+    SELECT shard, owner FROM lease WHERE shard = ? AND expires_at < clock_timestamp() FOR UPDATE
+)
 UPDATE lease SET epoch = epoch + 1, owner = ?,
     expires_at = clock_timestamp() + ? * interval '1 second'
-WHERE shard = ? AND expires_at < clock_timestamp() RETURNING epoch
+FROM free WHERE lease.shard = free.shard RETURNING epoch, free.owner
 """
 _RENEW = """
 UPDATE lease SET expires_at = clock_timestamp() + ? * interval '1 second'
@@ -55,6 +58,16 @@ _OWNERS = """
 SELECT shard, epoch, CASE WHEN expires_at < clock_timestamp() THEN '' ELSE owner END
 FROM lease ORDER BY shard
 """
+# Looks come several times a second; a row that is fresh enough is not written again.
+_BEAT = """
+INSERT INTO replica VALUES (?, clock_timestamp()) ON CONFLICT (name)
+DO UPDATE SET seen_at = clock_timestamp()
+WHERE replica.seen_at < clock_timestamp() - ? * interval '1 second'
+"""
+_ALIVE = """
+SELECT name FROM replica WHERE seen_at > clock_timestamp() - ? * interval '1 second' ORDER BY name
+"""
+_FORGET = "DELETE FROM replica WHERE name = ? OR seen_at < clock_timestamp() - interval '1 day'"
 
 
 class Leases:
@@ -76,7 +89,7 @@ class Leases:
         with self._transaction() as connection:
             self._require_usable(connection)
             taken = connection.execute(
-                placeholders(_TAKE), (self._owner, self._seconds, shard)
+                placeholders(_TAKE), (shard, self._owner, self._seconds)
             ).fetchone()
             if taken is None:
                 return None
@@ -85,7 +98,7 @@ class Leases:
                 placeholders("UPDATE fence SET epoch = ?, version = ? WHERE shard = ?"),
                 (taken[0], version, shard),
             )
-        return Ownership(shard, int(taken[0]), version)
+        return Ownership(shard, int(taken[0]), version, str(taken[1]))
 
     def renew(self, own: Ownership) -> bool:
         """Prolong a lease; False if the shard has another owner."""
@@ -104,6 +117,19 @@ class Leases:
         """Return every shard's owner."""
         with self._transaction() as connection:
             return [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
+
+    def look(self) -> FleetState:
+        """Say that this replica lives; return every shard's owner and the replicas that live."""
+        with self._transaction() as connection:
+            connection.execute(placeholders(_BEAT), (self._owner, self._seconds / 5))
+            shards = [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
+            alive = connection.execute(placeholders(_ALIVE), (self._seconds,)).fetchall()
+        return FleetState(shards, [name for (name,) in alive])
+
+    def leave(self) -> None:
+        """Forget this replica, and those that have not been seen for a day."""
+        with self._transaction() as connection:
+            connection.execute(placeholders(_FORGET), (self._owner,))
 
     def check(self) -> None:
         """Raise ``StateError`` unless the schema is there, in use, and known to this program."""
@@ -147,6 +173,54 @@ class Leases:
             raise
 
 
+class _Line:
+    """``Leases`` in a thread of their own: whoever waits for one line does not wait for another."""
+
+    def __init__(self, leases: Leases, name: str) -> None:
+        self._leases = leases
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    async def call(self, work: Callable[[Leases], T]) -> T:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, work, self._leases)
+
+    async def aclose(self) -> None:
+        with suppress(RuntimeError):  # closed before
+            await self.call(Leases.close)
+        self._thread.shutdown(wait=False)
+
+
+class SqlFleet:
+    """The replicas on one database; implements ``core.lease.Fleet``."""
+
+    def __init__(self, database: Database, owner: str, seconds: float) -> None:
+        """Connect to nothing yet; arguments as for ``Leases``."""
+        self._database = database
+        self._seconds = seconds
+        self._known = False
+        # A take may wait for the transaction of a former owner; renewals must not wait for it.
+        self._takes = _Line(Leases(database, owner, seconds), "journal-takes")
+        self._renewals = _Line(Leases(database, owner, seconds), "journal-renewals")
+
+    async def look(self) -> FleetState:
+        """See ``Fleet``."""
+        if not self._known:
+            await self._renewals.call(Leases.check)
+            self._known = True
+        return await self._renewals.call(Leases.look)
+
+    def lease(self, shard: int) -> ShardLease:
+        """See ``Fleet``."""
+        return ShardLease(self._takes, self._renewals, self._database, self._seconds, shard)
+
+    async def aclose(self) -> None:
+        """Leave the fleet, give the connections back; idempotent."""
+        with suppress(ForwarderError, RuntimeError):  # away, or closed before
+            await self._renewals.call(Leases.leave)
+        await self._takes.aclose()
+        await self._renewals.aclose()
+
+
 class ShardLease:
     """The right to one shard; implements ``core.lease.Lease``.
 
@@ -154,28 +228,27 @@ class ShardLease:
     database: so a process that was stopped, or is cut off, does no more than what was in flight.
     """
 
-    def __init__(self, leases: Leases, database: Database, seconds: float, shard: int = 0) -> None:
-        """Own nothing yet; ``seconds`` is how long a lease of ``leases`` lasts."""
-        self._leases = leases
+    def __init__(
+        self, takes: _Line, renewals: _Line, database: Database, seconds: float, shard: int
+    ) -> None:
+        """Own nothing yet; ``seconds`` is how long a lease lasts."""
+        self._takes = takes
+        self._renewals = renewals
         self._database = database
         self._seconds = seconds
         self._shard = shard
-        self._known = False
         self._own: Ownership | None = None
         self._journal: PostgresJournal | None = None
         self._renewing: asyncio.Task[str] | None = None
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal-lease")
 
-    async def take(self) -> bool:
+    async def take(self) -> Taken | None:
         """See ``Lease``."""
         asked_at = asyncio.get_running_loop().time()
-        if not self._known:
-            await self._call(self._leases.check)
-            self._known = True
-        self._own = await self._call(lambda: self._leases.take(self._shard))
-        if self._own is not None:
-            self._renewing = asyncio.create_task(self._renew(self._own, asked_at), name="lease")
-        return self._own is not None
+        own = self._own = await self._takes.call(lambda leases: leases.take(self._shard))
+        if own is None:
+            return None
+        self._renewing = asyncio.create_task(self._renew(own, asked_at), name="lease")
+        return Taken(own.shard, own.epoch, own.former)
 
     async def open(self, keeping: Keeping, *, clock: Clock, emit: Emit) -> PostgresJournal:
         """See ``Lease``."""
@@ -199,18 +272,7 @@ class ShardLease:
         if own is not None:
             # If the database is away now, the lease ends by itself.
             with suppress(ForwarderError):
-                await self._call(lambda: self._leases.release(own))
-
-    async def owners(self) -> Sequence[ShardOwner]:
-        """See ``Lease``."""
-        return await self._call(self._leases.owners)
-
-    async def aclose(self) -> None:
-        """Give everything back; idempotent."""
-        await self.release()
-        with suppress(RuntimeError):  # closed before
-            await self._call(self._leases.close)
-        self._thread.shutdown(wait=False)
+                await self._renewals.call(lambda leases: leases.release(own))
 
     async def _renew(self, own: Ownership, asked_at: float) -> str:
         """Prolong the lease until that fails; return why."""
@@ -224,7 +286,7 @@ class ShardLease:
             # After a stop of the process this is first: nothing may be done on an old lease.
             if asked_at >= deadline:
                 return "the lease is over: it could not be renewed in time"
-            renewal = asyncio.ensure_future(self._call(lambda: self._leases.renew(own)))
+            renewal = asyncio.ensure_future(self._renewals.call(lambda leases: leases.renew(own)))
             done, _ = await asyncio.wait({renewal}, timeout=deadline - asked_at)
             if not done:
                 return "the lease is over: the database does not answer"
@@ -232,9 +294,6 @@ class ShardLease:
                 if not renewal.result():
                     return "another replica has taken over"
                 deadline = asked_at + self._seconds - step
-
-    async def _call(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
 
 def statements(schema: str, shard_schema: str) -> Iterator[str]:

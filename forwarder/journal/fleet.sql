@@ -18,3 +18,7 @@ CREATE TABLE lease (
     owner TEXT COLLATE "C" NOT NULL,        -- of the latest epoch; empty: it was given back
     expires_at TIMESTAMPTZ NOT NULL         -- by the clock of the database
 ) WITH (fillfactor = 10);
+CREATE TABLE replica (
+    name TEXT COLLATE "C" PRIMARY KEY,      -- as the owner in lease
+    seen_at TIMESTAMPTZ NOT NULL            -- when it last said that it lives
+) WITH (fillfactor = 10);

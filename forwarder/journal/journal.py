@@ -158,7 +158,7 @@ class SqlJournal(SqlJournalView):
         self._seen = stream_log.SeenPages()
         self._ends = LaneEnds()
         self._cache = PageCache()
-        self._writer = Writer(session, engine, self._seen.clear, patience)
+        self._writer = Writer(session, engine, self._seen.clear, emit, patience)
         super().__init__(JournalReader(engine, self._cache))
 
     async def begin(self) -> Self:

@@ -194,6 +194,8 @@ def _unavailable(error: psycopg.Error) -> TransientError:
 class Ownership(NamedTuple):
     """What an owner knows of its shard when it takes it: its epoch, and the version of the state.
 
+    ``former`` is the owner before, if it never gave the shard back.
+
     The version grows with each commit and begins at a random number with each owner. So two owners
     never agree by accident, even if a failover of the database has lost commits and an epoch is
     given out again.
@@ -202,6 +204,7 @@ class Ownership(NamedTuple):
     shard: int
     epoch: int
     version: int
+    former: str = ""
 
 
 class PostgresSession:

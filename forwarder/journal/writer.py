@@ -10,10 +10,12 @@ from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from forwarder.core.errors import TransientError
+from forwarder.core.log import JournalCommitted
 from forwarder.journal.storage import Engine, Session
 
 T = TypeVar("T")
 Operation = Callable[[Session], T]
+
 
 _GROUP = 64
 PATIENCE = 0.05
@@ -65,7 +67,8 @@ class Writer:
 
     An operation sees what the ones before it wrote. If one fails it alone is undone; if the
     commit fails all of its group are, and every caller gets the error. ``on_rollback`` is called in
-    the writer's thread after anything was undone, so that caches above can be dropped.
+    the writer's thread after anything was undone, so that caches above can be dropped;
+    ``emit`` in a caller's loop after each transaction.
     """
 
     def __init__(
@@ -73,12 +76,14 @@ class Writer:
         session: Session,
         engine: Engine,
         on_rollback: Callable[[], None],
+        emit: Callable[[JournalCommitted], None] = lambda _: None,
         patience: float = PATIENCE,
     ) -> None:
         """Take over a session and start the thread; ``patience`` is in seconds."""
         self._engine = engine
         self._session = session
         self._on_rollback = on_rollback
+        self._emit = emit
         self._patience = patience
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="journal-writer", daemon=True)
@@ -116,8 +121,10 @@ class Writer:
     def _run(self) -> None:
         while (jobs := self._gather()) is not None:
             # A group that only read says nothing about whether the disk takes writes again.
-            before = self._session.changes
+            before, began = self._session.changes, time.monotonic()
             self._commit(jobs)
+            took = JournalCommitted(time.monotonic() - began)
+            jobs[0].loop.call_soon_threadsafe(self._emit, took)
             self._remember(jobs, changed=self._session.changes > before)
             # Tests run several loops in one process; a future belongs to the loop that made it.
             for loop in {job.loop for job in jobs}:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import singledispatch
 
 from forwarder.core.journal import GapOpened, JournalPruned, RowsDropped
+from forwarder.core.log import JournalCommitted
 from forwarder.core.telemetry import PluginEvent, SentUnconfirmed, TelemetryEvent
 from forwarder.delivery.events import (
     BatchSettled,
@@ -17,14 +18,17 @@ from forwarder.delivery.events import (
 )
 from forwarder.ingest.events import FetchFailed, PageStored, RoundEnded, RoundStarted
 from forwarder.observe.events import (
+    JournalLost,
     LibraryWarned,
     LogLinesDropped,
     SettingsRefused,
     SettingsReloaded,
+    ShardTaken,
+    StandingBy,
     Started,
     TaskCrashed,
 )
-from forwarder.observe.metrics import Metrics
+from forwarder.observe.metrics import EXPIRED, RELEASED, Metrics
 from forwarder.sources.cloudflare_access.events import BudgetExhausted, RequestMade
 
 
@@ -37,6 +41,30 @@ def count(_: TelemetryEvent, metrics: Metrics) -> None:
 def _started(one: Started, metrics: Metrics) -> None:
     metrics.build.info({"version": one.version})
     metrics.config.info({"hash": one.config_hash})
+
+
+@count.register
+def _standing_by(one: StandingBy, metrics: Metrics) -> None:
+    metrics.build.info({"version": one.version})
+    metrics.config.info({"hash": one.config_hash})
+
+
+@count.register
+def _taken(one: ShardTaken, metrics: Metrics) -> None:
+    metrics.takeovers.labels(EXPIRED if one.former else RELEASED).inc()
+
+
+@count.register
+def _lost(_: JournalLost, metrics: Metrics) -> None:
+    metrics.fenced.inc()
+    # The next owner says what is left of the budgets.
+    metrics.api_budget.clear()
+    metrics.api_budget_wait.clear()
+
+
+@count.register
+def _committed(one: JournalCommitted, metrics: Metrics) -> None:
+    metrics.commit_duration.observe(one.seconds)
 
 
 @count.register

@@ -62,13 +62,32 @@ class Stopped(TelemetryEvent):
 
 @event("standing_by", INFO)
 class StandingBy(TelemetryEvent):
-    """This replica waits until it gets the shared journal; another one may have it."""
+    """This replica waits until it gets a shard of the shared journal; others may have all."""
+
+    version: str
+    config_hash: str = shown("config")
+
+
+@event("shard_taken", INFO)
+class ShardTaken(TelemetryEvent):
+    """This replica works on a shard of the shared journal from now on.
+
+    ``former`` is the owner before if it never gave the shard back: it died, or was cut off.
+    """
+
+    shard: int
+    epoch: int
+    former: str
 
 
 @event("journal_lost", WARNING)
 class JournalLost(TelemetryEvent):
-    """This replica stopped reading and delivering, since it no longer has the shared journal."""
+    """This replica stopped reading and delivering, since it no longer has a shard of the journal.
 
+    Another replica may have it now, or the database does not answer.
+    """
+
+    shard: int
     reason: str
 
 

@@ -30,6 +30,8 @@ GAP_REASONS = (
     "sink_was_removed",
 )
 """Every reason that a gap can have."""
+TAKEOVERS = RELEASED, EXPIRED = ("released", "expired")
+"""How a shard became free: its owner gave it back, or its lease ended."""
 # The part of a task's name before the colon, as the supervisor and the cell give them.
 _TASKS = ("stream", "sink", "backfill", "upkeep", "history", "secrets")
 _FAULTS = ("outage", "timeout", "throttled", "operator")
@@ -37,6 +39,7 @@ _FAULTS = ("outage", "timeout", "throttled", "operator")
 # Up to a day: the retention of Cloudflare's smallest plan, beyond which no row can come late.
 _LATENESS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 12 * 3600, 24 * 3600)
 _REQUEST = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_COMMIT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 # From the single events of a quiet tenant to the largest batches of a catch-up.
 _BATCH = (1, 5, 10, 50, 100, 500, 1000, 5000, 10_000)
 
@@ -154,6 +157,18 @@ class Metrics:
         )
         self.journal_pruned_bytes = self._counter(
             "forwarder_journal_pruned_bytes_total", "Bytes of delivered rows that made room.", ()
+        )
+
+        self.commit_duration = self._histogram(
+            "forwarder_journal_commit_seconds", "Time of a write transaction.", (), _COMMIT
+        )
+        self.takeovers = self._counter(
+            "forwarder_takeovers_total",
+            "Shards that this replica took; expired: their owner never gave them back.",
+            ("reason",),
+        )
+        self.fenced = self._counter(
+            "forwarder_fenced_total", "Shards that this replica lost while it worked on them.", ()
         )
 
     def _declare_streams(self) -> None:
@@ -299,6 +314,8 @@ def expect(metrics: Metrics, streams: Iterable[tuple[str, str]], sinks: Iterable
         metrics.gaps.labels(reason)
     for result in ("applied", "refused"):
         metrics.reloads.labels(result)
+    for reason in TAKEOVERS:
+        metrics.takeovers.labels(reason)
     for kind in _TASKS:
         metrics.task_crashes.labels(kind)
     for account, stream in known:

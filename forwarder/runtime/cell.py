@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from forwarder.config import Changes, ForwarderSettings
 from forwarder.core.errors import ForwarderError, StateError, TransientError
 from forwarder.core.journal import Journal
-from forwarder.core.lease import Lease, ShardOwner
+from forwarder.core.lease import FleetState, Lease
 from forwarder.core.own_events import Own, own_row
 from forwarder.ingest.rounds import Gate
 from forwarder.observe.metrics import expect
@@ -168,18 +168,23 @@ class Cell:
 
 
 class Seat:
-    """Where the process has its cell: empty while another replica has the journal."""
+    """Where the process has its cells: empty while other replicas have the journal's shards."""
 
     def __init__(self) -> None:
         """Be empty."""
-        self._cell: Cell | None = None
-        self._owners: Sequence[ShardOwner] = ()
+        self._cells: dict[int, Cell] = {}
+        self._fleet = FleetState()
         self._trouble: TransientError | None = None
 
     @property
     def cell(self) -> Cell | None:
         """The cell, or None on a standby."""
-        return self._cell
+        return next(iter(self._cells.values()), None)
+
+    @property
+    def shards(self) -> Collection[int]:
+        """The shards whose cells are here."""
+        return self._cells.keys()
 
     @property
     def trouble(self) -> TransientError | None:
@@ -187,17 +192,21 @@ class Seat:
         return self._trouble
 
     @property
-    def owners(self) -> Sequence[ShardOwner]:
-        """Who has a shared journal, as far as this process knows."""
-        return self._owners
+    def fleet(self) -> FleetState:
+        """Who has a shared journal, as far as this process knows; nothing for a file."""
+        return self._fleet
 
-    def fill(self, cell: Cell | None) -> None:
-        """Have ``cell`` from now on; None makes it empty."""
-        self._cell = cell
+    def fill(self, cell: Cell, shard: int = 0) -> None:
+        """Have the cell of ``shard`` from now on."""
+        self._cells[shard] = cell
 
-    def learn(self, owners: Sequence[ShardOwner]) -> None:
+    def clear(self, shard: int) -> None:
+        """Have no cell of ``shard`` any more; idempotent."""
+        self._cells.pop(shard, None)
+
+    def learn(self, fleet: FleetState) -> None:
         """Note who has the journal: the database has answered."""
-        self._owners, self._trouble = owners, None
+        self._fleet, self._trouble = fleet, None
 
     def fail(self, error: TransientError) -> None:
         """Note that nobody can say who has the journal."""
@@ -205,8 +214,9 @@ class Seat:
 
     def expect(self) -> Cell:
         """Return the cell; raises ``StateError`` on a standby."""
-        if self._cell is None:
-            owner = next((one.owner for one in self._owners if one.owner), "")
+        cell = self.cell
+        if cell is None:
+            owner = next((one.owner for one in self._fleet.shards if one.owner), "")
             who = f"{owner} has the journal" if owner else "no replica has the journal yet"
             raise StateError(f"this replica stands by: {who}; run the command there")
-        return self._cell
+        return cell

@@ -19,16 +19,13 @@ from forwarder.core.errors import (
     Fault,
     ForwarderError,
     NeedsOperatorError,
-    StateError,
-    TransientError,
 )
-from forwarder.core.lease import Lease
+from forwarder.core.lease import Fleet
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock, SystemClock
 from forwarder.observe.events import (
     AdminListening,
     AdminTlsUnusable,
-    JournalLost,
     SecretChanged,
     SettingsWarning,
     StandingBy,
@@ -39,7 +36,7 @@ from forwarder.observe.events import (
 )
 from forwarder.observe.output import BackgroundWriter
 from forwarder.runtime.cell import Cell, Seat
-from forwarder.runtime.opening import lease_of
+from forwarder.runtime.opening import fleet_of
 from forwarder.runtime.operations import Operations
 from forwarder.runtime.reloading import Reloader, SecretWatch, SettingsReader
 from forwarder.runtime.replica import (
@@ -53,6 +50,7 @@ from forwarder.runtime.replica import (
 )
 from forwarder.runtime.status import Overview
 from forwarder.runtime.supervisor import Beat, Supervisor
+from forwarder.runtime.turns import Turns
 from forwarder.runtime.workers import preflight
 from forwarder.transport.tls import ServerTls
 
@@ -62,8 +60,6 @@ DONE, FAILED = 0, 1
 _CLOSING = 4.0
 """Seconds of the grace that are kept for what follows the last write."""
 _UPKEEP = 5.0
-_STANDBY = 0.3
-"""Seconds between two attempts of a standby to get the journal."""
 # Thresholds of the garbage collector. A page makes thousands of short-lived rows, none of them in
 # a cycle: Python's own threshold would look for cycles at every 700 of them, and find almost none.
 _GARBAGE = (50_000, 20, 50)
@@ -154,18 +150,19 @@ class Daemon:
         """
         async with AsyncExitStack() as stack:
             replica = self._replica
-            lease = await stack.enter_async_context(lease_of(replica.settings, clock=replica.clock))
-            if lease is not None:
+            fleet = await stack.enter_async_context(fleet_of(replica.settings, clock=replica.clock))
+            if fleet is not None:
                 await self._offer(stack)
-                return await self._in_turns(lease)
+                return await self._in_turns(fleet)
             cell = await stack.enter_async_context(Cell.opened(replica))
             self._seat.fill(cell)
             await self._offer(stack)
             await self._start(cell)
+            self._start_tasks()
             await self._serve()
             await self._wind_down(cell)
             await self._finish()
-        return not cell.sinks.abandoned
+        return self._stopped.settled
 
     async def _offer(self, stack: AsyncExitStack) -> None:
         """Answer probes and commands, before anything starts: a slow start can be watched."""
@@ -175,60 +172,18 @@ class Daemon:
         await control.start()
         stack.push_async_callback(control.aclose)
 
-    async def _in_turns(self, lease: Lease) -> bool:
-        """Run a cell whenever this replica gets the journal, and stand by otherwise."""
-        self._replica.emit(StandingBy())
+    async def _in_turns(self, fleet: Fleet) -> bool:
+        """Work on shards of a shared journal while this replica has some, until a signal."""
+        self._replica.emit(StandingBy(VERSION, self._replica.config_hash))
+        self._start_tasks()
+        turns = Turns(self._replica, self._seat, fleet, self._start, self._wind_down)
         serving = asyncio.create_task(self._serve(), name="serve")
-        settled = True
-        while not serving.done():
-            if await self._takes(lease):
-                try:
-                    settled = await self._turn(lease, serving)
-                finally:
-                    self._seat.fill(None)
-                    await lease.release()
-            await asyncio.wait({serving}, timeout=_STANDBY)
-        await self._finish()
-        return settled
-
-    async def _takes(self, lease: Lease) -> bool:
         try:
-            taken = await lease.take()
-            self._seat.learn(await lease.owners())
-        except ForwarderError as error:
-            hint = getattr(error, "hint", "")
-            trouble = TransientError(str(error), hint=hint)
-            if self._seat.trouble is None:
-                self._replica.report_journal(trouble, "standing by")
-            self._seat.fail(trouble)
-            return False
-        return taken
-
-    async def _turn(self, lease: Lease, serving: asyncio.Task[None]) -> bool:
-        """Run a cell until a signal or until the journal is lost; return True if all settled."""
-        replica, lost = self._replica, asyncio.ensure_future(lease.lost())
-        try:
-            async with Cell.opened(replica, lease) as cell:
-                self._seat.fill(cell)
-                starting = asyncio.ensure_future(self._start(cell))
-                try:
-                    await asyncio.wait({lost, starting}, return_when=asyncio.FIRST_COMPLETED)
-                    if starting.done():
-                        starting.result()
-                        await asyncio.wait({lost, serving}, return_when=asyncio.FIRST_COMPLETED)
-                    if not lost.done():
-                        await self._wind_down(cell)
-                        return not cell.sinks.abandoned
-                finally:
-                    starting.cancel()
-            replica.emit(JournalLost(lost.result()))
-        except (TransientError, StateError) as error:
-            # Whatever was half done is as it is after a crash: the next turn begins from the
-            # journal, here or in another replica.
-            replica.report_journal(error, "the turn ends")
+            await turns.run(serving)
         finally:
-            lost.cancel()
-        return True
+            serving.cancel()
+        await self._finish()
+        return self._stopped.settled
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         admin = self._replica.settings.root.admin
@@ -241,23 +196,30 @@ class Daemon:
 
     async def _start(self, cell: Cell) -> None:
         replica, settings = self._replica, self._replica.settings
-        for warning in (*settings.warnings, *cell.warnings):
+        for warning in cell.warnings:
             replica.emit(SettingsWarning(warning))
         await cell.start()
-        if not self._tasks.states():
-            watch = SecretWatch(
-                lambda: watched_files(replica.settings), self._secret_changed, replica.clock
-            )
-            self._tasks.start("secrets", watch.run)
-            self._tasks.start("history", self._overview.watch)
-            self._tasks.start("upkeep", self._upkeep)
-            # What was made so far lives as long as the process: the collector need not look at it.
-            gc.collect()
-            gc.freeze()
-            gc.set_threshold(*_GARBAGE)
+        if self.running.is_set():
+            return
+        for warning in settings.warnings:
+            replica.emit(SettingsWarning(warning))
         streams = len(cell.streams.names)
         replica.emit(Started(VERSION, replica.config_hash, streams, len(settings.sinks)))
+        # What was made so far lives as long as the process: the collector need not look at it.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*_GARBAGE)
         self.running.set()
+
+    def _start_tasks(self) -> None:
+        """Start what the process does beside its cells."""
+        replica = self._replica
+        watch = SecretWatch(
+            lambda: watched_files(replica.settings), self._secret_changed, replica.clock
+        )
+        self._tasks.start("secrets", watch.run)
+        self._tasks.start("history", self._overview.watch)
+        self._tasks.start("upkeep", self._upkeep)
 
     async def _serve(self) -> None:
         """Wait for the end; reload the settings whenever a signal requests it."""
@@ -270,12 +232,13 @@ class Daemon:
                 except ForwarderError as error:
                     # The journal cannot be written: what differs still differs at the next reload.
                     self._replica.report_journal(error, "the settings were not reloaded")
+        self._replica.emit(Stopping(self._signals.reason, GRACE))
 
     async def _wind_down(self, cell: Cell) -> None:
         """Stop reading, let writes end, acknowledge; what was not delivered stays stored."""
-        self._replica.emit(Stopping(self._signals.reason, GRACE))
         backlog = await cell.wind_down(GRACE - _CLOSING)
-        self._stopped = Stopped(not cell.sinks.abandoned, backlog)
+        settled = self._stopped.settled and not cell.sinks.abandoned
+        self._stopped = Stopped(settled, self._stopped.backlog + backlog)
 
     async def _finish(self) -> None:
         """Write the last lines."""

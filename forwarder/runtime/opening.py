@@ -6,7 +6,6 @@ process would start on a new folder of the same path. So the path itself is clai
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import re
@@ -28,7 +27,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.journal import Journal, JournalView, Keeping
-from forwarder.core.lease import Lease, ShardOwner
+from forwarder.core.lease import Fleet, Lease, ShardOwner
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock, format_seconds
 from forwarder.journal import copying, sqlite
@@ -58,10 +57,10 @@ async def open_journal(
 
 
 @asynccontextmanager
-async def lease_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterator[Lease | None]:
-    """Give what decides which replica opens the journal; None for a journal that nobody shares.
+async def fleet_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterator[Fleet | None]:
+    """Give the replicas that share the journal; None for a journal that nobody shares.
 
-    The lease is given back with the end of the block. Raises ``ConfigError``, ``LockedError`` for
+    This replica leaves with the end of the block. Raises ``ConfigError``, ``LockedError`` for
     a state folder in use, and ``StateError`` for a database without the journal's tables.
     """
     root = settings.root
@@ -71,15 +70,14 @@ async def lease_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
     # Two replicas on one host need two folders: the control socket is in there.
     lock = StateLock(root.state_dir, clock.now_us())
     try:
-        fleet, database = _fleet(), _database(root.journal)
-        leases = fleet.Leases(database, _owner(), root.journal.lease)
-        lease = fleet.ShardLease(leases, database, root.journal.lease)
+        database = _database(root.journal)
+        fleet = _fleet().SqlFleet(database, _owner(), root.journal.lease)
         try:
             with suppress(TransientError), _faults():  # if it is away, the replica waits for it
-                await asyncio.to_thread(leases.check)
-            yield lease
+                await fleet.look()
+            yield fleet
         finally:
-            await lease.aclose()
+            await fleet.aclose()
     finally:
         lock.release()
 

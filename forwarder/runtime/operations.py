@@ -17,7 +17,7 @@ from forwarder.core.errors import LockedError
 from forwarder.core.journal import Cursor, Journal
 from forwarder.core.timing import SystemClock, format_seconds
 from forwarder.runtime.cell import Cell, Seat
-from forwarder.runtime.opening import lease_of
+from forwarder.runtime.opening import fleet_of
 from forwarder.runtime.replica import Replica, libraries_logged, run_fast, telemetry_of
 from forwarder.runtime.status import Overview
 
@@ -160,11 +160,16 @@ async def _alone(settings: ForwarderSettings) -> AsyncIterator[tuple[Replica, Se
     telemetry = telemetry_of(settings)
     replica = Replica(settings, telemetry, SystemClock())
     with libraries_logged(telemetry.observer):
-        async with lease_of(settings, clock=replica.clock) as lease:
-            if lease is not None and not await lease.take():
-                (first, *_) = await lease.owners()
+        async with fleet_of(settings, clock=replica.clock) as fleet:
+            lease = None if fleet is None else fleet.lease(0)
+            if fleet is not None and lease is not None and not await lease.take():
+                (first, *_) = (await fleet.look()).shards
                 raise LockedError(f"{first.owner} has the journal; run the command there")
-            async with Cell.opened(replica, lease) as cell:
-                seat = Seat()
-                seat.fill(cell)
-                yield replica, seat
+            try:
+                async with Cell.opened(replica, lease) as cell:
+                    seat = Seat()
+                    seat.fill(cell)
+                    yield replica, seat
+            finally:
+                if lease is not None:
+                    await lease.release()

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import socket
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -20,6 +20,7 @@ from forwarder.admin.server import Verdict
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import ForwarderError
 from forwarder.core.journal import Gap, GapCount, Journal, LetterGroup, SinkPlace, Usage, with_name
+from forwarder.core.lease import FleetState
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import StreamStatus
@@ -41,6 +42,7 @@ Series: TypeAlias = tuple[str, str, str]
 
 _SECOND_US = 1_000_000
 _NOTHING = Usage(0, 0, 0, 0)
+_ALONE = FleetState()
 _NEVER = Reloads(0)
 _NO_LOSSES = {"gaps": {"total": 0, "open": 0, "latest": []}, "dead_letters": []}
 _SHOWN = 20
@@ -104,27 +106,27 @@ class Overview:
 
     async def snapshot(self) -> Snapshot:
         """Collect everything once."""
-        cell = self._seat.cell
-        if cell is None:
-            return Snapshot(
-                now_us=self._replica.clock.now_us(),
-                limit=self._replica.settings.root.journal.max_size,
-                ready=self.ready().well,
-                reloads=self._replica.reloads,
-            )
-        return Snapshot(
+        cell, seat = self._seat.cell, self._seat
+        process = Snapshot(
             now_us=self._replica.clock.now_us(),
+            limit=self._replica.settings.root.journal.max_size,
+            ready=self.ready().well,
+            reloads=self._replica.reloads,
+            started_us=self._started_us,
+            shards=frozenset(seat.shards),
+            fleet=seat.fleet if seat.trouble is None else FleetState(seat.fleet.shards),
+        )
+        if cell is None:
+            return process
+        return replace(
+            process,
             streams=cell.streams.states(),
             sinks=cell.sinks.states(),
             places=await cell.journal.places(),
             dead_letters=await cell.journal.count_letters(),
             usage=await cell.journal.usage(),
-            limit=cell.limit,
             gate_closed=cell.gate.closed,
-            ready=self.ready().well,
-            reloads=self._replica.reloads,
             degraded=self.degraded(),
-            started_us=self._started_us,
         )
 
     async def status(self) -> Mapping[str, Any]:
@@ -150,7 +152,7 @@ class Overview:
             "streams": streams_json(snapshot),
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
-            "shards": [asdict(one) for one in self._seat.owners],
+            "shards": [asdict(one) for one in snapshot.fleet.shards],
             "backfills": cell.backfills.states() if cell else [],
             **(await self._losses(cell.journal) if cell else _NO_LOSSES),
             "tasks": tasks_json(self.tasks()),
@@ -187,7 +189,11 @@ class Overview:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything that status shows; ``dead_letters`` by sink, ``now_us`` the local wall clock."""
+    """Everything that status shows; ``dead_letters`` by sink, ``now_us`` the local wall clock.
+
+    ``shards`` are those that this replica works on; ``fleet`` is empty for a journal in a file, and
+    has no replicas while the database does not answer.
+    """
 
     now_us: int
     streams: Sequence[StreamStatus] = ()
@@ -201,6 +207,8 @@ class Snapshot:
     reloads: Reloads = _NEVER
     degraded: Sequence[str] = ()
     started_us: int = 0
+    shards: Collection[int] = ()
+    fleet: FleetState = _ALONE
 
 
 def gauges_of(snapshot: Snapshot) -> Iterator[Sample]:
@@ -213,6 +221,11 @@ def gauges_of(snapshot: Snapshot) -> Iterator[Sample]:
     yield "forwarder_started_timestamp_seconds", (), snapshot.started_us / _SECOND_US
     yield "forwarder_settings_refused", (), float(bool(snapshot.reloads.refused))
     yield "forwarder_settings_need_restart", (), float(bool(snapshot.reloads.needs_restart))
+    for one in snapshot.fleet.shards:
+        shard = (str(one.shard),)
+        yield "forwarder_shard_owned", shard, float(one.shard in snapshot.shards)
+        yield "forwarder_shard_epoch", shard, one.epoch
+    yield "forwarder_replicas", (), len(snapshot.fleet.replicas) or None
     for stream in snapshot.streams:
         labels = (stream.stream, stream.account)
         covered, age = stream.covered_until.get(LIVE), stream.success_age_s

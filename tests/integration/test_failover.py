@@ -24,6 +24,7 @@ from tests.integration.postgresql import Postgresql
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 LEASE = 3.0
+OWNED = 'forwarder_shard_owned{{shard="0"}} {}.0'
 
 
 class Replicas:
@@ -67,6 +68,13 @@ class Replicas:
         started = time.monotonic()
         await until(lambda: self.owner() not in {None, by_other_than}, 60)
         return time.monotonic() - started
+
+    async def metrics(self, member: Forwarder) -> str:
+        async with (
+            ClientSession() as http,
+            http.get(f"{await member.admin_url()}/metrics") as answer,
+        ):
+            return await answer.text()
 
     def delivered(self) -> Counter[bytes]:
         return sum((member.delivered() for member in self.members), Counter[bytes]())
@@ -112,6 +120,32 @@ async def test_a_clean_stop_hands_over_within_a_second(server: Postgresql, tmp_p
 
         assert 1.0 > took
         assert 0 == await running.lost()
+
+
+async def test_metrics_of_replicas_count_one_owner_and_all_that_live(
+    server: Postgresql, tmp_path: Path
+) -> None:
+    async with replicas(tmp_path, server, "metrics") as running:
+        owner = running.owner()
+        assert owner is not None
+        await asyncio.sleep(1)
+        texts = {m: await running.metrics(m) for m in running.members}
+        await owner.kill()
+        await running.owned(by_other_than=owner)
+        heir = running.owner()
+        assert heir is not None
+        await until(lambda: "shard_taken" in heir.errors())
+        await asyncio.sleep(LEASE)
+        after = await running.metrics(heir)
+
+    owned = Counter(text.splitlines().count(OWNED.format(1)) for text in texts.values())
+    assert {1: 1, 0: 2} == owned
+    assert all("forwarder_replicas 3.0" in text for text in texts.values())
+    assert all("forwarder_started_timestamp_seconds 0.0" not in text for text in texts.values())
+    assert OWNED.format(1) in after
+    assert 'forwarder_takeovers_total{reason="expired"} 1.0' in after
+    assert 'forwarder_shard_epoch{shard="0"} 2.0' in after
+    assert "forwarder_replicas 2.0" in after
 
 
 async def test_a_standby_is_ready_and_says_who_has_the_journal(
@@ -201,10 +235,12 @@ async def test_nothing_is_lost_whoever_dies_or_stops(
                 await victim.start()
         lost = await running.lost()
         again = (running.delivered() - await running.api.shown()).total()
-        owners = [line for m in running.members for line in m.log() if line["event"] == "started"]
+        turns = [
+            line for m in running.members for line in m.log() if line["event"] == "shard_taken"
+        ]
 
     print(  # noqa: T201
-        f"{rounds} rounds: {lost} lost, {again} again, {len(owners)} turns,"
+        f"{rounds} rounds: {lost} lost, {again} again, {len(turns)} turns,"
         f" takeover {min(took):.1f}-{max(took):.1f} s"
     )
     assert 0 == lost

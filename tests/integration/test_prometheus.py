@@ -44,6 +44,10 @@ NOT_PROVOKED = {
     "ForwarderDegraded": "it needs an outage of minutes, which no query makes shorter",
     "ForwarderMissing": "it needs a target that Prometheus no longer has",
     "ForwarderRestarting": "it needs four restarts of one daemon",
+    "ForwarderJournalSlow": "it needs a slow disk",
+    "ForwarderShardWithoutOwner": "it needs replicas on a database",
+    "ForwarderShardWithTwoOwners": "it needs replicas on a database",
+    "ForwarderShardFlapping": "it needs replicas on a database",
 }
 ACCOUNT = SimulatorSettings().accounts[0]
 BLIND = "token-without-permissions"

@@ -29,6 +29,7 @@ def everything(sinks: int) -> Metrics:
         "outcome": ("2xx", "3xx", "4xx", "5xx", "none"),
         "reason": GAP_REASONS,
         "result": ("applied", "refused"),
+        "shard": tuple(map(str, range(64))),
         "since": ("event", "seen"),
         "state": STATES,
         "sink": tuple(f"destination-{number}" for number in range(sinks)),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deploy.generate.log_lines import described_events, log_lines
 from forwarder.core import journal
+from forwarder.core.log import JournalCommitted
 from forwarder.core.telemetry import Level, SentUnconfirmed, TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.delivery import events as delivery
@@ -30,8 +31,9 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     daemon.AdminListening("http://127.0.0.1:1"),
     daemon.AdminTlsUnusable("expired", ""),
     daemon.Stopping("SIGTERM", 25.0),
-    daemon.StandingBy(),
-    daemon.JournalLost("another replica has taken over"),
+    daemon.StandingBy("1.0", "abc"),
+    daemon.ShardTaken(0, 3, "host-1:17"),
+    daemon.JournalLost(0, "another replica has taken over"),
     daemon.Stopped(settled=True, backlog=3),
     daemon.Stopped(settled=False, backlog=0),
     daemon.TaskCrashed("sink:a", BOOM, 1.26),
@@ -52,6 +54,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     journal.GapClosed("sink:splunk", "expired", None),
     journal.RowsDropped("splunk", 4),
     journal.JournalPruned(1, 2, 3),
+    JournalCommitted(0.01),
     delivery.BatchSettled(
         "splunk", "live", 5, 100, 1.23456, {"x": 4}, {"x": 1}, {}, 3, AGES, AGES, held_back=False
     ),
