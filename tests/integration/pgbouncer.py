@@ -58,7 +58,7 @@ class PgBouncer:
         self._console("PAUSE")
 
     def resume(self, upstream: int) -> None:
-        """Go on with the server at port ``upstream``."""
+        """Continue with the server at port ``upstream``."""
         self._point_at(upstream)
         self._console("RELOAD")
         self._console("RESUME")

@@ -154,17 +154,18 @@ class SyslogBook:
 
 
 class FileBook:
-    """The lines of a file that may be rotated, read when asked."""
+    """The lines of the files of a folder that match a pattern, read when asked."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path, pattern: str) -> None:
+        self._folder = folder
+        self._pattern = pattern
         self.torn = 0
 
     @property
     def book(self) -> Book:
-        """Return what is in the file now; a line that a kill has cut is no event."""
+        """Return what is in the files now; a line that a kill has cut is no event."""
         book, self.torn = Book(), 0
-        for file in sorted(self._path.parent.glob(self._path.stem + "*")):
+        for file in sorted(self._folder.glob(self._pattern)):
             data = file.read_bytes()
             if file.suffix == ".gz":
                 data = gzip.decompress(data)

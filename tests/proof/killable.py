@@ -1,8 +1,9 @@
-"""``forwarder run`` that is killed, or finds the disk full, the n-th time it is at a named point.
+"""``forwarder run`` that is killed, stopped, or finds the disk full at a named point.
 
 The daemon is composed as ``forwarder run`` composes it. Points are happenings, which the daemon
-reports anyway, and SQL statements, which SQLite tells to a trace callback; no code is replaced.
-Only ``--swallow`` plants a mistake: a journal that takes a full disk for success.
+reports anyway, and SQL statements, which SQLite tells to a trace callback and ``followed`` hears
+from PostgreSQL's connections; no code is replaced. Only ``--swallow`` and ``--fault`` plant
+mistakes: a journal that takes a full disk for success, or one of ``followed.FAULTS``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from forwarder.observe.observer import Observer
 from forwarder.runtime.daemon import Daemon
 from forwarder.runtime.replica import Signals, fast_loop, libraries_logged, telemetry_of
 from forwarder.runtime.workers import preflight
+from tests.proof import followed
 from tests.proof.planted import SwallowingWriter
 
 EVENTS = {
@@ -70,9 +72,17 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def freeze() -> None:
+    """Stop the process, all threads of it, until somebody continues it."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def fill_the_disk() -> None:
     """Let no write to any file succeed from now on; the test lifts the limit."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
+
+
+DEEDS = {"kill": die, "stop": freeze, "fill": fill_the_disk}
 
 
 class Watched:
@@ -124,7 +134,7 @@ async def run(config: Path, point: str, reached: Callable[[], None]) -> None:
     """Run the daemon until it is stopped or killed; ``reached`` is called at every such point."""
     settings = settings_from(config)
     preflight(settings)
-    if point in STATEMENTS:
+    if settings.root.journal.type == "sqlite" and point in STATEMENTS:
         trace_connections(STATEMENTS[point], reached)
     telemetry = telemetry_of(settings)
     watched: Any = Watched(telemetry.observer, EVENTS.get(point, ""), reached)
@@ -142,12 +152,15 @@ def main() -> None:
     parser.add_argument("-c", "--config", type=Path, required=True)
     parser.add_argument("--at", default="")
     parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--fill", action="store_true")
+    parser.add_argument("--do", choices=DEEDS, default="kill")
     parser.add_argument("--swallow", action="store_true")
+    parser.add_argument("--fault", default="")
     given = parser.parse_args()
     if given.swallow:
         vars(journal)["Writer"] = SwallowingWriter
-    reached = Countdown(given.times, fill_the_disk if given.fill else die)
+    reached = Countdown(given.times, DEEDS[given.do])
+    steps = followed.POINTS.get(given.at)
+    followed.follow(lambda: [Steps(steps, reached)] if steps else [], given.fault)
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(run(given.config, given.at, reached))
 

@@ -80,6 +80,6 @@ async def five(folder: Path) -> AsyncIterator[Five]:
             await stack.enter_async_context(BulkBook()),
             await stack.enter_async_context(RelpBook()),
             await stack.enter_async_context(SyslogBook()),
-            FileBook(path),
+            FileBook(path.parent, f"{path.stem}*"),
             path,
         )

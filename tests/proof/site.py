@@ -60,8 +60,7 @@ class Site:
     async def start(self, *, at: str | None = None, times: int = 1) -> None:
         """Start ``forwarder run``, or the killable twin that ends at a point."""
         self.runs += 1
-        self.config.touch(mode=0o600)
-        self.config.write_text(yaml.safe_dump(self.settings, sort_keys=False))
+        self.write_settings()
         command: list[str | Path] = [SCRIPT, "run", "-c", self.config]
         if at is not None or self.plants:
             command = [sys.executable, "-m", "tests.proof.killable", "-c", self.config]
@@ -76,6 +75,11 @@ class Site:
             self.process = await asyncio.create_subprocess_exec(
                 *command, stdout=out, stderr=err, cwd=ROOT, env=environment
             )
+
+    def write_settings(self) -> None:
+        """Write the file that every command reads."""
+        self.config.touch(mode=0o600)
+        self.config.write_text(yaml.safe_dump(self.settings, sort_keys=False))
 
     async def running(self) -> None:
         """Return when the process says that it has started."""

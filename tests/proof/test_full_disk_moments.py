@@ -52,7 +52,7 @@ async def test_a_disk_that_is_full_just_then_costs_nothing(
     moment: str, tmp_path: Path, ledger: Ledger
 ) -> None:
     async with five(tmp_path) as sinks, site(tmp_path, sinks.settings(), *_OPTIONS) as daemon:
-        daemon.options = ("--fill",)
+        daemon.options = ("--do", "fill")
         await daemon.start(at=_MOMENTS[moment], times=1 if moment == "dead letter" else 2)
         pid = daemon.process.pid
         freed = await free_again(daemon)
@@ -90,7 +90,7 @@ async def test_a_journal_that_takes_a_full_disk_for_success_is_found(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     async with HecBook() as sink, site(tmp_path, {"hec": hec(sink)}, *_OPTIONS) as daemon:
-        daemon.options = ("--fill", "--swallow")
+        daemon.options = ("--do", "fill", "--swallow")
         await daemon.start(at="rows go in", times=2)
         await free_again(daemon)
         left = await daemon.standing({"hec": lambda: sink.book})

@@ -167,7 +167,7 @@ async def test_no_order_of_commands_loses_a_row_in_silence(
     rng, path = Random(seconds), tmp_path / "lines" / "access.ndjson"
     path.parent.mkdir()
     async with HecBook() as fake, BulkBook() as bulk:
-        file = FileBook(path)
+        file = FileBook(path.parent, f"{path.stem}*")
         sinks = {
             "hec": hec(fake),
             "bulk": quick(

@@ -1,0 +1,155 @@
+"""Three replicas with one journal in PostgreSQL, between a simulated Cloudflare and five sinks."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+
+from tests.end_to_end.processes import Cloudflare, cloudflare, until
+from tests.proof.auditing import audited
+from tests.proof.books import Digest
+from tests.proof.destinations import FileBook
+from tests.proof.sinks import Five, five
+from tests.proof.site import Books, Site, missing, quick
+
+LEASE = 3.0
+SCHEMA = "forwarder"
+_TRAFFIC = ("--rate", "25", "--scim-rate", "3", "--history", "2m")
+_PATIENCE = 60.0
+
+
+class Replicas:
+    """Three daemons that share a journal; nothing of what they read is ever read again."""
+
+    def __init__(self, folder: Path, api: Cloudflare, sinks: Five, dsn: str) -> None:
+        self.sinks = sinks
+        self.database = dsn
+        self._lines = FileBook(folder, "r*/out.*")
+        self._folder, self._api = folder, api
+        self.members: list[Site] = []
+
+    async def start(self, journal: Mapping[str, Any], options: tuple[str, ...]) -> None:
+        """Make the tables, and start three replicas; see ``replicas``."""
+        for number in range(3):
+            self.members.append(self._member(f"r{number}", dict(journal)))
+            self.members[-1].options = options
+        first = self.members[0]
+        first.write_settings()
+        code, _ = await first.command("journal", "create")
+        assert code == 0
+        for member in self.members:
+            await member.start(at="")
+        await self.owned()
+
+    def _member(self, name: str, journal: dict[str, Any]) -> Site:
+        folder = self._folder / name
+        folder.mkdir()
+        member = Site(folder, self._api, self._settings())
+        member.settings["journal"] |= {
+            "type": "postgres", "dsn": self.database, "schema": SCHEMA, "lease": f"{LEASE:.0f}s",
+        } | journal  # fmt: skip
+        # The least that settings allow, so that nothing repairs a loss.
+        for stream in member.settings["accounts"][0]["streams"].values():
+            stream |= {"reconcile": [], "overlap": "2s"}
+        return member
+
+    def _settings(self) -> dict[str, Any]:
+        settings = self.sinks.settings()
+        del settings["file"]
+        return settings | {"stdout": quick({"type": "stdout", "format": "raw"})}
+
+    @property
+    def books(self) -> Books:
+        """Return what each sink has, whichever replica has delivered it."""
+        others = {name: book for name, book in self.sinks.books.items() if name != "file"}
+        return others | {"stdout": lambda: self._lines.book}
+
+    def again(self) -> dict[str, int]:
+        """Return the deliveries beyond the first, by sink; bulk's are deduplicated there."""
+        found = {name: book().again for name, book in self.books.items()}
+        return found | {"bulk (deduplicated)": self.sinks.bulk.deduplicated}
+
+    def owner(self) -> Site | None:
+        """Return who has the journal by the judgement of the database."""
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            found = connection.execute(
+                f"SELECT owner FROM {SCHEMA}.lease WHERE expires_at >= clock_timestamp()"
+            ).fetchone()
+        words = re.split(r"\W+", str(found[0])) if found else ()
+        return next((one for one in self.members if str(one.process.pid) in words), None)
+
+    async def owned(self, *, by_other_than: Site | None = None) -> Site:
+        """Return the next owner."""
+        found: Site | None = None
+
+        def is_owned() -> bool:
+            nonlocal found
+            found = self.owner()
+            return found not in {None, by_other_than}
+
+        await until(is_owned, _PATIENCE)
+        assert found is not None
+        return found
+
+    async def taken_from(self, victim: Site) -> float:
+        """Return the seconds until somebody else has the journal."""
+        began = time.monotonic()
+        await self.owned(by_other_than=victim)
+        return time.monotonic() - began
+
+    async def settled(self, wait: float = 120.0) -> tuple[Counter[Digest], float]:
+        """Return when all that the API has is everywhere: the rows, the seconds that it took."""
+        began, everything = time.monotonic(), await self.members[0].visible()
+        await until(lambda: len(self.sinks.hec.book.arrived) >= everything, wait)
+        shown, _ = await self.members[0].settled(self.books, wait, self.sinks.refused)
+        return shown, time.monotonic() - began
+
+    async def stop(self) -> None:
+        """Ask all of them to end, one after the other."""
+        for member in self.members:
+            if member.process.returncode is None:
+                assert await member.stop() == 0
+
+    async def judged(self) -> tuple[dict[str, int], str]:
+        """Return, after ``stop``, what each sink lacks, and what ``forwarder verify`` says."""
+        first = self.members[0]
+        shown = await first.shown()
+        dead = await first.dead_letters()
+        assert dead.keys() <= {"bulk"}
+        left = missing(shown, self.books, {"bulk": lambda: dead.get("bulk", set())})
+        return left, await audited(first)
+
+    async def aclose(self) -> None:
+        """End what runs, stopped processes included."""
+        for member in self.members:
+            await member.aclose()
+
+
+def is_frozen(member: Site) -> bool:
+    """Return True while a replica is stopped by SIGSTOP."""
+    return bool(member.usage().status() == psutil.STATUS_STOPPED)
+
+
+@asynccontextmanager
+async def replicas(
+    folder: Path, dsn: str, *options: str, **journal: Any
+) -> AsyncIterator[Replicas]:
+    """Run three replicas on the database at ``dsn``.
+
+    ``options`` are those of ``killable``, ``journal`` is more of the journal's settings.
+    """
+    async with five(folder) as sinks, cloudflare(*_TRAFFIC) as api:
+        running = Replicas(folder, api, sinks, dsn)
+        try:
+            await running.start(journal, options)
+            yield running
+        finally:
+            await running.aclose()
