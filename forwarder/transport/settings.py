@@ -152,13 +152,17 @@ _BYTES = {
     "GiB": 2**30,
     "TiB": 2**40,
 }
-_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_NUMBER = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+_LONGEST, _LARGEST = 36_500 * 86_400, 2**60
+"""Seconds and bytes; more is a mistake, and breaks timers and the journal."""
+_DURATIONS, _SIZES = "500ms, 10s, 5m, 24h, 7d", "512KiB, 64MiB, 2GiB, 10MB"
 _LAST_PORT = 65_535
 _ADDRESS = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[^\s:/\[\]]+))(?::(?P<port>\d{1,5}))?"
+    r"(?:\[(?P<six>[^\s\[\]]+)\]|(?P<host>[^\s:/@\[\]]+))(?::(?P<port>\d{1,5}))?", re.ASCII
 )
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)?")
+_NOT_IN_URLS = re.compile(r"[\s\\\x00-\x1f\x7f]")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z]+)?", re.ASCII)
 
 
 class WrittenInt(int):
@@ -175,7 +179,7 @@ def _refuse_unitless(value: Any, *units: str) -> None:
     written = isinstance(value, WrittenInt | WrittenFloat) or (
         isinstance(value, str) and _NUMBER.fullmatch(value.strip())
     )
-    if written and float(value):
+    if written and (float(value) if isinstance(value, str) else value):
         spelled = ", ".join(f"{value}{unit}".strip() for unit in units)
         raise ValueError(f"{value!r} has no unit; write for example {spelled}")
 
@@ -193,8 +197,11 @@ def parse_duration(value: Any) -> float:
         return 0.0
     parts = _DURATION.findall(text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise ValueError(f"{value!r} is not a duration; write for example 500ms, 10s, 5m, 24h, 7d")
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+        raise ValueError(f"{value!r} is not a duration; write for example {_DURATIONS}")
+    seconds = sum(float(number) * _SECONDS[unit] for number, unit in parts)
+    if seconds > _LONGEST:
+        raise ValueError(f"is longer than a century; write for example {_DURATIONS}")
+    return seconds
 
 
 def parse_size(value: Any) -> int:
@@ -207,8 +214,11 @@ def parse_size(value: Any) -> int:
         return int(value)
     match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if not match or (match[2] or "B") not in _BYTES:
-        raise ValueError(f"{value!r} is not a size; write for example 512KiB, 64MiB, 2GiB, 10MB")
-    return int(float(match[1]) * _BYTES[match[2] or "B"])
+        raise ValueError(f"{value!r} is not a size; write for example {_SIZES}")
+    size = float(match[1]) * _BYTES[match[2] or "B"]
+    if size > _LARGEST:
+        raise ValueError(f"is more than any disk holds; write for example {_SIZES}")
+    return int(size)
 
 
 def format_duration(seconds: float) -> str:
@@ -388,25 +398,27 @@ class PluginSettings(Settings):
 
 
 def clean_url(value: str) -> str:
-    """Return an http or https URL without a slash at its end.
+    """Return an http or https URL without a slash at its end, its scheme in lower case.
 
     Raises ``ValueError`` for another scheme, a missing host, and a user or password in it, which
     would show in logs.
     """
+    text = value.strip()
     try:
-        parts = urlsplit(value.strip())
+        parts = urlsplit(text)
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError("is no URL; write for example https://host:8088") from error
     if port == 0:
         raise ValueError("has port 0; ports are 1 to 65535")
-    if parts.scheme not in ("http", "https") or not host:
+    # urlsplit would leave line ends out, and take a blank or a backslash for a part of the host.
+    if parts.scheme not in ("http", "https") or not host or _NOT_IN_URLS.search(text):
         raise ValueError("is no http or https URL; write for example https://host:8088")
     if parts.username is not None or parts.password is not None:
         raise ValueError("must hold no user and no password; there are keys of their own for them")
     if parts.fragment:
         raise ValueError("must have no part after #")
-    return value.strip().rstrip("/")
+    return (parts.scheme + text[len(parts.scheme) :]).rstrip("/")
 
 
 def split_address(address: str) -> tuple[str, int | None]:
@@ -418,10 +430,10 @@ def split_address(address: str) -> tuple[str, int | None]:
     port = int(match["port"]) if match and match["port"] else None
     if port is not None and not 1 <= port <= _LAST_PORT:
         raise ValueError(f"{address!r} has port {port}; ports are 1 to {_LAST_PORT}")
-    if match is not None:
-        return match["six"] or match["host"], port
+    if match is not None and match["host"]:
+        return match["host"], port
     try:
-        return str(IPv6Address(address)), None
+        return str(IPv6Address(match["six"] if match else address)), port
     except ValueError:
         form = "write host, host:port or [address]:port, without a scheme"
         raise ValueError(f"{address!r} is no address; {form}") from None

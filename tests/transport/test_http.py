@@ -269,6 +269,17 @@ def test_only_the_origin_of_a_url_is_shown() -> None:
     assert clean_url(" https://h/x/ ") == "https://h/x"
 
 
+def test_the_scheme_may_be_in_capitals() -> None:
+    """Otherwise nothing of ``tls`` would apply, and the proxy's password would go to the server."""
+    assert HttpSettings(url="HTTPS://Splunk:8088").addresses == ("https://Splunk:8088",)
+
+
+@pytest.mark.parametrize("url", ["https://a b", "https://a\\b", "https://a\nb", "https://a/b c"])
+def test_a_url_holds_no_blank_and_no_backslash(url: str) -> None:
+    with pytest.raises(ValueError, match="no http or https URL"):
+        clean_url(url)
+
+
 async def _hello(_: web.Request) -> web.StreamResponse:
     return web.Response(text="hello")
 

@@ -49,6 +49,18 @@ def test_a_number_of_a_settings_file_needs_its_unit(number: object) -> None:
     assert (parse_duration(24), parse_size(24)) == (24.0, 24)
 
 
+@pytest.mark.parametrize("digits", ["٣", "³", "9" * 400])
+def test_only_plain_digits_of_a_sane_number_are_understood(digits: str) -> None:
+    """The schema that editors and the chart check with knows no others."""
+    for parse, unit in ((parse_duration, "d"), (parse_size, "MiB")):
+        with pytest.raises(ValueError, match="write for example"):
+            parse(digits + unit)
+        with pytest.raises(ValueError, match="write for example"):
+            parse(digits)
+    with pytest.raises(ValueError, match="has no unit"):
+        parse_duration(WrittenInt(10**400))
+
+
 @pytest.mark.parametrize("nothing", ["0", 0, WrittenInt(0), WrittenFloat(0)])
 def test_zero_needs_no_unit(nothing: object) -> None:
     assert (parse_duration(nothing), parse_size(nothing)) == (0.0, 0)
