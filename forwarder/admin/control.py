@@ -11,6 +11,7 @@ anything of the command is done.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -21,7 +22,7 @@ import orjson
 from aiohttp import web
 
 from forwarder.admin.client import SOCKET_NAME
-from forwarder.admin.server import LOGGER, as_json
+from forwarder.admin.server import as_json
 from forwarder.core.errors import BadRequestError, ConfigError, ForwarderError, StateError
 
 Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
@@ -29,6 +30,7 @@ Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 Kind: TypeAlias = Callable[[Any], str]
 """Returns what a value should be if it is not, else an empty text."""
 
+_LOGGER = logging.getLogger("forwarder.admin")
 _LARGEST = 2**63 - 1
 
 
@@ -153,9 +155,9 @@ async def _carry_out(name: str, command: Command, given: Any) -> web.Response:
         return _refusal(400, str(error))
     except ForwarderError as error:
         return _refusal(409, str(error))
-    except Exception as error:  # noqa: BLE001 - whatever it is, the command gets an answer
+    except Exception as error:
         # Answered here: aiohttp's own 500 is a text, which no command could show.
-        LOGGER.exception("the command %s failed", name)
+        _LOGGER.exception("the command %s failed", name)
         problem = f"the daemon failed at this ({type(error).__name__}); its log has the cause"
         return _refusal(500, problem)
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import ssl
 from base64 import b64decode, b64encode
 from binascii import Error as NotBase64Error
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.resources import files
@@ -19,9 +18,9 @@ from typing import Any, Protocol
 
 import orjson
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
 
-from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
+from forwarder.core.errors import NeedsOperatorError
+from forwarder.transport.listening import Handler, Listener
 from forwarder.transport.settings import Secret
 
 
@@ -127,69 +126,6 @@ def _given(authorization: str) -> bytes:
     return b""
 
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-MOST_CONNECTIONS = 100
-_PATIENCE = 10.0
-
-
-class Guard:
-    """Closes connections that send nothing or too slowly, and those beyond the limit.
-
-    aiohttp bounds the time between requests (keep-alive), but not the time to send one. So the
-    guard stands in as the protocol factory, and as a middleware it notes who is being answered.
-    """
-
-    def __init__(self, server: web.Server, *, patience: float = _PATIENCE) -> None:
-        """Give each connection ``patience`` seconds to send a request."""
-        self._server = server
-        self._patience = patience
-        self._busy: set[asyncio.Protocol] = set()
-
-    def __call__(self) -> asyncio.Protocol:
-        """Return the protocol of a new connection; called by the event loop."""
-        protocol = self._server()
-        too_many = len(self._server.connections) >= MOST_CONNECTIONS
-        delay = 0.0 if too_many else self._patience
-        # One beyond the limit is closed a turn later: the loop needs a protocol to connect first.
-        asyncio.get_running_loop().call_later(delay, self._check, protocol)
-        return protocol
-
-    def _check(self, protocol: web.RequestHandler) -> None:
-        """Close a connection without a request under way; its client may connect again."""
-        if protocol in self._busy:
-            asyncio.get_running_loop().call_later(self._patience, self._check, protocol)
-        elif protocol.transport is not None:
-            protocol.force_close()
-
-    @web.middleware
-    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Mark the connection as busy while its request is answered."""
-        self._busy.add(request.protocol)
-        try:
-            return await handler(request)
-        finally:
-            self._busy.discard(request.protocol)
-
-
-def _shorten(record: logging.LogRecord) -> bool:
-    """Turn the line about a request that is not HTTP into a warning without a traceback.
-
-    aiohttp logs it as an error of the server; anybody who reaches the port can cause it.
-    """
-    error = record.exc_info[1] if record.exc_info else None
-    if isinstance(error, HttpProcessingError):
-        record.levelno, record.levelname = logging.WARNING, "WARNING"
-        record.msg = f"%s sent something that is not HTTP ({type(error).__name__})"
-        record.exc_info = None
-    return True
-
-
-LOGGER = logging.getLogger("forwarder.admin")
-LOGGER.addFilter(_shorten)
-
-# asyncio's own limit is 60 s, in which a silent client would hold a connection of the hundred.
-_HANDSHAKE = 5.0
 _LONGEST = 20.0
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -213,52 +149,20 @@ class AdminServer:
         self._overview = overview
         self._access = Access(token)
         self._tls = tls
-        self._server: asyncio.Server | None = None
-        self._runner: web.AppRunner | None = None
+        app = web.Application(middlewares=[self._outermost])
+        app.add_routes(self._routes())
+        self._listener = Listener("admin", app, keepalive_timeout=15.0)
 
     async def start(self, host: str, port: int) -> str:
         """Listen and return the base URL; port 0 takes a free port.
 
         Raises ``ConfigError`` if the address cannot be used.
         """
-        protection: dict[str, Any] = {}
-        if self._tls is not None:
-            protection = {"ssl": self._tls, "ssl_handshake_timeout": _HANDSHAKE}
-        app = web.Application(middlewares=[self._outermost])
-        app.add_routes(self._routes())
-        runner = web.AppRunner(
-            app, logger=LOGGER, access_log=None, keepalive_timeout=15.0, shutdown_timeout=1.0
-        )
-        await runner.setup()
-        self._runner = runner
-        server: Any = runner.server
-        self._guard = Guard(server)
-        loop = asyncio.get_running_loop()
-        try:
-            # Not web.TCPSite: the guard must stand between the loop and aiohttp's protocols.
-            self._server = await loop.create_server(
-                self._guard, host, port, backlog=64, **protection
-            )
-        except OSError as error:
-            await self.aclose()
-            # asyncio puts its own words and the address before the reason, with a colon.
-            reason = str(error.strerror or error).rpartition(": ")[2]
-            problem = f"{host}:{port} cannot be listened on: {reason}"
-            fault = Fault("admin.listen", problem, "choose another port, or 0 for a free one")
-            raise ConfigError([fault]) from error
-        bound = self._server.sockets[0].getsockname()
-        # An IPv6 address stands in brackets in a URL.
-        name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-        return f"{'https' if self._tls else 'http'}://{name}:{bound[1]}"
+        return await self._listener.start(host, port, self._tls)
 
     async def aclose(self) -> None:
         """Stop listening and close what is open; idempotent."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
+        await self._listener.aclose()
 
     def _routes(self) -> list[web.RouteDef]:
         return [
@@ -272,17 +176,13 @@ class AdminServer:
 
     @web.middleware
     async def _outermost(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Mark the connection as busy, require the token, bound the time, add the headers."""
-
-        async def guarded(request: web.Request) -> web.StreamResponse:
+        """Require the token, bound the time, add the headers."""
+        try:
             if not self._access.granted(request.path, request.headers.get("Authorization", "")):
                 raise _unauthorized()
             # The journal may be busy with an append of a large page, or stuck on a dead disk.
             async with asyncio.timeout(_LONGEST):
-                return await handler(request)
-
-        try:
-            response = await self._guard.middleware(request, guarded)
+                response = await handler(request)
         except web.HTTPException as error:
             error.headers.update(_HEADERS)  # aiohttp's own 404 and 405 come as exceptions
             raise

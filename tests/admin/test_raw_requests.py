@@ -10,7 +10,8 @@ from aiohttp import ClientSession
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forwarder.admin.server import AdminServer, Guard
+from forwarder.admin.server import AdminServer
+from forwarder.transport.listening import Guard
 from tests.admin.conftest import FakeDaemon
 
 HEAD = b"Host: x\r\nConnection: close\r\n\r\n"

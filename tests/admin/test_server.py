@@ -8,8 +8,9 @@ import re
 import pytest
 from aiohttp import ClientSession
 
-from forwarder.admin.server import MOST_CONNECTIONS, AdminServer, Guard, Verdict
+from forwarder.admin.server import AdminServer, Verdict
 from forwarder.core.errors import ConfigError
+from forwarder.transport.listening import MOST_CONNECTIONS, Guard
 from forwarder.transport.settings import Secret
 from tests.admin.conftest import FakeDaemon
 

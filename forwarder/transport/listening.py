@@ -1,0 +1,144 @@
+"""An HTTP server on one address that slow, silent and garbled clients cannot block.
+
+The admin server and the receiver of pushes are built on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from forwarder.core.errors import ConfigError, Fault
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+MOST_CONNECTIONS = 100
+_PATIENCE = 10.0
+
+
+class Guard:
+    """Closes connections that send nothing or too slowly, and those beyond the limit.
+
+    aiohttp bounds the time between requests (keep-alive), but not the time to send one. So the
+    guard stands in as the protocol factory, and as a middleware it notes who is being answered.
+    """
+
+    def __init__(self, server: web.Server, *, patience: float = _PATIENCE) -> None:
+        """Give each connection ``patience`` seconds to send a request."""
+        self._server = server
+        self._patience = patience
+        self._busy: set[asyncio.Protocol] = set()
+
+    def __call__(self) -> asyncio.Protocol:
+        """Return the protocol of a new connection; called by the event loop."""
+        protocol = self._server()
+        too_many = len(self._server.connections) >= MOST_CONNECTIONS
+        delay = 0.0 if too_many else self._patience
+        # One beyond the limit is closed a turn later: the loop needs a protocol to connect first.
+        asyncio.get_running_loop().call_later(delay, self._check, protocol)
+        return protocol
+
+    def _check(self, protocol: web.RequestHandler) -> None:
+        """Close a connection without a request under way; its client may connect again."""
+        if protocol in self._busy:
+            asyncio.get_running_loop().call_later(self._patience, self._check, protocol)
+        elif protocol.transport is not None:
+            protocol.force_close()
+
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Mark the connection as busy while its request is answered."""
+        self._busy.add(request.protocol)
+        try:
+            return await handler(request)
+        finally:
+            self._busy.discard(request.protocol)
+
+
+def _shorten(record: logging.LogRecord) -> bool:
+    """Turn the line about a request that is not HTTP into a warning without a traceback.
+
+    aiohttp logs it as an error of the server; anybody who reaches the port can cause it.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, HttpProcessingError):
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        record.msg = f"%s sent something that is not HTTP ({type(error).__name__})"
+        record.exc_info = None
+    return True
+
+
+# asyncio's own limit is 60 s, in which a silent client would hold a connection.
+_HANDSHAKE = 5.0
+
+
+class Listener:
+    """Serves one application on one address, over HTTPS with a TLS context."""
+
+    def __init__(self, name: str, app: web.Application, **options: Any) -> None:
+        """Listen to nothing yet.
+
+        ``name`` is the settings' key (``admin``), ``options`` are those of aiohttp's
+        ``web.AppRunner``.
+        """
+        self._name = name
+        self._app = app
+        self._options = options
+        self._server: asyncio.Server | None = None
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
+        """Listen and return the base URL; port 0 takes a free port.
+
+        Raises ``ConfigError`` if the address cannot be used.
+        """
+        protection: dict[str, Any] = {}
+        if tls is not None:
+            protection = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE}
+        logger = logging.getLogger(f"forwarder.{self._name}")
+        logger.addFilter(_shorten)
+        runner = web.AppRunner(
+            self._app, logger=logger, access_log=None, shutdown_timeout=1.0, **self._options
+        )
+        # The guard is made once the server is: the middleware must stand before that.
+        self._app.middlewares.insert(0, self._marked)
+        await runner.setup()
+        self._runner = runner
+        server: Any = runner.server
+        self._guard = Guard(server)
+        loop = asyncio.get_running_loop()
+        try:
+            # Not web.TCPSite: the guard must stand between the loop and aiohttp's protocols.
+            self._server = await loop.create_server(
+                self._guard, host, port, backlog=64, **protection
+            )
+        except OSError as error:
+            await self.aclose()
+            # asyncio puts its own words and the address before the reason, with a colon.
+            reason = str(error.strerror or error).rpartition(": ")[2]
+            problem = f"{host}:{port} cannot be listened on: {reason}"
+            hint = "choose another port, or 0 for a free one"
+            raise ConfigError([Fault(f"{self._name}.listen", problem, hint)]) from error
+        bound = self._server.sockets[0].getsockname()
+        # An IPv6 address stands in brackets in a URL.
+        shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
+        return f"{'https' if tls else 'http'}://{shown}:{bound[1]}"
+
+    async def aclose(self) -> None:
+        """Stop listening and close what is open; idempotent."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @web.middleware
+    async def _marked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        return await self._guard.middleware(request, handler)
