@@ -23,26 +23,39 @@ _PATIENCE = 10.0
 
 
 class Guard:
-    """Closes connections that send nothing or too slowly, and those beyond the limit.
+    """Closes connections that send nothing or too slowly, and keeps their number bounded.
 
     aiohttp bounds the time between requests (keep-alive), but not the time to send one. So the
     guard stands in as the protocol factory, and as a middleware it notes who is being answered.
     """
 
-    def __init__(self, server: web.Server, *, patience: float = _PATIENCE) -> None:
-        """Give each connection ``patience`` seconds to send a request."""
+    def __init__(
+        self, server: web.Server, *, most: int = MOST_CONNECTIONS, patience: float = _PATIENCE
+    ) -> None:
+        """Allow ``most`` connections, and give each ``patience`` seconds to send a request."""
         self._server = server
+        self._most = most
         self._patience = patience
         self._busy: set[asyncio.Protocol] = set()
 
     def __call__(self) -> asyncio.Protocol:
         """Return the protocol of a new connection; called by the event loop."""
         protocol = self._server()
-        too_many = len(self._server.connections) >= MOST_CONNECTIONS
-        delay = 0.0 if too_many else self._patience
+        delay = self._patience if self._has_room() else 0.0
         # One beyond the limit is closed a turn later: the loop needs a protocol to connect first.
         asyncio.get_running_loop().call_later(delay, self._check, protocol)
         return protocol
+
+    def _has_room(self) -> bool:
+        """Make room for one connection more, if need be; False if all are being answered."""
+        there = [one for one in self._server.connections if _is_open(one)]
+        if len(there) < self._most:
+            return True
+        # The oldest: somebody who only holds connections must not lock out who has a request.
+        idle = next((one for one in there if one not in self._busy), None)
+        if idle is not None:
+            idle.force_close()
+        return idle is not None
 
     def _check(self, protocol: web.RequestHandler) -> None:
         """Close a connection without a request under way; its client may connect again."""
@@ -59,6 +72,10 @@ class Guard:
             return await handler(request)
         finally:
             self._busy.discard(request.protocol)
+
+
+def _is_open(protocol: web.RequestHandler) -> bool:
+    return protocol.transport is not None and not protocol.transport.is_closing()
 
 
 def _shorten(record: logging.LogRecord) -> bool:
@@ -81,14 +98,17 @@ _HANDSHAKE = 5.0
 class Listener:
     """Serves one application on one address, over HTTPS with a TLS context."""
 
-    def __init__(self, name: str, app: web.Application, **options: Any) -> None:
-        """Listen to nothing yet.
+    def __init__(
+        self, name: str, app: web.Application, *, most: int = MOST_CONNECTIONS, **options: Any
+    ) -> None:
+        """Listen to nothing yet; ``most`` bounds the connections.
 
         ``name`` is the settings' key (``admin``), ``options`` are those of aiohttp's
         ``web.AppRunner``.
         """
         self._name = name
         self._app = app
+        self._most = most
         self._options = options
         self._server: asyncio.Server | None = None
         self._runner: web.AppRunner | None = None
@@ -111,7 +131,7 @@ class Listener:
         await runner.setup()
         self._runner = runner
         server: Any = runner.server
-        self._guard = Guard(server)
+        self._guard = Guard(server, most=self._most)
         loop = asyncio.get_running_loop()
         try:
             # Not web.TCPSite: the guard must stand between the loop and aiohttp's protocols.

@@ -127,13 +127,48 @@ async def test_a_connection_that_sends_nothing_is_closed() -> None:
         writer.close()
 
 
-async def test_connections_beyond_the_limit_are_closed_at_once() -> None:
+async def test_beyond_the_limit_the_oldest_idle_connection_is_closed() -> None:
     async with Retrier(30) as port:
-        pairs = [
-            await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS + 1)
-        ]
-        last = pairs[-1][0]
-        assert await asyncio.wait_for(last.read(), 60) == b""
-        assert not pairs[0][0].at_eof()
-        for _, writer in pairs:
-            writer.close()
+        pairs = [await asyncio.open_connection("127.0.0.1", port) for _ in range(MOST_CONNECTIONS)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await asyncio.wait_for(reader.read(), 60)
+        first = await asyncio.wait_for(pairs[0][0].read(), 60)
+        others = [reader.at_eof() for reader, _ in pairs[1:]]
+        for _, open_writer in [*pairs, (reader, writer)]:
+            open_writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert first == b""
+    assert not any(others)
+
+
+async def test_a_connection_beyond_the_limit_is_closed_while_all_are_answered() -> None:
+    from aiohttp import web  # noqa: PLC0415 - only here
+
+    released = asyncio.Event()
+
+    async def handle(_: web.BaseRequest) -> web.Response:
+        await released.wait()
+        return web.Response()
+
+    async def marked(request: web.BaseRequest) -> web.StreamResponse:
+        return await guard.middleware(request, handle)  # type: ignore[arg-type]
+
+    guard = Guard(web.Server(marked), most=2)
+    server = await asyncio.get_running_loop().create_server(guard, "127.0.0.1", 0)
+    place = server.sockets[0].getsockname()[:2]
+    pairs = [await asyncio.open_connection(*place) for _ in range(2)]
+    for _, writer in pairs:
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    await asyncio.sleep(0.1)
+    reader, writer = await asyncio.open_connection(*place)
+    refused = await asyncio.wait_for(reader.read(), 60)
+    released.set()
+    answers = [await asyncio.wait_for(one.read(), 60) for one, _ in pairs]
+    for _, open_writer in [*pairs, (reader, writer)]:
+        open_writer.close()
+    server.close()
+
+    assert refused == b""
+    assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
