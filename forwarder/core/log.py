@@ -6,7 +6,7 @@ Neither side imports the other.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -78,6 +78,9 @@ class Addition:
     ``tell(rows)`` gets the reader's count of new rows, this page's included, and gives events of
     the forwarder's own (JSON objects for the stream ``forwarder`` of the same account); when it
     gives any, the count restarts. It is pure: it runs inside the transaction.
+    ``twins`` are indices of records to store although they were seen: nothing tells an equal row
+    from one that was sent again. ``once`` names an addition that may come again because its answer
+    was lost: within a day the same name is stored once in a stream.
     """
 
     reader: str
@@ -93,6 +96,8 @@ class Addition:
     lane: str = LIVE
     again: bool = False
     settled: bool = False
+    twins: Collection[int] = ()
+    once: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +108,7 @@ class Appended:
     under an earlier key set; ``rows`` is the reader's count now, ``key_sets`` what is remembered.
     ``overtaken``: nothing was stored, neither rows nor the reader's state. While the page was on
     its way another reader stored rows with more keys, maybe these very rows; ask for it again.
+    ``repeated``: nothing was stored, since an addition with this ``once`` was.
     """
 
     new: Sequence[int]
@@ -110,6 +116,7 @@ class Appended:
     rows: int
     key_sets: Sequence[KeySet]
     overtaken: bool = False
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -120,14 +120,17 @@ def unseen(
     records: Records,
     aliases: Mapping[int, Sequence[bytes]],
     seen: SeenPages,
+    twins: Collection[int] = (),
 ) -> tuple[list[int], int]:
-    """Return the indices of records that are stored under none of their identities.
+    """Return the indices of ``twins``, and of records that are stored under no identity of theirs.
 
     The second number counts those found only under an alias (reshaped rows).
     """
-    new: list[int] = []
+    new = list(twins)
     reshaped = 0
-    for bucket, indices in buckets(records.times_us, range(len(records))).items():
+    asking = range(len(records))
+    apart = [index for index in asking if index not in twins] if twins else asking
+    for bucket, indices in buckets(records.times_us, apart).items():
         bounds = None if bucket is None else _bounds(records.times_us, indices)
         # Only what the answer asks for is held, not what the pages have: memory stays bounded.
         asked = {records.identities[index] for index in indices}
@@ -252,6 +255,30 @@ def key_sets_of(session: Session, key: StreamKey) -> list[KeySet]:
         "SELECT id FROM stream WHERE account_id = ? AND name = ?", (key.account_id, key.stream)
     ).fetchone()
     return [] if found is None else load_key_sets(session, int(found[0]))
+
+
+_ONCE = "once:{hour:06d}:"
+_ONCE_HOURS = 26
+"""How long names are kept: a day, and what is left of the hours at both ends."""
+
+
+def claim(session: Session, key: StreamKey, name: str, now_us: int) -> bool:
+    """Remember the name of an addition; return False if it was remembered within the last day."""
+    # The hour stands before the name, so that old names are found by their key and not by a scan.
+    hours = [_ONCE.format(hour=now_us // HOUR_US - age) for age in range(_ONCE_HOURS)]
+    scope, marks = str(key), ", ".join("?" * len(hours))
+    known = session.execute(
+        f"SELECT 1 FROM memory WHERE scope = ? AND key IN ({marks})",
+        (scope, *(hour + name for hour in hours)),
+    ).fetchone()
+    if known is not None:
+        return False
+    session.execute(
+        "DELETE FROM memory WHERE scope = ? AND key > ? AND key < ?",
+        (scope, _ONCE.format(hour=0), hours[-1]),
+    )
+    keep(session, scope, hours[0] + name, now_us)
+    return True
 
 
 MOVED = "cursor_moved"
@@ -402,12 +429,17 @@ class JournalStreamLog:
             sets = load_key_sets(session, number)
             refused = Appended((), 0, addition.state.rows, sets, overtaken=True)
             return _Stored(refused, next_offset(session), [])
+        if addition.once and not claim(session, self._key, addition.once, addition.seen_us):
+            repeated = Appended((), 0, addition.state.rows, self._key_sets, repeated=True)
+            return _Stored(repeated, next_offset(session), [])
         place = Place(number, open_lane_id(session, addition.lane), addition.seen_us)
         records = Records.of(addition.records)
         if addition.again:
             new, reshaped = list(range(len(records))), 0
         else:
-            new, reshaped = unseen(session, place, records, addition.aliases, self._seen)
+            new, reshaped = unseen(
+                session, place, records, addition.aliases, self._seen, addition.twins
+            )
         forget_keys(session, number, addition.old_keys)
         remember_keys(session, number, addition.new_keys)
         pages = store(session, place, records, new, self._seen)
