@@ -7,6 +7,7 @@
     │   ├── LockedError         another process holds it; exit 2
     │   └── DamagedError        the journal is damaged; exit 1
     ├── TransientError          wait, then try the same thing again
+    │   ├── NotTakingError      answer that nothing can be taken now; the other side comes again
     │   └── NeedsOperatorError  the same, slowly and loudly, until a person has fixed it
     ├── BatchRefusedError       refused whole, nobody says which event: bisect
     └── BatchTooLargeError      too many bytes at once: split
@@ -85,6 +86,15 @@ class TransientError(ForwarderError):
 # Transient, too: once a person has fixed it, work resumes without a restart.
 class NeedsOperatorError(TransientError):
     """Only a person can fix this (token, permission, index): hold, say so, try again slowly."""
+
+
+class NotTakingError(TransientError):
+    """What is pushed cannot be stored at present; ``result`` is a word for the metrics."""
+
+    def __init__(self, result: str, message: str) -> None:
+        """Say why."""
+        super().__init__(message)
+        self.result = result
 
 
 class BatchRefusedError(ForwarderError):

@@ -79,6 +79,11 @@ def mask_row(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return row
 
 
+def mask_value(value: Any) -> Any:
+    """Return a JSON value without its secrets, by the rules of ``mask_request_body``."""
+    return _mask(value, _DEEPEST)
+
+
 def mask_error(error: Any) -> Any:
     """Return an ``error_description`` without secrets: as a body, or as words with a value.
 

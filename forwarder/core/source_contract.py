@@ -1,4 +1,4 @@
-"""The contract between the poller and a source plugin, and the records of a page.
+"""The contracts between the engine and sources, and the records of a page.
 
 The plugin is a class named by an entry point of ``forwarder.sources``; it is imported only when
 the settings name it.
@@ -6,13 +6,13 @@ the settings name it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, overload
 
-from forwarder.core.contracts import Page, Record, Window
+from forwarder.core.contracts import Lost, Page, Record, StreamKey, Window
 from forwarder.core.schema import Normaliser
 from forwarder.core.telemetry import Emit, ignore
 from forwarder.core.timing import Clock
@@ -221,4 +221,47 @@ class SourcePlugin(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections; idempotent."""
+        ...
+
+
+# Pushes: the other side sends, and repeats what it got no answer to.
+
+
+@dataclass(frozen=True, slots=True)
+class PushedPart:
+    """A part of what was pushed, small enough for one transaction: stored whole or not at all.
+
+    ``name`` is the same when the same part comes again; then nothing is stored. ``twins`` are the
+    indices of records that nothing but their hash tells apart: they are stored although they were
+    seen. ``lost`` goes to the gap ledger.
+    """
+
+    key: StreamKey
+    name: str
+    records: Records
+    twins: Collection[int] = ()
+    malformed: int = 0
+    lost: Sequence[Lost] = ()
+
+
+class Intake(Protocol):
+    """Where a push source puts what it receives; the runtime leads it to the journal."""
+
+    def account(self, name: str) -> tuple[str, str] | None:
+        """Return id and label of the account with this id or label; None if there is none."""
+        ...
+
+    async def admit(self) -> None:
+        """Return if rows can be stored now; called before anything is read.
+
+        Raises ``NotTakingError`` while the journal is full, cannot be written, or is with another
+        replica.
+        """
+        ...
+
+    async def store(self, part: PushedPart) -> bool:
+        """Store a part; durable on return. Return False if it had been stored before.
+
+        Raises ``TransientError``: nothing of it was stored.
+        """
         ...

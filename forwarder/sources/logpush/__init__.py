@@ -1,0 +1,1 @@
+"""A push source: receives what Cloudflare's Logpush sends over HTTPS."""

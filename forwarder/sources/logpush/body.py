@@ -1,0 +1,223 @@
+"""A pushed body: read with bounds, unpacked twice, cut into lines.
+
+The first time, while it arrives, it is only measured: nothing may be stored of a body that turns
+out to be broken. The second time its lines are taken out, in pieces: a body is never in memory
+unpacked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, Iterator
+from hashlib import sha256
+from typing import Any, cast
+
+import orjson
+
+from forwarder.sources.logpush.config import Limits
+
+try:
+    from isal import isal_zlib as zlib
+except ImportError:  # no wheel for this platform; the format is the same
+    import zlib  # type: ignore[no-redef]
+
+_BROKEN = cast("type[Exception]", zlib.error)
+_PIECE = 256 * 1024
+"""Bytes that are unpacked at once: a millisecond."""
+KEPT = 64 * 1024
+"""Bytes that are kept of what is too long or broken."""
+_MAGIC = b"\x1f\x8b"
+_GZIP = 31
+"""The window bits for gzip, header and trailer."""
+_VALIDATION = ("tests", "test", {"content": "tests"}, {"content": "test"})
+_LONGEST_VALIDATION = 64
+
+
+class BodyRefusedError(Exception):
+    """The body is not taken. ``result`` is for the metrics, ``status`` the answer's."""
+
+    def __init__(self, result: str, status: int, reason: str) -> None:
+        """Say why in one line, without a word of the body."""
+        super().__init__(reason)
+        self.result = result
+        self.status = status
+
+
+class Unpacker:
+    """Unpacks gzip piece by piece; what is not gzip passes as it is."""
+
+    def __init__(self, *, said_gzip: bool) -> None:
+        """Be told by the header that it is gzip; otherwise the first bytes decide."""
+        self._said_gzip = said_gzip
+        self._begun = False
+        self._stream: Any = None
+        self._first = b""
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """Give what a chunk unpacks to; raises ``BodyRefusedError`` for broken gzip."""
+        if not self._begun:
+            chunk = self._first + chunk
+            if len(chunk) < len(_MAGIC):
+                self._first = chunk
+                return
+            self._begin(chunk)
+        if self._stream is None:
+            yield chunk
+        while self._stream is not None and chunk:
+            try:
+                piece = self._stream.decompress(chunk, _PIECE)
+            except _BROKEN as error:
+                raise _broken("it cannot be unpacked") from error
+            if piece:
+                yield piece
+            chunk = self._stream.unconsumed_tail
+            if self._stream.eof:
+                # Several members one after the other are one body (RFC 1952, 2.2).
+                chunk = self._stream.unused_data.lstrip(b"\0")
+                self._stream = zlib.decompressobj(wbits=_GZIP) if chunk else self._stream
+                if not chunk:
+                    return
+
+    def finish(self) -> bytes:
+        """Return what is left; raises ``BodyRefusedError`` if the end is missing."""
+        if self._stream is not None and not self._stream.eof:
+            raise _broken("it is cut short")
+        if self._said_gzip and self._first and not self._begun:
+            raise _broken("it does not begin as gzip does")
+        return b"" if self._begun else self._first
+
+    def _begin(self, chunk: bytes) -> None:
+        self._begun = True
+        if chunk.startswith(_MAGIC):
+            self._stream = zlib.decompressobj(wbits=_GZIP)
+        elif self._said_gzip:
+            raise _broken("it does not begin as gzip does")
+
+
+def _broken(what: str) -> BodyRefusedError:
+    return BodyRefusedError("refused_encoding", 400, f"the body is not valid gzip: {what}")
+
+
+class Body:
+    """One body as it was sent, and what was learned of it on the way."""
+
+    def __init__(self, limits: Limits, *, said_gzip: bool, declared: int | None) -> None:
+        """Hold nothing yet; ``declared`` is the length that the client has announced."""
+        self._limits = limits
+        self._said_gzip = said_gzip
+        self._declared = declared
+        self._chunks: list[bytes] = []
+        self._digest = sha256()
+        self._start = b""
+        self.size = 0
+        self.unpacked = 0
+
+    async def read(self, chunks: AsyncIterable[bytes]) -> None:
+        """Read the body to its end; raises ``BodyRefusedError``."""
+        most = self._limits.body
+        # Of a body that is too large by its own words a little is read, to recognise it.
+        until = KEPT if self._declared is not None and self._declared > most else most
+        unpacker = Unpacker(said_gzip=self._said_gzip)
+        async for whole in chunks:
+            chunk = whole[: until - self.size]
+            self._chunks.append(chunk)
+            self.size += len(chunk)
+            if len(chunk) < len(whole) or self.size == until < most:
+                raise _too_large(f"the body has more than {most} bytes")
+            for piece in unpacker.feed(chunk):
+                self._measure(piece)
+                # A few kB may unpack to megabytes: others must run in between.
+                await asyncio.sleep(0)
+        self._measure(unpacker.finish())
+
+    def _measure(self, piece: bytes) -> None:
+        self.unpacked += len(piece)
+        if self.unpacked > self._limits.decompressed:
+            raise _too_large(f"the body unpacks to more than {self._limits.decompressed} bytes")
+        self._digest.update(piece)
+        if len(self._start) <= _LONGEST_VALIDATION:
+            self._start += piece[:_LONGEST_VALIDATION]
+
+    @property
+    def name(self) -> str:
+        """Return the digest of the unpacked body: the same when the body is sent again."""
+        return self._digest.hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a digest of what was read and was announced; for a body that is refused."""
+        digest = sha256(f"{self._declared} {self._said_gzip} ".encode())
+        for chunk in self._chunks:
+            digest.update(chunk)
+        return digest.hexdigest()
+
+    @property
+    def beginning(self) -> bytes:
+        """Return the first 64 KiB as they were sent."""
+        return b"".join(self._chunks)[:KEPT]
+
+    @property
+    def is_validation(self) -> bool:
+        """Return True for what Cloudflare uploads to see whether a destination works."""
+        if self.unpacked > _LONGEST_VALIDATION:
+            return False
+        text = self._start.strip()
+        try:
+            return not text or orjson.loads(text) in _VALIDATION
+        except orjson.JSONDecodeError:
+            return text.decode(errors="replace") in _VALIDATION
+
+    def lines(self) -> Iterator[list[bytes | Overlong]]:
+        """Give the lines, some at a time; valid once ``read`` has returned."""
+        unpacker, cutter = Unpacker(said_gzip=self._said_gzip), _Cutter(self._limits.line)
+        for chunk in self._chunks:
+            for piece in unpacker.feed(chunk):
+                yield cutter.feed(piece)
+        yield cutter.feed(unpacker.finish() + b"\n")
+
+
+def _too_large(reason: str) -> BodyRefusedError:
+    return BodyRefusedError("refused_size", 413, reason)
+
+
+class Overlong:
+    """A line that is longer than a row may be: its beginning, and its length."""
+
+    def __init__(self, beginning: bytes, length: int) -> None:
+        """Keep the beginning."""
+        self.beginning = beginning
+        self.length = length
+
+
+class _Cutter:
+    """Cuts text into lines without keeping one that is too long."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def feed(self, piece: bytes) -> list[bytes | Overlong]:
+        """Return the lines that end in this piece, without empty ones."""
+        head, end, rest = piece.partition(b"\n")
+        self._grow(head)
+        if not end:
+            return []
+        *whole, last = rest.split(b"\n")
+        lines = [self._taken(), *(self._one(line) for line in whole)]
+        self._grow(last)
+        return [line for line in lines if line]
+
+    def _grow(self, part: bytes) -> None:
+        if self._length <= max(self._most, KEPT):
+            self._parts.append(part)
+        self._length += len(part)
+
+    def _taken(self) -> bytes | Overlong:
+        whole = b"".join(self._parts)
+        length, self._parts, self._length = self._length, [], 0
+        return self._one(whole) if length == len(whole) else Overlong(whole[:KEPT], length)
+
+    def _one(self, line: bytes) -> bytes | Overlong:
+        line = line.strip()
+        return line if len(line) <= self._most else Overlong(line[:KEPT], len(line))

@@ -1,0 +1,278 @@
+"""Receives pushes over HTTP and answers 200 only when their rows are durable.
+
+    secret -> account and dataset -> may anything be stored? -> body -> parts -> 200
+
+Every step may end a request; only after the third is a byte of the body read.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ssl
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address
+from typing import NamedTuple
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from forwarder.core.contracts import Lost, StreamKey
+from forwarder.core.errors import NeedsOperatorError, NotTakingError, TransientError
+from forwarder.core.source_contract import Intake, PushedPart, SourceContext
+from forwarder.sources.logpush.body import Body, BodyRefusedError
+from forwarder.sources.logpush.config import DATASET, LogpushConfig
+from forwarder.sources.logpush.events import (
+    PushDelayed,
+    PushGivenUp,
+    PushRefused,
+    PushStored,
+    RequestAnswered,
+    SecretRefused,
+)
+from forwarder.sources.logpush.rows import Read, RowReader, joined
+from forwarder.transport.listening import Listener
+
+UNREADABLE = "push_unreadable"
+"""The reason of the gap for rows that were pushed and could not be kept."""
+_PART = 2 * 2**20
+"""About the bytes of rows that are stored in one transaction."""
+_AT_ONCE = 8
+"""Bodies that are in memory at one time; further ones wait unread."""
+_PARTS_AT_ONCE = 2
+MOST_STREAMS = 256
+"""Accounts' datasets that are accepted without a list of datasets in the settings."""
+_REMEMBERED = 256
+_LINGERING = 2.0
+"""Seconds for a client to notice a refusal while it is still sending."""
+_RETRY = 30
+_LONGEST_PATH = 200
+
+
+class Refusals:
+    """How often each invalid body came, so that none is refused for ever."""
+
+    def __init__(self, most: int) -> None:
+        """Give a body up at its refusal number ``most``."""
+        self._most = most
+        self._counts: OrderedDict[str, int] = OrderedDict()
+
+    def note(self, fingerprint: str) -> bool:
+        """Count one refusal; return True if the body was refused often enough."""
+        count = self._counts.pop(fingerprint, 0) + 1
+        self._counts[fingerprint] = count
+        if len(self._counts) > _REMEMBERED:
+            self._counts.popitem(last=False)
+        return count > self._most
+
+
+class Target(NamedTuple):
+    """What a request is for: the stream, the account's label, the dataset."""
+
+    key: StreamKey
+    account: str
+    dataset: str
+
+    @property
+    def reader(self) -> RowReader:
+        """Return what reads the rows of one body."""
+        return RowReader(self.key.account_id, self.key.stream, self.dataset)
+
+
+class Receiver:
+    """Listens on one address for the pushes of all accounts."""
+
+    def __init__(self, config: LogpushConfig, intake: Intake, context: SourceContext) -> None:
+        """Listen to nothing yet; what is received goes to ``intake``."""
+        self._config = config
+        self._intake = intake
+        self._clock = context.clock
+        self._emit = context.emit
+        self._at_once = asyncio.Semaphore(_AT_ONCE)
+        self._storing = asyncio.Semaphore(_PARTS_AT_ONCE)
+        self._streams = set[StreamKey]()
+        self._refusals = Refusals(config.limits.refusals)
+        app = web.Application()
+        app.add_routes([web.post("/{account}/{dataset}", self._answer)])
+        self._listener = Listener(
+            "logpush",
+            app,
+            most=config.limits.connections,
+            # Bodies are unpacked here, with bounds.
+            auto_decompress=False,
+            lingering_time=_LINGERING,
+        )
+
+    async def start(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> str:
+        """Listen and return the base URL; port 0 takes a free port.
+
+        Raises ``ConfigError`` if the address cannot be used.
+        """
+        return await self._listener.start(host, port, tls)
+
+    async def aclose(self) -> None:
+        """Stop listening and close what is open; idempotent."""
+        await self._listener.aclose()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        peer, path = request.remote or "", request.path[:_LONGEST_PATH]
+        try:
+            target = self._granted(request, peer)
+            await self._intake.admit()
+            result = await self._received(request, target)
+        except TransientError as error:
+            result = error.result if isinstance(error, NotTakingError) else "failed"
+            status, reason = 503, str(error)
+            self._emit(PushDelayed(result, peer, path, status, reason))
+        except BodyRefusedError as error:
+            status, result, reason = error.status, error.result, str(error)
+            if result == "refused_secret":
+                self._emit(SecretRefused(peer))
+            else:
+                self._emit(PushRefused(result, peer, path, status, reason))
+        else:
+            status, reason = 200, result
+        self._emit(RequestAnswered(result))
+        headers = {"Retry-After": str(_RETRY)} if status == 503 else {}  # noqa: PLR2004
+        return web.Response(status=status, text=reason + "\n", headers=headers)
+
+    def _granted(self, request: web.Request, peer: str) -> Target:
+        """Return what a request is for; raises ``BodyRefusedError``."""
+        networks = self._config.allow
+        if networks and not any(ip_address(peer) in network for network in networks):
+            raise BodyRefusedError("refused_network", 403, "this address may not push here")
+        given = request.headers.get(self._config.header, "")
+        # aiohttp decodes headers with surrogateescape; the same way back gives the bytes sent.
+        if not self._is_secret(given.encode(errors="surrogateescape")):
+            raise BodyRefusedError("refused_secret", 401, "the secret is missing or wrong")
+        account = self._intake.account(request.match_info["account"])
+        dataset = request.match_info["dataset"]
+        if account is None:
+            raise BodyRefusedError("refused_account", 404, "the settings name no such account")
+        key = StreamKey(account[0], self._config.stream_prefix + dataset)
+        if not self._takes(key, dataset):
+            raise BodyRefusedError("refused_account", 404, "this dataset is not accepted here")
+        return Target(key, account[1], dataset)
+
+    def _is_secret(self, given: bytes) -> bool:
+        try:
+            lines = self._config.secret.reveal().splitlines()
+        except NeedsOperatorError:
+            return False  # the secret's file is gone: closed is the safe side
+        # Every line is compared, each in constant time: a match must not show by its time.
+        matches = [
+            hmac.compare_digest(given, line.strip().encode()) for line in lines if line.strip()
+        ]
+        return any(matches)
+
+    def _takes(self, key: StreamKey, dataset: str) -> bool:
+        """Return True for a name that is accepted; without a list any, but not without end."""
+        if self._config.datasets:
+            return dataset in self._config.datasets
+        if DATASET.fullmatch(dataset) and len(self._streams) < MOST_STREAMS:
+            self._streams.add(key)
+        return key in self._streams
+
+    async def _received(self, request: web.Request, target: Target) -> str:
+        """Read a body, store its rows and return the result; raises what ``_answer`` catches."""
+        limits, declared = self._config.limits, request.content_length
+        body = Body(limits, said_gzip=_says_gzip(request), declared=declared)
+        async with self._place():
+            try:
+                async with asyncio.timeout(limits.time):
+                    await body.read(request.content.iter_any())
+            except BodyRefusedError as error:
+                if not self._refusals.note(body.fingerprint):
+                    raise
+                return await self._give_up(body, target, str(error))
+            except TimeoutError:
+                reason = f"the body was not sent within {limits.time:.0f} seconds"
+                raise BodyRefusedError("incomplete", 408, reason) from None
+            except (OSError, HttpProcessingError, web.PayloadAccessError) as error:
+                reason = f"the body was not sent to its end ({type(error).__name__})"
+                raise BodyRefusedError("incomplete", 400, reason) from error
+            return "validation" if body.is_validation else await self._stored(body, target)
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for room in memory; what is not read yet stays in the client's hands."""
+        try:
+            async with asyncio.timeout(self._config.limits.time):
+                await self._at_once.acquire()
+        except TimeoutError:
+            reason = "other bodies are still being stored"
+            raise NotTakingError("failed", reason) from None
+        try:
+            yield
+        finally:
+            self._at_once.release()
+
+    async def _stored(self, body: Body, target: Target) -> str:
+        """Store all parts of a body; return ``accepted``, or ``duplicate`` if all were known."""
+        parts = self._parts(body, target.reader)
+        stored = rows = number = 0
+        oldest_us: int | None = None
+        while True:
+            # The rows of a part take several times its bytes, so only a few are there at a time.
+            async with self._storing:
+                read = await anext(parts, None)
+                if read is None:
+                    break
+                await self._intake.admit()
+                name = f"{body.name}:{number}"
+                stored += await self._intake.store(self._part(target.key, name, read))
+            number += 1
+            rows += len(read.records)
+            times = [time for time in (*read.records.times_us, oldest_us) if time is not None]
+            oldest_us = min(times, default=None)
+        self._note(target, rows, body.size, oldest_us)
+        return "accepted" if stored or not number else "duplicate"
+
+    def _part(self, key: StreamKey, name: str, read: Read) -> PushedPart:
+        lost = self._lost(read.cut, "rows that are longer than limits.line") if read.cut else ()
+        return PushedPart(key, name, read.records, read.twins, read.malformed, lost)
+
+    def _lost(self, rows: int | None, detail: str) -> tuple[Lost]:
+        now_us = self._clock.now_us()
+        return (Lost(UNREADABLE, now_us, now_us, rows, detail),)
+
+    async def _parts(self, body: Body, reader: RowReader) -> AsyncIterator[Read]:
+        """Give the rows of a body, about ``_PART`` bytes at a time."""
+        reads = list[Read]()
+        for lines in body.lines():
+            if lines:
+                reads.append(reader.read(lines))
+            if sum(len(read.records.text) for read in reads) >= _PART:
+                yield joined(reads)
+                reads = []
+            # Each time through is some milliseconds: others must run in between.
+            await asyncio.sleep(0)
+        if reads:
+            yield joined(reads)
+
+    async def _give_up(self, body: Body, target: Target, why: str) -> str:
+        """Store the beginning of a body that came again and again, and a gap for the rest."""
+        records = target.reader.given_up(why, body)
+        lost = self._lost(None, f"a body of {body.size} bytes was refused: {why}")
+        name = f"refused:{body.fingerprint}"
+        await self._intake.store(PushedPart(target.key, name, records, malformed=1, lost=lost))
+        refusals = self._config.limits.refusals
+        self._emit(PushGivenUp(target.account, target.dataset, why, refusals))
+        return "accepted"
+
+    def _note(self, target: Target, rows: int, size: int, oldest_us: int | None) -> None:
+        now_us = self._clock.now_us()
+        oldest_s = None if oldest_us is None else max(0.0, (now_us - oldest_us) / 1e6)
+        self._emit(PushStored(target.account, target.dataset, rows, size, now_us / 1e6, oldest_s))
+
+
+def _says_gzip(request: web.Request) -> bool:
+    """Return True if a header says gzip; raises ``BodyRefusedError`` for what is not unpacked."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    if encoding in {"gzip", "x-gzip"}:
+        return True
+    if encoding in {"", "identity"}:
+        return False
+    raise BodyRefusedError("refused_encoding", 415, "send the body as gzip or as it is")
