@@ -32,7 +32,8 @@ class Changes:
 
 
 _ONLY_BY_RESTART = {
-    name: attrgetter(name) for name in ("state_dir", "journal", "admin", "log.format", "tracing")
+    name: attrgetter(name)
+    for name in ("state_dir", "journal", "admin", "log.format", "logpush", "tracing")
 }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AnyHttpUrl, BeforeValidator, Field, model_validator
 
+from forwarder.sources.logpush.config import LogpushConfig
 from forwarder.transport.settings import (
     Duration,
     NamedPath,
@@ -174,7 +175,7 @@ class JournalSettings(Settings):
 
 
 class AdminTlsSettings(Settings):
-    """HTTPS for the admin server; changed files serve the next connection."""
+    """HTTPS for a listener; changed files serve the next connection."""
 
     cert_file: Path = Field(description="PEM file with the certificate and its chain")
     key_file: Path = Field(description="PEM file with the key, without a password")
@@ -201,11 +202,32 @@ class AdminSettings(Settings):
     @property
     def address(self) -> tuple[str, int] | None:
         """Return host and port to listen on, or None if switched off."""
-        if self.listen is None:
-            return None
-        host, _, port = self.listen.rpartition(":")
-        # Brackets are how a URL writes IPv6; sockets take the address without.
-        return host.strip("[]"), int(port)
+        return None if self.listen is None else _split(self.listen)
+
+    @property
+    def server_tls(self) -> TlsSettings | None:
+        """Return how the server protects its connections, or None for plain HTTP."""
+        return None if self.tls is None else TlsSettings(**self.tls.model_dump())
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    # Brackets are how a URL writes IPv6; sockets take the address without.
+    return host.strip("[]"), int(port)
+
+
+class LogpushSettings(LogpushConfig):
+    """Receives what Cloudflare's Logpush sends over HTTPS; off unless it is named."""
+
+    listen: Annotated[str, BeforeValidator(_listening)] = Field(
+        description="host:port; Cloudflare must reach it over HTTPS, here or at a proxy before it"
+    )
+    tls: AdminTlsSettings | None = Field(None, description="serve HTTPS instead of HTTP")
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Return host and port to listen on."""
+        return _split(self.listen)
 
     @property
     def server_tls(self) -> TlsSettings | None:
@@ -242,6 +264,9 @@ class RootSettings(Settings):
     journal: JournalSettings = Field(JournalSettings(), description="bounds of the journal")
     admin: AdminSettings = Field(AdminSettings(), description="health, metrics and status")
     log: LogSettings = Field(LogSettings(), description="what is logged, and how")
+    logpush: LogpushSettings | None = Field(
+        None, description="receive what Cloudflare pushes; off by default"
+    )
     tracing: TracingSettings | None = Field(None, description="send spans; off by default")
 
 

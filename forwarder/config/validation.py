@@ -18,7 +18,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from forwarder.config.document import Document, Place
-from forwarder.config.models import AccountSettings, ForwarderSettings, SinkSettings
+from forwarder.config.models import (
+    AccountSettings,
+    ForwarderSettings,
+    LogpushSettings,
+    SinkSettings,
+)
 from forwarder.core.contracts import FORWARDER_STREAM
 from forwarder.core.errors import Fault
 from forwarder.core.own_events import OWN_EVENTS
@@ -174,7 +179,8 @@ def check_streams(
         chosen = {"only": sink.options.only, "except": sink.options.except_}
         for key, filter_ in chosen.items():
             for name in filter_.stream if filter_ else ():
-                if name not in known:
+                # Any dataset may be pushed, and has a stream of its own.
+                if name not in known and not name.startswith(LogpushSettings.stream_prefix):
                     place = ("sinks", sink.name, key, "stream")
                     faults.append(document.fault(place, *unknown("stream", name, sorted(known))))
     return faults

@@ -74,6 +74,11 @@ class Gate:
         """Return True while the journal is full."""
         return self._closed
 
+    async def admits(self) -> bool:
+        """Return True if there is room now; for what is pushed, and cannot be kept waiting."""
+        await self._look()
+        return not self._closed
+
     async def passage(self, *, backfill: bool = False, beat: Callable[[], None]) -> None:
         """Return once there is room; ``backfill`` waits already at half of the limit.
 

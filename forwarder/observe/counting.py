@@ -30,6 +30,7 @@ from forwarder.observe.events import (
 )
 from forwarder.observe.metrics import EXPIRED, RELEASED, Metrics
 from forwarder.sources.cloudflare_access.events import BudgetExhausted, RequestMade
+from forwarder.sources.logpush.events import PushStored, RequestAnswered
 
 
 @singledispatch
@@ -154,6 +155,19 @@ def _page(one: PageStored, metrics: Metrics) -> None:
     for late in one.late_s:
         metrics.lateness.labels(one.stream).observe(late)
     metrics.store_duration.observe(one.stored_s)
+
+
+@count.register
+def _answered(one: RequestAnswered, metrics: Metrics) -> None:
+    metrics.logpush_requests.labels(one.result).inc()
+
+
+@count.register
+def _pushed(one: PushStored, metrics: Metrics) -> None:
+    metrics.logpush_bytes.inc(one.size)
+    metrics.logpush_last_push.labels(one.account, one.dataset).set(one.at_s)
+    if one.oldest_s is not None:
+        metrics.logpush_oldest_row.labels(one.account, one.dataset).set(one.oldest_s)
 
 
 @count.register

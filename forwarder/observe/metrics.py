@@ -26,12 +26,28 @@ GAP_REASONS = (
     "instant_unreadable",
     "lane_cancelled",
     "older_than_retention",
+    "push_unreadable",
     "replay_dropped",
     "sink_was_removed",
 )
 """Every reason that a gap can have."""
 TAKEOVERS = RELEASED, EXPIRED = ("released", "expired")
 """How a shard became free: its owner gave it back, or its lease ended."""
+PUSH_RESULTS = (
+    "accepted",
+    "duplicate",
+    "validation",
+    "refused_secret",
+    "refused_network",
+    "refused_account",
+    "refused_size",
+    "refused_encoding",
+    "incomplete",
+    "gate_closed",
+    "no_owner",
+    "failed",
+)
+"""Every way in which a push can end."""
 # The part of a task's name before the colon, as the supervisor and the cell give them.
 _TASKS = ("stream", "sink", "backfill", "upkeep", "history", "secrets")
 _FAULTS = ("outage", "timeout", "throttled", "operator")
@@ -46,6 +62,7 @@ _BATCH = (1, 5, 10, 50, 100, 500, 1000, 5000, 10_000)
 _STREAM = ("stream", "account")
 _SINK = ("sink",)
 _SINK_STREAM = ("sink", "stream")
+_PUSH = ("account", "dataset")
 
 
 def summed(metric: Counter | Gauge, label: str) -> dict[str, float]:
@@ -123,6 +140,7 @@ class Metrics:
         self._declare_process()
         self._declare_streams()
         self._declare_api()
+        self._declare_logpush()
         self._declare_sinks()
 
     @property
@@ -219,22 +237,34 @@ class Metrics:
         self.api_duration = self._histogram(
             "forwarder_api_request_duration_seconds", "Time to an answer.", ("endpoint",), _REQUEST
         )
-        self.api_budget = Gauge(
-            "forwarder_api_budget_left_requests",
-            "Requests that may go at once.",
-            ("account",),
-            registry=self.registry,
+        self.api_budget = self._gauge(
+            "forwarder_api_budget_left_requests", "Requests that may go at once.", ("account",)
         )
-        self.api_budget_wait = Gauge(
+        self.api_budget_wait = self._gauge(
             "forwarder_api_budget_wait_seconds",
             "How long a live request has been waiting for the budget; 0 if for less than minutes.",
             ("account",),
-            registry=self.registry,
         )
         self.api_throttled = self._counter(
             "forwarder_api_throttled_seconds_total",
             "Seconds waited for the request budget.",
             ("account",),
+        )
+
+    def _declare_logpush(self) -> None:
+        self.logpush_requests = self._counter(
+            "forwarder_logpush_requests_total", "Requests to the receiver, answered.", ("result",)
+        )
+        self.logpush_bytes = self._counter(
+            "forwarder_logpush_bytes_total", "Bytes of stored bodies as they were sent.", ()
+        )
+        self.logpush_last_push = self._gauge(
+            "forwarder_logpush_last_push_timestamp_seconds", "When a body was last stored.", _PUSH
+        )
+        self.logpush_oldest_row = self._gauge(
+            "forwarder_logpush_oldest_row_seconds",
+            "Age of the oldest row in the last body, when it was stored.",
+            _PUSH,
         )
 
     def _declare_sinks(self) -> None:
@@ -297,6 +327,9 @@ class Metrics:
     def _counter(self, name: str, text: str, labels: tuple[str, ...]) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
 
+    def _gauge(self, name: str, text: str, labels: tuple[str, ...]) -> Gauge:
+        return Gauge(name, text, labels, registry=self.registry)
+
     def _histogram(
         self, name: str, text: str, labels: tuple[str, ...], buckets: tuple[float, ...]
     ) -> Histogram:
@@ -316,6 +349,8 @@ def expect(metrics: Metrics, streams: Iterable[tuple[str, str]], sinks: Iterable
         metrics.reloads.labels(result)
     for reason in TAKEOVERS:
         metrics.takeovers.labels(reason)
+    for result in PUSH_RESULTS:
+        metrics.logpush_requests.labels(result)
     for kind in _TASKS:
         metrics.task_crashes.labels(kind)
     for account, stream in known:

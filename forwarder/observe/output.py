@@ -225,7 +225,8 @@ class Redactor:
         values = []
         for secret in self._secrets:
             try:
-                values.append(secret.reveal())
+                # A file may hold two of them, a line each, while they change.
+                values += secret.reveal().splitlines()
             except NeedsOperatorError:
                 continue  # its file is gone: there is nothing that could be shown
         # The longest first: a short secret may be a part of a long one, whose rest would be left.

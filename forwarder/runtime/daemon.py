@@ -35,6 +35,7 @@ from forwarder.observe.events import (
     TaskStuck,
 )
 from forwarder.observe.output import BackgroundWriter
+from forwarder.runtime import pushes
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.opening import fleet_of
 from forwarder.runtime.operations import Operations
@@ -193,6 +194,10 @@ class Daemon:
             self.admin_url = await server.start(*admin.address)
             stack.push_async_callback(server.aclose)
             self._replica.emit(AdminListening(self.admin_url))
+        logpush = self._replica.settings.root.logpush
+        if logpush is not None:
+            receiver = await pushes.listen(logpush, self._replica, self._seat)
+            stack.push_async_callback(receiver.aclose)
 
     async def _start(self, cell: Cell) -> None:
         replica, settings = self._replica, self._replica.settings

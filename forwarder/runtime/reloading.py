@@ -82,7 +82,8 @@ def _kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:
 
     They are compared again at the next reload, so that ``needs_restart`` names them until then.
     """
-    kept = {key: getattr(old.root, key) for key in ("state_dir", "journal", "admin", "tracing")}
+    fixed = ("state_dir", "journal", "admin", "logpush", "tracing")
+    kept = {key: getattr(old.root, key) for key in fixed}
     log = new.root.log.model_copy(update={"format": old.root.log.format})
     return new.root.model_copy(update={**kept, "log": log})
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import generate_latest
 
 from forwarder.observe.gauges import GAUGES, STATES, GaugeCollector
-from forwarder.observe.metrics import GAP_REASONS, CountedHistogram, Metrics
+from forwarder.observe.metrics import GAP_REASONS, PUSH_RESULTS, CountedHistogram, Metrics
 
 STREAMS = ("access_requests", "scim_updates")
 ACCOUNTS = tuple(f"a-company-with-a-long-name-{number}" for number in range(50))
@@ -23,13 +23,15 @@ def everything(sinks: int) -> Metrics:
     """
     bounds: dict[str, tuple[str, ...]] = {
         "account": ACCOUNTS,
+        # The receiver accepts 256 datasets of all accounts.
+        "dataset": tuple(f"dataset_{number}" for number in range(256 // 50)),
         "endpoint": ("access_requests", "scim_updates", "identity_providers"),
         "kind": ("outage", "timeout", "throttled", "operator", "stream", "sink"),
         "notice": tuple(f"notice_{number}" for number in range(10)),
         "outcome": ("2xx", "3xx", "4xx", "5xx", "none"),
         "reason": GAP_REASONS,
-        "result": ("applied", "refused"),
         "shard": tuple(map(str, range(64))),
+        "result": ("applied", "refused", *PUSH_RESULTS),
         "since": ("event", "seen"),
         "state": STATES,
         "sink": tuple(f"destination-{number}" for number in range(sinks)),

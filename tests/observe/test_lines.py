@@ -19,6 +19,7 @@ from forwarder.observe.observer import Observer, line_of
 from forwarder.observe.output import LogOutput, Redactor
 from forwarder.sinks.syslog import WindowResent
 from forwarder.sources.cloudflare_access import events as cloudflare
+from forwarder.sources.logpush import events as logpush
 
 GOLDEN = Path(__file__).with_name("lines.ndjson")
 BOOM = RuntimeError("boom")
@@ -99,6 +100,14 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     cloudflare.BodyRepaired("acme", "access_requests", 3, 1),
     cloudflare.ProvidersChanged("acme", ("idp-1",), ()),
     cloudflare.ProvidersNotListed("acme", 3, "denied", "look"),
+    logpush.RequestAnswered("accepted"),
+    logpush.LogpushListening("https://0.0.0.0:9465"),
+    logpush.LogpushTlsUnusable("expired", ""),
+    logpush.PushStored("acme", "http_requests", 1000, 90_000, 1_700_000_000.0, 12.5),
+    logpush.PushRefused("refused_size", "192.0.2.1", "/acme/x", 413, "the body is too large"),
+    logpush.PushDelayed("gate_closed", "192.0.2.1", "/acme/x", 503, "the journal is full"),
+    logpush.SecretRefused("192.0.2.1"),
+    logpush.PushGivenUp("acme", "http_requests", "it is cut short", 5),
     SentUnconfirmed("siem", 5),
     WindowResent("siem", "127.0.0.1:514", 7),
 )

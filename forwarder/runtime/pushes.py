@@ -1,0 +1,99 @@
+"""Leads what is pushed to the journal of this process, while it has one."""
+
+from __future__ import annotations
+
+from forwarder.config import LogpushSettings
+from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError, NotTakingError
+from forwarder.core.log import Addition, ReaderState
+from forwarder.core.source_contract import PushedPart, SourceContext
+from forwarder.ingest.events import PageStored
+from forwarder.runtime.cell import Cell, Seat
+from forwarder.runtime.replica import Replica
+from forwarder.sources.logpush.events import LogpushListening, LogpushTlsUnusable
+from forwarder.sources.logpush.receiver import Receiver
+from forwarder.transport.tls import ServerTls
+
+_READER = "push"
+
+
+class CellIntake:
+    """The ``core.source_contract.Intake`` of a process."""
+
+    def __init__(self, replica: Replica, seat: Seat) -> None:
+        """Look at ``seat`` at every push: the cell comes and goes."""
+        self._replica = replica
+        self._seat = seat
+
+    def account(self, name: str) -> tuple[str, str] | None:
+        """Return id and label of the account with this id or label."""
+        for account in self._replica.settings.accounts:
+            if name in {account.account_id, account.label}:
+                return account.account_id, account.label
+        return None
+
+    async def admit(self) -> None:
+        """Return if rows can be stored now; raises ``NotTakingError``."""
+        cell = self._cell()
+        if cell.trouble is not None:
+            raise NotTakingError("failed", "the journal cannot be written")
+        if not await cell.gate.admits():
+            raise NotTakingError("gate_closed", "the journal is full")
+
+    async def store(self, part: PushedPart) -> bool:
+        """Store a part in its stream's log: a poller's append, without a window or a walk."""
+        clock, key = self._replica.clock, part.key
+        began, seen_us = clock.monotonic(), clock.now_us()
+        addition = Addition(
+            reader=_READER,
+            # It covers the time up to the last push: nobody knows more.
+            state=ReaderState(seen_us),
+            seen_us=seen_us,
+            records=part.records,
+            lost=part.lost,
+            settled=not part.lost,
+            twins=part.twins,
+            once=part.name,
+        )
+        appended = await self._cell().journal.stream_log(key).append(addition)
+        times = part.records.times_us
+        stored = PageStored(
+            self._replica.rendering.labels.get(key.account_id, key.account_id),
+            key.stream,
+            _READER,
+            len(times),
+            len(appended.new),
+            appended.reshaped,
+            part.malformed,
+            sum(times[index] is None for index in appended.new),
+            (),
+            clock.monotonic() - began,
+        )
+        self._replica.emit(stored)
+        return not appended.repeated
+
+    def _cell(self) -> Cell:
+        cell = self._seat.cell
+        # Before the sinks have joined, a row that is stored would not be theirs.
+        if cell is None or not cell.started:
+            reason = "this replica has no journal at present"
+            raise NotTakingError("no_owner", reason)
+        return cell
+
+
+async def listen(settings: LogpushSettings, replica: Replica, seat: Seat) -> Receiver:
+    """Start the receiver; raises ``ConfigError`` if its address or certificate cannot be used."""
+    context = SourceContext(clock=replica.clock, shared=None, emit=replica.emit)
+    receiver = Receiver(settings, CellIntake(replica, seat), context)
+
+    def on_trouble(error: NeedsOperatorError) -> None:
+        replica.emit(LogpushTlsUnusable(str(error), error.hint))
+
+    tls = None
+    if settings.server_tls is not None:
+        try:
+            tls = ServerTls(settings.server_tls).listening(on_trouble)
+        except NeedsOperatorError as error:
+            raise ConfigError([Fault("logpush.tls", str(error), error.hint)]) from error
+    host, port = settings.address
+    replica.emit(LogpushListening(await receiver.start(host, port, tls)))
+    return receiver
