@@ -194,9 +194,8 @@ class Daemon:
             self.admin_url = await server.start(*admin.address)
             stack.push_async_callback(server.aclose)
             self._replica.emit(AdminListening(self.admin_url))
-        logpush = self._replica.settings.root.logpush
-        if logpush is not None:
-            receiver = await pushes.listen(logpush, self._replica, self._seat)
+        receiver = await pushes.listen(self._replica, self._seat)
+        if receiver is not None:
             stack.push_async_callback(receiver.aclose)
 
     async def _start(self, cell: Cell) -> None:

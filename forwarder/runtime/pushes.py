@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from forwarder.config import LogpushSettings
 from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError, NotTakingError
 from forwarder.core.log import Addition, ReaderState
 from forwarder.core.source_contract import PushedPart, SourceContext
@@ -80,8 +79,14 @@ class CellIntake:
         return cell
 
 
-async def listen(settings: LogpushSettings, replica: Replica, seat: Seat) -> Receiver:
-    """Start the receiver; raises ``ConfigError`` if its address or certificate cannot be used."""
+async def listen(replica: Replica, seat: Seat) -> Receiver | None:
+    """Start the receiver, if the settings have one.
+
+    Raises ``ConfigError`` if its address or certificate cannot be used.
+    """
+    settings = replica.settings.root.logpush
+    if settings is None:
+        return None
     context = SourceContext(clock=replica.clock, shared=None, emit=replica.emit)
     receiver = Receiver(settings, CellIntake(replica, seat), context)
 

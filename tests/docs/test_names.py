@@ -38,6 +38,7 @@ _OTHERS_WORDS = {
     "failure_store",  # of Elasticsearch's answers
     "init",  # of Compose
     "journal.db",
+    "limits.conf",  # of Splunk
     "log.record.uid",  # of OpenTelemetry
     "success",  # an outcome
 }

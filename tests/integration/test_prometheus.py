@@ -44,6 +44,8 @@ NOT_PROVOKED = {
     "ForwarderDegraded": "it needs an outage of minutes, which no query makes shorter",
     "ForwarderMissing": "it needs a target that Prometheus no longer has",
     "ForwarderRestarting": "it needs four restarts of one daemon",
+    "ForwarderLogpushFailing": "it needs pushes that are refused for an hour",
+    "ForwarderLogpushSilent": "it needs twelve hours after a push",
     "ForwarderJournalSlow": "it needs a slow disk",
     "ForwarderShardWithoutOwner": "it needs replicas on a database",
     "ForwarderShardWithTwoOwners": "it needs replicas on a database",

@@ -105,9 +105,13 @@ def repair_row(raw: bytes) -> tuple[dict[str, Any], bool]:
         parser.note("not strictly JSON")
     row = parser.row(raw)
     if parser.notes:
-        row[MALFORMED_KEY] = "; ".join(sorted(parser.notes))
-        row[RAW_BYTES_KEY] = b64encode(raw).decode()
+        row |= malformed_row("; ".join(sorted(parser.notes)), raw)
     return row, not parser.notes
+
+
+def malformed_row(why: str, raw: bytes) -> dict[str, Any]:
+    """Return the keys that mark a row as malformed."""
+    return {MALFORMED_KEY: why, RAW_BYTES_KEY: b64encode(raw).decode()}
 
 
 def _repaired(text: bytes) -> Repaired:

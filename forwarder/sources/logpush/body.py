@@ -47,7 +47,7 @@ class Unpacker:
     """Unpacks gzip piece by piece; what is not gzip passes as it is."""
 
     def __init__(self, *, said_gzip: bool) -> None:
-        """Be told by the header that it is gzip; otherwise the first bytes decide."""
+        """Take it for gzip if the header says so; otherwise the first bytes decide."""
         self._said_gzip = said_gzip
         self._begun = False
         self._stream: Any = None

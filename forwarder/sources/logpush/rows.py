@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from operator import is_
 from typing import Any, NamedTuple
@@ -11,11 +10,10 @@ import orjson
 
 from forwarder.core.identity import Identifier, dumps
 from forwarder.core.masking import mask_row, mask_value
-from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.core.source_contract import Records
 from forwarder.core.source_contract import joined as array_of
 from forwarder.core.timing import EARLIEST_US, LATEST_US, parse_us
-from forwarder.sources.cloudflare_access.repair import repair_row, rewritten
+from forwarder.sources.cloudflare_access.repair import malformed_row, repair_row, rewritten
 from forwarder.sources.logpush.body import Body, Overlong
 
 _TIMES = (
@@ -85,8 +83,9 @@ class RowReader:
 
     def given_up(self, why: str, body: Body) -> Records:
         """Return the one malformed row that stands for a body nobody can read."""
-        row = invalid_row(why, body.beginning, body.size, sha256=body.fingerprint)
-        return self._records([row], b"")[0]
+        row = malformed_row(why, body.beginning)
+        about = {"bytes": body.size, "sha256": body.fingerprint}
+        return self._records([{**row, **about}], b"")[0]
 
     def _records(self, rows: Sequence[Row], text: bytes) -> tuple[Records, frozenset[int]]:
         """Return records and twins; ``text`` is the JSON of the rows, or empty."""
@@ -155,22 +154,12 @@ def _rows_of(lines: Sequence[bytes | Overlong]) -> tuple[list[dict[str, Any]], i
 
 def _leniently(lines: Sequence[bytes | Overlong]) -> tuple[list[dict[str, Any]], int, bytes]:
     read = [
-        (invalid_row("the row is too long", line.beginning, line.length), False)
+        ({**malformed_row("the row is too long", line.beginning), "bytes": line.length}, False)
         if isinstance(line, Overlong)
         else repair_row(line)
         for line in lines
     ]
     return [row for row, _ in read], sum(not clean for _, clean in read), b""
-
-
-def invalid_row(why: str, beginning: bytes, length: int, **more: Any) -> dict[str, Any]:
-    """Return a malformed row for bytes of which only the beginning is kept."""
-    return {
-        MALFORMED_KEY: why,
-        RAW_BYTES_KEY: b64encode(beginning).decode(),
-        "bytes": length,
-        **more,
-    }
 
 
 def mask_nested(row: Row) -> Row:

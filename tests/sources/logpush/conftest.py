@@ -17,7 +17,7 @@ from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.sources.logpush.config import LogpushConfig
 from forwarder.sources.logpush.receiver import Receiver
-from forwarder.testing.push_contract import MemoryIntake
+from forwarder.testing.source_contract import MemoryIntake
 from forwarder.transport.settings import Secret
 
 SECRET = "the-secret-of-the-job"

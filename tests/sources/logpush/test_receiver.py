@@ -20,7 +20,7 @@ from forwarder.sources.logpush.events import (
     SecretRefused,
 )
 from forwarder.sources.logpush.receiver import UNREADABLE
-from forwarder.testing.push_contract import MemoryIntake, PushSourceContract
+from forwarder.testing.source_contract import MemoryIntake, PushSourceContract
 from forwarder.transport.settings import Secret
 from tests.sources.logpush.conftest import PATH, SECRET, Sender, packed, row
 
