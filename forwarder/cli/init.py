@@ -76,6 +76,13 @@ _SINKS: Mapping[str, Sequence[Question]] = {
     "object_store": (
         Question("url", "Bucket, e.g. s3://BUCKET/PREFIX", "BUCKET_URL", "s3://logs/access"),
     ),
+    "sentinel": (
+        Question("url", "Ingestion endpoint of the rule", "SENTINEL_URL", "https://ingest"),
+        Question("rule_id", "Immutable id of the rule, dcr-...", "SENTINEL_RULE_ID", "dcr-00"),
+        Question("tenant_id", "Directory (tenant) in Entra", "AZURE_TENANT_ID", "tenant"),
+        Question("client_id", "Application (client) id", "AZURE_CLIENT_ID", "client"),
+        Question("client_secret", "Client secret", "AZURE_CLIENT_SECRET", "secret", secret=True),
+    ),
     "otlp": (Question("url", "Address of the receiver", "OTLP_URL", "https://collector:4318"),),
     "http": (Question("url", "Address that takes POST requests", "SINK_URL", "https://siem/in"),),
     "syslog": (_HOST,),

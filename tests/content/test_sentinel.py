@@ -37,6 +37,7 @@ PARSERS: dict[str, Any] = {
     path.stem: yaml.safe_load(path.read_text("utf-8"))
     for path in sorted(_SENTINEL.glob("parsers/*.yaml"))
 }
+FUNCTIONS = {path.stem: path.read_text("utf-8") for path in _SENTINEL.glob("functions/*.kql")}
 _TABLE = {
     name: column["data_type"] for name, column in AZURE_MONITOR_TABLES["CommonSecurityLog"].items()
 }
@@ -179,6 +180,15 @@ def test_microsofts_parser_of_kql_finds_no_fault(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
+def test_the_functions_return_the_rows_of_their_tables(tmp_path: Path) -> None:
+    judged = _judge(FUNCTIONS, tmp_path)
+
+    assert [] == [fault for said in judged.values() for fault in said["faults"]]
+    assert "Connection" in judged["CloudflareAccessLogins"]["columns"]
+    assert "MembersAdded" in judged["CloudflareAccessChanges"]["columns"]
+
+
+@pytest.mark.integration
 def test_the_parser_of_kql_finds_a_wrong_column_and_a_wrong_operator(tmp_path: Path) -> None:
     wrong = {
         "column": "CommonSecurityLog | where Nobody == 1",
@@ -212,8 +222,13 @@ def _judge(queries: dict[str, str], folder: Path) -> dict[str, Any]:
         shutil.copy(_KQL / name, folder)
     install = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     subprocess.run(install, cwd=folder, check=True, capture_output=True)
-    columns = ", ".join(f"['{name}']:{kind.lower()}" for name, kind in _TABLE.items())
-    given = json.dumps({"tables": {"CommonSecurityLog": f"({columns})"}, "queries": queries})
+    tables = {
+        table: ", ".join(f"['{n}']:{one['data_type'].lower()}" for n, one in columns.items())
+        for table, columns in AZURE_MONITOR_TABLES.items()
+        if table == "CommonSecurityLog" or table.startswith("ASim")
+    }
+    declared = {table: f"({columns})" for table, columns in tables.items()}
+    given = json.dumps({"tables": declared, "queries": queries})
     run = subprocess.run(
         [node, "check.js"], cwd=folder, input=given.encode(), check=True, capture_output=True
     )

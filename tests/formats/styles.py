@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from forwarder.formats.asim import AsimFormat
 from forwarder.formats.cef import CefFormat
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.ecs import EcsConfig, EcsFormat
@@ -19,6 +20,7 @@ TEMPLATED: dict[str, Any] = {
     "ocsf_added": OcsfFormat(OcsfConfig()).adding({"unmapped.site": 'a"b\ue003', "message": "x"}),
     "ecs": EcsFormat(EcsConfig()),
     "ecs_original": EcsFormat(EcsConfig(event_original=True)),
+    "asim": AsimFormat(FormatConfig()),
     "cim": CimFormat(FormatConfig()),
     "cef": CefFormat(FormatConfig()),
     "cef_added": CefFormat(FormatConfig()).adding({"site": "a=b\\|", "cs1": "mine"}),

@@ -1,5 +1,6 @@
 """Each format keeps the contract of all formats."""
 
+from forwarder.formats.asim import AsimFormat
 from forwarder.formats.cef import CefFormat
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.ecs import EcsFormat
@@ -39,6 +40,10 @@ class TestEcsWithOriginal(FormatContract):
 
 class TestCim(FormatContract):
     plugin = CimFormat
+
+
+class TestAsim(FormatContract):
+    plugin = AsimFormat
 
 
 class TestCef(FormatContract):

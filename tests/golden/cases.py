@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from forwarder.formats.asim import AsimFormat
 from forwarder.formats.cef import CefFormat
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.ecs import EcsConfig, EcsFormat
@@ -27,6 +28,7 @@ FORMATS: dict[str, Any] = {
     "ocsf-1.9.0": OcsfFormat(OcsfConfig(ocsf_version="1.9.0")),
     "ecs": EcsFormat(EcsConfig()),
     "cim": CimFormat(FormatConfig()),
+    "asim": AsimFormat(FormatConfig()),
     "cef": CefFormat(FormatConfig()),
     "leef": LeefFormat(FormatConfig()),
     "text": TextFormat(FormatConfig()),

@@ -11,6 +11,7 @@ from forwarder.sinks.http import HttpSinkConfig
 from forwarder.sinks.loki import LokiConfig
 from forwarder.sinks.object_store.config import ObjectStoreConfig
 from forwarder.sinks.otlp import OtlpConfig
+from forwarder.sinks.sentinel import SentinelConfig
 from forwarder.sinks.splunk_hec import SplunkHecConfig
 from forwarder.transport.settings import PluginSettings
 
@@ -25,6 +26,7 @@ PAGES = Path(__file__).parents[2] / "docs" / "sinks"
         ("http", HttpSinkConfig),
         ("loki", LokiConfig),
         ("otlp", OtlpConfig),
+        ("sentinel", SentinelConfig),
         ("file", FileConfig),
         ("object_store", ObjectStoreConfig),
     ],
