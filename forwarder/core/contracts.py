@@ -83,7 +83,8 @@ class Page:
     side's clock when it answered, None when it did not say. ``project(index, keys)`` gives the
     identity that record ``index`` had when rows carried only ``keys``. ``lost`` lists what the
     source had to pass over. ``reached_us``: everything of the window below it has been read,
-    None when the source cannot say.
+    None when the source cannot say. ``amended`` counts rows that came before with other content:
+    a row with an id of its own is delivered as it was first seen.
     """
 
     records: Sequence[Record]
@@ -93,6 +94,7 @@ class Page:
     lost: tuple[Lost, ...] = ()
     malformed: int = 0
     reached_us: int | None = None
+    amended: int = 0
 
 
 # No slots: a cached_property keeps its value in __dict__.

@@ -115,6 +115,33 @@ class Identifier:
         return known
 
 
+class NativeIdentifier:
+    """Makes the identities of rows that have an id of their own.
+
+    All versions of a row have one identity, and so do its copies in one response. A row without an
+    id is identified as ``Identifier`` does it, by all that is in it.
+    """
+
+    def __init__(self, account_id: str, stream: str, native: Callable[[Row], str]) -> None:
+        """Take what returns a row's own id, empty if it has none."""
+        self._rows = Identifier(account_id, stream)
+        self._native = native
+
+    def identities(self, rows: Iterable[Row]) -> list[bytes]:
+        """Return one identity a row of one response."""
+        return self.identified(list(rows)).identities
+
+    def identified(self, rows: Sequence[Row]) -> Identified:
+        """Return ``Identifier.identified`` of rows, with the identities of those that have ids."""
+        whole = self._rows.identified(rows)
+        natives = map(self._native, rows)
+        identities = [
+            self._rows.identity({"id": native}) if native else identity
+            for native, identity in zip(natives, whole.identities, strict=True)
+        ]
+        return whole._replace(identities=identities)
+
+
 def _picker(names: Sequence[str]) -> Pick:
     if len(names) > 1:
         return itemgetter(*names)

@@ -179,14 +179,18 @@ class SourceContext:
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """A stream to read and how.
+    """A stream to read and how; all times are seconds.
 
-    ``settings`` has ``poll_interval``, ``start_from``, ``overlap`` (seconds) and ``reconcile``
-    (ages in seconds).
+    ``settings`` has ``poll_interval``, ``start_from``, ``overlap`` and ``reconcile`` (ages). Rows
+    that are younger than ``hold_back`` are read and delivered, and do not count as covered yet: the
+    log shows some of them later. ``retention`` is how long this log is kept, None for what the
+    account's settings say.
     """
 
     source: Source
     settings: Any
+    hold_back: float = 0.0
+    retention: float | None = None
 
 
 class Shared(Protocol):

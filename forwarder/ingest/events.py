@@ -42,6 +42,7 @@ class PageStored(StreamEvent):
     timeless: int = hidden()
     late_s: tuple[float, ...] = hidden()
     stored_s: float = hidden()
+    amended: int = hidden()
 
 
 @event("round_ended", DEBUG)

@@ -182,7 +182,7 @@ class Poller:
         if plan.state is None:
             return
         behind, covered_us = plan.left < options.retention * _HALF, plan.state.covered_until_us
-        first_round = self._began_us is not None
+        first_round, hold_back_us = self._began_us is not None, us(options.hold_back)
         # A first round reads the whole history: being far behind is its task, not an alarm.
         if behind and not first_round:
             context.emit(RetentionNear(context.account, context.key.stream, plan.left))
@@ -192,7 +192,10 @@ class Poller:
             late_before_us=None if first_round else covered_us,
             parts=self._group.ids or (),
             lost=plan.lost,
-            tell=partial(coverage, context.key, context.account, plan.state),
+            tell=partial(
+                coverage, context.key, context.account, plan.state, hold_back_us=hold_back_us
+            ),
+            hold_back_us=hold_back_us,
         )
         self._readers[LIVE] = state = await self._rounds.read(reading, plan.state)
         self._began_us = self._began_us if state.window else None
@@ -311,14 +314,17 @@ class Poller:
         self._readers[name] = state
 
 
-def coverage(key: StreamKey, account: str, state: ReaderState, rows: int) -> list[dict[str, Any]]:
+def coverage(
+    key: StreamKey, account: str, state: ReaderState, rows: int, *, hold_back_us: int = 0
+) -> list[dict[str, Any]]:
     """Return "complete until, n rows" once for every five minutes covered; a SIEM can miss it.
 
-    ``state`` is the live reader's with the window that ends.
+    ``state`` is the live reader's with the window that ends, of which the last ``hold_back_us`` do
+    not count.
     """
     before_us = state.covered_until_us
-    covered_us = state.window.until_us if state.window else before_us
-    if covered_us // COVERAGE_EVERY_US == before_us // COVERAGE_EVERY_US:
+    covered_us = state.window.until_us - hold_back_us if state.window else before_us
+    if covered_us // COVERAGE_EVERY_US <= before_us // COVERAGE_EVERY_US:
         return []
     return [
         own_row(

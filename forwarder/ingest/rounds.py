@@ -289,7 +289,8 @@ def _nothing(_: int) -> OwnRows:
 class Reading:
     """Who reads and why.
 
-    Rows older than ``late_before_us`` that turn out to be new are late; None counts none.
+    Rows older than ``late_before_us`` that turn out to be new are late; None counts none. The
+    reader's position stays ``hold_back_us`` behind the window's end.
     ``tell(rows)`` gives the forwarder's own events at the end of the window for the rows counted
     since it last gave any.
     """
@@ -302,6 +303,7 @@ class Reading:
     again: bool = False
     lost: tuple[Lost, ...] = ()
     tell: Callable[[int], OwnRows] = _nothing
+    hold_back_us: int = 0
 
 
 class Rounds:
@@ -463,7 +465,8 @@ class Rounds:
         until_us = state.window.until_us if state.window else state.covered_until_us
         if reading.reader == LIVE:
             until_us = min(until_us, self.now_us())
-        return ReaderState(max(state.covered_until_us, until_us), rows=state.rows)
+        covered_us = max(state.covered_until_us, until_us - reading.hold_back_us)
+        return ReaderState(covered_us, rows=state.rows)
 
     def _emit_stored(
         self, reading: Reading, page: Page, appended: Appended, answered: float
@@ -484,6 +487,7 @@ class Rounds:
                 times.count(None),
                 tuple(late),
                 context.clock.monotonic() - answered,
+                page.amended,
             )
         )
 

@@ -153,7 +153,8 @@ def regroup(
 class PollOptions:
     """How one stream is read; seconds throughout.
 
-    ``reconcile`` holds ages: everything is read once more when it has that age.
+    ``reconcile`` holds ages: everything is read once more when it has that age. What is younger
+    than ``hold_back`` does not count as covered.
     """
 
     poll_interval: float = 10.0
@@ -161,6 +162,7 @@ class PollOptions:
     overlap: float = 60.0
     reconcile: tuple[float, ...] = (600.0, 3600.0, 72_000.0)
     retention: float = 86_400.0
+    hold_back: float = 0.0
 
     @property
     def ages(self) -> tuple[float, ...]:

@@ -148,6 +148,7 @@ def _page(one: PageStored, metrics: Metrics) -> None:
         (metrics.rows_reshaped, one.reshaped),
         (metrics.rows_malformed, one.malformed),
         (metrics.rows_timeless, one.timeless),
+        (metrics.rows_amended, one.amended),
         (metrics.rows_late, len(one.late_s)),
     ):
         counter.labels(one.stream, one.account).inc(rows)

@@ -212,6 +212,9 @@ class Metrics:
         self.rows_timeless = self._counter(
             rows.format("timeless"), "Rows without a usable time of their own.", _STREAM
         )
+        self.rows_amended = self._counter(
+            rows.format("amended"), "Known rows that came again with other content.", _STREAM
+        )
         self.rounds = self._counter(
             "forwarder_rounds_total", "Windows that were read to their end.", _STREAM
         )
@@ -369,6 +372,7 @@ def _expect_stream(metrics: Metrics, stream: str, account: str) -> None:
         metrics.rows_reshaped,
         metrics.rows_malformed,
         metrics.rows_timeless,
+        metrics.rows_amended,
         metrics.rounds,
     ):
         counter.labels(stream, account)

@@ -166,17 +166,18 @@ class Streams:
     def context(self, key: StreamKey, beat: Beat) -> StreamContext:
         """Return what a reader of a stream works with: its poller, or a backfill."""
         account = self._accounts[key.account_id]
+        plan = account.plans[key.stream]
         return StreamContext(
             key=key,
             account=account.settings.label,
-            source=account.plans[key.stream].source,
+            source=plan.source,
             log=self._journal.stream_log(key),
             gate=self._gate,
             clock=self._replica.clock,
             rng=self._replica.random,
             emit=self._replica.emit,
             beat=beat,
-            retention=account.settings.config.retention,
+            retention=plan.retention or account.settings.config.retention,
         )
 
     async def _poll(self, key: StreamKey, beat: Beat) -> None:
@@ -210,13 +211,14 @@ class _Account:
 
     async def poll(self, name: str, context: StreamContext) -> None:
         """Read one stream for ever, with a new poller, from the position in the journal."""
-        plan = self.plans[name].settings
+        plan = self.plans[name]
         options = PollOptions(
-            poll_interval=plan.poll_interval,
-            start_from=plan.start_from,
-            overlap=plan.overlap,
-            reconcile=plan.reconcile,
+            poll_interval=plan.settings.poll_interval,
+            start_from=plan.settings.start_from,
+            overlap=plan.settings.overlap,
+            reconcile=plan.settings.reconcile,
             retention=context.retention,
+            hold_back=plan.hold_back,
         )
         # A new one after every crash: what a crashed poller holds in memory is in doubt.
         poller = self._pollers[name] = Poller(context, options)

@@ -81,7 +81,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     delivery.LaneFinished("splunk", "b1"),
     delivery.SinkDrained("splunk", 0, 1.26),
     delivery.SinkDrained("splunk", 2, 1.26),
-    ingest.PageStored(*STREAM, "live", 10, 7, 1, 2, 3, (1.5,), 0.004),
+    ingest.PageStored(*STREAM, "live", 10, 7, 1, 2, 3, (1.5,), 0.004, 0),
     ingest.RoundEnded(*STREAM, "live", 1_700_000_000_000_000, 7, 1.23456),
     ingest.RoundStarted(*STREAM, 0.1),
     ingest.FetchFailed(*FAILURE),

@@ -24,7 +24,7 @@ from forwarder.observe.tracing import Tracing
 from forwarder.sources.cloudflare_access.events import RequestMade
 
 REQUEST = RequestMade("acme", "access_requests", "2xx", 0.25, 1.5, None)
-STORED = PageStored("acme", "access_requests", "live", 10, 7, 0, 0, 0, (), 0.004)
+STORED = PageStored("acme", "access_requests", "live", 10, 7, 0, 0, 0, (), 0.004, 0)
 FAILED = WriteFailed("splunk", "live", "timeout", 500, "no answer in time", "", 90_000, 30.0)
 
 
