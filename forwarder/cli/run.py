@@ -73,6 +73,9 @@ def run(config: Path) -> None:
     "--scim-rate", type=RATE, default=0.1, show_default=True, help="SCIM updates per second."
 )
 @click.option(
+    "--audit-rate", type=RATE, default=0.02, show_default=True, help="Audit rows per second."
+)
+@click.option(
     "--history",
     type=DurationType(),
     default="1h",
@@ -89,6 +92,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
     port: int,
     rate: float,
     scim_rate: float,
+    audit_rate: float,
     history: float,
     seed: int,
     accounts: tuple[str, ...],
@@ -113,6 +117,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
         seed=seed,
         rate=rate,
         scim_rate=scim_rate,
+        audit_rate=audit_rate,
         history=history,
         policy=None if unlimited else defaults.policy,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from forwarder.simulator.company import IdentityProvider
 from forwarder.simulator.faults import (
     ACCESS_REQUESTS,
+    ACCOUNT_AUDIT,
     IDENTITY_PROVIDERS,
     SCIM_UPDATES,
     VERIFY,
@@ -27,6 +28,7 @@ from forwarder.simulator.simulator import Simulator
 
 __all__ = [
     "ACCESS_REQUESTS",
+    "ACCOUNT_AUDIT",
     "DEFAULT_ACCOUNT",
     "DEFAULT_TOKEN",
     "IDENTITY_PROVIDERS",

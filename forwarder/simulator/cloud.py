@@ -9,9 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from forwarder.simulator.access import Authenticator, RateLimiter
+from forwarder.simulator.audit_log import Cursors, audit_rows, dated
 from forwarder.simulator.company import Directory, found_company
-from forwarder.simulator.faults import ACCESS_REQUESTS, ENDPOINTS, SCIM_UPDATES, FaultScript
-from forwarder.simulator.feed import Clock, Feed, SystemClock, Traffic, read_row
+from forwarder.simulator.faults import (
+    ACCESS_REQUESTS,
+    ACCOUNT_AUDIT,
+    ENDPOINTS,
+    SCIM_UPDATES,
+    FaultScript,
+)
+from forwarder.simulator.feed import Clock, Dated, Feed, SystemClock, Traffic, read_row
 from forwarder.simulator.settings import SimulatorSettings, Token
 from forwarder.simulator.traffic import login_rows, provisioning_rows
 
@@ -76,6 +83,7 @@ class Cloud:
         self.limiter = RateLimiter(settings.policy)
         self.authenticator = Authenticator(settings.tokens, settings.accounts)
         self.requests = RequestLog()
+        self.cursors = Cursors()
         self.closing = asyncio.Event()
         """Ends every delay and every answer that never comes."""
         self._directories: dict[str, Directory] = {}
@@ -179,10 +187,30 @@ class Cloud:
             ),
             {"idp_id": company.identity_providers[0].id, "resource_type": "USER"},
         )  # fmt: skip
+        self._open(
+            account,
+            ACCOUNT_AUDIT,
+            lambda second: audit_rows(company, settings.seed, account, second, settings.audit_rate),
+            {"action": {"type": "update", "result": "success"}, "resource": {"product": "access"}},
+            dated,
+        )
 
-    def _open(self, account: str, stream: str, traffic: Traffic, template: dict[str, Any]) -> None:
+    def _open(
+        self,
+        account: str,
+        stream: str,
+        traffic: Traffic,
+        template: dict[str, Any],
+        dated: Dated | None = None,
+    ) -> None:
         # The history is generated at the first `advance`, second by second like live rows.
         since = self.clock.now() - self.settings.history
         self._feeds[account, stream] = Feed(
-            account, stream, traffic, template, retention=self.settings.retention, since=since
+            account,
+            stream,
+            traffic,
+            template,
+            retention=self.settings.retention,
+            since=since,
+            dated=dated,
         )

@@ -19,16 +19,26 @@ import orjson
 from aiohttp import hdrs, web
 
 from forwarder.simulator.access import NO_ROUTE, THROTTLED, Problem, bad_parameter
+from forwarder.simulator.audit_log import (
+    audit_query,
+    categories_body,
+    cursored,
+    read_audit_page,
+    result_info,
+    strikes,
+)
 from forwarder.simulator.cloud import Cloud
 from forwarder.simulator.control import control_routes
 from forwarder.simulator.faults import (
     ACCESS_REQUESTS,
+    ACCOUNT_AUDIT,
     ANSWERLESS,
     BENDING,
     DAMAGING,
     DELAYING,
     HEADING,
     IDENTITY_PROVIDERS,
+    LEADING,
     REWRITING,
     SCIM_UPDATES,
     SHAPING,
@@ -37,6 +47,7 @@ from forwarder.simulator.faults import (
     Fault,
     Target,
 )
+from forwarder.simulator.feed import Feed
 from forwarder.simulator.query import (
     BadParameterError,
     Params,
@@ -57,6 +68,8 @@ from forwarder.simulator.settings import Token
 ROUTES = {
     "/client/v4/accounts/{account}/access/logs/access_requests": ACCESS_REQUESTS,
     "/client/v4/accounts/{account}/access/logs/scim/updates": SCIM_UPDATES,
+    "/client/v4/accounts/{account}/logs/audit": ACCOUNT_AUDIT,
+    "/client/v4/accounts/{account}/logs/audit/product_categories": ACCOUNT_AUDIT,
     "/client/v4/accounts/{account}/access/identity_providers": IDENTITY_PROVIDERS,
     "/client/v4/accounts/{account}/tokens/verify": VERIFY,
     "/client/v4/user/tokens/verify": VERIFY,
@@ -170,14 +183,37 @@ def _providers(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
     return Reply(body=envelope(orjson.dumps(shown), info))
 
 
-def _rows(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
+def _audited(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
+    if api_request.path.partition("?")[0].endswith("/product_categories"):
+        return Reply(body=envelope(categories_body()))
+    params, kinds = api_request.params, strikes(cloud.faults.all(api_request.target, LEADING))
+    if "forget_cursors" in kinds:
+        cloud.cursors.forget()
+    asked = params.get("cursor")
+    cut = cloud.cursors.find(asked)
+    feed, query = _harmed(cloud, api_request, audit_query(params))
+    found, following = read_audit_page(feed, query, cut)
+    page, cursor = cursored(cloud.cursors, asked, found, following, kinds)
+    body = b"[" + b",".join(feed.store.served(page.numbers)) + b"]"
+    return Reply(
+        body=envelope(body, result_info(page, cursor, kinds)),
+        sent=lambda now: feed.sent(page, now),
+    )
+
+
+def _harmed(cloud: Cloud, api_request: ApiRequest, query: Query) -> tuple[Feed, Query]:
+    """Return the feed that a request reads and the query, after the faults that change either."""
     feed = cloud.feed(api_request.account or "", api_request.endpoint)
-    query = _query(cloud, api_request)
     # Rewritten first, so that this very answer shows the new rows.
     for fault in cloud.faults.all(api_request.target, REWRITING):
         feed.rewrite(fault)
     for fault in cloud.faults.all(api_request.target, BENDING):
         query = bend(query, fault)
+    return feed, query
+
+
+def _rows(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
+    feed, query = _harmed(cloud, api_request, _query(cloud, api_request))
     shapes = {fault.kind for fault in cloud.faults.all(api_request.target, SHAPING)}
     repeated = feed.last_page if "repeat_page" in shapes else None
     page = repeated or read_page(feed, query)
@@ -213,6 +249,7 @@ def _idps(cloud: Cloud, api_request: ApiRequest) -> frozenset[str] | None:
 
 _ANSWERS: Mapping[str, Callable[[Cloud, ApiRequest, Token], Reply]] = {
     **dict.fromkeys(STREAMS, _rows),
+    ACCOUNT_AUDIT: _audited,
     IDENTITY_PROVIDERS: _providers,
     VERIFY: _verified,
 }

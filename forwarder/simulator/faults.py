@@ -13,13 +13,14 @@ from typing import Any, Literal, get_args
 
 ACCESS_REQUESTS = "access_requests"
 SCIM_UPDATES = "scim_updates"
+ACCOUNT_AUDIT = "account_audit"
 IDENTITY_PROVIDERS = "identity_providers"
 VERIFY = "verify"
 
 STREAMS = (ACCESS_REQUESTS, SCIM_UPDATES)
-ENDPOINTS = (*STREAMS, IDENTITY_PROVIDERS, VERIFY)
+ENDPOINTS = (*STREAMS, ACCOUNT_AUDIT, IDENTITY_PROVIDERS, VERIFY)
 
-TIME_KEY = {ACCESS_REQUESTS: "created_at", SCIM_UPDATES: "logged_at"}
+TIME_KEY = {ACCESS_REQUESTS: "created_at", SCIM_UPDATES: "logged_at", ACCOUNT_AUDIT: "time"}
 DISTINCT_KEY = {ACCESS_REQUESTS: "ray_id", SCIM_UPDATES: "cf_resource_id"}
 
 
@@ -47,6 +48,10 @@ both ends."""
 Shaping = Literal["repeat_page", "shuffle_keys"]
 """The answer is the previous page, whatever was asked; the keys of rows have another order."""
 
+Leading = Literal["repeat_cursor", "forget_cursors", "empty_page", "cursor_elsewhere"]
+"""Of a log with cursors: the next cursor is the one that was sent; every cursor is refused from now
+on; no rows, and a cursor that leads to them; the cursor is in `cursors.after`."""
+
 Rewriting = Literal["expire", "new_key", "amend", "burst", "unreadable"]
 """The stored rows change permanently before an answer: rows older than `seconds` vanish; every row
 gains `key`; the `count` rows shown last get `key` set to `value`; `count` rows appear in this
@@ -61,17 +66,19 @@ Arriving = Literal["late", "twins"]
 rows instead of one."""
 
 Kind = Replacing | Silencing | Damaging | Heading | Bending | Shaping | Rewriting | Delaying
-AnyKind = Kind | Arriving
+AnyKind = Kind | Leading | Arriving
 
 ANSWERLESS = frozenset((*get_args(Replacing), *get_args(Silencing)))
 DAMAGING = frozenset(get_args(Damaging))
 HEADING = frozenset(get_args(Heading))
 BENDING = frozenset(get_args(Bending))
 SHAPING = frozenset(get_args(Shaping))
+LEADING = frozenset(get_args(Leading))
 REWRITING = frozenset(get_args(Rewriting))
 DELAYING = frozenset(get_args(Delaying))
 ARRIVING = frozenset(get_args(Arriving))
 KINDS = ANSWERLESS | DAMAGING | HEADING | BENDING | SHAPING | REWRITING | DELAYING | ARRIVING
+KINDS |= LEADING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

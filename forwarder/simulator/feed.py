@@ -188,6 +188,10 @@ Traffic = Callable[[int], Sequence[TimedRow]]
 """The generated rows of one whole epoch second."""
 
 
+Dated = Callable[[Mapping[str, Any], str, int], dict[str, Any]]
+"""From (template, time, number) to a row that is like no other."""
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of row instances, and how many instances the window holds if that was counted."""
@@ -214,6 +218,7 @@ class Feed:
         *,
         retention: float,
         since: float,
+        dated: Dated | None = None,
     ) -> None:
         self.account = account
         self.stream = stream
@@ -223,6 +228,7 @@ class Feed:
         """The page that was sent in full last."""
         self._traffic = traffic
         self._template = template
+        self._dated = dated or self._with_keys
         self._retention_us = microseconds(retention)
         self._next_second = int(since)
         self._now = since
@@ -304,12 +310,12 @@ class Feed:
 
     def _sample(self) -> dict[str, Any]:
         present_us = int(self._now) * 1_000_000
-        return {
-            **self._template,
-            TIME_KEY[self.stream]: format_moment(present_us, digits=0),
-            # Without it the rows of a burst would be twins.
-            DISTINCT_KEY[self.stream]: f"{len(self.store):016x}",
-        }
+        return self._dated(self._template, format_moment(present_us, digits=0), len(self.store))
+
+    def _with_keys(self, template: Mapping[str, Any], time: str, number: int) -> dict[str, Any]:
+        # Without the second key the rows of a burst would be twins.
+        distinct = {DISTINCT_KEY[self.stream]: f"{number:016x}"}
+        return {**template, TIME_KEY[self.stream]: time, **distinct}
 
     def _arrive(self, time_us: int, row: dict[str, Any], faults: FaultScript | None) -> None:
         copies, visible_at = 1, time_us / 1_000_000

@@ -59,8 +59,8 @@ def parse_window(params: Params, settings: SimulatorSettings, default_size: int)
 
     """
     query = Query(
-        since_us=_moment(params, "since"),
-        until_us=_moment(params, "until"),
+        since_us=moment(params, "since"),
+        until_us=moment(params, "until"),
         direction=choice(params, "direction", ("desc", "asc")) or "desc",
         page=positive(params, "page") or 1,
         size=page_size(params, settings, default_size),
@@ -104,7 +104,8 @@ def choice(params: Params, name: str, allowed: tuple[str, ...]) -> str | None:
     return text
 
 
-def _moment(params: Params, name: str) -> int | None:
+def moment(params: Params, name: str) -> int | None:
+    """Return the microseconds of a date-time, or None if the parameter was not sent."""
     text = params.get(name)
     if text is None:
         return None
@@ -300,7 +301,7 @@ def page_body(feed: Feed, page: Page, query: Query, *, reversed_keys: bool = Fal
     return envelope(b"[" + b",".join(bodies) + b"]", info)
 
 
-def envelope(result: bytes, info: dict[str, int] | None = None) -> bytes:
+def envelope(result: bytes, info: Mapping[str, Any] | None = None) -> bytes:
     """Return the success envelope around a result in JSON."""
     head = b'{"result":' + result + b',"success":true,"errors":[],"messages":[]'
     return head + (b"}" if info is None else b',"result_info":' + orjson.dumps(info) + b"}")

@@ -5,11 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from forwarder.simulator.faults import ACCESS_REQUESTS, IDENTITY_PROVIDERS, SCIM_UPDATES, Fault
+from forwarder.simulator.faults import (
+    ACCESS_REQUESTS,
+    ACCOUNT_AUDIT,
+    IDENTITY_PROVIDERS,
+    SCIM_UPDATES,
+    Fault,
+)
 
 DEFAULT_ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 DEFAULT_TOKEN = "simulated-token"  # noqa: S105 - opens nothing else  # nosec B105
-ALL_PERMISSIONS = frozenset({ACCESS_REQUESTS, SCIM_UPDATES, IDENTITY_PROVIDERS})
+ALL_PERMISSIONS = frozenset({ACCESS_REQUESTS, SCIM_UPDATES, ACCOUNT_AUDIT, IDENTITY_PROVIDERS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +60,7 @@ class SimulatorSettings:
     seed: int = 1
     rate: float = 2.0
     scim_rate: float = 0.1
+    audit_rate: float = 0.0
     history: float = 3600.0
     """At the start there are generated rows of this many seconds."""
     retention: float = 86400.0
