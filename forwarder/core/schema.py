@@ -1,8 +1,9 @@
-"""The common schema: what happened, in three kinds of event that every format understands.
+"""The common schema: what happened, in four kinds of event that every format understands.
 
-    Login         somebody logged in to an application, or was refused      (``access_requests``)
-    Provisioning  an identity provider changed a user or a group by SCIM    (``scim_updates``)
-    OwnEvent      the forwarder itself: start, stop, gap, late rows, ...    (``forwarder``)
+    Login          somebody logged in to an application, or was refused      (``access_requests``)
+    Provisioning   an identity provider changed a user or a group by SCIM    (``scim_updates``)
+    AdminActivity  somebody changed the account, or logged in to change it   (``account_audit``)
+    OwnEvent       the forwarder itself: start, stop, gap, late rows, ...    (``forwarder``)
 
 A *text* is a ``str`` that is never None: empty means that the row has none. A value that is not
 what its key promises is kept as received in ``extra``, and its key is named in ``quality``; nothing
@@ -260,6 +261,102 @@ def without_names(members: tuple[Member, ...]) -> tuple[Member, ...]:
     return tuple(member._replace(display="") for member in members)
 
 
+class AdminActivity(NamedTuple):
+    """One row of the account's audit log: a change of settings, or a login to the dashboard.
+
+    ``activity`` is ``create``, ``view``, ``update``, ``delete``, ``login``, ``logout``, another
+    word of the row, or empty. ``object`` is what was changed, read out of the request's address:
+    ``application``, ``policy``, ``rule_group``, ``identity_provider``, ``service_token``, ``user``,
+    ``organization``, ``member``, ``api_token``, ``logpush_job``, ``access`` (something else of
+    Access) or empty. ``operation`` is method and path with ``{id}`` for each id. ``ip_version`` is
+    4, 6 or 0. ``row_id`` is the row's own id. Bodies are JSON texts, masked, as they are in
+    ``row``.
+    """
+
+    origin: Origin
+    id: str
+    time_us: int
+    row: Row
+    quality: tuple[str, ...]
+    extra: Row
+    activity: str
+    object: str
+    operation: str
+    outcome: str
+    ip_version: int
+    status_code: int | None
+    request_body: str
+    response_body: str
+    row_id: str
+    occurred_at: str
+    description: str
+    result: str
+    actor_id: str
+    actor_email: str
+    actor_type: str
+    actor_context: str
+    ip_address: str
+    token_id: str
+    token_name: str
+    method: str
+    uri: str
+    user_agent: str
+    ray_id: str
+    resource_id: str
+    product: str
+    resource_type: str
+    scope: str
+    zone_id: str
+    zone_name: str
+
+    @property
+    def is_login(self) -> bool:
+        """Return True if somebody logged in to the dashboard, or out of it."""
+        return self.activity in {"login", "logout"}
+
+    @property
+    def action(self) -> str:
+        """Return what was done, for filters."""
+        return self.activity
+
+    @property
+    def user(self) -> str:
+        """Return who did it: e-mail address, name or id of a token, kind of actor, or nothing."""
+        token = self.token_name or self.token_id
+        return self.actor_email or token or self.actor_id or self.actor_type
+
+    @property
+    def path(self) -> str:
+        """Return the address without its query."""
+        return self.uri.partition("?")[0]
+
+    @property
+    def kind(self) -> str:
+        """Return what was changed: the kind of object, else the row's own word, or nothing."""
+        return self.object or self.resource_type
+
+    @property
+    def message(self) -> str:
+        """Return the activity in one line for people."""
+        what = " ".join(filter(None, [self.activity or "activity", self.kind, self.resource_id]))
+        named = f" ({self.description})" if self.description else ""
+        return f"Cloudflare {what}{named} by {self.user or 'unknown'}: {self.outcome}"
+
+    def showing(self, bodies: Bodies) -> AdminActivity:
+        """Return this activity without its bodies, unless ``bodies`` allows them whole."""
+        if bodies is Bodies.WHOLE:
+            return self
+        resource = self.row.get("resource")
+        row = without_body(self.row)
+        if isinstance(resource, Mapping):
+            row = {**row, "resource": {k: v for k, v in resource.items() if k not in BODIES}}
+        return self._replace(row=row, request_body="", response_body="")
+
+
+BODIES = frozenset({"request", "response"})
+"""Keys of ``resource`` in a row of the audit log that hold bodies."""
+
+
 class OwnEvent(NamedTuple):
     """Something the forwarder says about itself; see ``forwarder.core.own_events``.
 
@@ -296,7 +393,7 @@ class OwnEvent(NamedTuple):
         return ": ".join(filter(None, [f"forwarder {about}", self.reason, self.detail]))
 
 
-Event: TypeAlias = Login | Provisioning | OwnEvent
+Event: TypeAlias = Login | Provisioning | AdminActivity | OwnEvent
 
 Normalise: TypeAlias = Callable[[Row, Origin, str, int], Event]
 """From (row, origin, id as 32 hex digits, time in microseconds) to an event. Pure and total."""

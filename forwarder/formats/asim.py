@@ -1,21 +1,30 @@
 """The format ``asim``: columns of Microsoft's Advanced Security Information Model.
 
 Logins fill the table of the schema Authentication, SCIM changes that of User Management, the
-forwarder's own events that of Audit Event. What has no column is in ``AdditionalFields``. Azure
-drops a column that the data collection rule does not declare and says nothing, so
-``deploy/sentinel/dcr.json`` declares each column that is written here.
+account's audit log and the forwarder's own events that of Audit Event. What has no column is in
+``AdditionalFields``. Azure drops a column that the data collection rule does not declare and says
+nothing, so ``deploy/sentinel/dcr.json`` declares each column that is written here.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from forwarder.core.schema import FAILURE, SUCCESS, Event, Login, OwnEvent, Provisioning
+from forwarder.core.schema import (
+    FAILURE,
+    SUCCESS,
+    AdminActivity,
+    Event,
+    Login,
+    OwnEvent,
+    Provisioning,
+)
 from forwarder.formats.json_events import JsonEvents, Object, filled, iso_text, members_of
 
 _RESULTS = {SUCCESS: "Success", FAILURE: "Failure"}
 _LOGONS = {"login": "Logon", "logout": "Logoff"}
 _OWN = {"start": "Start", "stop": "Stop", "config_reloaded": "Set"}
+_ACTIVITIES = {"create": "Create", "view": "Read", "update": "Set", "delete": "Delete"}
 _CHANGES = {
     "user": {
         "create": "UserCreated",
@@ -47,6 +56,8 @@ class AsimFormat(JsonEvents):
             return map_login(event)
         if isinstance(event, Provisioning):
             return map_provisioning(event)
+        if isinstance(event, AdminActivity):
+            return map_activity(event)
         return map_own(event)
 
     @staticmethod
@@ -163,6 +174,45 @@ def map_provisioning(change: Provisioning) -> Object:
         GroupNameType="Simple" if of_group and change.group_name else "",
         GroupId=change.cf_resource_id if of_group else "",
         GroupIdType="UID" if of_group and change.cf_resource_id else "",
+    )
+
+
+def map_activity(activity: AdminActivity) -> Object:
+    """Return the columns of ``ASimAuditEventLogs`` for a change of the account."""
+    fields = {
+        "activity": activity.activity,
+        "object": activity.kind,
+        "operation": activity.operation,
+        "actor_type": activity.actor_type,
+        "actor_context": activity.actor_context,
+        "token": activity.token_name or activity.token_id,
+        "product": activity.product,
+        "resource_type": activity.resource_type,
+        "http_method": activity.method,
+        "uri": activity.uri,
+        "status_code": activity.status_code,
+        "ray_id": activity.ray_id,
+        "row_id": activity.row_id,
+        "zone": activity.zone_name,
+        "request_body": activity.request_body,
+        "response_body": activity.response_body,
+    }
+    return _describe(
+        activity,
+        fields,
+        EventSchemaVersion="0.1",
+        EventType=_ACTIVITIES.get(activity.activity, "Other"),
+        Operation=activity.description or activity.operation or activity.activity,
+        EventResult=_RESULTS.get(activity.outcome, "NA"),
+        EventSeverity="Medium" if activity.outcome == FAILURE else "Informational",
+        Object=activity.resource_id or activity.kind or "account",
+        ObjectType="Policy Rule" if activity.object == "policy" else "Configuration Atom",
+        ActorUsername=activity.user,
+        ActorUsernameType=_name_type(bool(activity.user), upn=bool(activity.actor_email)),
+        ActorUserId=activity.actor_id,
+        ActorUserIdType="Other" if activity.actor_id else "",
+        SrcIpAddr=activity.ip_address,
+        HttpUserAgent=activity.user_agent,
     )
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forwarder.core.schema import FAILURE, Event, Login, Member, OwnEvent, Provisioning
+from forwarder.core.schema import (
+    FAILURE,
+    AdminActivity,
+    Event,
+    Login,
+    Member,
+    OwnEvent,
+    Provisioning,
+)
 from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,
@@ -40,6 +48,8 @@ class CefFormat(EventLines):
             head, fields = _login_head(event), _login_fields(event)
         elif isinstance(event, Provisioning):
             head, fields = _change_head(event), _change_fields(event)
+        elif isinstance(event, AdminActivity):
+            head, fields = _activity_head(event), _activity_fields(event)
         else:
             head, fields = _own_head(event), _own_fields(event)
         pairs = " ".join(_pair(key, text) for key, text in self.filled(fields).items())
@@ -98,17 +108,13 @@ def _login_head(login: Login) -> str:
 
 
 def _login_fields(login: Login) -> Fields:
-    ip, six = login.ip_address, login.ip_version == 6  # noqa: PLR2004 - the protocol's name
     return {
         **_shared(login, "Authentication"),
         # In CEF act is what the device did, not what the user tried.
         "act": {True: "allowed", False: "denied", None: ""}[login.allowed],
         "suser": login.user_email,
         "suid": login.user_id,
-        # The dictionary has IPv4 addresses only in src; ArcSight drops others.
-        "src": "" if six else ip,
-        "c6a2": ip if six else "",
-        "c6a2Label": "Source IPv6 Address" if six else "",
+        **_source(login.ip_address, login.ip_version),
         "dhost": login.host,
         "dpt": "" if login.port is None else str(login.port),
         "request": login.url,
@@ -123,6 +129,13 @@ def _login_fields(login: Login) -> Fields:
         ),
         **_flexible(("network", login.network)),
     }
+
+
+def _source(ip: str, version: int) -> Fields:
+    # The dictionary has IPv4 addresses only in src; ArcSight drops others.
+    if version != 6:  # noqa: PLR2004 - the protocol's name
+        return {"src": ip}
+    return {"c6a2": ip, "c6a2Label": "Source IPv6 Address"}
 
 
 def _change_head(change: Provisioning) -> str:
@@ -160,6 +173,38 @@ def _change_fields(change: Provisioning) -> Fields:
             ("membersRemoved", members_text(change.members_removed)),
             ("membersSet", members_text(change.members_set)),
         ),
+    }
+
+
+def _activity_head(activity: AdminActivity) -> str:
+    kind, action = activity.kind or "unknown", activity.activity or "unknown"
+    severity = 6 if activity.outcome == FAILURE else 3
+    name = activity.description or f"Audit {kind} {action}"
+    return _head(f"audit.{action if activity.is_login else f'{kind}.{action}'}", name, severity)
+
+
+def _activity_fields(activity: AdminActivity) -> Fields:
+    status = activity.status_code
+    return {
+        **_shared(activity, "Authentication" if activity.is_login else "Audit"),
+        **_source(activity.ip_address, activity.ip_version),
+        "suser": activity.user,
+        "suid": activity.actor_id,
+        "requestMethod": activity.method,
+        "request": activity.uri,
+        "requestClientApplication": activity.user_agent,
+        "reason": "" if status is None else f"HTTP {status}",
+        "msg": " ".join(f"quality:{name}" for name in activity.quality),
+        # There are six custom texts; the flexible ones take what does not fit.
+        **_labelled(
+            ("product", activity.product),
+            ("resourceType", activity.resource_type),
+            ("token", activity.token_name or activity.token_id),
+            ("actorContext", activity.actor_context),
+            ("rowId", activity.row_id),
+            ("resourceId", activity.resource_id),
+        ),
+        **_flexible(("rayId", activity.ray_id), ("zone", activity.zone_name)),
     }
 
 

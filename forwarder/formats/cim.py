@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from forwarder.core.schema import FAILURE, SUCCESS, Event, Login, OwnEvent, Provisioning
+from forwarder.core.schema import (
+    FAILURE,
+    SUCCESS,
+    AdminActivity,
+    Event,
+    Login,
+    OwnEvent,
+    Provisioning,
+)
 from forwarder.formats.json_events import (
     USER_TYPES,
     JsonEvents,
@@ -20,6 +28,9 @@ from forwarder.formats.json_events import (
 _PRODUCT = "Cloudflare Access"
 _FORWARDER = "Cloudflare Access Forwarder"
 _CHANGES = {"create": "created", "delete": "deleted"}
+_DASHBOARD = "Cloudflare dashboard"
+ACCOUNTS = frozenset({"user", "member", "service_token", "api_token"})
+"""What an administrator changes that is an account to CIM."""
 
 
 class CimFormat(JsonEvents):
@@ -33,6 +44,8 @@ class CimFormat(JsonEvents):
             return map_login(event)
         if isinstance(event, Provisioning):
             return map_provisioning(event)
+        if isinstance(event, AdminActivity):
+            return map_activity(event)
         return map_own(event)
 
     @staticmethod
@@ -129,6 +142,58 @@ def _changed_user(change: Provisioning) -> str | list[str]:
     moved = change.members_added + change.members_removed
     names = [member.display or member.value for member in moved]
     return names[0] if len(names) == 1 else names
+
+
+def map_activity(activity: AdminActivity) -> Object:
+    """Return the fields of the model Change; of a login those of Authentication."""
+    shared = {
+        "event_id": activity.row_id,
+        "command": activity.description or activity.operation,
+        "http_method": activity.method,
+        "http_user_agent": activity.user_agent,
+        "url": activity.path,
+        "status_code": activity.status_code,
+        "src": activity.ip_address,
+        "ray_id": activity.ray_id,
+        "actor_id": activity.actor_id,
+        "actor_type": activity.actor_type,
+        "actor_context": activity.actor_context,
+        "token_id": activity.token_id,
+        "token_name": activity.token_name,
+        "product": activity.product,
+        "zone": activity.zone_name,
+        "zone_id": activity.zone_id,
+    }
+    if activity.is_login:
+        return _describe(
+            activity,
+            **shared,
+            app=_DASHBOARD,
+            action=activity.outcome if activity.outcome in {SUCCESS, FAILURE} else "error",
+            signature=activity.activity,
+            user=activity.user,
+            dest=_DASHBOARD,
+            authentication_service=_DASHBOARD,
+        )
+    return _describe(
+        activity,
+        **shared,
+        change_type="AAA" if activity.object in ACCOUNTS else "configuration",
+        action=_CHANGES.get(activity.activity, "modified"),
+        dest=_PRODUCT,
+        dvc=_PRODUCT,
+        status=activity.outcome if activity.outcome in {SUCCESS, FAILURE} else "",
+        result=activity.result,
+        object=activity.resource_id or activity.kind,
+        object_category=activity.kind,
+        object_id=activity.resource_id,
+        object_path=activity.operation,
+        object_attrs=activity.request_body,
+        response_body=activity.response_body,
+        user=activity.user,
+        # Where an account is changed the model wants whoever changed it here.
+        src_user=activity.user,
+    )
 
 
 def map_own(event: OwnEvent) -> Object:

@@ -1,7 +1,7 @@
 """The format ``ecs``: Elastic Common Schema.
 
-A login is an ``authentication`` event, a SCIM change an ``iam`` event, the forwarder's own events
-are ``process``.
+A login is an ``authentication`` event, a SCIM change an ``iam`` event, a change of the account an
+``iam`` or a ``configuration`` event, the forwarder's own events are ``process``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import Event, Login, Member, OwnEvent, Provisioning
+from forwarder.core.schema import AdminActivity, Event, Login, Member, OwnEvent, Provisioning
 from forwarder.formats.json_events import (
     USER_TYPES,
     JsonEvents,
@@ -29,6 +29,9 @@ _LOGIN_TYPES = {"login": "start", "logout": "end"}
 _OWN_TYPES = {"start": "start", "stop": "end"}
 _MODULE = "cloudflare_access"
 _TYPES = {"create": "creation", "delete": "deletion"}
+_ACTIVITY_TYPES = {**_TYPES, "update": "change", **_LOGIN_TYPES}
+_IAM = frozenset({"user", "member", "service_token", "api_token"})
+"""What an administrator changes that is about who may enter."""
 
 
 class EcsConfig(PluginSettings):
@@ -63,6 +66,8 @@ class EcsFormat(JsonEvents):
             target = map_login(event, namespace)
         elif isinstance(event, Provisioning):
             target = map_provisioning(event, namespace)
+        elif isinstance(event, AdminActivity):
+            target = map_activity(event, namespace)
         else:
             target = map_own(event, namespace)
         if self._config.event_original:
@@ -157,6 +162,80 @@ def _access(login: Login) -> Object:
             "app": filled({"type": login.app_type}),
             "connection": login.connection,
             "user_type": USER_TYPES.get(login.user_kind, ""),
+        }
+    )
+
+
+def map_activity(activity: AdminActivity, namespace: str) -> Object:
+    """Return the ECS event of ``activity``; ``user`` is whoever did it."""
+    iam = activity.object in _IAM
+    category = "authentication" if activity.is_login else "iam" if iam else "configuration"
+    source = filled({"ip": activity.ip_address})
+    return filled(
+        {
+            **describe(
+                activity,
+                "account_audit",
+                namespace,
+                category=[category],
+                type=[_ACTIVITY_TYPES.get(activity.activity, "info")],
+                action=activity.description or activity.operation or activity.activity,
+            ),
+            "message": activity.message,
+            "user": filled(
+                {
+                    "id": activity.actor_id,
+                    "name": activity.user,
+                    "email": activity.actor_email,
+                }
+            ),
+            "source": source,
+            "client": source,
+            "http": filled(
+                {
+                    "request": filled({"method": activity.method, "id": activity.ray_id}),
+                    "response": filled({"status_code": activity.status_code}),
+                }
+            ),
+            "url": filled({"path": activity.path}),
+            "user_agent": filled({"original": activity.user_agent}),
+            "related": filled(
+                {
+                    "ip": list(filter(None, [activity.ip_address])),
+                    "user": list(
+                        dict.fromkeys(
+                            filter(None, [activity.actor_email, activity.actor_id, activity.user])
+                        )
+                    ),
+                }
+            ),
+            "cloudflare": filled({"audit": _audit(activity), "unmapped": activity.extra}),
+        }
+    )
+
+
+def _audit(activity: AdminActivity) -> Object:
+    return filled(
+        {
+            "id": activity.row_id,
+            "activity": activity.activity,
+            "operation": activity.operation,
+            "result": activity.result,
+            "actor": filled({"type": activity.actor_type, "context": activity.actor_context}),
+            "token": filled({"id": activity.token_id, "name": activity.token_name}),
+            "resource": filled(
+                {
+                    "id": activity.resource_id,
+                    "object": activity.object,
+                    "product": activity.product,
+                    "type": activity.resource_type,
+                    "scope": activity.scope,
+                    # Texts: as objects, every change of a setting would be new fields.
+                    "request": activity.request_body,
+                    "response": activity.response_body,
+                }
+            ),
+            "zone": filled({"id": activity.zone_id, "name": activity.zone_name}),
         }
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forwarder.core.schema import FAILURE, Event, Login, OwnEvent, Provisioning
+from forwarder.core.schema import FAILURE, AdminActivity, Event, Login, OwnEvent, Provisioning
 from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,
@@ -38,6 +38,8 @@ class LeefFormat(EventLines):
             event_id, fields = _login_id(event), _login_fields(event)
         elif isinstance(event, Provisioning):
             event_id, fields = _change_id(event), _change_fields(event)
+        elif isinstance(event, AdminActivity):
+            event_id, fields = _activity_id(event), _activity_fields(event)
         else:
             event_id, fields = f"forwarder_{event.action or 'event'}", _own_fields(event)
         # QRadar maps an event by this id, so it holds no text that somebody can choose freely.
@@ -112,6 +114,36 @@ def _change_fields(change: Provisioning) -> Fields:
         "membersRemoved": members_text(change.members_removed),
         "membersSet": members_text(change.members_set),
         "requestBody": change.request_body,
+    }
+
+
+def _activity_id(activity: AdminActivity) -> str:
+    if activity.is_login:
+        return f"audit_{activity.activity}_{activity.outcome}"
+    return f"audit_{activity.kind or 'unknown'}_{activity.activity or 'unknown'}"
+
+
+def _activity_fields(activity: AdminActivity) -> Fields:
+    status = activity.status_code
+    category = "Authentication" if activity.is_login else "Audit"
+    return {
+        **_shared(activity, category, 6 if activity.outcome == FAILURE else 3),
+        "src": activity.ip_address,
+        "usrName": activity.user,
+        "userId": activity.actor_id,
+        "actorType": activity.actor_type,
+        "actorContext": activity.actor_context,
+        "token": activity.token_name or activity.token_id,
+        "description": activity.description,
+        "resource": activity.resource_id,
+        "resourceType": activity.resource_type,
+        "product": activity.product,
+        "method": activity.method,
+        "url": activity.uri,
+        "status": "" if status is None else str(status),
+        "rowId": activity.row_id,
+        "rayId": activity.ray_id,
+        "zone": activity.zone_name,
     }
 
 

@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import FAILURE, Event, Login, OwnEvent, Provisioning
+from forwarder.core.schema import FAILURE, AdminActivity, Event, Login, OwnEvent, Provisioning
 from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled
+from forwarder.formats.ocsf_activity import map_activity
 from forwarder.formats.ocsf_classes import (
     ACCESS,
     ACTOR_APP,
@@ -52,7 +53,7 @@ class OcsfConfig(PluginSettings):
 
 
 class OcsfFormat(JsonEvents):
-    """Authentication, Account Change, Group Management and Application Lifecycle events."""
+    """Events of OCSF: who logged in, which account, group or setting was changed, and our own."""
 
     Config: ClassVar[type[OcsfConfig]] = OcsfConfig
     summary: ClassVar[str] = "OCSF events as JSON, 1.8.0 unless set otherwise"
@@ -81,6 +82,8 @@ class OcsfFormat(JsonEvents):
             target = map_login(event, version)
         elif isinstance(event, Provisioning):
             target = map_provisioning(event, version)
+        elif isinstance(event, AdminActivity):
+            target = map_activity(event, version)
         else:
             target = map_own(event, version)
         if not self._version.has(ANY_TEXT):

@@ -24,6 +24,7 @@ ACCOUNT_CHANGE = EventClass(*_IAM, 3001, "Account Change")
 ENTITY_MANAGEMENT = EventClass(*_IAM, 3004, "Entity Management")
 GROUP_MANAGEMENT = EventClass(*_IAM, 3006, "Group Management")
 USER_MANAGEMENT = EventClass(*_IAM, 3007, "User Management")
+API_ACTIVITY = EventClass(6, "Application Activity", 6003, "API Activity")
 APPLICATION_LIFECYCLE = EventClass(6, "Application Activity", 6002, "Application Lifecycle")
 
 # Elsewhere a class wants a number or a form of its own: an added text would break the event.

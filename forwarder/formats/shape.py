@@ -18,7 +18,7 @@ import orjson
 
 from forwarder.core.identity import dumps
 from forwarder.core.masking import REMOVED
-from forwarder.core.schema import RAW_BYTES_KEY, Bodies, Event, Login, Provisioning
+from forwarder.core.schema import RAW_BYTES_KEY, AdminActivity, Bodies, Event, Login, Provisioning
 
 _HASH_DIGITS = 32
 _LONG = 6
@@ -110,8 +110,8 @@ def _values(event: Event, key: str) -> tuple[str, ...]:
 
 
 def showing(event: Event, bodies: Bodies) -> Event:
-    """Return ``event`` with no more of its SCIM request body than ``bodies`` allows."""
-    return event.showing(bodies) if isinstance(event, Provisioning) else event
+    """Return ``event`` with no more of its bodies than ``bodies`` allows."""
+    return event.showing(bodies) if isinstance(event, Provisioning | AdminActivity) else event
 
 
 class Hider:

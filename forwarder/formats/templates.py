@@ -23,7 +23,6 @@ from forwarder.core.schema import (
     Login,
     Normaliser,
     Origin,
-    OwnEvent,
     Provisioning,
 )
 from forwarder.formats.shape import showing
@@ -124,7 +123,7 @@ class Templated(ABC):
 
     def _learn(self, event: Event) -> WriteLine | None:
         """Return the template for all rows of one shape; None if ``render`` breaks the rules."""
-        if isinstance(event, OwnEvent) or not self.has_template(event):
+        if not isinstance(event, Login | Provisioning) or not self.has_template(event):
             return None
         return cut_at_marks(self.render(marked(event)).decode(), self.time_text)
 

@@ -62,6 +62,21 @@ EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
             "status": "SUCCESS",
         },
     ),
+    (
+        "account_audit",
+        {
+            "id": "f174be97-19b1-40d6-954d-70cd5fbd52db",
+            "action": {
+                "description": "Update an Access policy",
+                "result": "success",
+                "time": "2026-01-01T05:20:00Z",
+                "type": "update",
+            },
+            "actor": {"email": "user@example.com", "ip_address": "198.51.100.166", "type": "user"},
+            "raw": {"method": "PUT", "status_code": 200, "uri": "/accounts/1/access/policies/2"},
+            "resource": {"id": "2", "product": "access", "request": {"decision": "allow"}},
+        },
+    ),
 )
 """Shown when no rows are given; shaped like the API's documentation, with its example values."""
 
@@ -103,6 +118,8 @@ def previews(
 
 def stream_of(row: Mapping[str, Any]) -> str:
     """Return the stream that a row most likely came from."""
+    if isinstance(row.get("action"), Mapping):
+        return "account_audit"
     return "scim_updates" if {"idp_id", "resource_type"} & row.keys() else "access_requests"
 
 
@@ -118,7 +135,9 @@ def shown(rendered: Rendered) -> bytes | None:
 
 def _page(account_id: str, stream: str, row: Mapping[str, Any], now_us: int) -> StoredPage:
     # Through a stored page, as the daemon does it, so that the shown event has the same id.
-    times = (parse_us(row.get(key)) for key in _TIME_KEYS)
+    action = row.get("action")
+    places = (row, action if isinstance(action, Mapping) else {})
+    times = (parse_us(place.get(key)) for place in places for key in _TIME_KEYS)
     time_us = next((t for t in times if t is not None), now_us)
     identity = Identifier(account_id, stream).identity(row)
     body = orjson.dumps([row])

@@ -66,6 +66,7 @@ class CellIntake:
             sum(times[index] is None for index in appended.new),
             (),
             clock.monotonic() - began,
+            amended=0,
         )
         self._replica.emit(stored)
         return not appended.repeated

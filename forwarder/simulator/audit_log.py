@@ -181,7 +181,7 @@ def dated(template: Mapping[str, Any], time: str, number: int) -> dict[str, Any]
     return {**template, "id": str(UUID(int=number)), "action": action}
 
 
-SECRET = "sim-secret-"  # noqa: S105 - what the forwarder must never pass on begins like this
+SECRET = "sim-secret-"  # noqa: S105 - never to be passed on  # nosec B105
 _BROWSER = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36"
 
 Change = tuple[str, str, str, str, str, dict[str, Any], dict[str, Any]]

@@ -77,8 +77,8 @@ LEADING = frozenset(get_args(Leading))
 REWRITING = frozenset(get_args(Rewriting))
 DELAYING = frozenset(get_args(Delaying))
 ARRIVING = frozenset(get_args(Arriving))
-KINDS = ANSWERLESS | DAMAGING | HEADING | BENDING | SHAPING | REWRITING | DELAYING | ARRIVING
-KINDS |= LEADING
+_STRIKING = ANSWERLESS | DAMAGING | HEADING | BENDING | SHAPING | REWRITING | DELAYING
+KINDS = _STRIKING | LEADING | ARRIVING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

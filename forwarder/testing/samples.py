@@ -16,7 +16,7 @@ from forwarder.core import own_events
 from forwarder.core.contracts import StoredPage
 from forwarder.core.schema import Event, Normaliser, Origin
 from forwarder.core.timing import parse_us
-from forwarder.sources.cloudflare_access import login_mapping, scim_mapping
+from forwarder.sources.cloudflare_access import audit_mapping, login_mapping, scim_mapping
 
 ACCOUNT_ID = "023e105f4ecef8ad9ca31a8372d0c353"
 ACCOUNT = "acme"
@@ -255,9 +255,153 @@ OWN_EVENTS: Mapping[str, Mapping[str, Any]] = {
     "own_late_rows": {**_ABOUT, **_RANGE, "event": "late_rows", "rows": 3},
     "own_coverage": {**_ABOUT, **_RANGE, "event": "coverage", "rows": 0, "sink": "bus"},
 }
+_API = "/accounts/023e105f4ecef8ad9ca31a8372d0c353"
+
+
+def _activity(kind: str, method: str, path: str, **more: Any) -> dict[str, Any]:
+    """Return a row of the audit log; ``more`` replaces or extends its sections."""
+    row: dict[str, Any] = {
+        "id": "f174be97-19b1-40d6-954d-70cd5fbd52db",
+        "account": {"id": ACCOUNT_ID, "name": "Acme"},
+        "action": {
+            "description": f"{kind.capitalize()} by API",
+            "result": "success",
+            "time": "2026-07-02T15:04:31Z",
+            "type": kind,
+        },
+        "actor": {
+            "id": "f6b5de0326bb5182b8a4840ee01ec774",
+            "context": "dash",
+            "email": "ann@example.com",
+            "ip_address": "198.51.100.7",
+            "type": "user",
+        },
+        "raw": {
+            "cf_ray_id": "8e9b1c60ef9e1c9a",
+            "method": method,
+            "status_code": 200,
+            "uri": f"{_API}{path}",
+            "user_agent": "Mozilla/5.0",
+        },
+        "resource": {
+            "id": "0a1b2c3d-0a1b-4c2d-8e3f-0a1b2c3d4e5f",
+            "product": "access",
+            "type": "access",
+            "scope": "accounts",
+            "request": {},
+            "response": {},
+        },
+    }
+    changes = {
+        at: row[at] | one if isinstance(one, dict) and at in row else one
+        for at, one in more.items()
+    }
+    return row | changes
+
+
+_SECRET = "Tr0ub4dor&3"  # noqa: S105 - of nobody  # nosec B105
+_THING = "/0a1b2c3d-0a1b-4c2d-8e3f-0a1b2c3d4e5f"
+_BY_TOKEN = {
+    "email": "",
+    "type": "account",
+    "context": "api_token",
+    "token_id": "ed17574386854bf78a67040be0a770b0",  # nosec B105 - an id
+    "token_name": "terraform",  # nosec B105 - a name
+}
+ACCOUNT_AUDIT: Mapping[str, Mapping[str, Any]] = {
+    "audit_policy_update": _activity(
+        "update",
+        "PUT",
+        f"/access/apps{_THING}/policies{_THING}?x=1",
+        action={"description": "Update an Access policy"},
+        resource={"request": {"decision": "bypass", "include": [{"everyone": {}}]}},
+    ),
+    "audit_application_create": _activity(
+        "create",
+        "POST",
+        "/access/apps",
+        actor=_BY_TOKEN | {"ip_address": "2001:db8::7"},
+        resource={"request": {"name": "Kibana", "domain": "kibana.example.com"}},
+    ),
+    "audit_service_token_secret": _activity(
+        "create",
+        "POST",
+        "/access/service_tokens",
+        resource={"response": {"client_id": "e4.access", "client_secret": _SECRET}},
+    ),
+    "audit_api_token_secret": _activity(
+        "create",
+        "POST",
+        "/tokens",
+        resource={"response": {"id": "ed17", "name": "ci", "value": _SECRET}},
+    ),
+    "audit_identity_provider_delete": _activity(
+        "delete", "DELETE", f"/access/identity_providers{_THING}"
+    ),
+    "audit_logpush_update": _activity(
+        "update",
+        "PUT",
+        "/logpush/jobs/17",
+        resource={"request": {"destination_conf": "s3://b/x?secret-access-key=Tr0ub4dor"}},
+    ),
+    "audit_member_create": _activity(
+        "create",
+        "POST",
+        "/members",
+        resource={"id": "4536bcfad5faccb111b47003c79917fa", "product": "members"},
+        zone=None,
+    ),
+    "audit_failure": _activity(
+        "update",
+        "PUT",
+        f"/access/groups{_THING}",
+        action={"result": "failure"},
+        raw={"status_code": 503},
+        zone={"id": "9a7806061c88ada191ed06f989cc3dac", "name": "example.com"},
+    ),
+    "audit_login": _activity(
+        "create",
+        "",
+        "",
+        action={"description": "SSO_LOGIN"},
+        raw={"uri": "", "method": "", "status_code": None},
+        resource={"id": "", "product": "sso", "type": "", "scope": {}},
+    ),
+    "audit_login_failed": _activity(
+        "create", "POST", "/login", action={"description": "LOGIN", "result": "failure"}
+    ),
+    "audit_system": {
+        "id": "1be50aa5-2ebd-41b8-b1b6-7d1ef1bb2f0c",
+        "action": {"result": "success", "time": "2026-07-02T15:04:31.25Z", "type": "delete"},
+        "actor": {"type": "system"},
+        "raw": None,
+        "resource": {"id": "e4", "product": "access", "type": "service_token"},
+        "zone": None,
+    },
+    "audit_hostile": _activity(
+        "update",
+        _HOSTILE,
+        _HOSTILE,
+        id=_HOSTILE,
+        action={"description": _HOSTILE, "result": _HOSTILE, "type": _HOSTILE},
+        actor={"email": _HOSTILE, "id": _HOSTILE, "ip_address": _HOSTILE, "type": _HOSTILE},
+        resource={"id": _HOSTILE, "product": _HOSTILE, "type": _HOSTILE, "request": _HOSTILE},
+        new_key=_HOSTILE,
+    ),
+    "audit_odd": {
+        "id": 17,
+        "account": "acme",
+        "action": [],
+        "actor": {"id": None, "email": 3, "new": {"a": 1}},
+        "raw": {"status_code": "200", "method": 1},
+        "resource": {"id": 5, "scope": {"x": 1}, "request": 17},
+        "zone": "example.com",
+    },
+}
 ROWS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "access_requests": LOGINS,
     "scim_updates": SCIM_UPDATES,
+    "account_audit": ACCOUNT_AUDIT,
     "forwarder": OWN_EVENTS,
 }
 """All rows: stream, then name, then row."""
@@ -269,6 +413,7 @@ SEEN_US = 1_783_004_700_000_000
 NORMALISERS: Mapping[str, Normaliser] = {
     "access_requests": login_mapping.LOGINS,
     "scim_updates": scim_mapping.SCIM_UPDATES,
+    "account_audit": audit_mapping.ACCOUNT_AUDIT,
     "forwarder": own_events.OWN_EVENTS,
 }
 ACCOUNTS: Mapping[str, str] = {ACCOUNT_ID: ACCOUNT}
@@ -276,7 +421,10 @@ ACCOUNTS: Mapping[str, str] = {ACCOUNT_ID: ACCOUNT}
 
 def time_of(row: Mapping[str, Any]) -> int:
     """Return the time that ingest gives ``row``: its own, or when it was first seen."""
-    found = (parse_us(row.get(key)) for key in ("created_at", "logged_at", "time"))
+    action = row.get("action")
+    times = [row.get(key) for key in ("created_at", "logged_at", "time")]
+    times += [action.get("time")] if isinstance(action, Mapping) else []
+    found = map(parse_us, times)
     return next((time_us for time_us in found if time_us is not None), SEEN_US)
 
 

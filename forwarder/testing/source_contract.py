@@ -6,7 +6,8 @@
             async with MyOrigin() as origin:
                 yield origin
 
-An origin is the other side, which the tests fill with rows, and a source that reads it.
+An origin is the other side, which the tests fill with rows, and a source that reads it. A log whose
+pages are linked by cursors keeps ``CursorContract``, too; its origin is a ``CursorOrigin``.
 
 A source that is pushed has ``PushSourceContract`` instead. There the origin sends over a real
 connection to a source that it has started, over a ``MemoryIntake`` in place of the journal.
@@ -53,6 +54,30 @@ class Origin(Protocol):
 
     def break_down(self) -> None:
         """Answer the next request with an outage, and no other one."""
+        ...
+
+
+class CursorOrigin(Origin, Protocol):
+    """The other side of a log with cursors, whose rows have ids of their own."""
+
+    def add(self, count: int, *, twins: bool = False, together: bool = False) -> None:
+        """Add rows as any origin does; ``together`` all of one instant. Twins have no id."""
+        ...
+
+    def amend(self) -> None:
+        """Give the first row other content in all later answers; its id stays."""
+        ...
+
+    def forget_cursors(self) -> None:
+        """Refuse, with the next request, all cursors that were given out before."""
+        ...
+
+    def repeat_cursor(self, times: int | None) -> None:
+        """Answer the next ``times`` requests (None: all) with the cursor that was sent."""
+        ...
+
+    def send_empty_page(self) -> None:
+        """Answer the next request with no rows, and a cursor that leads to them."""
         ...
 
 
@@ -167,6 +192,61 @@ class SourceContract:
         first = await source.parts(None, now_us)
         again = await source.parts(orjson.loads(orjson.dumps(first.memory)), now_us)
         assert first.ids == again.ids
+
+
+class CursorContract(SourceContract):
+    """True for every source whose log has cursors and ids."""
+
+    async def test_a_row_with_other_content_is_the_same_row(self, origin: CursorOrigin) -> None:
+        origin.add(12)
+        source = origin.source()
+        first = identities(await read(source, origin))
+        origin.amend()
+
+        pages = await read(source, origin)
+        assert identities(pages) == first
+        assert sum(page.amended for page in pages) == 1
+
+    async def test_a_position_whose_cursor_is_refused_loses_nothing(
+        self, origin: CursorOrigin
+    ) -> None:
+        origin.add(30)
+        source = origin.source()
+        (first,) = await read(source, origin, pages=1)
+        origin.forget_cursors()
+
+        rest = await read(origin.source(), origin, first.position)
+        assert len(identities([first, *rest])) == 30  # noqa: PLR2004
+        assert not any(page.lost for page in rest)
+
+    async def test_a_cursor_that_repeats_hides_nothing(self, origin: CursorOrigin) -> None:
+        origin.add(30)
+        source = origin.source()
+        (first,) = await read(source, origin, pages=1)
+        origin.repeat_cursor(1)
+
+        rest = await read(source, origin, first.position)
+        assert len(identities([first, *rest])) == 30  # noqa: PLR2004
+
+    async def test_cursors_that_never_lead_on_have_an_end(self, origin: CursorOrigin) -> None:
+        origin.add(30)
+        origin.repeat_cursor(None)
+
+        pages = await read(origin.source(), origin)
+        lost = [one for page in pages for one in page.lost]
+        assert len(identities(pages)) == 30 or lost  # noqa: PLR2004
+
+    async def test_an_empty_page_with_a_cursor_is_no_end(self, origin: CursorOrigin) -> None:
+        origin.add(30)
+        origin.send_empty_page()
+
+        assert len(identities(await read(origin.source(), origin))) == 30  # noqa: PLR2004
+
+    async def test_rows_of_one_instant_are_all_read(self, origin: CursorOrigin) -> None:
+        """More of them than a page holds: no time leads past them, and the cursor does."""
+        origin.add(40, together=True)
+
+        assert len(identities(await read(origin.source(), origin))) == 40  # noqa: PLR2004
 
 
 class MemoryIntake:

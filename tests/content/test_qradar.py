@@ -40,6 +40,7 @@ _KEYS = {
     "GroupName": "groupName",
 }
 _ODD = {"access_event", "access_login", "access_reauthenticate_allowed", "scim_unknown_merge"}
+_ODD |= {"", "audit_unknown_unknown"}
 """Of rows that say too little, or something new."""
 
 
@@ -78,11 +79,18 @@ def test_each_event_is_mapped_with_the_category_of_its_line() -> None:
     written = {_read("EventName", line): _pairs(line) for line in LINES.values()}
     mapped = {name: one["device-event-category"] for name, one in _EVENTS.items()}
 
-    assert mapped == {name: pairs["cat"] for name, pairs in written.items() if name not in _ODD}
+    # Samples have not every change of every kind of object.
+    known = {
+        name: "Audit"
+        for name in mapped
+        if re.fullmatch("audit_[a-z_]+_(create|update|delete)", name)
+    }
+    samples = {name: pairs["cat"] for name, pairs in written.items() if name not in _ODD}
+    assert mapped == known | samples | {"audit_logout_success": "Authentication"}
     assert mapped == {name: row["event_category"] for name, row in _MAP.items()}
 
 
 def test_the_extension_leaves_severity_to_the_line() -> None:
     # A removal that failed has a higher one than a removal, and both have one event id.
     assert [] == [name for name, one in _EVENTS.items() if "severity" in one]
-    assert set("12357") >= {row["severity"] for row in _MAP.values()}
+    assert set("123567") >= {row["severity"] for row in _MAP.values()}

@@ -35,6 +35,7 @@ FIELDS = {
     "http.request.body.content": "wildcard",
     "http.request.id": "keyword",
     "http.request.method": "keyword",
+    "http.response.status_code": "long",
     "message": "match_only_text",
     "observer.product": "keyword",
     "observer.vendor": "keyword",
@@ -60,10 +61,12 @@ FIELDS = {
     "user.target.group.name": "keyword",
     "user.target.id": "keyword",
     "user.target.name": "keyword",
+    "user_agent.original": "keyword",
 }
 
 CATEGORIES = {
     "authentication": {"start", "end", "info"},
+    "configuration": {"access", "change", "creation", "deletion", "info"},
     "iam": {"admin", "change", "creation", "deletion", "group", "info", "user"},
     "process": {"access", "change", "end", "info", "start"},
 }

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from forwarder.core.timing import format_us
-from forwarder.testing.samples import LOGIN, LOGINS, SCIM, SCIM_UPDATES
+from forwarder.testing.samples import ACCOUNT_AUDIT, LOGIN, LOGINS, SCIM, SCIM_UPDATES
 
 HOSTILE = (
     "",
@@ -224,6 +224,61 @@ usual_changes = st.builds(
 )
 """Changes with every value as one expects it, bodies of many kinds among them."""
 
+
+def _section(**keys: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    section = st.fixed_dictionaries({}, optional={**keys, "new_key": json_values})
+    return section | json_values
+
+
+_uris = st.builds(
+    "{}{}{}".format,
+    st.sampled_from(["/accounts/023e105f4ecef8ad9ca31a8372d0c353", "/zones/1", "", "x"]),
+    st.sampled_from(["/access/apps", "/access/policies/", "/members/a@b", "/tokens", "/dns", ""]),
+    st.sampled_from(["", "?secret=1"]) | texts,
+)
+audit_rows = st.one_of(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "id": _uuids | json_values,
+            "account": _section(id=_uuids, name=texts),
+            "action": _section(
+                description=st.sampled_from(["SSO_LOGIN", "logout"]) | texts,
+                result=st.sampled_from(["success", "failure"]) | texts,
+                time=times | json_values,
+                type=st.sampled_from(["create", "view", "Update", "delete"]) | json_values,
+            ),
+            "actor": _section(
+                id=_uuids | texts,
+                email=emails | json_values,
+                ip_address=addresses | texts,
+                type=st.sampled_from(["user", "account", "system"]) | texts,
+                context=texts,
+                token_id=texts | json_values,
+                token_name=texts,
+            ),
+            "raw": _section(
+                cf_ray_id=texts,
+                method=st.sampled_from(["PUT", "PATCH", "POST"]) | texts,
+                status_code=st.integers(100, 599) | json_values,
+                uri=_uris | json_values,
+                user_agent=texts,
+            ),
+            "resource": _section(
+                id=_uuids | json_values,
+                product=texts,
+                type=texts | json_values,
+                scope=texts | json_values,
+                request=json_values,
+                response=json_values,
+            ),
+            "zone": _section(id=texts, name=texts),
+            "new_key": json_values,
+        },
+    ),
+    st.sampled_from(list(ACCOUNT_AUDIT.values())),
+)
+
 own_rows = st.fixed_dictionaries(
     {},
     optional={
@@ -246,6 +301,7 @@ own_rows = st.fixed_dictionaries(
 streams_and_rows = st.one_of(
     st.tuples(st.just("access_requests"), logins),
     st.tuples(st.just("scim_updates"), scim_rows),
+    st.tuples(st.just("account_audit"), audit_rows),
     st.tuples(st.just("forwarder"), own_rows),
 )
 """A stream and a row of it."""
@@ -263,6 +319,7 @@ _changes = st.one_of(usual_changes, _changed_changes(), scim_rows)
 pages_of_rows = st.one_of(
     st.tuples(st.just("access_requests"), st.lists(logins, min_size=1, max_size=4)),
     st.tuples(st.just("scim_updates"), st.lists(_changes, min_size=1, max_size=4)),
+    st.tuples(st.just("account_audit"), st.lists(audit_rows, min_size=1, max_size=2)),
     st.tuples(st.just("forwarder"), st.lists(own_rows, min_size=1, max_size=2)),
 )
 """A stream and the rows of a page of it."""

@@ -16,7 +16,13 @@ from tests.sinks.fakes.sentinel import STREAMS, TEMPLATE, fits
 
 _STYLE = AsimFormat(FormatConfig())
 _FLOWS = json.loads(TEMPLATE.read_text())["resources"][0]["properties"]["dataFlows"]
-_STREAM_OF = dict(zip(ROWS, STREAMS, strict=True))
+_LOGINS, _CHANGES, _AUDIT = STREAMS
+_STREAM_OF = {
+    "access_requests": _LOGINS,
+    "scim_updates": _CHANGES,
+    "account_audit": _AUDIT,
+    "forwarder": _AUDIT,
+}
 
 
 def row_of(stream: str, row: Any) -> dict[str, Any]:

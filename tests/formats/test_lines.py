@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import cefp
@@ -165,7 +166,7 @@ def test_every_format_says_the_same_severity_of_an_event() -> None:
     ocsf = OcsfFormat(OcsfConfig())
 
     for event in sample_events():
-        number = int(_CEF.render(event).decode().split("|")[6])
+        number = int(re.split(r"(?<!\\)\|", _CEF.render(event).decode())[6])
         _, leef = read_leef(_LEEF.render(event).decode())
         word = orjson.loads(ocsf.render(event))["severity"]
         assert number in bands[word], (word, number, event.row)

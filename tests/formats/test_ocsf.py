@@ -126,7 +126,7 @@ def test_the_validator_is_strict(version: str) -> None:
 
 
 _MODELS = {3001: "AccountChange", 3002: "Authentication", 3004: "EntityManagement"}
-_MODELS |= {3006: "GroupManagement", 6002: "ApplicationLifecycle"}
+_MODELS |= {3006: "GroupManagement", 6002: "ApplicationLifecycle", 6003: "ApiActivity"}
 
 
 @settings(max_examples=settings().max_examples // 2)

@@ -24,7 +24,7 @@ from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_
 from forwarder.testing.fault_run import deliver_all
 from forwarder.testing.samples import ACCOUNTS, NORMALISERS, ROWS, page_of
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
-from tests.sinks.fakes.sentinel import STREAMS, FakeSentinel
+from tests.sinks.fakes.sentinel import FakeSentinel
 
 LOGINS, CHANGES = "Custom-CloudflareAccessLogins", "Custom-CloudflareAccessChanges"
 
@@ -64,9 +64,8 @@ async def test_every_sample_fits_the_rule_that_is_shipped(azure: FakeSentinel) -
     pages = [render(page_of(stream, [*rows.values()])).events for stream, rows in ROWS.items()]
     await written(azure, batch_of([event for events in pages for event in events]))
 
-    assert {name: len(rows) for name, rows in azure.rows.items()} == dict(
-        zip(STREAMS, map(len, ROWS.values()), strict=True)
-    )
+    logins, changes, *others = map(len, ROWS.values())
+    assert [len(rows) for rows in azure.rows.values()] == [logins, changes, sum(others)]
     assert not azure.dropped
     assert not azure.misfits
 

@@ -69,6 +69,7 @@ _SAFE_REASONS = re.compile(
 LOGS: Mapping[str, str] = {
     "access_requests": "audit",
     "scim_updates": "scim",
+    "account_audit": "account_audit",
     FORWARDER_STREAM: "forwarder",
 }
 """The name of each stream within the name of its data stream."""

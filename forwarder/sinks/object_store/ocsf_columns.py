@@ -58,11 +58,19 @@ SHARED: Columns = {
 }
 """Columns of every class."""
 
-_ACTOR: Columns = {"app_name": str, "app_uid": str, "idp": _NAMED}
+_ACTOR: Columns = {"app_name": str, "app_uid": str, "idp": _NAMED, "user": _USER}
+_SOURCE: Columns = {"ip": str, "name": str, "location": {"country": str}}
+_API: Columns = {
+    "operation": str,
+    "request": {"uid": str},
+    "response": {"code": int},
+    "service": {"name": str},
+}
 _REQUEST: Columns = {
     "uid": str,
     "http_method": str,
     "body_length": int,
+    "user_agent": str,
     "url": {
         "url_string": str,
         "scheme": str,
@@ -87,16 +95,19 @@ OF_CLASS: Mapping[int, Columns] = {
         "is_remote": bool,
         "user": _USER,
         "actor": _ACTOR,
-        "src_endpoint": {"ip": str, "location": {"country": str}},
+        "src_endpoint": _SOURCE,
         "dst_endpoint": {"hostname": str, "port": int},
         "service": _NAMED,
         "http_request": _REQUEST,
+        "api": _API,
     },
     3001: {"actor": _ACTOR, "user": _USER, "http_request": _REQUEST},
     3004: {
         "actor": _ACTOR,
         "entity": {**_NAMED, "type": str, "type_id": int},
         "http_request": _REQUEST,
+        "src_endpoint": _SOURCE,
+        "api": _API,
     },
     3006: {
         "actor": _ACTOR,
@@ -108,6 +119,13 @@ OF_CLASS: Mapping[int, Columns] = {
     },
     3007: {"actor": _ACTOR, "user": _USER, "http_request": _REQUEST},
     6002: {"app": _PRODUCT},
+    6003: {
+        "actor": _ACTOR,
+        "api": _API,
+        "src_endpoint": _SOURCE,
+        "http_request": _REQUEST,
+        "resources": [{"uid": str, "type": str}],
+    },
 }
 """Columns of each class beside the shared ones, by the class' number."""
 

@@ -50,6 +50,12 @@ ACCESS_REQUESTS = Endpoint(
 SCIM_UPDATES = Endpoint(
     "scim_updates", "/accounts/{account_id}/access/logs/scim/updates", "Access: SCIM Logs Read"
 )
+ACCOUNT_AUDIT = Endpoint(
+    "account_audit", "/accounts/{account_id}/logs/audit", "Account Settings Read"
+)
+AUDIT_CATEGORIES = Endpoint(
+    "account_audit", "/accounts/{account_id}/logs/audit/product_categories", "Account Settings Read"
+)
 IDENTITY_PROVIDERS = Endpoint(
     "identity_providers",
     "/accounts/{account_id}/access/identity_providers",
@@ -269,7 +275,8 @@ class Answer:
     """Rows, each a JSON object that orjson can write.
 
     ``server_time_us`` is the server's clock and ``per_page`` the page size that it says it used;
-    each is None if the answer does not say. ``malformed`` counts rows that were not readable as
+    each is None if the answer does not say. ``cursor`` leads to the next page of a log that has
+    cursors, empty if there is none. ``malformed`` counts rows that were not readable as
     received; each of them is marked (see ``repair``). ``repaired`` is True if the answer was no
     clean JSON. ``ray`` is the answer's cf-ray. ``text`` is ``rows`` as orjson writes them, empty
     until somebody writes them. ``size`` is how many bytes the body had.
@@ -283,6 +290,7 @@ class Answer:
     ray: str = ""
     text: bytes = field(default=b"", repr=False, compare=False)
     size: int = field(default=0, repr=False, compare=False)
+    cursor: str = ""
 
 
 def read_rows(
@@ -307,6 +315,7 @@ def read_rows(
         ray=_ray(response),
         text=opened.text,
         size=len(response.body),
+        cursor=_cursor(info),
     )
 
 
@@ -460,6 +469,15 @@ def _date_us(text: str) -> int | None:
         return int(moment.timestamp()) * 1_000_000 if moment.tzinfo else None
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def _cursor(info: Any) -> str:
+    """Return the next cursor; documents and Cloudflare's own libraries disagree where it is."""
+    if not isinstance(info, dict):
+        return ""
+    after = info.get("cursors")
+    found = info.get("cursor") or (after.get("after") if isinstance(after, dict) else None)
+    return found if isinstance(found, str) else ""
 
 
 def _positive(value: Any) -> int | None:

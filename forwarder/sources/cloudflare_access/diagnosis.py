@@ -8,23 +8,32 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from forwarder.core.contracts import Finding
+from forwarder.core.contracts import Finding, Window
 from forwarder.core.errors import TransientError
 from forwarder.core.timing import format_seconds, parse_us
 from forwarder.sources.cloudflare_access.account import (
+    AccountAuditConfig,
     AccountConfig,
     Query,
     ScimUpdatesConfig,
     parameters,
     warnings,
 )
+from forwarder.sources.cloudflare_access.account_audit import (
+    Place,
+    filters,
+    request_parameters,
+)
 from forwarder.sources.cloudflare_access.answers import (
     ACCESS_REQUESTS,
+    ACCOUNT_AUDIT,
+    AUDIT_CATEGORIES,
     SCIM_UPDATES,
     Answer,
     Endpoint,
 )
 from forwarder.sources.cloudflare_access.api import Api, Params
+from forwarder.sources.cloudflare_access.audit_mapping import concerns_access
 from forwarder.sources.cloudflare_access.providers import list_providers
 from forwarder.transport.settings import format_duration
 
@@ -187,7 +196,7 @@ async def diagnose(api: Api, config: AccountConfig) -> list[Finding]:
         findings += _hidden("access_requests", logins.query)
     if scim is not None:
         findings += await _scim(api, scim, now_us)
-    return findings
+    return [*findings, *await _audit(api, config.streams.account_audit, now_us)]
 
 
 async def _token(api: Api) -> Finding:
@@ -229,6 +238,48 @@ async def _scim(api: Api, config: ScimUpdatesConfig, now_us: int) -> list[Findin
         findings += await run_probes(probe, SCIM_PROBES)
     findings.append(await without_ids(scim_prober(api, now_us, query)))
     return findings + _hidden("scim_updates", config.query)
+
+
+_NOT_LOGGED = (
+    "requests that only read, and changes that Cloudflare refused, are not in this log: it shows "
+    "no failed attempt of an administrator"
+)
+
+
+async def _audit(api: Api, config: AccountAuditConfig | None, now_us: int) -> list[Finding]:
+    if config is None:
+        text = "off; the account's audit log says who changed applications, policies and tokens"
+        hint = f"name it in `streams`; the token then needs `{ACCOUNT_AUDIT.permission}`"
+        return [Finding("ok", ACCOUNT_AUDIT.name, text, hint)]
+    day = Window(now_us - 24 * _HOUR_US, now_us)
+    parameters = request_parameters(Place.first(day, ""), day, _PAGE)
+    try:
+        answer = await api.get(ACCOUNT_AUDIT, [*parameters, *filters(config)])
+        unknown = await _unknown_categories(api, config)
+    except TransientError as error:
+        return [Finding("fault", ACCOUNT_AUDIT.name, str(error), error.hint)]
+    kept = sum(map(concerns_access, answer.rows))
+    more = "at least " if answer.cursor else ""
+    text = f"readable; {more}{len(answer.rows)} rows in the last day"
+    return [
+        Finding("ok", ACCOUNT_AUDIT.name, f"{text}, {kept} of them concern Access or Zero Trust"),
+        *unknown,
+        Finding("warning", ACCOUNT_AUDIT.name, _NOT_LOGGED),
+    ]
+
+
+async def _unknown_categories(api: Api, config: AccountAuditConfig) -> list[Finding]:
+    """Return a fault if ``products`` names what Cloudflare does not know."""
+    if isinstance(config.products, str):
+        return []
+    listed = [str(row.get("value")) for row in (await api.get(AUDIT_CATEGORIES)).rows]
+    # Cloudflare does not mind the case of a category.
+    known = {name.casefold() for name in listed}
+    wrong = [name for name in config.products if name.casefold() not in known]
+    if not wrong:
+        return []
+    text = f"`products` names {', '.join(wrong)}, which Cloudflare does not know"
+    return [Finding("fault", ACCOUNT_AUDIT.name, text, f"there are {', '.join(sorted(listed))}")]
 
 
 def _hidden(stream: str, query: Query) -> list[Finding]:

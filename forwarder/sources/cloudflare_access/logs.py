@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import orjson
 
 from forwarder.core.contracts import Lost, Page, Record, Window
-from forwarder.core.identity import Identifier
+from forwarder.core.identity import Identifier, NativeIdentifier
 from forwarder.core.source_contract import Parts, Purpose, Records, joined
 from forwarder.core.timing import format_seconds, format_us, times_us
 from forwarder.sources.cloudflare_access.account import (
@@ -45,8 +45,9 @@ Row = Mapping[str, Any]
 class PageMaker:
     """Turns answers of one stream of one account into pages.
 
-    ``time_key`` names the row's time. ``mask`` returns a row without its secrets (the row itself
-    when it has none); it is applied after the identity is taken.
+    ``time_key`` names the row's time, with a dot before a key of an inner object. ``mask`` returns
+    a row without its secrets (the row itself when it has none); it is applied after the identity is
+    taken. ``native`` returns the id that a row has of its own, for a log whose rows have one.
     """
 
     def __init__(
@@ -55,10 +56,15 @@ class PageMaker:
         stream: str,
         time_key: str,
         mask: Callable[[Row], Row] | None = None,
+        native: Callable[[Row], str] | None = None,
     ) -> None:
         """Keep nothing of a page."""
-        self._identifier = Identifier(account_id, stream)
-        self._time_key = time_key
+        self._identifier = (
+            NativeIdentifier(account_id, stream, native)
+            if native
+            else Identifier(account_id, stream)
+        )
+        self._time_key, _, self._inner_key = time_key.partition(".")
         self._mask = mask
 
     def records(self, rows: Sequence[Row], text: bytes = b"") -> Records:
@@ -72,11 +78,18 @@ class PageMaker:
         return Records(
             text,
             lengths,
-            times_us([row.get(self._time_key) for row in rows]),
+            times_us(self._times(rows)),
             identities,
             keys,
             parsed if len(text) <= _KEPT_PARSED else None,
         )
+
+    def _times(self, rows: Sequence[Row]) -> list[Any]:
+        """Return what each row has as its time."""
+        found = [row.get(self._time_key) for row in rows]
+        if not self._inner_key:
+            return found
+        return [one.get(self._inner_key) if isinstance(one, Mapping) else None for one in found]
 
     def page(
         self,
@@ -85,6 +98,7 @@ class PageMaker:
         position: Any | None,
         lost: Iterable[Lost] = (),
         reached_us: int | None = None,
+        amended: int = 0,
     ) -> Page:
         """Return the page; it keeps the answer's rows only for ``project``."""
         return Page(
@@ -95,6 +109,7 @@ class PageMaker:
             lost=tuple(lost),
             malformed=answer.malformed,
             reached_us=reached_us,
+            amended=amended,
         )
 
     def _projector(self, rows: Sequence[Row]) -> Callable[[int, frozenset[str]], bytes]:

@@ -10,7 +10,9 @@ from forwarder.core.schema import Normaliser
 from forwarder.core.source_contract import SourceContext, StreamPlan
 from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access.account import AccountConfig
+from forwarder.sources.cloudflare_access.account_audit import RETENTION, AccountAudit
 from forwarder.sources.cloudflare_access.api import Api
+from forwarder.sources.cloudflare_access.audit_mapping import ACCOUNT_AUDIT
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.logs import AccessRequests
@@ -23,10 +25,13 @@ class CloudflareAccess:
     """One account. Makes no connection before the first request."""
 
     Config: ClassVar[type[AccountConfig]] = AccountConfig
-    summary: ClassVar[str] = "Cloudflare Access: logins and SCIM provisioning of one account"
+    summary: ClassVar[str] = (
+        "Cloudflare Access: logins, SCIM provisioning and the audit log of one account"
+    )
     normalisers: ClassVar[Mapping[str, Normaliser]] = {
         AccessRequests.stream: LOGINS,
         ScimUpdates.stream: SCIM_UPDATES,
+        AccountAudit.stream: ACCOUNT_AUDIT,
     }
 
     def __init__(self, config: AccountConfig, context: SourceContext) -> None:
@@ -62,6 +67,13 @@ class CloudflareAccess:
         if scim is not None:
             updates = ScimUpdates(self.api, config, scim, context.clock, context.emit)
             plans[ScimUpdates.stream] = StreamPlan(updates, scim)
+        if (audit := config.streams.account_audit) is not None:
+            plans[AccountAudit.stream] = StreamPlan(
+                AccountAudit(self.api, config, audit),
+                audit,
+                hold_back=audit.hold_back,
+                retention=RETENTION,
+            )
         return plans
 
     async def diagnose(self) -> list[Finding]:

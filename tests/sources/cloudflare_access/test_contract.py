@@ -1,4 +1,4 @@
-"""Both streams of Cloudflare Access keep the contract of sources, over real sockets."""
+"""All streams of Cloudflare Access keep the contract of sources, over real sockets."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,6 +11,7 @@ from forwarder.core.source_contract import Source, SourceContext
 from forwarder.core.timing import SystemClock, format_us
 from forwarder.simulator import (
     ACCESS_REQUESTS,
+    ACCOUNT_AUDIT,
     DEFAULT_ACCOUNT,
     DEFAULT_TOKEN,
     SCIM_UPDATES,
@@ -21,7 +22,7 @@ from forwarder.simulator import (
 )
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig
-from forwarder.testing.source_contract import SourceContract
+from forwarder.testing.source_contract import CursorContract, SourceContract
 from forwarder.transport.settings import Secret
 
 
@@ -34,7 +35,8 @@ class Cloudflare:
         self._start_us = (int(time.time()) - 100) * 1_000_000
         self._plugins: list[CloudflareAccess] = []
         providers = simulator.directory(DEFAULT_ACCOUNT).provisioning()
-        self.parts: Sequence[str] = () if stream == ACCESS_REQUESTS else providers[:1]
+        self.parts: Sequence[str] = providers[:1] if stream == SCIM_UPDATES else ()
+        self._numbers: list[int] = []
 
     def source(self) -> Source:
         config = AccountConfig(
@@ -51,9 +53,13 @@ class Cloudflare:
     def window(self) -> Window:
         return Window(self._start_us, self._start_us + 99_000_000)
 
-    def add(self, count: int, *, twins: bool = False) -> None:
+    def add(self, count: int, *, twins: bool = False, together: bool = False) -> None:
         for number in range(count):
-            self._simulator.add(DEFAULT_ACCOUNT, self._stream, self._row(0 if twins else number))
+            row = self._row(0 if twins else number)
+            if self._stream == ACCOUNT_AUDIT and (twins or together):
+                row |= self._row(0) if twins else {"action": self._row(0)["action"]}
+                row |= {"id": ""} if twins else {}
+            self._numbers.append(self._simulator.add(DEFAULT_ACCOUNT, self._stream, row))
 
     def add_malformed(self) -> None:
         row = unreadable_row("lone_surrogate", self._row(90))
@@ -61,6 +67,20 @@ class Cloudflare:
 
     def break_down(self) -> None:
         self._simulator.faults.add(Fault("html", status=502))
+
+    def amend(self) -> None:
+        self._simulator.amend(
+            DEFAULT_ACCOUNT, self._stream, self._numbers[0], {"zone": {"name": "example.com"}}
+        )
+
+    def forget_cursors(self) -> None:
+        self._simulator.faults.add(Fault("forget_cursors"))
+
+    def repeat_cursor(self, times: int | None) -> None:
+        self._simulator.faults.add(Fault("repeat_cursor", times=times))
+
+    def send_empty_page(self) -> None:
+        self._simulator.faults.add(Fault("empty_page"))
 
     async def aclose(self) -> None:
         for plugin in self._plugins:
@@ -70,6 +90,8 @@ class Cloudflare:
         moment = format_us(self._start_us + 1_000_000 + number * 700_000)
         if self._stream == ACCESS_REQUESTS:
             return {"created_at": moment, "ray_id": f"{number:016x}", "action": "login"}
+        if self._stream == ACCOUNT_AUDIT:
+            return {"id": f"row-{number}", "action": {"time": moment, "type": "update"}}
         return {"logged_at": moment, "idp_id": self.parts[0], "cf_resource_id": f"{number}"}
 
 
@@ -90,3 +112,7 @@ class TestAccessRequests(_OfCloudflare):
 
 class TestScimUpdates(_OfCloudflare):
     stream = SCIM_UPDATES
+
+
+class TestAccountAudit(_OfCloudflare, CursorContract):
+    stream = ACCOUNT_AUDIT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -26,13 +27,16 @@ async def simulator() -> AsyncIterator[Simulator]:
         yield running
 
 
-async def findings(simulator: Simulator, token: str = DEFAULT_TOKEN) -> list[Finding]:
+async def findings(
+    simulator: Simulator, token: str = DEFAULT_TOKEN, **streams: Any
+) -> list[Finding]:
     config = CloudflareAccess.Config.model_validate(
         {
             "account_id": DEFAULT_ACCOUNT,
             "api_token": token,
             "api_url": simulator.url,
             "rate_limit": "off",
+            **({"streams": streams} if streams else {}),
         }
     )
     clock = SystemClock()
@@ -88,3 +92,26 @@ async def test_a_denied_provider_list_names_the_permission(simulator: Simulator)
 
     (fault,) = [f for f in found if f.level == "fault"]
     assert "Identity Providers, and Groups Read" in fault.hint
+
+
+async def test_the_audit_log_is_suggested_while_it_is_off(simulator: Simulator) -> None:
+    (found,) = [f for f in await findings(simulator) if f.subject == "account_audit"]
+
+    assert found.level == "ok"
+    assert "Account Settings Read" in found.hint
+
+
+async def test_the_audit_log_says_what_it_has_and_what_it_never_has() -> None:
+    settings = SimulatorSettings(history=3600, rate=0.2, audit_rate=0.05)
+    async with Simulator(settings) as running:
+        found = await findings(running, account_audit={"products": ["dns"]})
+
+    assert "rows in the last day, 0 of them concern Access" in texts(found, "account_audit")
+    assert "refused" in texts(found, "account_audit", "warning")
+
+
+async def test_an_unknown_category_is_a_fault(simulator: Simulator) -> None:
+    found = await findings(simulator, account_audit={"products": ["dns", "acess"]})
+
+    (fault,) = [f for f in found if f.level == "fault"]
+    assert fault.subject == "account_audit"

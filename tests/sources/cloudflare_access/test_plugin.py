@@ -9,7 +9,7 @@ from forwarder.core.source_contract import SourceContext
 from forwarder.core.timing import SystemClock
 from forwarder.simulator import DEFAULT_ACCOUNT, DEFAULT_TOKEN, Simulator, SimulatorSettings
 from forwarder.sources.cloudflare_access import CloudflareAccess
-from forwarder.sources.cloudflare_access.account import AccountConfig
+from forwarder.sources.cloudflare_access.account import AccountConfig, StreamsConfig
 from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 
@@ -43,7 +43,9 @@ def test_a_stream_that_is_left_out_is_off(stream: str) -> None:
 
 
 def test_every_stream_has_a_normaliser() -> None:
-    assert set(CloudflareAccess.normalisers) == set(plugin().streams())
+    every: dict[str, Any] = {name: {} for name in StreamsConfig.model_fields}
+
+    assert set(CloudflareAccess.normalisers) == set(plugin(streams=every).streams())
 
 
 def test_accounts_with_one_token_share_its_budget() -> None:

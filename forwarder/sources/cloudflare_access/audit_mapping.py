@@ -1,0 +1,291 @@
+"""Rows of the account's audit log (version 2) as activities of the common schema.
+
+No document says which words ``resource.product`` and ``resource.type`` have for Access, so what a
+row is about is read out of the request's address first. Bodies may hold secrets of anything that
+Cloudflare sells; what is masked here is masked before a row is stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from forwarder.core.identity import dumps
+from forwarder.core.masking import MASK, mask_row, mask_value
+from forwarder.core.schema import (
+    BODIES,
+    FAILURE,
+    MALFORMED_KEY,
+    SUCCESS,
+    UNKNOWN,
+    AdminActivity,
+    Normaliser,
+    Origin,
+)
+from forwarder.core.timing import parse_us
+from forwarder.sources.cloudflare_access.login_mapping import ip_version
+
+Row = Mapping[str, Any]
+
+_TEXTS: Mapping[str, tuple[str, str]] = {
+    "occurred_at": ("action", "time"),
+    "description": ("action", "description"),
+    "result": ("action", "result"),
+    "actor_id": ("actor", "id"),
+    "actor_email": ("actor", "email"),
+    "actor_type": ("actor", "type"),
+    "actor_context": ("actor", "context"),
+    "ip_address": ("actor", "ip_address"),
+    "token_id": ("actor", "token_id"),
+    "token_name": ("actor", "token_name"),
+    "method": ("raw", "method"),
+    "uri": ("raw", "uri"),
+    "user_agent": ("raw", "user_agent"),
+    "ray_id": ("raw", "cf_ray_id"),
+    "resource_id": ("resource", "id"),
+    "product": ("resource", "product"),
+    "resource_type": ("resource", "type"),
+    "scope": ("resource", "scope"),
+    "zone_id": ("zone", "id"),
+    "zone_name": ("zone", "name"),
+}
+"""The texts of an activity, and where a row has each."""
+_OTHERS = {("action", "type"), ("raw", "status_code"), ("account", "id"), ("account", "name")}
+_PLACES = frozenset({*_TEXTS.values(), *_OTHERS, *(("resource", name) for name in BODIES)})
+_SECTIONS = frozenset(section for section, _ in _PLACES)
+KNOWN_KEYS = _SECTIONS | {"id"}
+_ALWAYS = (("action", "type"), ("action", "result"), ("actor", "type"))
+"""What every row should have; its absence is a fault of the row."""
+_EMPTY: tuple[Any, ...] = (None, "", {}, [])
+
+# Verbs have no names of objects behind them: a login method that is updated is no login.
+_is_login = re.compile(r"(?i)(?:(?:sso|user|dashboard)[ _-])?log[ _-]?in(?:[ _-]\w+)?").fullmatch
+_is_logout = re.compile(r"(?i)(?:(?:sso|user|dashboard)[ _-])?log[ _-]?out(?:[ _-]\w+)?").fullmatch
+_RESULTS = {"success": SUCCESS, "failure": FAILURE}
+
+_OBJECTS = {
+    "apps": "application",
+    "policies": "policy",
+    "groups": "rule_group",
+    "identity_providers": "identity_provider",
+    "idp_federation_grants": "identity_provider",
+    "saml_certificates": "identity_provider",
+    "service_tokens": "service_token",
+    "users": "user",
+    "seats": "user",
+    "organizations": "organization",
+    "keys": "organization",
+    "certificates": "organization",
+    "gateway_ca": "organization",
+}
+"""What the first word behind ``access/`` in an address is about."""
+_BESIDE = {
+    "members": "member",
+    "memberships": "member",
+    "roles": "member",
+    "tokens": "api_token",
+    "logpush": "logpush_job",
+}
+"""The same for addresses elsewhere that matter to whoever watches Access."""
+_ZERO_TRUST = frozenset(
+    {
+        *("access", "audit_ssh_settings", "cfd_tunnel", "connectivity", "devices", "dex", "dlp"),
+        *("gateway", "infrastructure", "seats", "sso", "sso_connectors", "teamnet", "tunnels"),
+        *("warp", "warp_connector", "zerotrust"),
+    }
+)
+"""Words of addresses that concern Access or Zero Trust."""
+_is_zero_trust = re.compile(
+    r"(?i)access|zero.?trust|gateway|tunnel|warp|device|posture|teams|sso|member|token|logpush"
+).search
+"""Matches a product or a type that concerns Access or Zero Trust."""
+# What stands for one thing among many: a UUID, a long hexadecimal number, any number, an address.
+_ID = re.compile(r"(?<=/)(?:[0-9a-fA-F-]{16,}|[0-9]+|[^/]*[@%][^/]*)(?=/|$)")
+_PREFIX = re.compile(r"^(?:https?://[^/]*)?(?:/client/v4|/api/v4)?(?=/)")
+
+
+def native_id(row: Row) -> str:
+    """Return the id that Cloudflare gave the row, or nothing."""
+    return _text(row.get("id"))
+
+
+def concerns_access(row: Row) -> bool:
+    """Return True unless the row is certainly about something else than Access and Zero Trust.
+
+    A row that says neither address nor product may be about anything, and is kept.
+    """
+    uri, resource = _text(_section(row, "raw").get("uri")), _section(row, "resource")
+    words = [_text(resource.get(name)) for name in ("product", "type")]
+    described = _text(_section(row, "action").get("description"))
+    if _is_login(described) or _is_logout(described) or any(map(_is_zero_trust, words)):
+        return True
+    if uri:
+        segments = set(_segments(uri))
+        return not segments.isdisjoint(_ZERO_TRUST) or not segments.isdisjoint(_BESIDE)
+    return not any(words)
+
+
+def mask_audit(row: Row, *, bodies: bool = True) -> Row:
+    """Return the row without secrets in its bodies, or without bodies; itself if it has none."""
+    row = mask_row(row)
+    resource = _section(row, "resource")
+    if not bodies and not BODIES.isdisjoint(resource):
+        return {**row, "resource": {k: v for k, v in resource.items() if k not in BODIES}}
+    found = {name: resource[name] for name in BODIES if resource.get(name) not in _EMPTY}
+    if not found:
+        return row
+    # The answer to a new API token is the token, under a key that says nothing: value.
+    uri = _text(_section(row, "raw").get("uri"))
+    words = f"{resource.get('product')} {resource.get('type')}".lower()
+    tokens = not uri or "tokens" in _segments(uri) or "token" in words
+    masked = {name: _masked(value, tokens=tokens) for name, value in found.items()}
+    return row if masked == found else {**row, "resource": {**resource, **masked}}
+
+
+def _masked(body: Any, *, tokens: bool) -> Any:
+    """Return a body without secrets; ``tokens`` says that it is about API tokens."""
+    if isinstance(body, str) and (tokens or body.lstrip()[:1] not in {"{", "["}):
+        # Not JSON: the whole text may be a key, such as a tunnel's.
+        return MASK
+    return mask_value(_hidden(body, tokens=tokens))
+
+
+def _hidden(value: Any, *, tokens: bool) -> Any:
+    """Hide what only Cloudflare's own names give away as a secret."""
+    if isinstance(value, list):
+        return [_hidden(item, tokens=tokens) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    hidden = {key: _hidden(item, tokens=tokens) for key, item in value.items()}
+    if tokens and isinstance(value.get("value"), str):
+        hidden["value"] = MASK
+    # The address of a Logpush job has the keys of a bucket, or a header with a password.
+    target = value.get("destination_conf")
+    if isinstance(target, str) and "?" in target:
+        hidden["destination_conf"] = f"{target.partition('?')[0]}?{MASK}"
+    return hidden
+
+
+def normalise_audit(row: Row, origin: Origin, id: str, time_us: int) -> AdminActivity:  # noqa: A002
+    """Return the activity in ``row``; see ``core.schema.Normalise``."""
+    row = mask_audit(row)  # again: an older version may have stored it with weaker rules
+    found = {name: _text(_section(row, at).get(key)) for name, (at, key) in _TEXTS.items()}
+    status = _section(row, "raw").get("status_code")
+    address = found["ip_address"]
+    version = ip_version(address)
+    resource = _section(row, "resource")
+    return AdminActivity(
+        origin,
+        id=id,
+        time_us=time_us,
+        row=row,
+        quality=_quality(row, address_fits=version > 0 or not address),
+        extra=_extra(row),
+        activity=_activity(row, found["description"]),
+        object=_object(found["uri"]),
+        operation=_operation(found["method"], found["uri"]),
+        outcome=_RESULTS.get(found["result"].lower(), UNKNOWN),
+        status_code=status if _is_status(status) else None,
+        ip_version=version,
+        request_body=_body(resource.get("request")),
+        response_body=_body(resource.get("response")),
+        row_id=native_id(row),
+        **{**found, "ip_address": address if version else ""},
+    )
+
+
+def _activity(row: Row, description: str) -> str:
+    kind = _text(_section(row, "action").get("type")).lower()
+    if _is_logout(description) or kind == "logout":
+        return "logout"
+    return "login" if _is_login(description) or kind == "login" else kind
+
+
+def _object(uri: str) -> str:
+    """Return the kind of object that an address is about, or nothing."""
+    segments = _segments(uri)
+    if "access" in segments:
+        below = segments[segments.index("access") + 1 :]
+        if "policies" in below:
+            return "policy"
+        if "revoke_user" in below:
+            return "user"
+        return _OBJECTS.get(below[0] if below else "", "access")
+    return next((_BESIDE[name] for name in segments if name in _BESIDE), "")
+
+
+def _segments(uri: str) -> list[str]:
+    return uri.partition("?")[0].lower().split("/")
+
+
+def _operation(method: str, uri: str) -> str:
+    """Return ``PUT /accounts/{id}/access/apps/{id}``: the same for all rows of a kind."""
+    path = _ID.sub("{id}", _PREFIX.sub("", uri.partition("?")[0]))
+    return " ".join(filter(None, [method.upper(), path]))
+
+
+def _is_status(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _body(value: Any) -> str:
+    if value in _EMPTY:
+        return ""
+    return value if isinstance(value, str) else dumps(value).decode()
+
+
+def _quality(row: Row, *, address_fits: bool) -> tuple[str, ...]:
+    """Return what is missing or not what its key promises."""
+    if MALFORMED_KEY in row:
+        return ("malformed",)
+    faults = [] if parse_us(_section(row, "action").get("time")) is not None else ["time"]
+    faults += [] if native_id(row) else ["id"]
+    faults += [f"{at}.{key}" for at, key in _ALWAYS if not _text(_section(row, at).get(key))]
+    faults += [f"{at}.{key}" for at, key, _ in _misfits(row) if f"{at}.{key}" not in faults]
+    return tuple(faults if address_fits else [*faults, "actor.ip_address"])
+
+
+def _misfits(row: Row) -> Iterator[tuple[str, str, Any]]:
+    """Give the known places whose value is of another kind than they promise."""
+    for at, key in sorted(_PLACES):
+        value = _section(row, at).get(key)
+        fits = isinstance(value, str) or value is None or (at == "resource" and key in BODIES)
+        if key == "status_code":
+            fits = value is None or _is_status(value)
+        # The documentation's example has an empty object as a scope.
+        if not fits and (key != "scope" or value != {}):
+            yield at, key, value
+
+
+def _extra(row: Row) -> dict[str, Any]:
+    """Return what the common schema has no place for, where the row has it."""
+    extra = {k: v for k, v in row.items() if k not in KNOWN_KEYS and v not in _EMPTY}
+    if row.get("id") not in _EMPTY and not native_id(row):
+        extra["id"] = row["id"]
+    misfits = {(at, key) for at, key, _ in _misfits(row)}
+    for at in (key for key in row if key in _SECTIONS):
+        value = row[at]
+        if not isinstance(value, Mapping):
+            rest = value
+        else:
+            rest = {k: v for k, v in value.items() if (at, k) not in _PLACES or (at, k) in misfits}
+        if rest not in _EMPTY:
+            extra[at] = rest
+    address = _section(row, "actor").get("ip_address")
+    if isinstance(address, str) and address and not ip_version(address):
+        extra["actor"] = {**_section(extra, "actor"), "ip_address": address}
+    return extra
+
+
+def _section(row: Row, name: str) -> Row:
+    value = row.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+ACCOUNT_AUDIT = Normaliser(normalise_audit, KNOWN_KEYS)
+"""How the rows of stream ``account_audit`` become events."""
