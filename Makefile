@@ -90,8 +90,8 @@ docs: $(DEV)  ## Check that the documentation agrees with the code
 audit: $(RUNTIME)  ## Bill of materials and known vulnerabilities of the locked packages
 	test -d $(AUDIT_VENV) || $(PYTHON) -m venv $(AUDIT_VENV)
 	$(AUDIT_VENV)/bin/pip install --quiet --require-hashes --no-deps -r requirements/audit.txt
-	$(AUDIT_VENV)/bin/cyclonedx-py requirements --output-file sbom.json requirements/runtime.txt
-	$(AUDIT_VENV)/bin/pip-audit --disable-pip --require-hashes -r requirements/runtime.txt
+	$(AUDIT_VENV)/bin/cyclonedx-py requirements --output-file sbom.json requirements/image.txt
+	$(AUDIT_VENV)/bin/pip-audit --disable-pip --require-hashes -r requirements/image.txt
 
 # One lock for each purpose, hash-pinned, for every supported Python and platform, naming no index.
 COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
@@ -101,8 +101,9 @@ lock:  ## Pin what pyproject.toml asks for (ARGS=--upgrade for the newest)
 	test -d $(LOCK_VENV) || $(PYTHON) -m venv $(LOCK_VENV)
 	$(LOCK_VENV)/bin/pip install --quiet uv==$(UV_VERSION)
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
+	$(COMPILE) pyproject.toml --extra postgres -c requirements/runtime.txt -o requirements/image.txt
 	$(COMPILE) --group build -o requirements/build.txt
-	$(COMPILE) pyproject.toml --group dev -c requirements/runtime.txt -c requirements/build.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --group dev -c requirements/image.txt -c requirements/build.txt -o requirements/dev.txt
 	$(COMPILE) --group proof -c requirements/dev.txt -o requirements/proof.txt
 	$(COMPILE) --group audit -o requirements/audit.txt
 	$(COMPILE) --group splunk -o requirements/splunk.txt

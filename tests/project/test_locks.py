@@ -34,7 +34,9 @@ def _group(name: str) -> list[str]:
 
 
 def test_there_is_a_lock_for_each_purpose() -> None:
-    assert ["audit", "build", "dev", "proof", "runtime", "splunk"] == [lock.stem for lock in LOCKS]
+    assert [lock.stem for lock in LOCKS] == [
+        *("audit", "build", "dev", "image", "proof", "runtime", "splunk")
+    ]
 
 
 @pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.stem)
@@ -57,6 +59,11 @@ def test_every_requirement_is_pinned_by_hash(lock: Path) -> None:
     ("lock", "wanted"),
     [
         ("runtime", PROJECT["project"]["dependencies"]),
+        (
+            "image",
+            PROJECT["project"]["dependencies"]
+            + PROJECT["project"]["optional-dependencies"]["postgres"],
+        ),
         ("build", PROJECT["build-system"]["requires"] + _group("build")),
         ("dev", PROJECT["project"]["dependencies"] + _group("dev")),
         ("proof", _group("proof")),
@@ -75,7 +82,7 @@ def test_a_lock_holds_what_the_project_asks_for(lock: str, wanted: list[str]) ->
     assert [] == missing, "run `make lock`"
 
 
-@pytest.mark.parametrize("smaller", ["runtime", "build"])
+@pytest.mark.parametrize("smaller", ["runtime", "image", "build"])
 def test_development_uses_the_very_versions_that_are_shipped(smaller: str) -> None:
     shipped = _pins(ROOT / "requirements" / f"{smaller}.txt")
     developed_with = _pins(ROOT / "requirements" / "dev.txt")
