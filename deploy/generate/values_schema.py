@@ -22,7 +22,7 @@ _OPEN = {  # objects whose keys are Kubernetes' or the user's, not the chart's
     "dashboard.labels",
 }
 _NARROWER: dict[str, Schema] = {
-    "replicas": {"type": "integer", "minimum": 0},
+    "replicas": {"type": ["integer", "null"], "minimum": 0},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
     "image.digest": {"type": "string", "pattern": "^(sha256:[0-9a-f]{64})?$"},
     "image.tag": {"type": "string", "pattern": "^[A-Za-z0-9_.-]{0,128}$"},

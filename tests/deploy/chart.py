@@ -58,6 +58,14 @@ def one(values: dict[str, Any], kind: str) -> Resource:
     return found
 
 
+def pods_of(resource: Resource) -> list[dict[str, Any]]:
+    """Return the spec of the pod that a resource is or makes; none for most kinds."""
+    if resource["kind"] == "Pod":
+        return [resource["spec"]]
+    template = resource.get("spec", {}).get("template")
+    return [template["spec"]] if template else []
+
+
 def changed(**values: Any) -> dict[str, Any]:
     """Return the needed values with some more."""
     return NEEDED | values

@@ -13,10 +13,11 @@ import helm_python as helm
 import pytest
 import yaml
 
-from tests.deploy.chart import CHART, NEEDED, changed, files, one, resources, values_of
+from tests.deploy.chart import CHART, NEEDED, changed, files, one, pods_of, resources, values_of
 from tests.deploy.pod_security import violations
 
 ACCOUNT = NEEDED["accounts"][0]
+POSTGRES = {"journal": {"type": "postgres", "dsn_file": "/run/secrets/forwarder/dsn"}}
 VALUES = CHART.parents[1] / "tests/deploy/values"
 
 
@@ -33,7 +34,11 @@ def checksum(values: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        (changed(replicas=2), "replicas is 2; only 1"),
+        (changed(replicas=2), "replicas is 2; with a journal in a file only 1"),
+        (
+            changed(settings=POSTGRES, persistence={"existingClaim": "old"}),
+            "the journal is in the database",
+        ),
         (changed(accounts=[]), "accounts is empty: name at least one"),
         (changed(sinks={}), "sinks is empty: name at least one"),
         (changed(terminationGracePeriodSeconds=25), "must be more than the 25 s"),
@@ -231,16 +236,84 @@ def test_containers_and_labels_of_the_operator_stand_beside_ours() -> None:
 
 def test_nobody_gets_a_token_of_the_cluster() -> None:
     pods = [
-        one(NEEDED, "StatefulSet")["spec"]["template"]["spec"],
-        one(NEEDED, "Pod")["spec"],
+        pod
+        for values in (NEEDED, changed(settings=POSTGRES))
+        for each in resources(values)
+        for pod in pods_of(each)
     ]
 
-    assert [pod["automountServiceAccountToken"] for pod in pods] == [False, False]
+    assert [pod["automountServiceAccountToken"] for pod in pods] == [False] * 5
     assert one(NEEDED, "ServiceAccount")["automountServiceAccountToken"] is False
 
 
 def test_a_drain_is_never_blocked() -> None:
     assert one(NEEDED, "PodDisruptionBudget")["spec"]["maxUnavailable"] == 1
+
+
+def test_replicas_of_a_journal_in_postgresql_have_no_volume_and_one_may_always_go() -> None:
+    values = changed(settings=POSTGRES)
+    spec = one(values, "Deployment")["spec"]
+    (state,) = (each for each in spec["template"]["spec"]["volumes"] if each["name"] == "state")
+    kinds = {each["kind"] for each in resources(values)}
+
+    assert spec["replicas"] == 2
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert state == {"name": "state", "emptyDir": {"sizeLimit": "64Mi"}}
+    assert one(values, "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+    assert kinds.isdisjoint({"StatefulSet", "PersistentVolumeClaim"})
+    assert "deployment/demo-cloudflare-access-forwarder" in files(values)["NOTES.txt"]
+    assert (
+        "WARNING"
+        not in files(changed(settings=POSTGRES, persistence={"enabled": False}))["NOTES.txt"]
+    )
+
+
+def test_replicas_are_spread_over_nodes_and_zones_unless_told_otherwise() -> None:
+    own = {"maxSkew": 1, "topologyKey": "rack", "whenUnsatisfiable": "ScheduleAnyway"}
+    found = [
+        one(changed(settings=POSTGRES, **more), "Deployment")["spec"]["template"]["spec"]
+        for more in ({}, {"topologySpreadConstraints": [own]})
+    ]
+    spread = {
+        each["topologyKey"]: each["whenUnsatisfiable"]
+        for each in found[0]["topologySpreadConstraints"]
+    }
+
+    assert spread == {
+        "kubernetes.io/hostname": "DoNotSchedule",
+        "topology.kubernetes.io/zone": "ScheduleAnyway",
+    }
+    assert found[1]["topologySpreadConstraints"] == [own]
+
+
+def test_a_job_makes_the_tables_before_anything_else_is_there() -> None:
+    """So its settings and secrets are its own, and no selector of the forwarder finds its pod."""
+    values = changed(settings=POSTGRES, secrets={"inline": {"dsn": "host=db"}})
+    job = one(values, "Job")
+    own = [
+        each for each in resources(values) if each["metadata"]["name"] == job["metadata"]["name"]
+    ]
+    pod = job["spec"]["template"]
+    volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
+    hooks = [each["metadata"]["annotations"] for each in own]
+
+    assert {each["kind"] for each in own} == {"ConfigMap", "Secret", "Job"}
+    assert {each["helm.sh/hook"] for each in hooks} == {"pre-install,pre-upgrade"}
+    assert [each["helm.sh/hook-weight"] for each in hooks] == ["-1", "-1", "0"]
+    assert pod["spec"]["containers"][0]["args"] == ["journal", "create"]
+    assert volumes["config"]["configMap"]["name"] == job["metadata"]["name"]
+    assert volumes["secrets"]["projected"]["sources"] == [
+        {"secret": {"name": job["metadata"]["name"]}}
+    ]
+    assert "serviceAccountName" not in pod["spec"]
+    selector = one(values, "Deployment")["spec"]["selector"]["matchLabels"]
+    assert not selector.items() <= pod["metadata"]["labels"].items()
+
+
+def test_the_job_can_be_left_to_an_administrator() -> None:
+    values = changed(settings=POSTGRES, journalJob={"enabled": False})
+
+    assert "Job" not in {each["kind"] for each in resources(values)}
 
 
 def test_selectors_find_the_forwarder_and_not_the_test_pod() -> None:

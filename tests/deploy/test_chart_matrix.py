@@ -17,7 +17,17 @@ from jsonschema import Draft7Validator
 
 from deploy.generate.values_schema import values_schema
 from forwarder.config import InstalledPlugins, json_schema, load
-from tests.deploy.chart import CHART, MATRIX, NEEDED, Resource, files, one, resources, values_of
+from tests.deploy.chart import (
+    CHART,
+    MATRIX,
+    NEEDED,
+    Resource,
+    files,
+    one,
+    pods_of,
+    resources,
+    values_of,
+)
 from tests.deploy.pod_security import violations
 
 OLDEST = "1.29"
@@ -34,6 +44,9 @@ def rendered(path: Path) -> list[Resource]:
 
 def test_the_matrix_is_as_large_as_promised() -> None:
     assert len(MATRIX) >= 12
+    assert {"StatefulSet", "Deployment", "Job"} <= {
+        each["kind"] for path in MATRIX for each in rendered(path)
+    }
 
 
 def test_helm_lint_has_nothing_to_say() -> None:
@@ -75,13 +88,13 @@ def test_a_misspelt_key_would_be_found() -> None:
 
 def test_the_restricted_profile_is_met() -> None:
     for path in MATRIX:
-        pods = [
-            each["spec"]["template"]["spec"] if each["kind"] == "StatefulSet" else each["spec"]
-            for each in rendered(path)
-            if each["kind"] in {"StatefulSet", "Pod"}
+        kinds = {each["kind"] for each in rendered(path)}
+        faults = [
+            fault for each in rendered(path) for pod in pods_of(each) for fault in violations(pod)
         ]
 
-        assert (path.stem, [violations(pod) for pod in pods]) == (path.stem, [[], []])
+        assert len(kinds & {"StatefulSet", "Deployment"}) == 1
+        assert (path.stem, faults) == (path.stem, [])
 
 
 def test_the_forwarder_takes_the_settings(tmp_path: Path) -> None:

@@ -29,6 +29,49 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end -}}
 
+{{/* Labels of a pod that no selector of the forwarder may find; takes root and suffix. */}}
+{{- define "forwarder.besides" -}}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+app.kubernetes.io/name: {{ include "forwarder.name" .root | trunc 55 | trimSuffix "-" }}-{{ .suffix }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Takes the weight of a hook that runs before an install or upgrade. */}}
+{{- define "forwarder.hook" -}}
+helm.sh/hook: pre-install,pre-upgrade
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
+{{- end -}}
+
+{{- define "forwarder.inline" -}}
+{{- range $key, $text := .Values.secrets.inline }}
+{{ $key }}: {{ $text | toString | b64enc | quote }}
+{{- end }}
+{{- end -}}
+
+{{/* Not empty if the journal is in PostgreSQL, so that several replicas may run. */}}
+{{- define "forwarder.postgres" -}}
+{{- if eq (default dict .Values.settings.journal).type "postgres" }}yes{{ end -}}
+{{- end -}}
+
+{{/* What kubectl is given for a pod of the forwarder. */}}
+{{- define "forwarder.target" -}}
+{{- $name := include "forwarder.fullname" . -}}
+{{- if include "forwarder.postgres" . }}deployment/{{ $name }}{{ else }}{{ $name }}-0{{ end -}}
+{{- end -}}
+
+{{- define "forwarder.replicas" -}}
+{{- if not (kindIs "invalid" .Values.replicas) -}}
+{{- int .Values.replicas -}}
+{{- else -}}
+{{- ternary 2 1 (not (empty (include "forwarder.postgres" .))) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "forwarder.serviceAccount" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "forwarder.fullname" .) .Values.serviceAccount.name -}}
@@ -66,8 +109,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* What no schema can say in a sentence. */}}
 {{- define "forwarder.checks" -}}
-{{- if gt (int .Values.replicas) 1 -}}
-{{- fail (printf "replicas is %d; only 1 (or 0, to pause) is possible: every further process would read the same logs and deliver every event again. To spread load, install the chart once for each account." (int .Values.replicas)) -}}
+{{- $postgres := include "forwarder.postgres" . -}}
+{{- $replicas := int (include "forwarder.replicas" .) -}}
+{{- if and (gt $replicas 1) (not $postgres) -}}
+{{- fail (printf "replicas is %d; with a journal in a file only 1 (or 0, to pause) is possible: every further process would read the same logs and deliver every event again. Set settings.journal.type to postgres for standbys; to spread load, install the chart once for each account." $replicas) -}}
+{{- end -}}
+{{- if and $postgres .Values.persistence.existingClaim -}}
+{{- fail "persistence.existingClaim is set, but with settings.journal.type postgres the journal is in the database and the pods have no volume: remove one of the two" -}}
 {{- end -}}
 {{- if empty .Values.accounts -}}
 {{- fail "accounts is empty: name at least one Cloudflare account, for example --set accounts[0].account_id=ID --set accounts[0].api_token_file=/run/secrets/forwarder/cloudflare-api-token" -}}
