@@ -83,8 +83,11 @@ class Database:
     schema: str
     pooler: bool = False
 
-    def connect(self) -> Connection[Any]:
-        """Open a connection; raises ``TransientError``, ``NeedsOperatorError``, ``StateError``."""
+    def arguments(self) -> Mapping[str, str]:
+        """Return the parts of the connection string; raises ``StateError`` if it has no such form.
+
+        Raises ``NeedsOperatorError`` for a file that cannot be read.
+        """
         try:
             given = {key: str(value) for key, value in conninfo_to_dict(self.conninfo()).items()}
         except psycopg.ProgrammingError:
@@ -92,10 +95,15 @@ class Database:
             raise StateError(_NO_DSN) from None
         if _has_half_a_password(given):
             raise StateError(_NO_DSN)
+        return given
+
+    def connect(self) -> Connection[Any]:
+        """Open a connection; raises ``TransientError``, ``NeedsOperatorError``, ``StateError``."""
+        given = self.arguments()
         with translated():
             try:
                 connection = psycopg.connect(
-                    make_conninfo("", **(_NETWORK | given)), autocommit=True
+                    make_conninfo("", **{**_NETWORK, **given}), autocommit=True
                 )
             except psycopg.ProgrammingError:
                 raise StateError(_NO_DSN) from None

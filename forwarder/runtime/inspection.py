@@ -26,7 +26,7 @@ from forwarder.core.journal import JournalView, Verdict
 from forwarder.core.source_contract import SourcePlugin, StreamPlan
 from forwarder.core.timing import SystemClock, parse_us
 from forwarder.ingest.backfill import verify
-from forwarder.runtime.opening import open_view
+from forwarder.runtime.opening import check_address, open_view
 from forwarder.runtime.replica import Rendering, run_fast
 from forwarder.runtime.workers import preflight, sink_of, source_of
 
@@ -145,9 +145,10 @@ def _page(account_id: str, stream: str, row: Mapping[str, Any], now_us: int) -> 
 
 
 def check_usable(settings: ForwarderSettings) -> None:
-    """Raise ``ConfigError`` if plugins refuse the settings, or the state folder cannot be used."""
+    """Raise ``ConfigError`` if plugins refuse the settings, or the journal cannot be used."""
     # Sinks may refuse together what is valid key by key.
     preflight(settings)
+    check_address(settings.root.journal)
     if fault := _folder_fault(settings.root.state_dir):
         raise ConfigError([fault])
 

@@ -185,6 +185,17 @@ def _database(journal: JournalSettings) -> Any:
     return engine.Database(conninfo, journal.schema_, journal.pooler)
 
 
+def check_address(journal: JournalSettings) -> None:
+    """Raise ``ConfigError`` if a shared journal can be reached by nobody; connects to nothing."""
+    if journal.type == "sqlite":
+        return
+    try:
+        with _faults():
+            _database(journal).arguments()
+    except StateError as error:
+        raise ConfigError([Fault("journal", str(error))]) from error
+
+
 def path_of(state_dir: Path) -> Path:
     """Return where the journal of a state folder is."""
     return SqliteEngine(state_dir).path

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from forwarder.core.errors import ForwarderError, StateError
+from forwarder.config.models import JournalSettings
+from forwarder.core.errors import ConfigError, ForwarderError, StateError
 from forwarder.journal.postgres import Database
+from forwarder.runtime.opening import check_address
+from forwarder.transport.settings import Secret
 
 
 @pytest.mark.parametrize(
@@ -23,6 +26,16 @@ def test_a_dsn_that_is_no_address_is_refused_without_its_password(dsn: str) -> N
         Database(lambda: dsn, "forwarder").connect()
 
     assert "hunter2" not in f"{raised.value} {raised.value.__cause__}"
+
+
+@pytest.mark.parametrize("dsn", ["postgres://user:a@hunter2@db/x", "host=db hunter2"])
+def test_check_refuses_it_before_anything_starts(dsn: str) -> None:
+    with pytest.raises(ConfigError, match=r"journal\.dsn is not a valid") as raised:
+        check_address(JournalSettings(type="postgres", dsn=Secret(dsn)))
+    check_address(JournalSettings(type="postgres", dsn=Secret("postgres://user:a%40b@db/x")))
+    check_address(JournalSettings())
+
+    assert "hunter2" not in str(raised.value)
 
 
 def test_a_password_with_escapes_is_no_part_of_an_outage() -> None:
