@@ -101,7 +101,7 @@ lock:  ## Pin what pyproject.toml asks for (ARGS=--upgrade for the newest)
 	test -d $(LOCK_VENV) || $(PYTHON) -m venv $(LOCK_VENV)
 	$(LOCK_VENV)/bin/pip install --quiet uv==$(UV_VERSION)
 	$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) pyproject.toml --extra postgres -c requirements/runtime.txt -o requirements/image.txt
+	$(COMPILE) pyproject.toml --all-extras -c requirements/runtime.txt -o requirements/image.txt
 	$(COMPILE) --group build -o requirements/build.txt
 	$(COMPILE) pyproject.toml --group dev -c requirements/image.txt -c requirements/build.txt -o requirements/dev.txt
 	$(COMPILE) --group proof -c requirements/dev.txt -o requirements/proof.txt

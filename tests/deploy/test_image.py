@@ -124,8 +124,13 @@ def test_the_build_steps_give_a_program_that_runs(tmp_path: Path) -> None:
 
     program = tmp_path / "opt/forwarder/bin/forwarder"
     ran = subprocess.run([program, "plugins"], capture_output=True, text=True, check=True, cwd="/")
+    extras = "arro3.io, obstore, opentelemetry.sdk, psycopg"
     modules = subprocess.run(
-        [program.with_name("python"), "-c", "import psycopg, forwarder; print(forwarder.__file__)"],
+        [
+            program.with_name("python"),
+            "-c",
+            f"import {extras}, forwarder; print(forwarder.__file__)",
+        ],
         capture_output=True,
         text=True,
         check=True,

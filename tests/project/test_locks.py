@@ -62,7 +62,11 @@ def test_every_requirement_is_pinned_by_hash(lock: Path) -> None:
         (
             "image",
             PROJECT["project"]["dependencies"]
-            + PROJECT["project"]["optional-dependencies"]["postgres"],
+            + [
+                one
+                for extra in PROJECT["project"]["optional-dependencies"].values()
+                for one in extra
+            ],
         ),
         ("build", PROJECT["build-system"]["requires"] + _group("build")),
         ("dev", PROJECT["project"]["dependencies"] + _group("dev")),
