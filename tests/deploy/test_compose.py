@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -51,20 +52,53 @@ def test_nothing_is_published_beyond_this_machine() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
-def test_the_forwarder_runs_without_privileges_and_may_end_in_peace() -> None:
-    service = SERVICES["forwarder"]
+@pytest.mark.parametrize("name", ["forwarder", "forwarder-1", "forwarder-2"])
+def test_the_forwarder_runs_without_privileges_and_may_end_in_peace(name: str) -> None:
+    service = SERVICES[name]
 
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert int(service["stop_grace_period"].removesuffix("s")) > 25
 
 
-def test_the_settings_load_and_reach_the_other_services() -> None:
-    settings = load(FOLDER / "compose/config.yaml", {})
-    text = (FOLDER / "compose/config.yaml").read_text()
+@pytest.mark.parametrize(
+    ("file", "sinks", "addresses"),
+    [
+        (
+            "config.yaml",
+            {"console", "bus", "search"},
+            {"http://simulator:8787", "kafka:9092", "http://opensearch:9200"},
+        ),
+        (
+            "replica.yaml",
+            {"console", "search"},
+            {"http://simulator:8787", "host=postgres", "http://opensearch:9200"},
+        ),
+    ],
+)
+def test_the_settings_load_and_reach_the_other_services(
+    file: str, sinks: set[str], addresses: set[str]
+) -> None:
+    settings = load(FOLDER / "compose" / file, {})
+    text = (FOLDER / "compose" / file).read_text()
+    hosts = {re.sub(r"^(http://|host=)|:\d+$", "", one) for one in addresses}
 
     assert settings.warnings == ()
-    assert {sink.name for sink in settings.sinks} == {"console", "bus", "search"}
-    for host in ("simulator:8787", "kafka:9092", "opensearch:9200"):
-        assert host in text
-        assert host.partition(":")[0] in SERVICES
+    assert {sink.name for sink in settings.sinks} == sinks
+    assert [one for one in addresses if one not in text] == []
+    assert hosts <= SERVICES.keys()
+
+
+def test_replicas_start_only_when_named_and_keep_their_state_apart() -> None:
+    replicas = [SERVICES[name] for name in ("forwarder-1", "forwarder-2")]
+    tables = SERVICES["journal"]
+    password = SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"]
+
+    for service in (*replicas, tables, SERVICES["postgres"]):
+        assert service["profiles"] == ["ha"]
+    for replica in replicas:
+        assert any(one.startswith("/var/lib/forwarder:uid=65532") for one in replica["tmpfs"])
+        assert replica["depends_on"]["journal"]["condition"] == "service_completed_successfully"
+        assert replica["volumes"] == tables["volumes"]
+    assert tables["command"] == ["journal", "create"]
+    assert f"password={password}" in (FOLDER / "compose/replica.yaml").read_text()
