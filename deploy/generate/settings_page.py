@@ -12,6 +12,7 @@ from deploy.generate.settings_words import default_words, nested_models, type_wo
 from forwarder.config.models import RootSettings, SinkOptions
 from forwarder.config.plugins import Kind, Plugins
 from forwarder.sinks.syslog import PRESETS
+from forwarder.transport.presets import Preset, presets
 from forwarder.transport.settings import TlsSettings
 
 _HEAD = """\
@@ -79,7 +80,9 @@ def _parts(plugins: Plugins) -> Iterator[str]:
         yield _table(plugin.Config.model_fields)
         yield from _below(plugin.Config, told)
         if name == "syslog":
-            yield _presets()
+            yield _presets(PRESETS)
+        elif found := presets(name):
+            yield _presets({key: _kept(one) for key, one in found.items()})
     yield "## Formats\n\nThese keys stand in the sink that uses the format.\n"
     for name, plugin in _loaded(plugins, "formats"):
         yield f"### Format `{name}`\n\n{_sentence(plugin.summary)}\n"
@@ -136,10 +139,18 @@ def _table(fields: Mapping[str, FieldInfo], before: Iterable[str] = ()) -> str:
     return "\n".join([head, *before, *rows]) + "\n"
 
 
-def _presets() -> str:
+def _kept(preset: Preset) -> Mapping[str, Any]:
+    """Return the keys that a preset of a product sets."""
+    limits = {f"batch.{key}": value for key, value in preset.limits.items()}
+    # No key sets it: a larger event can never be sent.
+    limits.pop("batch.max_event_bytes", None)
+    return {"format": preset.format, **preset.settings, **limits}
+
+
+def _presets(found: Mapping[str, Mapping[str, Any]]) -> str:
     rows = [
         f"| `{name}` | {', '.join(_preset_key(key, value) for key, value in preset.items())} |"
-        for name, preset in PRESETS.items()
+        for name, preset in found.items()
     ]
     head = "#### Presets of `preset`\n\n| preset | sets, unless you do |\n|---|---|"
     return "\n".join([head, *rows]) + "\n"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from forwarder.core.contracts import (
     ACCEPTED,
@@ -19,6 +20,7 @@ from forwarder.core.contracts import (
 from forwarder.core.errors import BatchRefusedError, ConfigError
 from forwarder.transport.http import Answer
 from forwarder.transport.http_destination import HttpAuth, HttpDestination, finding, no_batch
+from forwarder.transport.presets import Preset, format_of, presets, with_preset
 from forwarder.transport.settings import Secret, Settings, clean_url, origin
 
 
@@ -39,6 +41,18 @@ class SignatureConfig(Settings):
 class HttpSinkConfig(HttpAuth):
     """Where events are posted, in which form, and how the receiver knows us."""
 
+    preset: (
+        Literal[
+            "axiom",
+            "clickhouse",
+            "datadog",
+            "google_secops",
+            "logstash",
+            "panther",
+            "sumo_logic",
+        ]
+        | None
+    ) = Field(None, description="defaults that fit a product; every key can still be set")
     method: Literal["POST", "PUT"] = Field("POST", description="HTTP method")
     body: Literal["lines", "array"] = Field(
         "lines", description="one event a line (NDJSON), or one JSON array"
@@ -56,6 +70,23 @@ class HttpSinkConfig(HttpAuth):
     @classmethod
     def _check_health_url(cls, value: str | None) -> str | None:
         return None if value is None else clean_url(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, given: Any) -> Any:
+        return with_preset("http", given)
+
+    @model_validator(mode="after")
+    def _fits_its_preset(self) -> HttpSinkConfig:
+        for url in self.urls or (self.url or "",):
+            if self.known is not None and (problem := self.known.problem(url, self.headers)):
+                raise ValueError(problem)
+        return self
+
+    @property
+    def known(self) -> Preset | None:
+        """Return the preset that was chosen."""
+        return presets("http")[self.preset] if self.preset else None
 
 
 def content_type(config: HttpSinkConfig, media_type: str) -> str:
@@ -94,10 +125,16 @@ class HttpSink:
         self._http = HttpDestination(config, context)
         self._content_type = content_type(config, context.media_type)
 
+    @classmethod
+    def format_for(cls, settings: Mapping[str, Any]) -> str:
+        """Return the format that the preset in unchecked ``settings`` wants, or the default."""
+        return format_of("http", settings, cls.default_format)
+
     @property
     def limits(self) -> BatchLimits:
-        """Return the engine's defaults, and a time limit above the client's own."""
-        return BatchLimits(write_timeout=self._config.response_timeout * 2)
+        """Return what the preset or else the engine has, and a time limit above the client's."""
+        limits = BatchLimits(write_timeout=self._config.response_timeout * 2)
+        return replace(limits, **self._config.known.limits) if self._config.known else limits
 
     async def open(self) -> None:
         """Request the health address if there is one; an empty POST would prove nothing."""
@@ -134,7 +171,10 @@ class HttpSink:
 
     def _check(self, answer: Answer) -> None:
         """Raise what the status stands for, unless it is a success here."""
-        wanted = self._config.success_codes
+        known, wanted = self._config.known, self._config.success_codes
+        error = known.error(answer.status, answer.body, answer.where) if known else None
+        if error is not None:
+            raise error
         # First, since a status such as 409 may be declared a success and is an error otherwise.
         if answer.status in wanted:
             return

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from forwarder.core.contracts import BatchEvent
 from forwarder.core.identity import dumps
 from forwarder.transport.http import HttpSettings
+from forwarder.transport.presets import with_preset
 from forwarder.transport.settings import Duration, Secret
 
 
@@ -22,6 +23,9 @@ class SplunkHecConfig(HttpSettings):
     the endpoint is ``event``.
     """
 
+    preset: Literal["cribl", "logscale"] | None = Field(
+        None, description="defaults that fit a product; every key can still be set"
+    )
     token: Secret = Field(description="HEC token, or token_file")
     endpoint: Literal["event", "raw"] = Field(
         "event", description="event sends JSON envelopes, raw sends lines with one set of labels"
@@ -46,6 +50,12 @@ class SplunkHecConfig(HttpSettings):
     ack_interval: Duration = Field(
         1.0, description="time between two questions for acknowledgements", gt=0
     )
+    auth: Literal["splunk", "bearer"] = Field(
+        "splunk", description="word before the token in the header Authorization"
+    )
+    probe: bool = Field(
+        True, description="ask for health and token first; false for a receiver that cannot say"
+    )
     connections: int = Field(8, description="requests at once", gt=0, le=64)
 
     @field_validator(
@@ -54,6 +64,11 @@ class SplunkHecConfig(HttpSettings):
     @classmethod
     def _off_is_false_in_yaml(cls, value: Any) -> Any:
         return "off" if value is False else value  # YAML 1.1 reads a bare off as false
+
+    @model_validator(mode="before")
+    @classmethod
+    def _apply_preset(cls, given: Any) -> Any:
+        return with_preset("splunk_hec", given)
 
     @field_validator("urls", "url")
     @classmethod
@@ -76,7 +91,7 @@ class SplunkHecConfig(HttpSettings):
 
     def authorization(self) -> dict[str, str]:
         """Return the header with the token; a changed token file is read again."""
-        return {"Authorization": f"Splunk {self.token.reveal()}"}
+        return {"Authorization": f"{self.auth.title()} {self.token.reveal()}"}
 
 
 _LABELS = {

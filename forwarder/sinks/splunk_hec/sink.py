@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from forwarder.core.contracts import (
     Batch,
@@ -28,6 +29,7 @@ from forwarder.sinks.splunk_hec.answers import (
 )
 from forwarder.sinks.splunk_hec.envelope import Envelopes, SplunkHecConfig, raw_query
 from forwarder.transport.http_destination import HttpDestination
+from forwarder.transport.presets import format_of, presets
 from forwarder.transport.settings import origin
 
 # Batches that may wait for acknowledgements: 5,000 events/s at 10 s each need fifty full ones.
@@ -67,19 +69,29 @@ class SplunkHecSink:
         self._failures = 0
         self._told = False
 
+    @classmethod
+    def format_for(cls, settings: Mapping[str, Any]) -> str:
+        """Return the format that the preset in unchecked ``settings`` wants, or the default."""
+        return format_of("splunk_hec", settings, cls.default_format)
+
     @property
     def limits(self) -> BatchLimits:
         """Return many batches in flight when they may wait for acknowledgements."""
         waits = self._config.ack != "off"
         patience = self._config.ack_timeout if waits else 0.0
-        return BatchLimits(
+        limits = BatchLimits(
             max_in_flight=_WAITING if waits else self._config.connections,
             write_timeout=patience + 3 * self._config.response_timeout,
         )
+        preset = self._config.preset
+        return replace(limits, **presets("splunk_hec")[preset].limits) if preset else limits
 
     async def open(self) -> None:
         """Check that at least one collector is healthy and knows the token."""
-        await self._http.probe(self._probe)
+        if self._config.probe:
+            await self._http.probe(self._probe)
+        else:
+            self._config.authorization()  # raises for a secret file that cannot be read
 
     async def write(self, batch: Batch) -> WriteResult:
         """Post the batch, and wait for its acknowledgement if there will be one."""
@@ -107,6 +119,9 @@ class SplunkHecSink:
 
     async def diagnose(self) -> Sequence[Finding]:
         """Return for every collector whether it is healthy and knows the token."""
+        if not self._config.probe:
+            text = "cannot be tried without sending events, since probe is false"
+            return [Finding("warning", origin(url), text) for url in self._http.urls]
         return await self._http.diagnosis(
             self._probe, "the collector is healthy and knows the token"
         )
