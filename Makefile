@@ -16,7 +16,7 @@ MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check fmt coverage lock integration fuzz bench flamegraphs proof proof-long audit docs generate golden splunk-app dist clean
+.PHONY: help venv demo test check fmt coverage lock integration integration-all fuzz bench flamegraphs proof proof-long audit docs generate golden splunk-app dist clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -47,6 +47,9 @@ coverage: $(DEV)  ## The tests with branch coverage
 	$(BIN)/pytest -m "not integration and not proof" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 integration: $(PROOF)  ## Tests against real destinations that this machine can start (STRICT=1: all of them)
+	$(BIN)/pytest -m "integration and not proof and not lengthy" $(ARGS)
+
+integration-all: $(PROOF)  ## The same, with what must be built first: the image, servers in Go; needs root
 	$(BIN)/pytest -m "integration and not proof" $(ARGS)
 
 # What measures time or memory has the machine for itself, after everything else, which shares it.
