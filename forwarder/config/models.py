@@ -130,7 +130,7 @@ _SCHEMA = r"[a-z_][a-z0-9_]{0,50}"
 class JournalSettings(Settings):
     """Where the journal is, and how much it may hold; ``postgres`` needs the extra ``postgres``.
 
-    On PostgreSQL, several replicas may run: one works, the others stand by.
+    On PostgreSQL, several replicas may run: each works on some shards, or stands by.
     """
 
     type: Literal["sqlite", "postgres"] = Field(
@@ -289,6 +289,12 @@ class AccountSettings:
     def label(self) -> str:
         """Return the name that logs, metrics and events show."""
         return str(self.config.label)
+
+    @property
+    def credential(self) -> str:
+        """Return what tells whose request budget the account uses; gives no secret away."""
+        of = getattr(self.plugin, "credential", None)
+        return self.account_id if of is None else f"{self.type}:{of(self.config)}"
 
 
 @dataclass(frozen=True, slots=True)

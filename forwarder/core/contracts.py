@@ -326,7 +326,9 @@ class SinkContext:
     ``name`` is the sink's name in the settings, ``format`` the name of its format and
     ``media_type`` what that format produces (``application/json`` or ``text/plain``);
     ``format_settings`` are the format's own settings, an instance of its ``Config``.
-    ``user_agent`` names this program and version to the destination.
+    ``user_agent`` names this program and version to the destination. ``replica`` tells this sink
+    apart from those of other replicas and shards, empty if nobody shares the journal; ``shard`` is
+    None unless the journal has several.
     """
 
     name: str
@@ -336,6 +338,8 @@ class SinkContext:
     user_agent: str = "forwarder"
     emit: Emit = ignore
     format_settings: Any = None
+    replica: str = ""
+    shard: int | None = None
 
 
 class SinkPlugin(Protocol):

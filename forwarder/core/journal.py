@@ -160,7 +160,7 @@ class GapCount:
 
 @dataclass(frozen=True, slots=True)
 class StoredLetter:
-    """A stored dead letter; ``event_id`` is 32 hex digits, ``row`` the raw row."""
+    """A stored dead letter of a ``shard`` (None: there is one); ``event_id`` is 32 hex digits."""
 
     id: int
     sink: str
@@ -174,6 +174,7 @@ class StoredLetter:
     reason: str
     event_id: str
     row: bytes = field(repr=False)
+    shard: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,8 +430,8 @@ class Journal(JournalView, Protocol):
         """Give up an absent sink; what waited is a gap. ``StateError`` for a running one."""
         ...
 
-    async def maintain(self) -> None:
-        """Remove a portion of what need not be kept; called every few seconds."""
+    async def maintain(self, elsewhere: int = 0) -> None:
+        """Remove a portion of what need not be kept; other shards store ``elsewhere`` bytes."""
         ...
 
     async def undelivered_bytes(self) -> int:

@@ -6,7 +6,8 @@ journal's own fence: its writes fail, and ``Journal.ended`` says why.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -19,12 +20,15 @@ from forwarder.core.timing import Clock
 class ShardOwner:
     """Which process owns a shard of a shared journal; ``owner`` is empty if none does.
 
-    ``epoch`` grows with each owner.
+    ``epoch`` grows with each owner. The bytes are those of its rows, a few seconds ago: what a
+    blocking sink still needs, and all.
     """
 
     shard: int
     epoch: int
     owner: str
+    undelivered_bytes: int = 0
+    stored_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,11 @@ class Taken:
 class Lease(Protocol):
     """The right to open one shard; at most one process has it at a time."""
 
+    @property
+    def shard(self) -> int:
+        """Return the shard's number."""
+        ...
+
     async def take(self) -> Taken | None:
         """Try to get it; None if another process has it. Renewed from then on.
 
@@ -56,6 +65,10 @@ class Lease(Protocol):
 
     async def open(self, keeping: Keeping, *, clock: Clock, emit: Emit) -> Journal:
         """Open the journal after ``take``; raises as ``take``, ``StateError``, ``DamagedError``."""
+        ...
+
+    def report(self, undelivered_bytes: int, stored_bytes: int) -> None:
+        """Let the owners of the other shards know, with the next renewal, what this one holds."""
         ...
 
     async def lost(self) -> str:
@@ -77,6 +90,76 @@ class Fleet(Protocol):
         """
         ...
 
+    @property
+    def name(self) -> str:
+        """Return how this replica is called in ``FleetState``."""
+        ...
+
     def lease(self, shard: int) -> Lease:
         """Return the right to a shard, which nobody has taken yet."""
         ...
+
+    async def place(self, credentials: Mapping[str, str]) -> Mapping[str, int]:
+        """Return the shard of each account that has one, after those of ``credentials`` got theirs.
+
+        ``credentials`` tell by account which of them share a request budget; they are not stored.
+        Raises as ``look``.
+        """
+        ...
+
+
+def placing(
+    placed: Mapping[str, int], credentials: Mapping[str, str], shards: Iterable[int]
+) -> dict[str, int]:
+    """Choose shards for the accounts that have none, by account.
+
+    An account goes where its credential is used already, so that one process counts the requests
+    of a token; otherwise to the shard with the fewest accounts.
+    """
+    load = Counter(dict.fromkeys(shards, 0))
+    load.update(placed.values())
+    homes: dict[str, int] = {}
+    waiting: dict[str, list[str]] = {}
+    for account, credential in sorted(credentials.items()):
+        if account in placed:
+            homes.setdefault(credential, placed[account])
+        else:
+            waiting.setdefault(credential, []).append(account)
+    chosen: dict[str, int] = {}
+    for credential, accounts in sorted(waiting.items(), key=lambda one: (-len(one[1]), one[1])):
+        shard = homes.get(credential)
+        if shard is None:
+            shard = min(load, key=lambda one: (load[one], one))
+        load[shard] += len(accounts)
+        chosen |= dict.fromkeys(accounts, shard)
+    return chosen
+
+
+def shares(fleet: FleetState, me: str) -> tuple[int, int]:
+    """Return the least and the most shards that this replica should have."""
+    replicas = len({*fleet.replicas, me})
+    return len(fleet.shards) // replicas, -(-len(fleet.shards) // replicas)
+
+
+def wanted(fleet: FleetState, me: str, mine: int, *, overdue: bool) -> bool:
+    """Return True if this replica should take one of the free shards; it has ``mine`` now.
+
+    Those with the fewest shards come first; if one stays free (``overdue``), any other may.
+    """
+    held = Counter(one.owner for one in fleet.shards)
+    fewest = min((held[name] for name in fleet.replicas if name != me), default=mine)
+    return mine < shares(fleet, me)[1] and (mine <= fewest or overdue)
+
+
+def spare(fleet: FleetState, me: str) -> bool:
+    """Return True if this replica should give a shard back, so that another may take it.
+
+    Of several that could help one which has too few, the same one is chosen everywhere.
+    """
+    least, most = shares(fleet, me)
+    held = Counter(one.owner for one in fleet.shards)
+    if held[""] or me not in fleet.replicas:
+        return False
+    poor = any(held[name] < least for name in fleet.replicas)
+    richest = min(fleet.replicas, key=lambda name: (-held[name], name))
+    return held[me] > most or (poor and held[me] > least and richest == me)

@@ -32,6 +32,7 @@ class DeliveryOptions:
 
     ``max_wait``, ``timeout``, ``open_timeout``, ``close_timeout`` and ``longest_wait`` are
     seconds. ``longest_wait`` bounds what a destination may ask for in ``Retry-After``.
+    ``max_in_flight`` is divided among the ``shards`` of the journal, each of which delivers apart.
     ``breaker`` is the number of refusals in a row for one reason that holds the sink.
     """
 
@@ -39,6 +40,7 @@ class DeliveryOptions:
     max_bytes: int | None = None
     max_wait: float | None = None
     max_in_flight: int | None = None
+    shards: int = 1
     timeout: float | None = None
     backoff: Backoff = field(default_factory=Backoff)
     paused: bool = False
@@ -53,7 +55,7 @@ class DeliveryOptions:
             max_events=max(1, _chosen(self.max_events, wanted.max_events)),
             max_bytes=max(1, _chosen(self.max_bytes, wanted.max_bytes)),
             max_wait=_chosen(self.max_wait, wanted.max_wait),
-            max_in_flight=max(1, _chosen(self.max_in_flight, wanted.max_in_flight)),
+            max_in_flight=max(1, _chosen(self.max_in_flight, wanted.max_in_flight) // self.shards),
             write_timeout=_chosen(self.timeout, wanted.write_timeout),
             max_event_bytes=wanted.max_event_bytes,
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from forwarder.delivery.events import (
@@ -110,3 +110,23 @@ class SinkState:
     def ready(self) -> bool:
         """Return True unless the sink is held: the only phase that makes the daemon not ready."""
         return self.phase is not Phase.HELD
+
+
+def together(states: Iterable[SinkState]) -> list[SinkState]:
+    """Return one state for each sink, whatever the number of shards it delivers from.
+
+    The least ready speaks for all, and counts are added up.
+    """
+    found: dict[str, SinkState] = {}
+    for one in states:
+        have = found.setdefault(one.name, one)
+        if have is not one:
+            worse = min(have, one, key=lambda state: (state.ready, state.phase is Phase.RUNNING))
+            times = [t for t in (have.last_success_us, one.last_success_us) if t is not None]
+            found[one.name] = replace(
+                worse,
+                in_flight=have.in_flight + one.in_flight,
+                attempts=max(have.attempts, one.attempts),
+                last_success_us=max(times, default=None),
+            )
+    return list(found.values())

@@ -235,9 +235,14 @@ class Pipelines:
         self._pages = RenderedPages(max_bytes)
         self._shared: list[_SharedPipeline] = []
 
-    def render_for(self, plugin: Callable[[Any], Format], config: Any, shape: Shape) -> Render:
-        """Return the ``Render`` for a sink; call it once a sink, and ``release`` what it gave."""
-        settings = (plugin, config, shape)
+    def render_for(
+        self, plugin: Callable[[Any], Format], config: Any, shape: Shape, shard: int = 0
+    ) -> Render:
+        """Return the ``Render`` for a sink; call it once a sink, and ``release`` what it gave.
+
+        Pages of different shards have the same offsets, and are never shared.
+        """
+        settings = (plugin, config, shape, shard)
         for shared in self._shared:
             if shared.settings == settings:
                 shared.join()
@@ -271,7 +276,8 @@ class _SharedPipeline:
     def __call__(self, page: StoredPage) -> Rendered:
         if self._sinks == 1:
             return self._pipeline(page)
-        key = (id(self), page.first_offset, page.count)
+        # Not by id(): another pipeline may get the id of one that is gone.
+        key = (self, page.first_offset, page.count)
         rendered = self._pages.take(key)
         if rendered is None:
             rendered = self._pipeline(page)

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from importlib.resources import files
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from psycopg import Connection
 
 from forwarder.core.errors import ForwarderError, LockedError, StateError, TransientError
 from forwarder.core.journal import Keeping
-from forwarder.core.lease import FleetState, ShardOwner, Taken
+from forwarder.core.lease import FleetState, ShardOwner, Taken, placing
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.journal.journal import SqlJournalView
@@ -34,6 +34,7 @@ from forwarder.journal.postgres import (
 from forwarder.journal.reader import JournalReader
 
 T = TypeVar("T")
+Held: TypeAlias = tuple[int | None, int | None]
 
 VERSION = 1
 """Of the tables of both files, ``fleet.sql`` and ``postgres.sql``."""
@@ -48,14 +49,16 @@ UPDATE lease SET epoch = epoch + 1, owner = ?,
 FROM free WHERE lease.shard = free.shard RETURNING epoch, free.owner
 """
 _RENEW = """
-UPDATE lease SET expires_at = clock_timestamp() + ? * interval '1 second'
+UPDATE lease SET expires_at = clock_timestamp() + ? * interval '1 second',
+    undelivered_bytes = coalesce(?, undelivered_bytes), stored_bytes = coalesce(?, stored_bytes)
 WHERE shard = ? AND epoch = ?
 """
 _RELEASE = """
 UPDATE lease SET owner = '', expires_at = '-infinity' WHERE shard = ? AND epoch = ?
 """
 _OWNERS = """
-SELECT shard, epoch, CASE WHEN expires_at < clock_timestamp() THEN '' ELSE owner END
+SELECT shard, epoch, CASE WHEN expires_at < clock_timestamp() THEN '' ELSE owner END,
+    undelivered_bytes, stored_bytes
 FROM lease ORDER BY shard
 """
 # Looks come several times a second; a row that is fresh enough is not written again.
@@ -100,11 +103,14 @@ class Leases:
             )
         return Ownership(shard, int(taken[0]), version, str(taken[1]))
 
-    def renew(self, own: Ownership) -> bool:
-        """Prolong a lease; False if the shard has another owner."""
+    def renew(self, own: Ownership, held: Held = (None, None)) -> bool:
+        """Prolong a lease; False if the shard has another owner.
+
+        ``held`` are the undelivered and the stored bytes of the shard, None if unknown.
+        """
         with self._transaction() as connection:
             renewed = connection.execute(
-                placeholders(_RENEW), (self._seconds, own.shard, own.epoch)
+                placeholders(_RENEW), (self._seconds, *held, own.shard, own.epoch)
             )
         return renewed.rowcount == 1
 
@@ -125,6 +131,32 @@ class Leases:
             shards = [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
             alive = connection.execute(placeholders(_ALIVE), (self._seconds,)).fetchall()
         return FleetState(shards, [name for (name,) in alive])
+
+    def placed(self) -> dict[str, int]:
+        """Return the shard of each account that has one."""
+        with self._transaction() as connection:
+            return self._placed(connection)
+
+    def place(self, credentials: Mapping[str, str]) -> dict[str, int]:
+        """Give each account a shard for good; see ``core.lease.Fleet``."""
+        with self._transaction() as connection:
+            # One after the other: two replicas must not part the accounts of one credential.
+            connection.execute("SELECT id FROM fleet FOR UPDATE")
+            placed = self._placed(connection)
+            shards = [shard for (shard,) in connection.execute("SELECT shard FROM lease")]
+            chosen = placing(placed, credentials, shards)
+            for account, shard in chosen.items():
+                connection.execute(
+                    placeholders("INSERT INTO account VALUES (?, ?)"), (account, shard)
+                )
+        return placed | chosen
+
+    def _placed(self, connection: Connection[Any]) -> dict[str, int]:
+        # A journal that was copied, or that had one shard, knows its accounts by their streams.
+        schema = self._database.shard_schema(0)
+        old = connection.execute(f"SELECT DISTINCT account_id FROM {schema}.stream").fetchall()
+        new = connection.execute("SELECT account_id, shard FROM account").fetchall()
+        return dict.fromkeys((account for (account,) in old), 0) | dict(new)
 
     def leave(self) -> None:
         """Forget this replica, and those that have not been seen for a day."""
@@ -196,11 +228,21 @@ class SqlFleet:
     def __init__(self, database: Database, owner: str, seconds: float) -> None:
         """Connect to nothing yet; arguments as for ``Leases``."""
         self._database = database
+        self._owner = owner
         self._seconds = seconds
         self._known = False
         # A take may wait for the transaction of a former owner; renewals must not wait for it.
         self._takes = _Line(Leases(database, owner, seconds), "journal-takes")
         self._renewals = _Line(Leases(database, owner, seconds), "journal-renewals")
+
+    @property
+    def name(self) -> str:
+        """See ``Fleet``."""
+        return self._owner
+
+    async def place(self, credentials: Mapping[str, str]) -> Mapping[str, int]:
+        """See ``Fleet``."""
+        return await self._takes.call(lambda leases: leases.place(credentials))
 
     async def look(self) -> FleetState:
         """See ``Fleet``."""
@@ -240,6 +282,12 @@ class ShardLease:
         self._own: Ownership | None = None
         self._journal: PostgresJournal | None = None
         self._renewing: asyncio.Task[str] | None = None
+        self._held: Held = (None, None)
+
+    @property
+    def shard(self) -> int:
+        """See ``Lease``."""
+        return self._shard
 
     async def take(self) -> Taken | None:
         """See ``Lease``."""
@@ -257,6 +305,10 @@ class ShardLease:
             self._database, self._own, keeping, clock=clock, emit=emit
         )
         return self._journal
+
+    def report(self, undelivered_bytes: int, stored_bytes: int) -> None:
+        """See ``Lease``."""
+        self._held = (undelivered_bytes, stored_bytes)
 
     async def lost(self) -> str:
         """See ``Lease``."""
@@ -286,7 +338,9 @@ class ShardLease:
             # After a stop of the process this is first: nothing may be done on an old lease.
             if asked_at >= deadline:
                 return "the lease is over: it could not be renewed in time"
-            renewal = asyncio.ensure_future(self._renewals.call(lambda leases: leases.renew(own)))
+            renewal = asyncio.ensure_future(
+                self._renewals.call(lambda leases: leases.renew(own, self._held))
+            )
             done, _ = await asyncio.wait({renewal}, timeout=deadline - asked_at)
             if not done:
                 return "the lease is over: the database does not answer"
@@ -296,21 +350,27 @@ class ShardLease:
                 deadline = asked_at + self._seconds - step
 
 
-def statements(schema: str, shard_schema: str) -> Iterator[str]:
-    """Give the SQL that makes the schemas and tables of a fleet with one shard."""
-    yield f"CREATE SCHEMA {schema}"
-    yield f"SET LOCAL search_path = {schema}"
+def statements(database: Database, shards: int) -> Iterator[str]:
+    """Give the SQL that makes the schemas and tables of a fleet with so many shards."""
+    yield f"CREATE SCHEMA {database.schema}"
+    yield f"SET LOCAL search_path = {database.schema}"
     yield _text("fleet.sql")
     yield f"INSERT INTO fleet (id, version) VALUES (1, {VERSION})"
-    yield "INSERT INTO fence VALUES (0, 0, 0)"
-    yield "INSERT INTO lease VALUES (0, 0, '', '-infinity')"
-    yield f"CREATE SCHEMA {shard_schema}"
-    yield f"SET LOCAL search_path = {shard_schema}"
+    for shard in range(shards):
+        yield from _shard_statements(database, shard)
+
+
+def _shard_statements(database: Database, shard: int) -> Iterator[str]:
+    yield f"SET LOCAL search_path = {database.schema}"
+    yield f"INSERT INTO fence VALUES ({shard}, 0, 0)"
+    yield f"INSERT INTO lease VALUES ({shard}, 0, '', '-infinity')"
+    yield f"CREATE SCHEMA {database.shard_schema(shard)}"
+    yield f"SET LOCAL search_path = {database.shard_schema(shard)}"
     yield _text("postgres.sql")
 
 
-def create(database: Database) -> bool:
-    """Make schemas and tables; return False if they were there.
+def create(database: Database, shards: int = 1) -> int:
+    """Make schemas and tables that are not there; return how many shards were added.
 
     Raises ``StateError`` if the role may not, ``TransientError`` if the database is away.
     """
@@ -318,36 +378,47 @@ def create(database: Database) -> bool:
         # Two hosts may begin at the same moment; the lock ends with the transaction.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('forwarder journal create'))")
         found = connection.execute("SELECT to_regclass(%s)", (f"{database.schema}.fleet",))
+        known = 0
         if found.fetchone() != (None,):
-            return False
+            (known,) = connection.execute(
+                f"SELECT count(*) FROM {database.schema}.lease"
+            ).fetchone() or (0,)
         (encoding,) = connection.execute("SHOW server_encoding").fetchone() or ("",)
         if encoding != "UTF8":
             raise StateError(f"the database has encoding {encoding}; the journal needs UTF8")
-        for statement in statements(database.schema, database.shard_schema(0)):
+        made = [
+            statement for n in range(known, shards) for statement in _shard_statements(database, n)
+        ]
+        for statement in made if known else statements(database, shards):
             connection.execute(statement)
-    return True
+    return max(0, shards - known)
 
 
 def _text(name: str) -> str:
     return files("forwarder.journal").joinpath(name).read_text(encoding="utf-8")
 
 
-def engine_of(database: Database) -> PostgresEngine:
-    """Return the tables of the one shard."""
-    return PostgresEngine(database, 0)
-
-
-def open_view(database: Database) -> SqlJournalView:
-    """Open the one shard for reading, whether a replica owns it or not.
+def contents_of(database: Database) -> tuple[list[int], dict[str, int]]:
+    """Return the shards of the journal, and which of them has which account.
 
     Raises ``StateError`` if the database has no journal, or one that this program does not know.
     """
     leases = Leases(database, "", 0.0)
     try:
         leases.check()
+        return [one.shard for one in leases.owners()], leases.placed()
     finally:
         leases.close()
-    return SqlJournalView(JournalReader(engine_of(database)))
+
+
+def engine_of(database: Database, shard: int) -> PostgresEngine:
+    """Return the tables of a shard."""
+    return PostgresEngine(database, shard)
+
+
+def open_view(database: Database, shard: int) -> SqlJournalView:
+    """Open a shard for reading, whether a replica owns it or not."""
+    return SqlJournalView(JournalReader(engine_of(database, shard)))
 
 
 class StoppedShard:

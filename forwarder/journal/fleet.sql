@@ -16,9 +16,16 @@ CREATE TABLE lease (
     shard BIGINT PRIMARY KEY,
     epoch BIGINT NOT NULL,
     owner TEXT COLLATE "C" NOT NULL,        -- of the latest epoch; empty: it was given back
-    expires_at TIMESTAMPTZ NOT NULL         -- by the clock of the database
+    expires_at TIMESTAMPTZ NOT NULL,        -- by the clock of the database
+    undelivered_bytes BIGINT NOT NULL DEFAULT 0,
+    stored_bytes BIGINT NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
 CREATE TABLE replica (
     name TEXT COLLATE "C" PRIMARY KEY,      -- as the owner in lease
     seen_at TIMESTAMPTZ NOT NULL            -- when it last said that it lives
 ) WITH (fillfactor = 10);
+-- Data, and no function of the account: a token that changes moves nothing.
+CREATE TABLE account (
+    account_id TEXT COLLATE "C" PRIMARY KEY,
+    shard BIGINT NOT NULL
+);

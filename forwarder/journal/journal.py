@@ -254,11 +254,12 @@ class SqlJournal(SqlJournalView):
         self._emit_all(events)
         return forgotten
 
-    async def maintain(self) -> None:
+    async def maintain(self, elsewhere: int = 0) -> None:
         """See ``Journal``."""
         members, now_us = list(self._members.values()), self._clock.now_us()
         events = await self._writer.run(
-            lambda session: retention.prune(session, members, self._keeping, now_us), patient=True
+            lambda session: retention.prune(session, members, self._keeping, now_us, elsewhere),
+            patient=True,
         )
         self._ends.lane_grew(LIVE, await self._reader.query(next_offset))
         self._emit_all(events)

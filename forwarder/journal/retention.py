@@ -102,15 +102,27 @@ def stored_rows(session: Session) -> int:
     return int(found.fetchone()[0])
 
 
+def share_of_excess(stored: int, elsewhere: int, room: int) -> int:
+    """Return the bytes that a shard must free: its part of an excess; negative if there is room."""
+    excess = stored + elsewhere - room
+    return -(-excess * stored // (stored + elsewhere)) if elsewhere and excess > 0 else excess
+
+
 def prune(
-    session: Session, members: Sequence[Member], keeping: Keeping, now_us: int
+    session: Session,
+    members: Sequence[Member],
+    keeping: Keeping,
+    now_us: int,
+    elsewhere: int = 0,
 ) -> list[TelemetryEvent]:
     """Empty, drop and remove one portion of what need not be kept; called every few seconds.
 
+    ``elsewhere`` are the bytes of bodies in other shards: each shard frees its part of an excess.
     Runs inside a writer's transaction. Returns what to emit once it is committed.
     """
     # Bodies, not the file: freed pages stay in the file and are used again.
-    excess = stored_bytes(session) - keeping.room
+    stored = stored_bytes(session)
+    excess = share_of_excess(stored, elsewhere, keeping.room)
     chosen = _delivered(session, members, excess, now_us - keeping.keep_delivered_us, now_us)
     freed = sum(body.size for body in chosen)
     if excess > freed:

@@ -23,6 +23,7 @@ from forwarder.observe.events import (
     LogLinesDropped,
     SettingsRefused,
     SettingsReloaded,
+    ShardGiven,
     ShardTaken,
     StandingBy,
     Started,
@@ -58,7 +59,16 @@ def _taken(one: ShardTaken, metrics: Metrics) -> None:
 @count.register
 def _lost(_: JournalLost, metrics: Metrics) -> None:
     metrics.fenced.inc()
-    # The next owner says what is left of the budgets.
+    _forget_budgets(metrics)
+
+
+@count.register
+def _given(_: ShardGiven, metrics: Metrics) -> None:
+    _forget_budgets(metrics)
+
+
+def _forget_budgets(metrics: Metrics) -> None:
+    """Let the next owner say what is left; those of shards that stay return at once."""
     metrics.api_budget.clear()
     metrics.api_budget_wait.clear()
 

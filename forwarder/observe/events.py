@@ -80,6 +80,13 @@ class ShardTaken(TelemetryEvent):
     former: str
 
 
+@event("shard_given", INFO)
+class ShardGiven(TelemetryEvent):
+    """This replica gave a shard back, so that another one with fewer shards can take it."""
+
+    shard: int
+
+
 @event("journal_lost", WARNING)
 class JournalLost(TelemetryEvent):
     """This replica stopped reading and delivering, since it no longer has a shard of the journal.

@@ -1,21 +1,22 @@
 """What a journal has once: its readers and consumers, its gate, its backfills, its upkeep.
 
-With SQLite a process has one cell; on PostgreSQL, only while it owns the journal. Nothing in here
-knows the process but through ``Replica``.
+With SQLite a process has one cell; on PostgreSQL, one for each shard that it owns at present.
+Nothing in here knows the process but through ``Replica``.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from forwarder.config import Changes, ForwarderSettings
+from forwarder.config import AccountSettings, Changes, ForwarderSettings
 from forwarder.core.errors import ForwarderError, StateError, TransientError
-from forwarder.core.journal import Journal
+from forwarder.core.journal import Journal, JournalView, Usage
 from forwarder.core.lease import FleetState, Lease
 from forwarder.core.own_events import Own, own_row
+from forwarder.core.shards import ShardViews
 from forwarder.ingest.rounds import Gate
 from forwarder.observe.metrics import expect
 from forwarder.runtime.backfills import Backfills
@@ -34,25 +35,37 @@ _NEAR = 1000
 class Cell:
     """One open journal and everything that works on it."""
 
-    def __init__(self, replica: Replica, journal: Journal, folder: StateFolder, limit: int) -> None:
-        """Start nothing yet; ``limit`` is ``journal.max_size`` in bytes."""
+    def __init__(
+        self,
+        replica: Replica,
+        journal: Journal,
+        folder: StateFolder,
+        lease: Lease | None,
+        seat: Seat,
+    ) -> None:
+        """Start nothing yet; ``seat`` knows what the other shards hold."""
         self._replica = replica
         self._folder = folder
+        self._lease = lease
+        self._seat = seat
         self._started = False
+        self.shard = 0 if lease is None else lease.shard
         self.journal = journal
-        self.limit = limit
         self.supervisor = Supervisor(replica.clock, replica.random, replica.emit)
-        self.gate = Gate(limit, journal.undelivered_bytes, replica.clock, replica.emit)
+        limit = replica.settings.root.journal.max_size
+        self.gate = Gate(limit, self.undelivered_bytes, replica.clock, replica.emit)
         self.streams = Streams(replica, journal, self.gate, self.supervisor)
-        self.sinks = Sinks(replica, journal, self.supervisor)
+        self.sinks = Sinks(replica, journal, self.supervisor, self.shard)
         self.backfills = Backfills(replica, journal, self.streams, self.sinks, self.supervisor)
 
     @classmethod
     @asynccontextmanager
-    async def opened(cls, replica: Replica, lease: Lease | None = None) -> AsyncIterator[Cell]:
+    async def opened(
+        cls, replica: Replica, lease: Lease | None = None, seat: Seat | None = None
+    ) -> AsyncIterator[Cell]:
         """Open the journal of the settings while the block runs; its tasks end with the block.
 
-        ``lease`` was taken before, if the journal is shared.
+        If the journal is shared, ``lease`` was taken before, and ``seat`` knows its other shards.
 
         Raises ``LockedError``, ``DamagedError`` or ``StateError`` if it cannot be opened.
         """
@@ -65,7 +78,7 @@ class Cell:
             stack.push_async_callback(journal.aclose)
             if lease is None:
                 folder.opened(path_of(root.state_dir))
-            cell = cls(replica, journal, folder, root.journal.max_size)
+            cell = cls(replica, journal, folder, lease, seat or Seat())
             stack.push_async_callback(cell.streams.stop)
             stack.push_async_callback(cell.supervisor.stop_all)
             yield cell
@@ -92,7 +105,7 @@ class Cell:
         await self.sinks.join(settings.sinks)
         await self.note(Own.START)
         self.sinks.start(sink.name for sink in settings.sinks)
-        await self.streams.start(settings.accounts)
+        await self.streams.start(self._mine(settings))
         self._expect()
         await self.backfills.resume()
         self._started = True
@@ -111,7 +124,7 @@ class Cell:
         keys = (*streams.added, *streams.changed, *streams.removed)
         accounts = {key.account_id for key in keys}
         await self.streams.stop(accounts)
-        await self.streams.start(one for one in new.accounts if one.account_id in accounts)
+        await self.streams.start(one for one in self._mine(new) if one.account_id in accounts)
         self._expect()
 
     async def wind_down(self, grace: float) -> int:
@@ -135,10 +148,17 @@ class Cell:
         if self._folder.trouble is not None:
             self._replica.report_journal(self._folder.trouble)
         try:
-            await self.journal.maintain()
+            await self.journal.maintain(self._seat.elsewhere(self.shard)[1])
             await self.streams.remember()
+            if self._lease is not None:
+                usage = await self.journal.usage()
+                self._lease.report(usage.undelivered_bytes, usage.stored_bytes)
         except ForwarderError as error:
             self._replica.report_journal(error)
+
+    async def undelivered_bytes(self) -> int:
+        """Return the bytes that blocking sinks still need, of all shards of the journal."""
+        return await self.journal.undelivered_bytes() + self._seat.elsewhere(self.shard)[0]
 
     async def note(self, event: Own, detail: str = "") -> None:
         """Store one of the forwarder's own events; a full disk must not stop what it is about."""
@@ -154,6 +174,11 @@ class Cell:
         self.streams.wake()
         self.sinks.wake()
 
+    def _mine(self, settings: ForwarderSettings) -> list[AccountSettings]:
+        """Return the accounts of this shard."""
+        shard_of = self._replica.shard_of
+        return [one for one in settings.accounts if shard_of(one.account_id) == self.shard]
+
     def _expect(self) -> None:
         """Let the counters of the running streams and sinks begin at zero."""
         expect(self._replica.telemetry.metrics, self.streams.names, self.sinks.settings)
@@ -168,7 +193,7 @@ class Cell:
 
 
 class Seat:
-    """Where the process has its cells: empty while other replicas have the journal's shards."""
+    """Where the process has its cells, by shard: empty while other replicas have all shards."""
 
     def __init__(self) -> None:
         """Be empty."""
@@ -177,14 +202,9 @@ class Seat:
         self._trouble: TransientError | None = None
 
     @property
-    def cell(self) -> Cell | None:
-        """The cell, or None on a standby."""
-        return next(iter(self._cells.values()), None)
-
-    @property
-    def shards(self) -> Collection[int]:
-        """The shards whose cells are here."""
-        return self._cells.keys()
+    def cells(self) -> Mapping[int, Cell]:
+        """The cells that are here, by shard; a standby has none."""
+        return self._cells
 
     @property
     def trouble(self) -> TransientError | None:
@@ -196,9 +216,9 @@ class Seat:
         """Who has a shared journal, as far as this process knows; nothing for a file."""
         return self._fleet
 
-    def fill(self, cell: Cell, shard: int = 0) -> None:
-        """Have the cell of ``shard`` from now on."""
-        self._cells[shard] = cell
+    def fill(self, cell: Cell) -> None:
+        """Have ``cell`` from now on."""
+        self._cells[cell.shard] = cell
 
     def clear(self, shard: int) -> None:
         """Have no cell of ``shard`` any more; idempotent."""
@@ -212,11 +232,35 @@ class Seat:
         """Note that nobody can say who has the journal."""
         self._trouble = error
 
-    def expect(self) -> Cell:
-        """Return the cell; raises ``StateError`` on a standby."""
-        cell = self.cell
+    def elsewhere(self, shard: int) -> tuple[int, int]:
+        """Return the undelivered and the stored bytes of the other shards, a few seconds old."""
+        others = [one for one in self._fleet.shards if one.shard != shard]
+        return sum(one.undelivered_bytes for one in others), sum(one.stored_bytes for one in others)
+
+    def journal(self, placed: Mapping[str, int]) -> JournalView | None:
+        """Return the journals of all cells as one; ``placed`` is the shard of each account."""
+        journals = {shard: cell.journal for shard, cell in self._cells.items()}
+        if len(journals) > 1:
+            return ShardViews(journals, placed)
+        return next(iter(journals.values()), None)
+
+    async def usage(self) -> Usage:
+        """Return the sizes of all cells; what is undelivered includes the shards of others."""
+        usages = [await cell.journal.usage() for cell in list(self._cells.values())]
+        others = [one for one in self._fleet.shards if one.shard not in self._cells]
+        return Usage(
+            sum(one.undelivered_bytes for one in usages)
+            + sum(one.undelivered_bytes for one in others),
+            sum(one.stored_bytes for one in usages),
+            sum(one.file_bytes for one in usages),
+            sum(one.stored_rows for one in usages),
+        )
+
+    def expect(self, shard: int = 0) -> Cell:
+        """Return the cell of a shard; raises ``StateError`` if it is not here."""
+        cell = self._cells.get(shard)
         if cell is None:
-            owner = next((one.owner for one in self._fleet.shards if one.owner), "")
+            owner = next((o.owner for o in self._fleet.shards if o.shard == shard and o.owner), "")
             who = f"{owner} has the journal" if owner else "no replica has the journal yet"
             raise StateError(f"this replica stands by: {who}; run the command there")
         return cell

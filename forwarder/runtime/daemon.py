@@ -61,6 +61,7 @@ DONE, FAILED = 0, 1
 _CLOSING = 4.0
 """Seconds of the grace that are kept for what follows the last write."""
 _UPKEEP = 5.0
+_OWN_OUTPUT = "sinks.{name}: each replica writes the events of its shards to its own output"
 # Thresholds of the garbage collector. A page makes thousands of short-lived rows, none of them in
 # a cycle: Python's own threshold would look for cycles at every 700 of them, and find almost none.
 _GARBAGE = (50_000, 20, 50)
@@ -176,6 +177,9 @@ class Daemon:
     async def _in_turns(self, fleet: Fleet) -> bool:
         """Work on shards of a shared journal while this replica has some, until a signal."""
         self._replica.emit(StandingBy(VERSION, self._replica.config_hash))
+        for sink in self._replica.settings.sinks:
+            if sink.type == "stdout":
+                self._replica.emit(SettingsWarning(_OWN_OUTPUT.format(name=sink.name)))
         self._start_tasks()
         turns = Turns(self._replica, self._seat, fleet, self._start, self._wind_down)
         serving = asyncio.create_task(self._serve(), name="serve")
@@ -258,7 +262,7 @@ class Daemon:
         while True:
             beat()
             await self._replica.clock.sleep(_UPKEEP)
-            if (cell := self._seat.cell) is not None:
+            for cell in list(self._seat.cells.values()):
                 await cell.maintain()
             for task in self._overview.tasks():
                 if task.stuck:
@@ -267,7 +271,7 @@ class Daemon:
 
     def _secret_changed(self, file: Path) -> None:
         self._replica.emit(SecretChanged(str(file)))
-        if (cell := self._seat.cell) is not None:
+        for cell in self._seat.cells.values():
             cell.wake()
 
     def _commands(self) -> dict[str, Command]:
@@ -291,7 +295,8 @@ class Daemon:
         }
 
     async def _wake(self, _: Mapping[str, Any]) -> Mapping[str, Any]:
-        self._seat.expect().wake()
+        for cell in self._seat.cells.values():
+            cell.wake()
         return {}
 
 

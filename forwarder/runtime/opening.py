@@ -28,6 +28,7 @@ from forwarder.core.errors import (
 )
 from forwarder.core.journal import Journal, JournalView, Keeping
 from forwarder.core.lease import Fleet, Lease, ShardOwner
+from forwarder.core.shards import ShardViews
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock, format_seconds
 from forwarder.journal import copying, sqlite
@@ -136,19 +137,18 @@ def _stopped(
     return held
 
 
-def create_journal(journal: JournalSettings) -> bool:
-    """Make the schemas and tables of a shared journal; return False if they were there.
+def create_journal(journal: JournalSettings) -> int:
+    """Make what is missing of a shared journal's schemas; return how many shards were added.
 
     Raises ``StateError`` if the role may not, ``TransientError`` if the database is away.
     """
-    created: bool = _fleet().create(_database(journal))
+    created: int = _fleet().create(_database(journal))
     return created
 
 
 def statements_of(journal: JournalSettings) -> Iterator[str]:
-    """Give the SQL of ``create_journal``, for whoever may run it."""
-    database = _database(journal)
-    statements: Iterator[str] = _fleet().statements(database.schema, database.shard_schema(0))
+    """Give the SQL of ``create_journal`` for an empty database, for whoever may run it."""
+    statements: Iterator[str] = _fleet().statements(_database(journal), 1)
     return statements
 
 
@@ -201,14 +201,18 @@ def path_of(state_dir: Path) -> Path:
     return SqliteEngine(state_dir).path
 
 
-def open_view(state_dir: Path, journal: JournalSettings) -> JournalView:
-    """Open a journal for reading, whether a daemon runs or not.
+def open_view(state_dir: Path, journal: JournalSettings, shard: int | None = None) -> JournalView:
+    """Open a journal for reading, whether a daemon runs or not: all of its shards, or one.
 
     Raises ``StateError`` if there is none, or one of another version, and ``DamagedError``.
     """
     if journal.type == "sqlite":
         return sqlite.open_view(state_dir)
-    view: JournalView = _fleet().open_view(_database(journal))
+    fleet, database = _fleet(), _database(journal)
+    shards, placed = fleet.contents_of(database)
+    if shard is None and len(shards) > 1:
+        return ShardViews({one: fleet.open_view(database, one) for one in shards}, placed)
+    view: JournalView = fleet.open_view(database, shard or 0)
     return view
 
 
@@ -220,7 +224,11 @@ def check_journal(state_dir: Path, journal: JournalSettings) -> tuple[str, list[
     if journal.type == "sqlite":
         engine = SqliteEngine(state_dir)
         return str(engine.path), list(check_fully(engine)), REMEDY
-    damages = list(check_contents(_fleet().engine_of(_database(journal))))
+    fleet, database = _fleet(), _database(journal)
+    shards, _ = fleet.contents_of(database)
+    damages = [
+        damage for one in shards for damage in check_contents(fleet.engine_of(database, one))
+    ]
     return f"schema {journal.schema_}", damages, "restore the database from a backup"
 
 

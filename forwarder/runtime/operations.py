@@ -32,14 +32,19 @@ _LAST_WRITES = 21.0
 class Operations:
     """Operations on the journal of one cell."""
 
-    def __init__(self, replica: Replica, seat: Seat) -> None:
+    def __init__(self, replica: Replica, seat: Seat, shard: int = 0) -> None:
         """Work on the cell that ``seat`` has at that moment, whether its sinks run or not."""
         self._replica = replica
         self._seat = seat
+        self._shard = shard
+
+    @property
+    def _cell(self) -> Cell:
+        return self._seat.expect(self._shard)
 
     @property
     def _journal(self) -> Journal:
-        return self._seat.expect().journal
+        return self._cell.journal
 
     def table(self) -> dict[str, Command]:
         """Return the operations by name; each checks its arguments before it does anything."""
@@ -76,15 +81,15 @@ class Operations:
 
     async def backfill(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Begin a backfill; see ``Backfills.begin``."""
-        return await self._seat.expect().backfills.begin(given)
+        return await self._cell.backfills.begin(given)
 
     async def backfill_rows(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Answer how many rows a backfill has stored; see ``Backfills.rows``."""
-        return await self._seat.expect().backfills.rows(given)
+        return await self._cell.backfills.rows(given)
 
     async def cancel_lane(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """End a lane before its time; see ``Backfills.cancel``."""
-        return await self._seat.expect().backfills.cancel(given)
+        return await self._cell.backfills.cancel(given)
 
     async def forget_sink(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Give up the places of an absent ``sink``; answers ``events`` and ``dead_letters``."""
@@ -102,7 +107,7 @@ class Operations:
             return await self._journal.move_cursor(key, to_us)
 
         # A poller keeps its position in memory and would write it back.
-        cursor = await self._seat.expect().streams.paused(key.account_id, move)
+        cursor = await self._cell.streams.paused(key.account_id, move)
         clamped = cursor.covered_until_us < to_us
         return {"covered_until": format_seconds(cursor.covered_until_us), "clamped": clamped}
 

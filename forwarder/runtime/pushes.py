@@ -32,7 +32,7 @@ class CellIntake:
 
     async def admit(self) -> None:
         """Return if rows can be stored now; raises ``NotTakingError``."""
-        cell = self._cell()
+        cell = self._cell(next(iter(self._seat.cells), 0))
         if cell.trouble is not None:
             raise NotTakingError("failed", "the journal cannot be written")
         if not await cell.gate.admits():
@@ -53,7 +53,11 @@ class CellIntake:
             twins=part.twins,
             once=part.name,
         )
-        appended = await self._cell().journal.stream_log(key).append(addition)
+        appended = (
+            await self._cell(self._replica.shard_of(key.account_id))
+            .journal.stream_log(key)
+            .append(addition)
+        )
         times = part.records.times_us
         stored = PageStored(
             self._replica.rendering.labels.get(key.account_id, key.account_id),
@@ -71,11 +75,11 @@ class CellIntake:
         self._replica.emit(stored)
         return not appended.repeated
 
-    def _cell(self) -> Cell:
-        cell = self._seat.cell
+    def _cell(self, shard: int) -> Cell:
+        cell = self._seat.cells.get(shard)
         # Before the sinks have joined, a row that is stored would not be theirs.
         if cell is None or not cell.started:
-            reason = "this replica has no journal at present"
+            reason = "this replica has not the account's shard of the journal at present"
             raise NotTakingError("no_owner", reason)
         return cell
 

@@ -54,8 +54,9 @@ class Reloader:
             difference = changes(old, new)
             new = replace(new, root=_kept(old, new))
             self._replica.learn(new)
+            await self._replica.place(new)
             # A standby has nothing to change: it begins with the settings in force.
-            if (cell := self._seat.cell) is not None:
+            for cell in list(self._seat.cells.values()):
                 await cell.change(difference, new)
             self._replica.adopt(new, difference.needs_restart)
             await self._report(difference)
@@ -73,7 +74,7 @@ class Reloader:
                 difference.needs_restart,
             )
         )
-        if (cell := self._seat.cell) is not None:
+        for cell in list(self._seat.cells.values()):
             await cell.note(Own.CONFIG_RELOADED, replica.config_hash)
 
 

@@ -9,11 +9,12 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from random import SystemRandom
+from socket import gethostname
 from typing import Any, TypeVar
 
 import orjson
@@ -26,13 +27,14 @@ from forwarder.config.models import TracingSettings
 from forwarder.core.contracts import FORWARDER_STREAM, Render
 from forwarder.core.errors import ConfigError, Fault, ForwarderError, TransientError
 from forwarder.core.journal import GapClosed, GapOpened, with_name
+from forwarder.core.lease import Fleet
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.core.timing import Clock, SystemClock
 from forwarder.formats.pipeline import Pipelines
 from forwarder.formats.shape import EventFilter, Shape
-from forwarder.observe.events import JournalTroubled, SettingsRefused
+from forwarder.observe.events import JournalTroubled, SettingsRefused, SettingsWarning
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer
 from forwarder.observe.output import LogOutput, LogStream, Redactor
@@ -43,6 +45,10 @@ VERSION = __version__
 USER_AGENT = f"cloudflare-access-forwarder/{VERSION}"
 """How this program introduces itself to the API and to destinations."""
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_PARTED = (
+    "account {name} shares its credential with accounts in other shards, which count its requests "
+    "apart: give it a credential of its own, or lower rate_limit.share"
+)
 # Room for sinks that are four full pages apart; together they take half of it.
 _SHARED_PAGES_BYTES = 8 * 2**20
 
@@ -82,6 +88,53 @@ class Replica:
         self.rendering = Rendering(settings)
         self._settings = settings
         self._reloads = Reloads(loaded_us=clock.now_us())
+        self._fleet: Fleet | None = None
+        self._placed: Mapping[str, int] = {}
+        self._shards = 1
+
+    @property
+    def shards(self) -> int:
+        """How many shards the journal has; 1 for a file."""
+        return self._shards
+
+    @property
+    def placed(self) -> Mapping[str, int]:
+        """The shard of each account that has one; nothing for a file."""
+        return self._placed
+
+    def shard_of(self, account_id: str) -> int:
+        """Return the shard that has an account."""
+        return self._placed.get(account_id, 0)
+
+    def name_of(self, shard: int) -> str:
+        """Return what tells a sink of a shard here from those elsewhere; empty for a file."""
+        if self._fleet is None:
+            return ""
+        return f"{gethostname()}-{shard}" if self._shards > 1 else gethostname()
+
+    def join(self, fleet: Fleet, shards: int) -> None:
+        """Share a journal of so many shards from now on."""
+        self._fleet, self._shards = fleet, shards
+
+    async def place(self, settings: ForwarderSettings) -> None:
+        """Learn the shard of each account of ``settings``; new accounts get one.
+
+        Called before anything reads them. Raises ``TransientError``.
+        """
+        credentials = {one.account_id: one.credential for one in settings.accounts}
+        if self._fleet is not None and not credentials.keys() <= self._placed.keys():
+            self._placed = await self._fleet.place(credentials)
+            self._warn_of_parted(credentials)
+
+    def _warn_of_parted(self, credentials: Mapping[str, str]) -> None:
+        """Report accounts that came to one credential after they were placed apart."""
+        shards: dict[str, set[int]] = {}
+        for account_id, credential in credentials.items():
+            shards.setdefault(credential, set()).add(self.shard_of(account_id))
+        for account_id, credential in credentials.items():
+            if len(shards[credential]) > 1:
+                name = self.rendering.labels.get(account_id, account_id)
+                self.emit(SettingsWarning(_PARTED.format(name=name)))
 
     @property
     def settings(self) -> ForwarderSettings:
@@ -161,12 +214,14 @@ class Rendering:
             self.labels[account.account_id] = account.label
             self._normalisers.update(account.plugin.normalisers)
 
-    def render_for(self, sink: SinkSettings) -> Render:
-        """Return what renders pages for ``sink``; the key of its hashes is read now.
+    def render_for(self, sink: SinkSettings, shard: int = 0) -> Render:
+        """Return what renders a shard's pages for ``sink``; the key of its hashes is read now.
 
         ``release`` must be called with the result when the sink is closed.
         """
-        return self._pipelines.render_for(sink.format_plugin, sink.format_config, _shape_of(sink))
+        return self._pipelines.render_for(
+            sink.format_plugin, sink.format_config, _shape_of(sink), shard
+        )
 
     def release(self, render: Render) -> None:
         """Drop the pages that are kept for the sink of ``render``."""

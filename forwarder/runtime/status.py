@@ -19,10 +19,18 @@ from prometheus_client import generate_latest
 from forwarder.admin.server import Verdict
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import ForwarderError
-from forwarder.core.journal import Gap, GapCount, Journal, LetterGroup, SinkPlace, Usage, with_name
+from forwarder.core.journal import (
+    Gap,
+    GapCount,
+    JournalView,
+    LetterGroup,
+    SinkPlace,
+    Usage,
+    with_name,
+)
 from forwarder.core.lease import FleetState
 from forwarder.core.timing import format_seconds, format_us
-from forwarder.delivery.state import SinkState
+from forwarder.delivery.state import SinkState, together
 from forwarder.ingest.poller import StreamStatus
 from forwarder.observe.gauges import STATES, GaugeCollector, Sample
 from forwarder.observe.metrics import Metrics, summed
@@ -71,8 +79,9 @@ class Overview:
 
     def tasks(self) -> list[TaskState]:
         """Return the state of every task of the process."""
-        supervisors = (self._seat.cell.supervisor if self._seat.cell else None, self._tasks)
-        return [task for one in supervisors if one is not None for task in one.states()]
+        supervisors = [cell.supervisor for cell in self._seat.cells.values()]
+        own = [] if self._tasks is None else [self._tasks]
+        return [task for one in (*supervisors, *own) for task in one.states()]
 
     def live(self) -> Verdict:
         """Return whether every task gives signs of life."""
@@ -80,62 +89,69 @@ class Overview:
 
     def ready(self) -> Verdict:
         """Return whether events flow, and if not, why."""
-        cell = self._seat.cell
-        if cell is None:
+        cells = self._seat.cells.values()
+        if not cells:
             return standby_readiness(self._seat.trouble, self.tasks())
         return readiness(
-            started=cell.started,
-            gate_closed=cell.gate.closed,
-            journal_trouble=cell.trouble,
+            started=all(cell.started for cell in cells),
+            gate_closed=any(cell.gate.closed for cell in cells),
+            journal_trouble=next((cell.trouble for cell in cells if cell.trouble), None),
             tasks=self.tasks(),
-            streams=cell.streams.states(),
-            sinks=cell.sinks.states(),
+            streams=self._streams(),
+            sinks=self._sinks(),
         )
 
     def degraded(self) -> list[str]:
         """Return why the daemon is degraded, one sentence for each reason."""
-        cell = self._seat.cell
-        if cell is None:
+        if not self._seat.cells.values():
             return []
         return self._degradation.look(
-            cell.streams.states(),
-            cell.sinks.states(),
+            self._streams(),
+            self._sinks(),
             summed(self._metrics.rejected, "sink"),
             summed(self._metrics.api_budget_wait, "account"),
         )
 
+    def _streams(self) -> list[StreamStatus]:
+        return [stream for cell in self._seat.cells.values() for stream in cell.streams.states()]
+
+    def _sinks(self) -> list[SinkState]:
+        return together(sink for cell in self._seat.cells.values() for sink in cell.sinks.states())
+
     async def snapshot(self) -> Snapshot:
         """Collect everything once."""
-        cell, seat = self._seat.cell, self._seat
+        seat = self._seat
+        journal = seat.journal(self._replica.placed)
         process = Snapshot(
             now_us=self._replica.clock.now_us(),
             limit=self._replica.settings.root.journal.max_size,
             ready=self.ready().well,
             reloads=self._replica.reloads,
             started_us=self._started_us,
-            shards=frozenset(seat.shards),
+            shards=frozenset(seat.cells),
             fleet=seat.fleet if seat.trouble is None else FleetState(seat.fleet.shards),
         )
-        if cell is None:
+        if journal is None:
             return process
         return replace(
             process,
-            streams=cell.streams.states(),
-            sinks=cell.sinks.states(),
-            places=await cell.journal.places(),
-            dead_letters=await cell.journal.count_letters(),
-            usage=await cell.journal.usage(),
-            gate_closed=cell.gate.closed,
+            streams=self._streams(),
+            sinks=self._sinks(),
+            places=await journal.places(),
+            dead_letters=await journal.count_letters(),
+            usage=await self._seat.usage(),
+            gate_closed=any(cell.gate.closed for cell in self._seat.cells.values()),
             degraded=self.degraded(),
         )
 
     async def status(self) -> Mapping[str, Any]:
         """Return the whole state as JSON values."""
         snapshot, live, ready = await self.snapshot(), self.live(), self.ready()
-        cell = self._seat.cell
+        journal = self._seat.journal(self._replica.placed)
         kinds = {
             name: {"type": sink.type, "format": sink.format}
-            for name, sink in (cell.sinks.settings.items() if cell else ())
+            for cell in self._seat.cells.values()
+            for name, sink in cell.sinks.settings.items()
         }
         return {
             "version": VERSION,
@@ -153,8 +169,10 @@ class Overview:
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
             "shards": [asdict(one) for one in snapshot.fleet.shards],
-            "backfills": cell.backfills.states() if cell else [],
-            **(await self._losses(cell.journal) if cell else _NO_LOSSES),
+            "backfills": [
+                one for cell in self._seat.cells.values() for one in cell.backfills.states()
+            ],
+            **(_NO_LOSSES if journal is None else await self._losses(journal)),
             "tasks": tasks_json(self.tasks()),
         }
 
@@ -177,7 +195,7 @@ class Overview:
                 self._history.add(point_of(await self.snapshot(), self._metrics))
             await self._replica.clock.sleep(_INTERVAL)
 
-    async def _losses(self, journal: Journal) -> Mapping[str, Any]:
+    async def _losses(self, journal: JournalView) -> Mapping[str, Any]:
         """Return what was lost or given up, with the latest entries."""
         counted, latest = await journal.count_gaps(), await journal.latest_gaps(_SHOWN)
         letters = await journal.summarise_letters(_SHOWN)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import TypeAlias
 
 from forwarder.core.errors import ForwarderError, StateError, TransientError
-from forwarder.core.lease import Fleet, FleetState, Lease, Taken
-from forwarder.observe.events import JournalLost, ShardTaken
+from forwarder.core.lease import Fleet, FleetState, Lease, Taken, spare, wanted
+from forwarder.observe.events import JournalLost, ShardGiven, ShardTaken
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.replica import Replica
 
@@ -17,11 +16,6 @@ Work: TypeAlias = Callable[[Cell], Awaitable[None]]
 
 _LOOK = 0.3
 """Seconds between two looks at the fleet."""
-
-
-def free_shards(fleet: FleetState) -> list[int]:
-    """Return the shards that nobody owns."""
-    return [one.shard for one in fleet.shards if not one.owner]
 
 
 class Turns:
@@ -37,6 +31,8 @@ class Turns:
         self._start = start
         self._wind_down = wind_down
         self._running: dict[int, asyncio.Task[None]] = {}
+        self._given: dict[int, asyncio.Event] = {}
+        self._free_since: dict[int, float] = {}
 
     async def run(self, ending: asyncio.Task[None]) -> None:
         """Take turns until ``ending`` is done, then wind down all of them."""
@@ -52,19 +48,44 @@ class Turns:
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _look(self, ending: asyncio.Task[None]) -> None:
+        """Learn how the fleet is, and begin or end one turn if that is due."""
         for shard, turn in list(self._running.items()):
             if turn.done():
                 del self._running[shard]
                 turn.result()
         try:
-            self._seat.learn(await self._fleet.look())
+            fleet = await self._fleet.look()
+            self._replica.join(self._fleet, len(fleet.shards))
+            await self._replica.place(self._replica.settings)
         except ForwarderError as error:
             self._fail(error)
             return
-        for shard in free_shards(self._seat.fleet):
-            if shard not in self._running:
-                turn = asyncio.create_task(self._turn(shard, ending), name=f"shard:{shard}")
-                self._running[shard] = turn
+        self._seat.learn(fleet)
+        chosen = self._choose(fleet)
+        if chosen is not None:
+            self._given[chosen] = asyncio.Event()
+            turn = asyncio.create_task(self._turn(chosen, ending), name=f"shard:{chosen}")
+            self._running[chosen] = turn
+        elif not any(one.is_set() for one in self._given.values()):
+            own = [one.shard for one in fleet.shards if one.owner == self._fleet.name]
+            if spare(fleet, self._fleet.name) and own[-1] in self._given:
+                self._given[own[-1]].set()
+
+    def _choose(self, fleet: FleetState) -> int | None:
+        """Return the free shard that this replica should take now, or None."""
+        now, me = self._replica.clock.monotonic(), self._fleet.name
+        free = [one.shard for one in fleet.shards if not one.owner]
+        self._free_since = {shard: self._free_since.get(shard, now) for shard in free}
+        open_ = [shard for shard in free if shard not in self._running]
+        if not open_:
+            return None
+        lease = self._replica.settings.root.journal.lease
+        overdue = now - min(self._free_since.values()) > lease
+        if not wanted(fleet, me, len(self._running), overdue=overdue):
+            return None
+        # Replicas that look at the same moment begin with different shards.
+        place = fleet.replicas.index(me) if me in fleet.replicas else 0
+        return open_[place % len(open_)]
 
     def _fail(self, error: ForwarderError) -> None:
         trouble = TransientError(str(error), hint=getattr(error, "hint", ""))
@@ -85,27 +106,32 @@ class Turns:
             self._replica.report_journal(error, f"the turn of shard {shard} ends")
         finally:
             self._seat.clear(shard)
+            self._given.pop(shard, None)
             await lease.release()
 
     async def _work(self, lease: Lease, taken: Taken, ending: asyncio.Task[None]) -> None:
         replica, lost = self._replica, asyncio.ensure_future(lease.lost())
         replica.emit(ShardTaken(taken.shard, taken.epoch, taken.former))
+        given = asyncio.ensure_future(self._given[taken.shard].wait())
         try:
-            async with Cell.opened(replica, lease) as cell:
-                self._seat.fill(cell, taken.shard)
+            async with Cell.opened(replica, lease, self._seat) as cell:
+                self._seat.fill(cell)
                 starting = asyncio.ensure_future(self._start(cell))
                 try:
                     await asyncio.wait({lost, starting}, return_when=asyncio.FIRST_COMPLETED)
                     if starting.done():
                         starting.result()
-                        await asyncio.wait({lost, ending}, return_when=asyncio.FIRST_COMPLETED)
+                        waits = {lost, ending, given}
+                        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                     if not lost.done():
                         await self._wind_down(cell)
+                        if not ending.done():
+                            replica.emit(ShardGiven(taken.shard))
                         return
                 finally:
                     starting.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await starting
+                    await asyncio.gather(starting, return_exceptions=True)
             replica.emit(JournalLost(taken.shard, lost.result()))
         finally:
             lost.cancel()
+            given.cancel()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
+from socket import gethostname
 from typing import Any, TypeVar
 
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
@@ -45,8 +46,18 @@ def source_of(
     return source
 
 
-def sink_of(sink: SinkSettings, clock: Clock, emit: Emit = ignore) -> Sink:
-    """Make a sink; nothing is opened. Raises ``ConfigError`` if its settings cannot be used."""
+def sink_of(
+    sink: SinkSettings,
+    clock: Clock,
+    emit: Emit = ignore,
+    *,
+    replica: str = "",
+    shard: int | None = None,
+) -> Sink:
+    """Make a sink; nothing is opened. Raises ``ConfigError`` if its settings cannot be used.
+
+    ``replica`` and ``shard`` as in ``SinkContext``.
+    """
     context = SinkContext(
         name=sink.name,
         format=sink.format,
@@ -55,6 +66,8 @@ def sink_of(sink: SinkSettings, clock: Clock, emit: Emit = ignore) -> Sink:
         user_agent=USER_AGENT,
         emit=emit,
         format_settings=sink.format_config,
+        replica=replica,
+        shard=shard,
     )
     made: Sink = sink.plugin(sink.config, context)
     return made
@@ -67,11 +80,12 @@ def preflight(settings: ForwarderSettings) -> None:
     """
     faults: list[Fault] = []
     rendering = Rendering(settings)
+    replica = "" if settings.root.journal.type == "sqlite" else gethostname()
     for sink in settings.sinks:
         try:
             # Formats and filters check their options when the pipeline is made.
             rendering.render_for(sink)
-            sink_of(sink, SystemClock())
+            sink_of(sink, SystemClock(), replica=replica)
         except ConfigError as error:
             faults += [
                 Fault(f"sinks.{sink.name}", fault.problem, fault.hint) for fault in error.faults
@@ -232,9 +246,12 @@ class _Account:
 class Sinks:
     """Starts, stops and shows the consumers of one journal."""
 
-    def __init__(self, replica: Replica, journal: Journal, supervisor: Supervisor) -> None:
-        """Deliver nothing yet."""
+    def __init__(
+        self, replica: Replica, journal: Journal, supervisor: Supervisor, shard: int = 0
+    ) -> None:
+        """Deliver nothing yet; ``shard`` is the one of ``journal``."""
         self._replica = replica
+        self._shard = shard
         self._journal = journal
         self._supervisor = supervisor
         self._members: dict[str, _Member] = {}
@@ -312,9 +329,9 @@ class Sinks:
 
     async def _deliver(self, member: _Member, beat: Beat) -> None:
         """Be the task of one sink."""
-        render = self._replica.rendering.render_for(member.settings)
+        render = self._replica.rendering.render_for(member.settings, self._shard)
         try:
-            await member.deliver(render, self._replica, self._emit, beat)
+            await member.deliver(render, self._replica, self._shard, self._emit, beat)
         finally:
             self._replica.rendering.release(render)
 
@@ -337,14 +354,23 @@ class _Member:
     def consumer(self) -> Consumer | None:
         return self._consumer
 
-    async def deliver(self, render: Render, replica: Replica, emit: Emit, beat: Beat) -> None:
+    async def deliver(
+        self, render: Render, replica: Replica, shard: int, emit: Emit, beat: Beat
+    ) -> None:
         """Deliver for ever, with a new consumer, from what was acknowledged."""
+        several = replica.shards > 1
         self._consumer = Consumer(
             name=self.settings.name,
-            sink=sink_of(self.settings, replica.clock, emit),
+            sink=sink_of(
+                self.settings,
+                replica.clock,
+                emit,
+                replica=replica.name_of(shard),
+                shard=shard if several else None,
+            ),
             queue=self.queue,
             render=render,
-            options=delivery_options(self.settings),
+            options=delivery_options(self.settings, replica.shards),
             clock=replica.clock,
             rng=replica.random,
             emit=emit,
@@ -352,14 +378,15 @@ class _Member:
         await self._consumer.run(beat)
 
 
-def delivery_options(sink: SinkSettings) -> DeliveryOptions:
-    """Return what the settings say about a sink's delivery."""
+def delivery_options(sink: SinkSettings, shards: int = 1) -> DeliveryOptions:
+    """Return what the settings say about a sink's delivery in one of so many shards."""
     options = sink.options
     return DeliveryOptions(
         max_events=options.batch.max_events,
         max_bytes=options.batch.max_bytes,
         max_wait=options.batch.max_wait,
         max_in_flight=options.max_in_flight,
+        shards=shards,
         timeout=options.timeout,
         backoff=Backoff(initial=options.retry.initial, max=options.retry.max),
         paused=options.paused,

@@ -19,12 +19,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from socket import gethostname
 from typing import Any, BinaryIO, ClassVar, TypeAlias
 
 from pydantic import Field
 
 from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, Finding, SinkContext, WriteResult
-from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError, TransientError
 from forwarder.core.timing import Clock, format_us
 from forwarder.transport.settings import Duration, NamedPath, PluginSettings, Size
 
@@ -38,6 +39,9 @@ else:
     _GzipFile = gzip.GzipFile
     _LEVEL = 6
 
+_REPLICA = "{replica}"
+_ONE_FILE = "replicas share the journal, and would share the file {path}"
+_ONE_FILE_HINT = "put {replica} into the path, which becomes the name of the host"
 _CLOSING = 2.0
 # Bytes that share one fsync: enough to pay for it, few enough that nobody waits for long.
 _LARGEST_WRITE = 8 * 2**20
@@ -62,7 +66,10 @@ _Waiting: TypeAlias = tuple[bytes, asyncio.Future[None]]
 class FileConfig(PluginSettings):
     """Which file, and when it gives way to a new one."""
 
-    path: NamedPath = Field(description="the file that is written; its folder must exist")
+    path: NamedPath = Field(
+        description="the file that is written; its folder must exist; `{replica}` becomes the name "
+        "of the host, which replicas with a common journal need"
+    )
     max_size: Size = Field(
         100 * 2**20, description="size from which a new file is begun; 0 never", ge=0
     )
@@ -89,8 +96,15 @@ class FileSink:
     def __init__(
         self, config: FileConfig, context: SinkContext, *, calls: Calls | None = None
     ) -> None:
-        """Touch nothing yet; tests give other system ``calls``."""
-        self._path = config.path
+        """Touch nothing yet; tests give other system ``calls``.
+
+        Raises ``ConfigError`` if replicas share the journal and would share the file.
+        """
+        if context.replica and _REPLICA not in str(config.path):
+            raise ConfigError([Fault("path", _ONE_FILE.format(path=config.path), _ONE_FILE_HINT)])
+        path = Path(str(config.path).replace(_REPLICA, context.replica or gethostname()))
+        self._path = path
+        config = config.model_copy(update={"path": path})
         self._file = RotatingFile(config, context.clock, calls or Calls())
         self._queue: list[_Waiting] = []
         self._writer: asyncio.Task[None] | None = None

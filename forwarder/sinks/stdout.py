@@ -12,6 +12,7 @@ import os
 import select
 import stat
 import threading
+from collections import defaultdict
 from typing import ClassVar
 
 from forwarder.core.contracts import ACCEPTED, Batch, BatchLimits, SinkContext, WriteResult
@@ -21,6 +22,8 @@ from forwarder.transport.settings import PluginSettings
 _POLL_MS = 50
 # Seconds. A write to a pipe is so cheap that a line need not wait for others.
 _MAX_WAIT = 0.02
+_LOCKS: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
+"""By descriptor: the sinks of several shards write to one."""
 
 
 class StdoutConfig(PluginSettings):
@@ -67,7 +70,7 @@ class _LineWriter:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
-        self._lock = threading.Lock()
+        self._lock = _LOCKS[fd]
         self._rest = b""
 
     def check(self) -> None:

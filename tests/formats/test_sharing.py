@@ -56,6 +56,20 @@ def test_sinks_that_want_something_else_get_it() -> None:
     assert len(bodies) == 3
 
 
+def test_pages_of_two_shards_are_not_taken_for_each_other() -> None:
+    """Each shard counts its offsets from one."""
+    pipelines = Pipelines(NORMALISERS, ACCOUNTS)
+    renders = [
+        pipelines.render_for(EcsFormat, EcsConfig(), Shape(), shard) for shard in (0, 0, 1, 1)
+    ]
+    pages = [page_of(_STREAM, [{**LOGIN, "ray_id": ray}]) for ray in ("first", "second")]
+
+    bodies = [renders[n](pages[n // 2]).events[0].body for n in (0, 2, 1, 3)]
+
+    assert [bodies[0], bodies[1]] == [bodies[2], bodies[3]]
+    assert bodies[0] != bodies[1]
+
+
 def test_the_tail_of_a_page_is_another_page() -> None:
     pipelines = Pipelines(NORMALISERS, ACCOUNTS)
     one, two = (pipelines.render_for(EcsFormat, EcsConfig(), Shape()) for _ in range(2))

@@ -1,5 +1,8 @@
 """What need not be kept goes; what somebody may still need stays."""
 
+import pytest
+
+from forwarder.journal.retention import share_of_excess
 from tests.journal.conftest import (
     HOUR_US,
     KEY,
@@ -12,6 +15,16 @@ from tests.journal.conftest import (
 )
 
 DAY_US = 24 * HOUR_US
+
+
+@pytest.mark.parametrize(
+    ("stored", "elsewhere", "room", "freed"),
+    [(50, 0, 100, -50), (150, 0, 100, 50), (100, 100, 150, 25), (1, 299, 200, 1), (0, 300, 200, 0)],
+)
+def test_each_shard_frees_its_part_of_an_excess(
+    stored: int, elsewhere: int, room: int, freed: int
+) -> None:
+    assert freed == share_of_excess(stored, elsewhere, room)
 
 
 async def test_a_page_goes_when_all_readers_are_past_it(opened: Opener, clock: SetClock) -> None:

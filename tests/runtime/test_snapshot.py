@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from forwarder.core.journal import SinkPlace, Usage
+from forwarder.core.lease import FleetState, ShardOwner
 from forwarder.core.log import Progress
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
@@ -43,6 +44,8 @@ SNAPSHOT = Snapshot(
     usage=Usage(100, 200, 300, 11),
     limit=1000,
     gate_closed=True,
+    shards={1},
+    fleet=FleetState([ShardOwner(0, 3, "a:1"), ShardOwner(1, 1, "b:2")], ["a:1", "b:2"]),
 )
 
 

@@ -88,7 +88,8 @@ class KafkaConfig(PluginSettings):
     transactional_id: str | None = Field(
         None,
         min_length=1,
-        description="make each batch a transaction; another sink with this id is shut out",
+        description="make each batch a transaction; another sink with this id is shut out; if the "
+        "journal has several shards, each appends its number",
     )
     request_timeout: Duration = Field(
         30.0, gt=0, description="give a batch up when the brokers have not confirmed it by then"

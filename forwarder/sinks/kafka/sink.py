@@ -79,6 +79,10 @@ class KafkaSink:
 
     def __init__(self, config: KafkaConfig, context: SinkContext) -> None:
         """Prepare; no I/O."""
+        if config.transactional_id and context.shard is not None:
+            # Two producers with one id fence each other for ever.
+            own = f"{config.transactional_id}-{context.shard}"
+            config = config.model_copy(update={"transactional_id": own})
         self._config = config
         self._clock = context.clock
         self._layout = Layout(

@@ -16,7 +16,7 @@ from forwarder.sources.cloudflare_access.audit_mapping import ACCOUNT_AUDIT
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.logs import AccessRequests
-from forwarder.sources.cloudflare_access.rate_limit import RateLimiters
+from forwarder.sources.cloudflare_access.rate_limit import RateLimiters, credential_of
 from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
 from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
 
@@ -55,6 +55,11 @@ class CloudflareAccess:
         ``remembered`` is what ``snapshot()`` of an earlier process gave, or None.
         """
         return RateLimiters(clock, remembered)
+
+    @classmethod
+    def credential(cls, config: AccountConfig) -> str:
+        """Return a short hash that tells tokens apart: accounts with one token share its budget."""
+        return credential_of(config)
 
     def streams(self) -> dict[str, StreamPlan]:
         """Return the streams that the settings switch on."""

@@ -342,7 +342,7 @@ class RateLimiters:
         It obeys the limits of all accounts with that token. Called again for an account whose
         settings changed, it obeys the new ones.
         """
-        key = _key(config)
+        key = credential_of(config)
         limiter = self._limiters.get(key)
         if limiter is None:
             limiter = self._limiters[key] = RateLimiter(self._clock)
@@ -357,7 +357,7 @@ class RateLimiters:
         return {key: limiter.snapshot() for key, limiter in self._limiters.items()}
 
 
-def _key(config: AccountConfig) -> str:
+def credential_of(config: AccountConfig) -> str:
     """Return a short hash that tells tokens apart and gives none away."""
     secret = config.api_token or config.api_key
     try:

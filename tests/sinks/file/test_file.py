@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from forwarder.core.contracts import BatchEvent
-from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.errors import ConfigError, NeedsOperatorError, TransientError
 from forwarder.core.timing import SystemClock
-from forwarder.sinks.file import Calls, FileConfig, RotatingFile, older_files, older_name, to_remove
-from forwarder.testing.fake_sinks import make_batch, make_event
+from forwarder.sinks.file import (
+    Calls,
+    FileConfig,
+    FileSink,
+    RotatingFile,
+    older_files,
+    older_name,
+    to_remove,
+)
+from forwarder.testing.fake_sinks import make_batch, make_event, sink_context
 from forwarder.testing.sink_contract import OutageContract
 from tests.sinks.file.disk import Disk
 
@@ -262,3 +271,21 @@ def test_the_newest_are_kept(numbers: list[int], keep: int | None) -> None:
 
     assert [*gone, *names[len(gone) :]] == names
     assert keep is None or len(names) - len(gone) <= keep
+
+
+async def test_replicas_of_one_journal_write_files_of_their_own(tmp_path: Path) -> None:
+    config = FileConfig(path=tmp_path / "access-{replica}.ndjson")
+    for replica in ("host-1-0", "host-1-1"):
+        sink = FileSink(config, replace(sink_context(), replica=replica))
+        await sink.write(make_batch(1))
+        await sink.aclose()
+    written = await asyncio.to_thread(lambda: sorted(file.name for file in tmp_path.iterdir()))
+
+    assert ["access-host-1-0.ndjson", "access-host-1-1.ndjson"] == written
+
+
+def test_replicas_of_one_journal_refuse_a_file_that_they_would_share(tmp_path: Path) -> None:
+    config = FileConfig(path=tmp_path / "access.ndjson")
+
+    with pytest.raises(ConfigError, match="would share the file"):
+        FileSink(config, replace(sink_context(), replica="host-1"))

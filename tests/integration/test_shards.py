@@ -1,0 +1,246 @@
+"""Several shards over several replicas: balanced, moved whole, and each token within its budget."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from random import Random
+
+import psutil
+import psycopg
+import pytest
+import yaml
+
+from forwarder.journal.fleet import Leases, create
+from forwarder.journal.postgres import Database
+from forwarder.simulator import Simulator, SimulatorSettings, Token
+from forwarder.simulator.settings import RatePolicy
+from tests.end_to_end.processes import Forwarder, comparable, until
+from tests.integration.conftest import Start
+from tests.integration.postgresql import Postgresql
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+LEASE = 3.0
+SHARDS = 4
+POLICY = RatePolicy(requests=60, window=10.0, block=10.0)
+
+
+@pytest.fixture(scope="module")
+def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
+    yield from start("postgresql", Postgresql.run)
+
+
+def simulated(accounts: int, tokens: int, rate: float) -> SimulatorSettings:
+    ids = tuple(f"{n:032x}" for n in range(accounts))
+    return SimulatorSettings(
+        accounts=ids,
+        tokens=tuple(
+            Token(f"token-{n}", accounts=frozenset(ids[n::tokens])) for n in range(tokens)
+        ),
+        rate=rate,
+        scim_rate=0.0,
+        history=60.0,
+        policy=POLICY,
+    )
+
+
+class ShardedFleet:
+    """Replicas on one journal with several shards; accounts share tokens."""
+
+    def __init__(
+        self, folder: Path, api: Simulator, simulated: SimulatorSettings, database: Database
+    ) -> None:
+        self.api = api
+        self.database = database
+        self.members = [self._member(folder / f"r{n}", simulated) for n in range(3)]
+        self._leases = Leases(database, "", 0.0)
+
+    def _member(self, folder: Path, simulated: SimulatorSettings) -> Forwarder:
+        folder.mkdir()
+        member = Forwarder(folder, self.api.url)
+        settings = yaml.safe_load(member.settings.read_text())
+        settings["journal"] = {
+            "type": "postgres", "dsn": self.database.conninfo(), "schema": self.database.schema,
+            "lease": f"{LEASE:.0f}s",
+        }  # fmt: skip
+        # Nothing reads a row twice, so that nothing repairs a loss.
+        stream = {"poll_interval": "3s", "reconcile": [], "overlap": "2s", "start_from": "1h"}
+        settings["accounts"] = [
+            {
+                "account_id": account,
+                "name": f"company-{n}",
+                "api_token": simulated.tokens[n % len(simulated.tokens)].value,
+                "api_url": self.api.url,
+                "rate_limit": {"requests": POLICY.requests, "per": f"{POLICY.window:.0f}s"},
+                "streams": {"access_requests": stream},
+            }
+            for n, account in enumerate(simulated.accounts)
+        ]
+        member.settings.write_text(yaml.safe_dump(settings))
+        return member
+
+    def owners(self) -> dict[int, str]:
+        """Return the process that owns each shard, empty if none does."""
+        return {one.shard: one.owner.rpartition(":")[2] for one in self._leases.owners()}
+
+    def held(self) -> Counter[str]:
+        return Counter(self.owners().values())
+
+    def running(self) -> list[Forwarder]:
+        return [m for m in self.members if hasattr(m, "process") and m.process.returncode is None]
+
+    async def balanced(self, wait: float = 60) -> float:
+        """Wait until every replica has as many shards as another, give or take one."""
+        started = time.monotonic()
+        pids = [str(member.process.pid) for member in self.running()]
+        most = -(-SHARDS // len(pids))
+
+        def is_balanced() -> bool:
+            held = self.held()
+            return not held[""] and all(SHARDS // len(pids) <= held[p] <= most for p in pids)
+
+        await until(is_balanced, wait)
+        return time.monotonic() - started
+
+    def owner_of(self, shard: int) -> Forwarder | None:
+        pid = self.owners()[shard]
+        return next((m for m in self.running() if str(m.process.pid) == pid), None)
+
+    async def lost(self, wait: float = 60) -> int:
+        """Return how many rows that were shown nobody has delivered, after ``wait`` at the most."""
+        shown = Counter(
+            comparable(row)
+            for feed in self.api.feeds()
+            for row in self.api.expected(feed.account, feed.stream)
+        )
+
+        def missing() -> int:
+            delivered = sum((m.delivered() for m in self.members), Counter[bytes]())
+            return (shown - delivered).total()
+
+        with suppress(TimeoutError):
+            await until(lambda: not missing(), wait)
+        return missing()
+
+    async def aclose(self) -> None:
+        for member in self.running():
+            member.process.send_signal(signal.SIGCONT)
+            await member.kill()
+        self._leases.close()
+
+
+@asynccontextmanager
+async def sharded(
+    folder: Path, server: Postgresql, schema: str, accounts: int, tokens: int
+) -> AsyncIterator[ShardedFleet]:
+    database = Database(lambda: server.dsn, schema)
+    assert SHARDS == await asyncio.to_thread(create, database, SHARDS)
+    settings = simulated(accounts, tokens, 0.2)
+    async with Simulator(settings) as api:
+        fleet = ShardedFleet(folder, api, settings, database)
+        try:
+            yield fleet
+        finally:
+            await fleet.aclose()
+
+
+def homes(database: Database, tokens: int) -> tuple[set[int], Counter[int]]:
+    """Return how many shards each token's accounts are in, and the accounts of each shard."""
+    with database.connect() as connection:
+        placed = connection.execute(
+            f"SELECT account_id, shard FROM {database.schema}.account"
+        ).fetchall()
+    shards: dict[int, set[int]] = {}
+    for account, shard in placed:
+        shards.setdefault(int(account, 16) % tokens, set()).add(shard)
+    return {len(one) for one in shards.values()}, Counter(shard for _, shard in placed)
+
+
+async def test_shards_are_balanced_as_replicas_come_and_go_and_nothing_is_lost(
+    server: Postgresql, tmp_path: Path
+) -> None:
+    async with sharded(tmp_path, server, "balance", 8, 4) as fleet:
+        first, second, third = fleet.members
+        await first.start()
+        alone = await fleet.balanced()
+        await second.start()
+        await third.start()
+        joined = await fleet.balanced()
+        await second.kill()
+        died = await fleet.balanced()
+        assert 0 == await first.stop()
+        left = await fleet.balanced()
+        await first.start()
+        again = await fleet.balanced()
+        lost = await fleet.lost()
+        lines = [line for m in fleet.members for line in m.log()]
+
+    print(  # noqa: T201
+        f"balanced after: one {alone:.1f} s, three {joined:.1f} s, one died {died:.1f} s,"
+        f" one stopped {left:.1f} s, one came back {again:.1f} s; {lost} lost"
+    )
+    events = Counter(line["event"] for line in lines)
+    assert 0 == lost
+    assert 0 == fleet.api.times_throttled
+    assert ({1}, {0: 2, 1: 2, 2: 2, 3: 2}) == homes(fleet.database, 4)
+    assert 0 < events["shard_given"]
+    assert 0 == events["journal_lost"] == events["task_crashed"]
+
+
+@pytest.mark.proof
+async def test_no_token_is_above_its_budget_through_twenty_take_overs(
+    server: Postgresql, tmp_path: Path
+) -> None:
+    """Kills and stops at random moments, 200 accounts on 20 tokens, 4 shards, 3 replicas."""
+    random, took = Random(20), list[float]()
+    async with sharded(tmp_path, server, "budget", 200, 20) as fleet:
+        for member in fleet.members:
+            await member.start()
+        await fleet.balanced(120)
+        began, cpu = time.monotonic(), cpu_of(fleet)
+        await asyncio.sleep(20)
+        used = (cpu_of(fleet) - cpu) / (time.monotonic() - began)
+        connections = await asyncio.to_thread(connections_of, server)
+        while len(took) < 20:
+            victim = random.choice(fleet.running())
+            owned = [n for n, pid in fleet.owners().items() if pid == str(victim.process.pid)]
+            if not owned:
+                await asyncio.sleep(1)
+                continue
+            await (victim.stop() if len(took) % 3 == 2 else victim.kill())
+            started = time.monotonic()
+            await until(lambda: all(fleet.owners().values()), 60)
+            took.append(time.monotonic() - started)
+            await victim.start()
+            await fleet.balanced(120)
+        lost = await fleet.lost(120)
+
+    print(  # noqa: T201
+        f"{SHARDS} shards, 3 replicas, 200 accounts on 20 tokens: {len(took)} take-overs in"
+        f" {min(took):.1f}-{max(took):.1f} s, {lost} rows lost,"
+        f" {fleet.api.times_throttled} requests above a budget; while quiet"
+        f" {100 * used:.0f} % of a core, {connections} connections"
+    )
+    assert 0 == lost
+    assert 0 == fleet.api.times_throttled
+    assert ({1}, {0: 50, 1: 50, 2: 50, 3: 50}) == homes(fleet.database, 20)
+
+
+def cpu_of(fleet: ShardedFleet) -> float:
+    """Return the seconds of processor time that the replicas have used."""
+    times = [psutil.Process(one.process.pid).cpu_times() for one in fleet.running()]
+    return sum(one.user + one.system for one in times)
+
+
+def connections_of(server: Postgresql) -> int:
+    with psycopg.connect(server.dsn) as connection:
+        found = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'forwarder'"
+        )
+        (count,) = found.fetchone() or (0,)
+    return int(count)
