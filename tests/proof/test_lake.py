@@ -111,6 +111,7 @@ async def test_no_kill_loses_a_row_or_shows_half_an_object(
         await daemon.running()
         shown, seconds = await daemon.settled(bucket.books(), 120)
         assert await daemon.stop() == 0
+        bucket.look()
         bucket.save(tmp_path / "lake")
         books = {sink: bucket.book(sink) for sink in FORMATS}
         left = missing(shown, bucket.books(), {})

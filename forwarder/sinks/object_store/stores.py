@@ -163,7 +163,8 @@ class Bucket:
             if config.endpoint is not None:
                 options["base_url"] = config.endpoint
             return GCSStore(config.bucket, **options)
-        options["sas_key"] = options.pop("sas_token", None)
+        if "sas_token" in options:
+            options["sas_key"] = options.pop("sas_token")
         return AzureStore(config.bucket, **options)
 
 

@@ -28,6 +28,7 @@ from tests.sinks.fakes.s3 import FakeS3, error
 from tests.sinks.object_store.lake import query
 
 HOUR = 3600
+WITHOUT_LOGIN = '{"disable_oauth":true,"client_email":"a","private_key":"k","private_key_id":"1"}'
 
 
 class Lake(FakeS3):
@@ -318,3 +319,32 @@ async def test_what_is_no_json_object_becomes_a_dead_letter_of_ocsf_parquet(lake
 
     assert [(one.offset, one.expected) for one in result.rejected] == [(1, False), (2, False)]
     assert len(lake.objects) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"url": "az://lake", "account_name": "acme", "account_key": "a2V5"}, "Azure Blob Storage"),
+        ({"url": "az://lake", "account_name": "acme", "sas_token": "sv=1&sig=a"}, "Azure Blob"),
+        ({"url": "gs://lake", "service_account_key": WITHOUT_LOGIN}, "Google Cloud Storage"),
+    ],
+)
+async def test_each_service_has_its_own_client(
+    lake: Lake, given: dict[str, Any], said: str
+) -> None:
+    """What they sign is none of S3's, so this service refuses it."""
+    config = ObjectStoreSink.Config.model_validate({**given, "endpoint": lake.url})
+    sink = ObjectStoreSink(config, sink_context())
+
+    with pytest.raises(NeedsOperatorError, match=f"{said}.* answered 403"):
+        await sink.write(make_batch(1))
+    assert lake.deliveries == 1
+
+
+async def test_a_key_that_cannot_be_read_needs_an_operator() -> None:
+    given = {"url": "gs://lake", "service_account_key": "n0-json"}
+    sink = ObjectStoreSink(ObjectStoreSink.Config.model_validate(given), sink_context())
+
+    with pytest.raises(NeedsOperatorError, match="the log-in or ca_file cannot be used") as caught:
+        await sink.open()
+    assert "n0-json" not in repr(caught.value)
