@@ -170,13 +170,15 @@ async def test_a_large_batch_never_holds_the_loop(lake: Lake) -> None:
     sink = make_sink(lake, file_format="parquet")
     writing = asyncio.create_task(sink.write(batch_of(events)))
     longest, loop = 0.0, asyncio.get_running_loop()
+    began = loop.time()
     while not writing.done():
         started = loop.time()
         await asyncio.sleep(0.001)
         longest = max(longest, loop.time() - started)
     await writing
 
-    assert longest < 0.25
+    # Packing on the loop would be one turn of nearly the whole time.
+    assert longest < (loop.time() - began) / 2
 
 
 async def test_half_of_several_objects_comes_again_whole(lake: Lake) -> None:
