@@ -173,6 +173,8 @@ def _fleet() -> Any:
 
 
 def _database(journal: JournalSettings) -> Any:
+    """Return the database of the settings; raises ``ConfigError`` if they name none."""
+
     def conninfo() -> str:
         dsn = journal.dsn.reveal() if journal.dsn is not None else ""
         if journal.password is None:
@@ -182,18 +184,19 @@ def _database(journal: JournalSettings) -> Any:
     _fleet()
     from forwarder.journal import postgres as engine  # noqa: PLC0415 - an extra
 
-    return engine.Database(conninfo, journal.schema_, journal.pooler)
+    database = engine.Database(conninfo, journal.schema_, journal.pooler)
+    try:
+        with _faults():
+            database.arguments()
+    except StateError as error:
+        raise ConfigError([Fault("journal", str(error))]) from error
+    return database
 
 
 def check_address(journal: JournalSettings) -> None:
     """Raise ``ConfigError`` if a shared journal can be reached by nobody; connects to nothing."""
-    if journal.type == "sqlite":
-        return
-    try:
-        with _faults():
-            _database(journal).arguments()
-    except StateError as error:
-        raise ConfigError([Fault("journal", str(error))]) from error
+    if journal.type == "postgres":
+        _database(journal)
 
 
 def path_of(state_dir: Path) -> Path:

@@ -57,6 +57,22 @@ def test_a_state_folder_that_cannot_be_is_a_fault_of_the_settings(settings: Path
     )
 
 
+@pytest.mark.parametrize(
+    "command", ["run", "check", "check --journal", "journal shards", "journal create", "gaps list"]
+)
+def test_a_connection_string_that_cannot_be_read_is_a_fault_of_the_settings(
+    settings: Path, command: str
+) -> None:
+    dsn = "postgres://forwarder:s3cret@with@db/forwarder"
+    settings.write_text(f"{settings.read_text()}journal: {{ type: postgres, dsn: '{dsn}' }}\n")
+
+    status, said = ran(settings, *command.split())
+
+    assert status == 2, said
+    assert "journal.dsn is not a valid connection string" in said
+    assert "s3cret" not in said
+
+
 def test_an_error_is_told_with_its_hint(settings: Path) -> None:
     with_a_journal(settings)
     status, said = ran(settings, "verify", "--since", "1h")
