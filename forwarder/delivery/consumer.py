@@ -182,7 +182,7 @@ class Consumer:
         health = worst(self._healths)
         error = health.trouble if health else None
         seen = [write.batch.seen_us for write in self._writes.values()]
-        waiting = self._lanes.oldest_seen_us()
+        waiting, now = self._lanes.oldest_seen_us(), self._clock.monotonic()
         return SinkState(
             name=self._name,
             phase=self._phases.now,
@@ -198,7 +198,7 @@ class Consumer:
             last_success_us=self._last_success_us,
             lanes=tuple(
                 LaneState(
-                    one.name, one.prefix, one.position, one.end_offset, one.caught_up, one.tried
+                    one.name, one.prefix, one.position, one.end_offset, one.caught_up, one.due(now)
                 )
                 for one in self._lanes.cursors
             ),

@@ -59,11 +59,6 @@ class LaneCursor:
         return self._done.prefix
 
     @property
-    def tried(self) -> bool:
-        """Return True if the first event that is not done was handed to the sink before."""
-        return self.prefix < self._buffer.start
-
-    @property
     def read_out(self) -> bool:
         """Return True if nothing is left to be read for the first time."""
         return self.end_offset is not None and self.position >= self.end_offset
@@ -304,6 +299,10 @@ class LaneCursor:
         return self._in_flight > 0
 
     # --- waiting ---------------------------------------------------------------------------------
+
+    def due(self, now: float) -> bool:
+        """Return True if the first event that is not done was handed over before, or could be."""
+        return self.prefix < self._buffer.start or self._ripe(now)
 
     def next_moment(self) -> float | None:
         """Return when something that rests now may be sent or must be read again."""

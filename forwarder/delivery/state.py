@@ -73,7 +73,7 @@ class PhaseLog:
 class LaneState:
     """How far one lane is: all below ``prefix`` is done, all below ``read_to`` was read.
 
-    ``tried``: the event at ``prefix`` was handed to the sink before.
+    ``due``: the event at ``prefix`` was handed to the sink before, or could be now.
     """
 
     name: str
@@ -81,7 +81,7 @@ class LaneState:
     read_to: int
     end_offset: int | None
     caught_up: bool
-    tried: bool
+    due: bool
 
 
 @dataclass(frozen=True, slots=True)

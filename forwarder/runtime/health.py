@@ -182,9 +182,9 @@ def _sink_troubles(sinks: Iterable[SinkState]) -> Iterator[_Trouble]:
             detail = _detail(one.error, one.hint)
             yield _Trouble(about, "has taken nothing", detail)
         if one.phase in _DELIVERING:
-            # A destination may take other events and put this one off, again and again.
+            # A destination may put one event off while it takes others, or ask for a long pause.
             for lane in one.lanes:
-                if lane.tried:
+                if lane.due:
                     where = f"event {lane.prefix} of lane {lane.name}"
                     yield _Trouble(about, f"has not taken {where}")
 

@@ -242,6 +242,16 @@ async def test_a_result_may_ask_to_ease_off() -> None:
     assert rig.once_each
 
 
+async def test_an_event_that_waits_for_a_long_pause_is_due() -> None:
+    """So that the state becomes degraded, although nothing has failed."""
+    easy = WriteResult(retry_after=3000.0)
+    rig = Rig(ScriptedSink([easy], limits=limits(100)), rows=300)
+    await rig.run_for(1000.0)
+
+    [lane] = rig.consumer.state().lanes
+    assert (rig.consumer.state().phase, lane.prefix, lane.due) == (Phase.RUNNING, 100, True)
+
+
 async def test_slow_down_halves_the_window() -> None:
     rig = Rig(rows=4000)
 

@@ -93,7 +93,7 @@ async def test_deferred_events_are_tried_again_alone() -> None:
     rig = await Rig(sink, rows=300).settle()
 
     [lane] = rig.consumer.state().lanes
-    assert not lane.tried
+    assert not lane.due
     assert [3, 50] in rig.sink.writes
     assert rig.once_each
 
@@ -106,7 +106,7 @@ async def test_deferred_events_hold_up_nobody() -> None:
     await rig.run_for(60.0)
 
     [lane] = rig.consumer.state().lanes
-    assert (lane.prefix, lane.tried) == (5, True)
+    assert (lane.prefix, lane.due) == (5, True)
     assert rig.queue.progress() == Progress(5, ((6, 5000),))
     assert rig.sink.writes.count([5]) < 60
 

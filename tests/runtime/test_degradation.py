@@ -21,8 +21,8 @@ def sink(phase: Phase, *lanes: LaneState) -> SinkState:
     return SinkState("splunk", phase, 0, error, "", 0, 0, 1, None, None, lanes)
 
 
-def lane(prefix: int, *, name: str = "live", tried: bool = True) -> LaneState:
-    return LaneState(name, prefix, 900, None, caught_up=True, tried=tried)
+def lane(prefix: int, *, name: str = "live", due: bool = True) -> LaneState:
+    return LaneState(name, prefix, 900, None, caught_up=True, due=due)
 
 
 class Looker:
@@ -79,9 +79,7 @@ def test_an_event_that_is_put_off_for_minutes_degrades_while_others_pass() -> No
     for minute in range(12):
         # A write of others succeeds in between, so that the sink is never waiting for long.
         phase = Phase.WAITING if minute % 2 else Phase.RUNNING
-        seen.append(
-            looker.look(None, phase, 0, 0, lane(7 if minute < 8 else 900, tried=minute < 8))
-        )
+        seen.append(looker.look(None, phase, 0, 0, lane(7 if minute < 8 else 900, due=minute < 8)))
         looker.clock.advance(60)
 
     reasons = [[f"sink splunk has not taken event 7 of lane live for {n} min"] for n in (5, 6, 7)]
@@ -92,7 +90,7 @@ def test_events_that_wait_for_a_full_batch_or_move_on_slowly_degrade_nothing() -
     looker = Looker()
     seen = []
     for minute in range(30):
-        lanes = lane(minute // 4), lane(40, name="backfill:x", tried=False)
+        lanes = lane(minute // 4), lane(40, name="backfill:x", due=False)
         seen.append(looker.look(None, Phase.RUNNING, 0, 0, *lanes))
         looker.clock.advance(60)
 
