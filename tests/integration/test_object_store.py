@@ -91,9 +91,7 @@ async def test_what_azure_refuses_needs_an_operator(endpoint: str) -> None:
     assert "d3Jvbmc=" not in repr(key.value)
 
 
-# Compiled for minutes.
-@pytest.mark.proof
-@pytest.mark.slow
+@pytest.mark.lengthy
 @pytest.mark.parametrize("file_format", ["ndjson", "parquet"])
 async def test_duckdb_reads_the_folder_of_versitygw(
     gateway: tuple[S3Server, Path], file_format: str
@@ -115,8 +113,7 @@ async def test_duckdb_reads_the_folder_of_versitygw(
     assert found == (1000, 1000, 3)
 
 
-@pytest.mark.proof
-@pytest.mark.slow
+@pytest.mark.lengthy
 async def test_what_versitygw_refuses_needs_an_operator(gateway: tuple[S3Server, Path]) -> None:
     server, _ = gateway
     for more, said in (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -18,6 +18,11 @@ _LOGINS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 """Ways to log in, by scheme: the keys of one way belong together."""
 _OPTIONAL = {"s3": ("session_token", "region"), "gs": (), "az": ("account_name",)}
+_KEYS = {
+    scheme: (*optional, *dict.fromkeys(name for way in _LOGINS[scheme] for name in way))
+    for scheme, optional in _OPTIONAL.items()
+}
+"""All keys of each scheme that the others do not have."""
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")
 _SEGMENT = re.compile(r"[A-Za-z0-9!_.=*'()-]+")
 _SOURCE = re.compile(r"[A-Za-z0-9_-]{1,15}")
@@ -127,10 +132,8 @@ class ObjectStoreConfig(PluginSettings):
     @model_validator(mode="after")
     def _one_login_that_fits(self) -> ObjectStoreConfig:
         ways, optional = _LOGINS[self.scheme], _OPTIONAL[self.scheme]
-        known = {name for each in _LOGINS.values() for way in each for name in way}
-        known |= {name for each in _OPTIONAL.values() for name in each}
-        given = {name for name in known if getattr(self, name) is not None}
-        used = given - set(optional)
+        known = {name for names in _KEYS.values() for name in names}
+        used = {name for name in known if getattr(self, name) is not None} - set(optional)
         fitting = next((way for way in ways if used == set(way)), None)
         if used and fitting is None:
             choices = "; or ".join(" and ".join(way) for way in ways)
@@ -155,6 +158,12 @@ class ObjectStoreConfig(PluginSettings):
     def scheme(self) -> str:
         """Return ``s3``, ``gs`` or ``az``."""
         return self.url.partition("://")[0]
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """Return the keys of this service that are set; a secret is still a ``Secret``."""
+        values = {name: getattr(self, name) for name in _KEYS[self.scheme]}
+        return {name: value for name, value in values.items() if value is not None}
 
     @property
     def bucket(self) -> str:

@@ -52,18 +52,6 @@ _NO_ANSWER: tuple[tuple[re.Pattern[str], type[TransientError], str, str], ...] =
 )
 """Errors without an answer of the bucket: what obstore says, and what to say and do instead."""
 
-_KEYS = {
-    "s3": ("region", "endpoint"),
-    "gs": (),
-    "az": ("account_name", "tenant_id", "client_id", "endpoint"),
-}
-"""Settings that obstore takes under the same name, by scheme."""
-_SECRETS = {
-    "s3": ("access_key_id", "secret_access_key", "session_token"),
-    "gs": ("service_account_key",),
-    "az": ("account_key", "sas_token", "client_secret"),
-}
-
 _OPERATOR = {
     "AuthorizationHeaderMalformed": "check region",
     "ContainerNotFound": "create the container, or check url",
@@ -89,10 +77,12 @@ class Bucket:
         """Connect to nothing yet."""
         self._config = config
         self._agent = context.user_agent
-        secrets = {name: getattr(config, name) for name in _SECRETS[config.scheme]}
-        # A certificate is no secret, but has the same life: a file that is replaced.
-        secrets["ca_file"] = Secret(path=config.ca_file) if config.ca_file else None
-        self._secrets: dict[str, Secret] = {name: one for name, one in secrets.items() if one}
+        given = config.given
+        self._secrets = {name: one for name, one in given.items() if isinstance(one, Secret)}
+        self._plain = {name: one for name, one in given.items() if name not in self._secrets}
+        if config.ca_file is not None:
+            # No secret, but with the same life: a file that is replaced.
+            self._secrets["ca_file"] = Secret(path=config.ca_file)
         self._revealed: dict[str, str] = {}
         self._store: ObjectStore | None = None
 
@@ -149,19 +139,18 @@ class Bucket:
             client["root_certificate"] = secrets.pop("ca_file")
         if config.proxy is not None:
             client["proxy_url"] = config.proxy
-        given = {name: getattr(config, name) for name in _KEYS[config.scheme]}
         options: dict[str, Any] = {
             "prefix": config.prefix or None,
             "client_options": client,
             "retry_config": {"max_retries": 0},
-            **{name: value for name, value in given.items() if value is not None},
+            **self._plain,
             **secrets,
         }
+        if config.endpoint is not None:
+            options["base_url" if config.scheme == "gs" else "endpoint"] = config.endpoint
         if config.scheme == "s3":
             return S3Store(config.bucket, **options)
         if config.scheme == "gs":
-            if config.endpoint is not None:
-                options["base_url"] = config.endpoint
             return GCSStore(config.bucket, **options)
         if "sas_token" in options:
             options["sas_key"] = options.pop("sas_token")

@@ -15,6 +15,8 @@ import pytest
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
 from forwarder.sinks.http import HttpSink, HttpSinkConfig
 from forwarder.sinks.loki import LokiConfig, LokiSink
+from forwarder.sinks.object_store import ObjectStoreSink
+from forwarder.sinks.object_store.config import ObjectStoreConfig
 from forwarder.sinks.otlp import OtlpConfig, OtlpSink
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
 from forwarder.testing.fake_sinks import sink_context
@@ -24,6 +26,7 @@ from tests.sinks.fakes.elastic import FakeElastic
 from tests.sinks.fakes.hec import FakeHec
 from tests.sinks.fakes.loki import FakeLoki
 from tests.sinks.fakes.otlp import FakeOtlp
+from tests.sinks.fakes.s3 import FakeS3
 from tests.sinks.fakes.webhook import FakeWebhook
 from tests.sinks.file.disk import Disk
 
@@ -41,13 +44,18 @@ def poisoned(body: bytes, offset: int) -> bytes | None:
 
 
 def check(
-    outcome: Outcome, arrived: Mapping[str, int], met: Mapping[str, int], *, most: int
+    outcome: Outcome,
+    arrived: Mapping[str, int],
+    met: Mapping[str, int],
+    *,
+    most: int,
+    dead: int = EVENTS // POISONED,
 ) -> None:
     """See that nothing is missing; ``most`` bounds the events that may be there twice."""
     repeated = sum(count - 1 for count in arrived.values())
     sys.stdout.write(f"\n{dict(met)}\n{len(outcome.dead)} dead letters, {repeated} repeats\n")
     assert arrived.keys() | outcome.dead == outcome.ids
-    assert len(outcome.dead) == EVENTS // POISONED
+    assert len(outcome.dead) == dead
     assert not arrived.keys() & outcome.dead
     assert repeated <= most
     assert len(met) >= 9, "the hour was not bad enough"
@@ -126,6 +134,25 @@ async def test_otlp() -> None:
         await deaths
         # Whoever is in a batch with a rejected record comes again while it is halved.
         check(outcome, receiver.arrived(), met, most=EVENTS)
+
+
+async def test_a_bucket_has_no_repeats() -> None:
+    """What was taken and not answered is overwritten with itself."""
+    async with FakeS3() as bucket:
+        met = bad_hour(bucket, Random(6))
+        config = ObjectStoreConfig(
+            url=f"s3://{bucket.bucket}",
+            endpoint=bucket.url,
+            region="us-east-1",
+            access_key_id=Secret(bucket.key_id),
+            secret_access_key=Secret(bucket.secret),
+            response_timeout=0.5,
+        )
+        deaths = asyncio.create_task(die_three_times(bucket, DEATHS_APART))
+        outcome = await deliver_all(ObjectStoreSink(config, sink_context()), EVENTS)
+        await deaths
+        check(outcome, bucket.arrived(), met, most=0, dead=0)
+        assert not bucket.different
 
 
 async def test_http() -> None:
