@@ -76,6 +76,13 @@ def run(config: Path) -> None:
     "--audit-rate", type=RATE, default=0.02, show_default=True, help="Audit rows per second."
 )
 @click.option(
+    "--jit-rate",
+    type=RATE,
+    default=0.01,
+    show_default=True,
+    help="Requests for temporary access per second.",
+)
+@click.option(
     "--history",
     type=DurationType(),
     default="1h",
@@ -93,6 +100,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
     rate: float,
     scim_rate: float,
     audit_rate: float,
+    jit_rate: float,
     history: float,
     seed: int,
     accounts: tuple[str, ...],
@@ -118,6 +126,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
         rate=rate,
         scim_rate=scim_rate,
         audit_rate=audit_rate,
+        jit_rate=jit_rate,
         history=history,
         policy=None if unlimited else defaults.policy,
     )

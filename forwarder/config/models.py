@@ -41,9 +41,7 @@ Outcomes = Annotated[
 class EventFilter(Settings):
     """Selects events: every given key must match, by any one of its values."""
 
-    stream: Words = Field(
-        (), description="access_requests, scim_updates, account_audit or forwarder"
-    )
+    stream: Words = Field((), description="a stream, such as access_requests, or forwarder")
     outcome: Outcomes = Field((), description="result of the action")
     action: Words = Field((), description="the row's action, for example login or logout")
     app: Words = Field((), description="name, domain or id of the application")

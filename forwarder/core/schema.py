@@ -283,31 +283,31 @@ class AdminActivity(NamedTuple):
     object: str
     operation: str
     outcome: str
-    ip_version: int
-    status_code: int | None
-    request_body: str
-    response_body: str
-    row_id: str
-    occurred_at: str
-    description: str
-    result: str
-    actor_id: str
-    actor_email: str
-    actor_type: str
-    actor_context: str
-    ip_address: str
-    token_id: str
-    token_name: str
-    method: str
-    uri: str
-    user_agent: str
-    ray_id: str
-    resource_id: str
-    product: str
-    resource_type: str
-    scope: str
-    zone_id: str
-    zone_name: str
+    ip_version: int = 0
+    status_code: int | None = None
+    request_body: str = ""
+    response_body: str = ""
+    row_id: str = ""
+    occurred_at: str = ""
+    description: str = ""
+    result: str = ""
+    actor_id: str = ""
+    actor_email: str = ""
+    actor_type: str = ""
+    actor_context: str = ""
+    ip_address: str = ""
+    token_id: str = ""
+    token_name: str = ""
+    method: str = ""
+    uri: str = ""
+    user_agent: str = ""
+    ray_id: str = ""
+    resource_id: str = ""
+    product: str = ""
+    resource_type: str = ""
+    scope: str = ""
+    zone_id: str = ""
+    zone_name: str = ""
 
     @property
     def is_login(self) -> bool:

@@ -175,7 +175,7 @@ def map_activity(activity: AdminActivity, namespace: str) -> Object:
         {
             **describe(
                 activity,
-                "account_audit",
+                activity.origin.stream,
                 namespace,
                 category=[category],
                 type=[_ACTIVITY_TYPES.get(activity.activity, "info")],

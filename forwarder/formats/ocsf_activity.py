@@ -57,7 +57,7 @@ def map_activity(activity: AdminActivity, version: Version) -> Object:
                 ["cloud"],
                 ACCESS,
                 event_code=activity.description,
-                log_name="account_audit",
+                log_name=activity.origin.stream,
                 log_provider="Cloudflare",
                 original_time=activity.occurred_at,
             ),
@@ -75,7 +75,8 @@ def _classified(activity: AdminActivity) -> tuple[EventClass, tuple[int, str]]:
     if activity.is_login:
         return AUTHENTICATION, _LOGINS[activity.activity]
     known = _CALLS.get(activity.activity, (OTHER, activity.activity or "Other"))
-    entity = activity.object in _ENTITIES and activity.activity in _CALLS
+    temporary = activity.object == "temporary_access"
+    entity = temporary or (activity.object in _ENTITIES and activity.activity in _CALLS)
     return (ENTITY_MANAGEMENT if entity else API_ACTIVITY), known
 
 

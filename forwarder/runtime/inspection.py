@@ -31,7 +31,7 @@ from forwarder.runtime.replica import Rendering, run_fast
 from forwarder.runtime.workers import preflight, sink_of, source_of
 
 _LONGEST = 60.0
-_TIME_KEYS = ("created_at", "logged_at", "time")
+_TIME_KEYS = ("timestamp", "created_at", "logged_at", "time")
 EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
     (
         "access_requests",
@@ -120,6 +120,8 @@ def stream_of(row: Mapping[str, Any]) -> str:
     """Return the stream that a row most likely came from."""
     if isinstance(row.get("action"), Mapping):
         return "account_audit"
+    if "knock_request_id" in row:
+        return "jit_requests"
     return "scim_updates" if {"idp_id", "resource_type"} & row.keys() else "access_requests"
 
 
@@ -135,9 +137,8 @@ def shown(rendered: Rendered) -> bytes | None:
 
 def _page(account_id: str, stream: str, row: Mapping[str, Any], now_us: int) -> StoredPage:
     # Through a stored page, as the daemon does it, so that the shown event has the same id.
-    action = row.get("action")
-    places = (row, action if isinstance(action, Mapping) else {})
-    times = (parse_us(place.get(key)) for place in places for key in _TIME_KEYS)
+    inner = [one for key in ("action", "event") if isinstance(one := row.get(key), Mapping)]
+    times = (parse_us(place.get(key)) for place in (*inner, row) for key in _TIME_KEYS)
     time_us = next((t for t in times if t is not None), now_us)
     identity = Identifier(account_id, stream).identity(row)
     body = orjson.dumps([row])

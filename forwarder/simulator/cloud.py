@@ -20,6 +20,7 @@ from forwarder.simulator.faults import (
 )
 from forwarder.simulator.feed import Clock, Dated, Feed, SystemClock, Traffic, read_row
 from forwarder.simulator.settings import SimulatorSettings, Token
+from forwarder.simulator.temporary_access import Board
 from forwarder.simulator.traffic import login_rows, provisioning_rows
 
 REMEMBERED = 10_000
@@ -88,6 +89,7 @@ class Cloud:
         """Ends every delay and every answer that never comes."""
         self._directories: dict[str, Directory] = {}
         self._feeds: dict[tuple[str, str], Feed] = {}
+        self._boards: dict[str, Board] = {}
         for account in settings.accounts:
             self._found(account)
 
@@ -101,6 +103,8 @@ class Cloud:
         now = self.clock.now()
         for feed in self._feeds.values():
             feed.advance(now, self.faults)
+        for board in self._boards.values():
+            board.advance(now)
         return now
 
     def feed(self, account: str, stream: str) -> Feed:
@@ -124,6 +128,15 @@ class Cloud:
 
         """
         return self._directories[account]
+
+    def board(self, account: str) -> Board:
+        """Return the requests for temporary access of an account.
+
+        Raises:
+            KeyError: the simulator has no such account.
+
+        """
+        return self._boards[account]
 
     def add(
         self,
@@ -170,6 +183,9 @@ class Cloud:
         company = found_company(settings.seed, account)
         directory = Directory(company.identity_providers)
         self._directories[account] = directory
+
+        since = self.clock.now() - settings.history
+        self._boards[account] = Board(company, settings.seed, account, settings.jit_rate, since)
 
         # Providers are read for each second: they come and go while the simulator runs.
         self._open(

@@ -38,6 +38,7 @@ from forwarder.simulator.faults import (
     DELAYING,
     HEADING,
     IDENTITY_PROVIDERS,
+    JIT_REQUESTS,
     LEADING,
     REWRITING,
     SCIM_UPDATES,
@@ -70,6 +71,8 @@ ROUTES = {
     "/client/v4/accounts/{account}/access/logs/scim/updates": SCIM_UPDATES,
     "/client/v4/accounts/{account}/logs/audit": ACCOUNT_AUDIT,
     "/client/v4/accounts/{account}/logs/audit/product_categories": ACCOUNT_AUDIT,
+    "/client/v4/accounts/{account}/access/logs/jit_requests": JIT_REQUESTS,
+    "/client/v4/accounts/{account}/access/logs/jit_requests/{name}": JIT_REQUESTS,
     "/client/v4/accounts/{account}/access/identity_providers": IDENTITY_PROVIDERS,
     "/client/v4/accounts/{account}/tokens/verify": VERIFY,
     "/client/v4/user/tokens/verify": VERIFY,
@@ -201,6 +204,17 @@ def _audited(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
     )
 
 
+def _temporary(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
+    board, now = cloud.board(api_request.account or ""), cloud.clock.now()
+    name = api_request.path.partition("?")[0].rpartition("/jit_requests")[2].lstrip("/")
+    if not name:
+        return Reply(body=envelope(board.listed(api_request.params, now)))
+    detail = board.detail(name, now)
+    if detail is None:
+        return refuse(NO_ROUTE)
+    return Reply(body=envelope(orjson.dumps(detail)), sent=lambda _: board.note(detail))
+
+
 def _harmed(cloud: Cloud, api_request: ApiRequest, query: Query) -> tuple[Feed, Query]:
     """Return the feed that a request reads and the query, after the faults that change either."""
     feed = cloud.feed(api_request.account or "", api_request.endpoint)
@@ -250,6 +264,7 @@ def _idps(cloud: Cloud, api_request: ApiRequest) -> frozenset[str] | None:
 _ANSWERS: Mapping[str, Callable[[Cloud, ApiRequest, Token], Reply]] = {
     **dict.fromkeys(STREAMS, _rows),
     ACCOUNT_AUDIT: _audited,
+    JIT_REQUESTS: _temporary,
     IDENTITY_PROVIDERS: _providers,
     VERIFY: _verified,
 }

@@ -14,11 +14,12 @@ from typing import Any, Literal, get_args
 ACCESS_REQUESTS = "access_requests"
 SCIM_UPDATES = "scim_updates"
 ACCOUNT_AUDIT = "account_audit"
+JIT_REQUESTS = "jit_requests"
 IDENTITY_PROVIDERS = "identity_providers"
 VERIFY = "verify"
 
 STREAMS = (ACCESS_REQUESTS, SCIM_UPDATES)
-ENDPOINTS = (*STREAMS, ACCOUNT_AUDIT, IDENTITY_PROVIDERS, VERIFY)
+ENDPOINTS = (*STREAMS, ACCOUNT_AUDIT, JIT_REQUESTS, IDENTITY_PROVIDERS, VERIFY)
 
 TIME_KEY = {ACCESS_REQUESTS: "created_at", SCIM_UPDATES: "logged_at", ACCOUNT_AUDIT: "time"}
 DISTINCT_KEY = {ACCESS_REQUESTS: "ray_id", SCIM_UPDATES: "cf_resource_id"}

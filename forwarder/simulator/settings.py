@@ -9,13 +9,16 @@ from forwarder.simulator.faults import (
     ACCESS_REQUESTS,
     ACCOUNT_AUDIT,
     IDENTITY_PROVIDERS,
+    JIT_REQUESTS,
     SCIM_UPDATES,
     Fault,
 )
 
 DEFAULT_ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 DEFAULT_TOKEN = "simulated-token"  # noqa: S105 - opens nothing else  # nosec B105
-ALL_PERMISSIONS = frozenset({ACCESS_REQUESTS, SCIM_UPDATES, ACCOUNT_AUDIT, IDENTITY_PROVIDERS})
+ALL_PERMISSIONS = frozenset(
+    {ACCESS_REQUESTS, SCIM_UPDATES, ACCOUNT_AUDIT, JIT_REQUESTS, IDENTITY_PROVIDERS}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class SimulatorSettings:
     rate: float = 2.0
     scim_rate: float = 0.1
     audit_rate: float = 0.0
+    jit_rate: float = 0.0
     history: float = 3600.0
     """At the start there are generated rows of this many seconds."""
     retention: float = 86400.0

@@ -16,7 +16,12 @@ from forwarder.core import own_events
 from forwarder.core.contracts import StoredPage
 from forwarder.core.schema import Event, Normaliser, Origin
 from forwarder.core.timing import parse_us
-from forwarder.sources.cloudflare_access import audit_mapping, login_mapping, scim_mapping
+from forwarder.sources.cloudflare_access import (
+    audit_mapping,
+    jit_requests,
+    login_mapping,
+    scim_mapping,
+)
 
 ACCOUNT_ID = "023e105f4ecef8ad9ca31a8372d0c353"
 ACCOUNT = "acme"
@@ -398,10 +403,43 @@ ACCOUNT_AUDIT: Mapping[str, Mapping[str, Any]] = {
         "zone": "example.com",
     },
 }
+_REQUEST = {
+    "knock_request_id": "7b0c1d52-4a5b-4c3e-9a63-6c1c6b0f5a11",
+    "requester_email": "ann@example.com",
+    "app_aud": "968a35b8def045de9d2ff65d514fa76c",
+    "app_hostname": "payroll.example.com",
+    "purpose_justification": "incident 4711",
+    "created_at": "2026-07-02T15:00:00Z",
+}
+_ANN = {"actor_email": "ann@example.com", "actor_uuid": "b4bf51f2-c72b-50b1-a179-20b76a49b18b"}
+_BOB = {"actor_email": "bob@example.com", "actor_uuid": "0cc175b9-c0f1-56b6-831c-399e269772661"}
+_AT = {"timestamp": "2026-07-02T15:04:05Z", "success": True}
+
+
+def _step(kind: str, **event: Any) -> dict[str, Any]:
+    return {**_REQUEST, "event": {"type": kind, **_AT, **event}}
+
+
+JIT_REQUESTS: Mapping[str, Mapping[str, Any]] = {
+    "jit_created": _step("CREATED", **_ANN, actor_idp="okta"),
+    "jit_approved": _step("APPROVER_DECISION", **_BOB, decision_outcome="APPROVED"),
+    "jit_denied": _step("APPROVER_DECISION", **_BOB, decision_outcome="DENIED"),
+    "jit_committed": _step("COMMITTED", **_BOB, session_duration_seconds=3600),
+    "jit_canceled": _step("CANCELED", **_ANN),
+    "jit_login": _step("LOGIN_SUCCESS", **_ANN, ray_id="744927037ce06d68"),
+    "jit_failed": _step("COMMITTED", **_BOB)
+    | {"event": {"type": "COMMITTED", **_AT, "success": False}},
+    "jit_hostile": {
+        **dict.fromkeys(_REQUEST, _HOSTILE),
+        "event": {"type": _HOSTILE, **_AT, "actor_email": _HOSTILE, "ray_id": _HOSTILE},
+    },
+    "jit_odd": {"knock_request_id": 17, "event": [1], "status": "PENDING"},
+}
 ROWS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "access_requests": LOGINS,
     "scim_updates": SCIM_UPDATES,
     "account_audit": ACCOUNT_AUDIT,
+    "jit_requests": JIT_REQUESTS,
     "forwarder": OWN_EVENTS,
 }
 """All rows: stream, then name, then row."""
@@ -414,6 +452,7 @@ NORMALISERS: Mapping[str, Normaliser] = {
     "access_requests": login_mapping.LOGINS,
     "scim_updates": scim_mapping.SCIM_UPDATES,
     "account_audit": audit_mapping.ACCOUNT_AUDIT,
+    "jit_requests": jit_requests.STEPS,
     "forwarder": own_events.OWN_EVENTS,
 }
 ACCOUNTS: Mapping[str, str] = {ACCOUNT_ID: ACCOUNT}
@@ -421,9 +460,11 @@ ACCOUNTS: Mapping[str, str] = {ACCOUNT_ID: ACCOUNT}
 
 def time_of(row: Mapping[str, Any]) -> int:
     """Return the time that ingest gives ``row``: its own, or when it was first seen."""
-    action = row.get("action")
-    times = [row.get(key) for key in ("created_at", "logged_at", "time")]
-    times += [action.get("time")] if isinstance(action, Mapping) else []
+    inner = [row.get("action"), row.get("event")]
+    times = [
+        one.get(key) for one in inner if isinstance(one, Mapping) for key in ("time", "timestamp")
+    ]
+    times += [row.get(key) for key in ("created_at", "logged_at", "time")]
     found = map(parse_us, times)
     return next((time_us for time_us in found if time_us is not None), SEEN_US)
 

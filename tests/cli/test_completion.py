@@ -60,7 +60,7 @@ def test_bash_offers_commands_options_and_choices(words: str, offered: str) -> N
         ("forwarder replay --sink spl", ["splunk"]),
         ("forwarder preview --sink ''", ["disk", "splunk"]),
         ("forwarder backfill --account a", ["acme"]),
-        ("forwarder verify --stream ac", ["access_requests"]),
+        ("forwarder verify --stream acce", ["access_requests"]),
         ("forwarder replay -c no-such-file.yaml --sink spl", []),
     ],
 )

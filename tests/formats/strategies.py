@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from forwarder.core.timing import format_us
-from forwarder.testing.samples import ACCOUNT_AUDIT, LOGIN, LOGINS, SCIM, SCIM_UPDATES
+from forwarder.testing.samples import ACCOUNT_AUDIT, JIT_REQUESTS, LOGIN, LOGINS, SCIM, SCIM_UPDATES
 
 HOSTILE = (
     "",
@@ -279,6 +279,30 @@ audit_rows = st.one_of(
     st.sampled_from(list(ACCOUNT_AUDIT.values())),
 )
 
+jit_rows = st.one_of(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "knock_request_id": _uuids | json_values,
+            "requester_email": emails | json_values,
+            "app_hostname": texts | json_values,
+            "purpose_justification": texts | json_values,
+            "created_at": times | json_values,
+            "event": _section(
+                type=st.sampled_from(["CREATED", "APPROVER_DECISION", "LOGIN_SUCCESS"]) | texts,
+                timestamp=times | json_values,
+                actor_email=emails | json_values,
+                actor_uuid=_uuids | json_values,
+                decision_outcome=st.sampled_from(["APPROVED", "DENIED"]) | json_values,
+                success=st.booleans() | json_values,
+                ray_id=texts | json_values,
+            ),
+            "new_key": json_values,
+        },
+    ),
+    st.sampled_from(list(JIT_REQUESTS.values())),
+)
+
 own_rows = st.fixed_dictionaries(
     {},
     optional={
@@ -302,6 +326,7 @@ streams_and_rows = st.one_of(
     st.tuples(st.just("access_requests"), logins),
     st.tuples(st.just("scim_updates"), scim_rows),
     st.tuples(st.just("account_audit"), audit_rows),
+    st.tuples(st.just("jit_requests"), jit_rows),
     st.tuples(st.just("forwarder"), own_rows),
 )
 """A stream and a row of it."""
@@ -320,6 +345,7 @@ pages_of_rows = st.one_of(
     st.tuples(st.just("access_requests"), st.lists(logins, min_size=1, max_size=4)),
     st.tuples(st.just("scim_updates"), st.lists(_changes, min_size=1, max_size=4)),
     st.tuples(st.just("account_audit"), st.lists(audit_rows, min_size=1, max_size=2)),
+    st.tuples(st.just("jit_requests"), st.lists(jit_rows, min_size=1, max_size=2)),
     st.tuples(st.just("forwarder"), st.lists(own_rows, min_size=1, max_size=2)),
 )
 """A stream and the rows of a page of it."""

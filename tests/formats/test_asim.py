@@ -21,6 +21,7 @@ _STREAM_OF = {
     "access_requests": _LOGINS,
     "scim_updates": _CHANGES,
     "account_audit": _AUDIT,
+    "jit_requests": _AUDIT,
     "forwarder": _AUDIT,
 }
 

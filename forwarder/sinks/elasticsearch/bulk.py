@@ -69,10 +69,9 @@ _SAFE_REASONS = re.compile(
 LOGS: Mapping[str, str] = {
     "access_requests": "audit",
     "scim_updates": "scim",
-    "account_audit": "account_audit",
     FORWARDER_STREAM: "forwarder",
 }
-"""The name of each stream within the name of its data stream."""
+"""The name of each stream within the name of its data stream; other streams have their own."""
 
 # Elasticsearch's limit for the name of an index. Compiling a longer pattern would only take time.
 _LONGEST_NAME = 255

@@ -286,6 +286,22 @@ class AccountAuditConfig(_LogConfig):
         return given
 
 
+class JitRequestsConfig(_LogConfig):
+    """Requests for temporary access."""
+
+    poll_interval: Duration = Field(60.0, ge=1, description="time between the starts of two polls")
+    overlap: Duration = Field(_MINUTE, ge=2, description="how much every round reads again")
+    reconcile: tuple[Duration, ...] = Field(
+        (_HOUR, 20 * _HOUR),
+        description="ages at which everything is read once more, for steps that appear late",
+    )
+    follow: Duration = Field(
+        7 * 24 * _HOUR,
+        description="how long a request is followed after it was made; an approval that runs "
+        "longer is not seen to its end",
+    )
+
+
 class StreamsConfig(Settings):
     """Which logs are read. A stream that is left out is off; ``{}`` takes the defaults."""
 
@@ -298,6 +314,9 @@ class StreamsConfig(Settings):
     account_audit: AccountAuditConfig | None = Field(
         None,
         description="the account's audit log: who changed what; needs `Account Settings Read`",
+    )
+    jit_requests: JitRequestsConfig | None = Field(
+        None, description="requests for temporary access, and what became of them"
     )
 
     @model_validator(mode="before")

@@ -53,6 +53,11 @@ SCIM_UPDATES = Endpoint(
 ACCOUNT_AUDIT = Endpoint(
     "account_audit", "/accounts/{account_id}/logs/audit", "Account Settings Read"
 )
+JIT_REQUESTS = Endpoint(
+    "jit_requests",
+    "/accounts/{account_id}/access/logs/jit_requests",
+    "Access: Audit Logs Read",
+)
 AUDIT_CATEGORIES = Endpoint(
     "account_audit", "/accounts/{account_id}/logs/audit/product_categories", "Account Settings Read"
 )

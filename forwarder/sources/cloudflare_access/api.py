@@ -9,10 +9,10 @@ import asyncio
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from forwarder.core.errors import ConfigError, NeedsOperatorError
 from forwarder.core.source_contract import Purpose
@@ -128,6 +128,15 @@ class Api:
                 BodyRepaired(self._account, endpoint.name, len(answer.rows), answer.malformed)
             )
         return answer
+
+    async def get_one(
+        self, endpoint: Endpoint, name: str, *, purpose: Purpose, urgency: float
+    ) -> dict[str, Any]:
+        """Request one object below a list's endpoint, by its id; raises as ``get`` does."""
+        # The path is formatted later, so that a brace in an id would be taken for a field.
+        path = f"{endpoint.path}/{quote(name, safe='')}"
+        one = replace(endpoint, path=path)
+        return await self._ask(one, read_object, (), purpose, urgency)
 
     async def server_time_us(self) -> int:
         """Return Cloudflare's clock in microseconds since 1970.

@@ -28,6 +28,7 @@ from forwarder.sources.cloudflare_access.answers import (
     ACCESS_REQUESTS,
     ACCOUNT_AUDIT,
     AUDIT_CATEGORIES,
+    JIT_REQUESTS,
     SCIM_UPDATES,
     Answer,
     Endpoint,
@@ -196,6 +197,8 @@ async def diagnose(api: Api, config: AccountConfig) -> list[Finding]:
         findings += _hidden("access_requests", logins.query)
     if scim is not None:
         findings += await _scim(api, scim, now_us)
+    if config.streams.jit_requests is not None:
+        findings.append(await _temporary(api, now_us))
     return [*findings, *await _audit(api, config.streams.account_audit, now_us)]
 
 
@@ -238,6 +241,16 @@ async def _scim(api: Api, config: ScimUpdatesConfig, now_us: int) -> list[Findin
         findings += await run_probes(probe, SCIM_PROBES)
     findings.append(await without_ids(scim_prober(api, now_us, query)))
     return findings + _hidden("scim_updates", config.query)
+
+
+async def _temporary(api: Api, now_us: int) -> Finding:
+    since = format_seconds(now_us - 24 * _HOUR_US)
+    try:
+        answer = await api.get(JIT_REQUESTS, [("since", since), ("per_page", str(_PAGE))])
+    except TransientError as error:
+        return Finding("fault", JIT_REQUESTS.name, str(error), error.hint)
+    text = f"readable; {len(answer.rows)} requests for temporary access in the last day"
+    return Finding("ok", JIT_REQUESTS.name, text)
 
 
 _NOT_LOGGED = (

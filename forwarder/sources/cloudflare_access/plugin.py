@@ -14,6 +14,8 @@ from forwarder.sources.cloudflare_access.account_audit import RETENTION, Account
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.audit_mapping import ACCOUNT_AUDIT
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
+from forwarder.sources.cloudflare_access.jit_requests import RETENTION as JIT_RETENTION
+from forwarder.sources.cloudflare_access.jit_requests import STEPS, JitRequests
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiters, credential_of
@@ -32,6 +34,7 @@ class CloudflareAccess:
         AccessRequests.stream: LOGINS,
         ScimUpdates.stream: SCIM_UPDATES,
         AccountAudit.stream: ACCOUNT_AUDIT,
+        JitRequests.stream: STEPS,
     }
 
     def __init__(self, config: AccountConfig, context: SourceContext) -> None:
@@ -78,6 +81,10 @@ class CloudflareAccess:
                 audit,
                 hold_back=audit.hold_back,
                 retention=RETENTION,
+            )
+        if (requests := config.streams.jit_requests) is not None:
+            plans[JitRequests.stream] = StreamPlan(
+                JitRequests(self.api, config, requests), requests, retention=JIT_RETENTION
             )
         return plans
 

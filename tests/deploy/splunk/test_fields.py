@@ -62,6 +62,10 @@ ALIKE = {
         "event_uid vendor_account vendor_account_name user src object_category object_id product "
         "ray_id status vendor_product "
     ),
+    "jit_requests": (
+        "event_uid vendor_account vendor_account_name user object_category object_id product "
+        "ray_id status vendor_product "
+    ),
     "forwarder": (
         "event_uid vendor_account vendor_account_name action about_stream about_sink "
         "reason from to rows version status vendor_product "
@@ -210,7 +214,7 @@ def test_the_time_of_a_bare_line_is_found(sourcetype: str) -> None:
 
     # Their rows have no usable time.
     without = (
-        {"login_wrong_values", "login_unreadable", "audit_odd"}
+        {"login_wrong_values", "login_unreadable", "audit_odd", "jit_odd"}
         if sourcetype.endswith(":raw")
         else set()
     )

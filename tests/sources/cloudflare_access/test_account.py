@@ -78,7 +78,10 @@ def test_what_may_be_written_differently_means_the_same() -> None:
         ({"api_token_file": "/run/secrets/t"}, "exclude each other"),
         ({"api_url": "ftp://api"}, "http or https"),
         ({"api_url": "https://user:pw@api"}, "no user and no password"),
-        ({"streams": {}}, "at least one of access_requests, scim_updates, account_audit"),
+        (
+            {"streams": {}},
+            "at least one of access_requests, scim_updates, account_audit, jit_requests",
+        ),
         ({"streams": {"access_requets": {}}}, "access_requets"),
         ({"streams": {"access_requests": {"page_size": 1001}}}, "less than or equal to 1000"),
         (

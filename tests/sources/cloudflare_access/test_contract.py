@@ -14,12 +14,15 @@ from forwarder.simulator import (
     ACCOUNT_AUDIT,
     DEFAULT_ACCOUNT,
     DEFAULT_TOKEN,
+    JIT_REQUESTS,
     SCIM_UPDATES,
     Fault,
     Simulator,
     SimulatorSettings,
     unreadable_row,
 )
+from forwarder.simulator.company import found_company
+from forwarder.simulator.temporary_access import Request, made
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.testing.source_contract import CursorContract, SourceContract
@@ -97,11 +100,12 @@ class Cloudflare:
 
 class _OfCloudflare(SourceContract):
     stream: ClassVar[str]
+    origin_class: ClassVar[type[Cloudflare]] = Cloudflare
 
     @pytest.fixture
     async def origin(self) -> AsyncIterator[Cloudflare]:
         async with Simulator(SimulatorSettings(rate=0.0, scim_rate=0.0)) as simulator:
-            origin = Cloudflare(simulator, self.stream)
+            origin = self.origin_class(simulator, self.stream)
             yield origin
             await origin.aclose()
 
@@ -112,6 +116,30 @@ class TestAccessRequests(_OfCloudflare):
 
 class TestScimUpdates(_OfCloudflare):
     stream = SCIM_UPDATES
+
+
+class Board(Cloudflare):
+    """Requests for temporary access; a row of the contract is a request that was made."""
+
+    def add(self, count: int, *, twins: bool = False, together: bool = False) -> None:
+        del together
+        board = self._simulator.board(DEFAULT_ACCOUNT)
+        who = found_company(1, DEFAULT_ACCOUNT).people[0]
+        for number in range(count):
+            made_us = self._start_us + 1_000_000 + number * 700_000
+            # What is listed without an id cannot be read further, and is a row itself.
+            without_id = Request(self._start_us + 1_000_000, {"status": "PENDING"})
+            board.add(without_id if twins else made(number, made_us, who, ()))
+
+    def add_malformed(self) -> None:
+        row = unreadable_row("lone_surrogate", {"status": "PENDING"})
+        request = Request(self._start_us + 50_000_000, {}, raw=row)
+        self._simulator.board(DEFAULT_ACCOUNT).add(request)
+
+
+class TestJitRequests(_OfCloudflare):
+    stream = JIT_REQUESTS
+    origin_class = Board
 
 
 class TestAccountAudit(_OfCloudflare, CursorContract):

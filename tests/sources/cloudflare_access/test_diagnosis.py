@@ -115,3 +115,10 @@ async def test_an_unknown_category_is_a_fault(simulator: Simulator) -> None:
 
     (fault,) = [f for f in found if f.level == "fault"]
     assert fault.subject == "account_audit"
+
+
+async def test_requests_for_temporary_access_are_counted() -> None:
+    async with Simulator(SimulatorSettings(history=3600, jit_rate=0.01)) as running:
+        found = await findings(running, jit_requests={})
+
+    assert "requests for temporary access in the last day" in texts(found, "jit_requests")

@@ -1,0 +1,237 @@
+"""Temporary access: what becomes of requests for it, one event for each step of a request.
+
+Cloudflare lists requests by when they were made, and a request changes for as long as it is open.
+So each round lists the requests of the last days and reads every one that may have changed: all
+that are new, open, or listed with something else than last time. What is known of closed requests
+stays in memory only; after a restart each is read once more, and the journal knows its steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any, ClassVar
+
+from forwarder.core.contracts import Lost, Page, Window
+from forwarder.core.identity import dumps
+from forwarder.core.masking import mask_row
+from forwarder.core.schema import (
+    FAILURE,
+    MALFORMED_KEY,
+    SUCCESS,
+    UNKNOWN,
+    AdminActivity,
+    Normaliser,
+    Origin,
+)
+from forwarder.core.source_contract import Parts, Purpose
+from forwarder.core.timing import format_seconds, parse_us
+from forwarder.sources.cloudflare_access.account import AccountConfig, JitRequestsConfig
+from forwarder.sources.cloudflare_access.answers import JIT_REQUESTS, Answer, RequestRefusedError
+from forwarder.sources.cloudflare_access.api import Api
+from forwarder.sources.cloudflare_access.logs import PageMaker
+from forwarder.sources.cloudflare_access.walk import SECOND_US, UNREADABLE
+
+Row = Mapping[str, Any]
+
+_ID = "knock_request_id"
+_OF_REQUEST = (
+    _ID,
+    "requester_email",
+    "app_aud",
+    "app_hostname",
+    "purpose_justification",
+    "created_at",
+)
+"""What does not change while a request is open; a step is told apart by the rest."""
+_ENDED = frozenset({"DENIED", "CANCELED"})
+RETENTION = 366 * 86_400.0
+"""How far back the list reaches, in seconds."""
+_NOT_FOUND = 404
+_MOST_PAGES = 1000
+
+
+class JitRequests:
+    """The requests for temporary access of one account; implements ``Source``."""
+
+    stream: ClassVar[str] = JIT_REQUESTS.name
+
+    def __init__(self, api: Api, account: AccountConfig, config: JitRequestsConfig) -> None:
+        """Do no I/O."""
+        self._api = api
+        self._follow_us = round(config.follow * SECOND_US)
+        self._size = config.page_size
+        self._pages = PageMaker(
+            account.account_id, self.stream, "event.timestamp", mask_row, native_id
+        )
+        self._closed: dict[str, bytes] = {}
+
+    async def fetch(
+        self,
+        window: Window,
+        position: Any | None,
+        *,
+        parts: Sequence[str] = (),  # noqa: ARG002 - this stream has none
+        purpose: Purpose = Purpose.LIVE,
+    ) -> Page:
+        """Read the steps of the requests on the next page of the list."""
+        page, before = _place(position)
+        urgency = window.since_us / SECOND_US + RETENTION
+        answer = await self._api.get(
+            JIT_REQUESTS,
+            [
+                ("since", format_seconds(window.since_us - self._follow_us)),
+                ("until", format_seconds(window.until_us + SECOND_US)),
+                ("page", str(page)),
+                ("per_page", str(self._size)),
+            ],
+            purpose=purpose,
+            urgency=urgency,
+        )
+        listed = _hash(answer.rows).hex()
+        if listed == before:
+            # The page number is ignored: what is behind the first page cannot be had.
+            unread = Lost(UNREADABLE, window.since_us - self._follow_us, window.until_us, None, "")
+            return self._pages.page(answer, self._pages.records([]), None, [unread])
+        rows, lost = list[Row](), list[Lost]()
+        for request in answer.rows:
+            steps, gone = await self._steps(request, window, purpose, urgency)
+            rows += steps
+            lost += gone
+        more = len(answer.rows) >= self._size and page < _MOST_PAGES
+        following = {"page": page + 1, "listed": listed} if more else None
+        read = Answer([dict(row) for row in rows], answer.server_time_us, None, answer.malformed)
+        return self._pages.page(read, self._pages.records(read.rows), following, lost)
+
+    async def parts(self, memory: Any | None, now_us: int) -> Parts:  # noqa: ARG002 - the contract's
+        """Return no parts: this stream is read as a whole."""
+        return Parts()
+
+    async def server_time_us(self) -> int:
+        """Return Cloudflare's clock in microseconds since 1970."""
+        return await self._api.server_time_us()
+
+    async def _steps(
+        self, request: Row, window: Window, purpose: Purpose, urgency: float
+    ) -> tuple[list[Row], list[Lost]]:
+        """Return a row for each step of a request, none if it is closed and has not changed."""
+        name, content = _text(request.get(_ID)), _hash(request)
+        if not name:
+            # Malformed, or of a form that nobody knows: a record like any other.
+            return [request], []
+        # Only the live reader skips: the others are there to find what it has missed.
+        if purpose is Purpose.LIVE and self._closed.get(name) == content:
+            return [], []
+        try:
+            detail = await self._api.get_one(JIT_REQUESTS, name, purpose=purpose, urgency=urgency)
+        except RequestRefusedError as error:
+            if error.status != _NOT_FOUND:
+                raise
+            created_us = parse_us(request.get("created_at")) or window.since_us
+            reason = "a request for temporary access is listed and cannot be read"
+            return [], [Lost(UNREADABLE, created_us, created_us, None, reason)]
+        if _is_closed(request, window):
+            self._closed[name] = content
+        shared = {key: detail[key] for key in _OF_REQUEST if key in detail} | {_ID: name}
+        events = detail.get("events")
+        return [{**shared, "event": one} for one in events or () if isinstance(one, Mapping)], []
+
+
+def _is_closed(request: Row, window: Window) -> bool:
+    """Return True if nothing more can happen: it was refused, withdrawn, or has run out."""
+    expires_us = parse_us(request.get("expires_at"))
+    ended = _text(request.get("status")) in _ENDED
+    return ended or (expires_us is not None and expires_us < window.since_us)
+
+
+def _place(position: Any) -> tuple[int, str]:
+    """Return the page of a position, and what the page before listed."""
+    kept = position if isinstance(position, dict) else {}
+    page, listed = kept.get("page"), kept.get("listed")
+    return (page, listed) if isinstance(page, int) and isinstance(listed, str) else (1, "")
+
+
+def _hash(value: Any) -> bytes:
+    return blake2b(dumps(value), digest_size=16).digest()
+
+
+def native_id(row: Row) -> str:
+    """Return what tells one step from all others, nothing for a row that is no step."""
+    event = row.get("event")
+    if not isinstance(event, Mapping) or MALFORMED_KEY in row:
+        return ""
+    parts = [row.get(_ID), *(event.get(key) for key in ("timestamp", "type", "actor_uuid"))]
+    return dumps(parts).decode()
+
+
+_DECISIONS = {"APPROVED": "approve", "APPROVE": "approve", "DENIED": "deny", "DENY": "deny"}
+_ACTIVITIES = {
+    "CREATED": "create",
+    "COMMITTED": "commit",
+    "CANCELED": "cancel",
+    "LOGIN_SUCCESS": "use",
+    "REDIRECT_TO_ACTIVE": "redirect",
+}
+_KNOWN = frozenset({*_OF_REQUEST, "event"})
+_OF_EVENT = frozenset({"type", "timestamp", "actor_email", "actor_uuid", "success", "ray_id"})
+
+
+def normalise_step(row: Row, origin: Origin, id: str, time_us: int) -> AdminActivity:  # noqa: A002
+    """Return the step of a request in ``row``; see ``core.schema.Normalise``."""
+    row = mask_row(row)
+    event = row.get("event")
+    event = event if isinstance(event, Mapping) else {}
+    kind, success = _text(event.get("type")), event.get("success")
+    decision = _DECISIONS.get(_text(event.get("decision_outcome")).upper(), "decide")
+    activity = decision if kind == "APPROVER_DECISION" else _ACTIVITIES.get(kind, kind.lower())
+    rest = {k: v for k, v in event.items() if k not in _OF_EVENT or not _fits(k, v)}
+    about = ("requester_email", "app_aud", "app_hostname", "purpose_justification", "created_at")
+    return AdminActivity(
+        origin,
+        id=id,
+        time_us=time_us,
+        row=row,
+        quality=_quality(row, event),
+        extra={
+            **{key: row[key] for key in about if row.get(key) not in (None, "")},
+            **{key: value for key, value in row.items() if key not in _KNOWN},
+            **({"event": rest} if rest else {}),
+            **({"event": row["event"]} if row.get("event") and not event else {}),
+        },
+        activity=activity,
+        object="temporary_access",
+        operation=kind,
+        outcome=SUCCESS if success is True else FAILURE if success is False else UNKNOWN,
+        row_id=_text(row.get(_ID)),
+        occurred_at=_text(event.get("timestamp")),
+        description=kind,
+        result=_text(event.get("decision_outcome")),
+        actor_id=_text(event.get("actor_uuid")),
+        actor_email=_text(event.get("actor_email")) or _text(row.get("requester_email")),
+        actor_type="user",
+        ray_id=_text(event.get("ray_id")),
+        resource_id=_text(row.get(_ID)),
+        # What the request is about: the other formats show it beside the kind of object.
+        product=_text(row.get("app_hostname")),
+        resource_type="temporary_access",
+    )
+
+
+def _quality(row: Row, event: Row) -> tuple[str, ...]:
+    if MALFORMED_KEY in row:
+        return ("malformed",)
+    faults = [] if parse_us(event.get("timestamp")) is not None else ["time"]
+    faults += [] if _text(row.get(_ID)) else [_ID]
+    return tuple(faults if _text(event.get("type")) else [*faults, "event.type"])
+
+
+def _fits(key: str, value: Any) -> bool:
+    return value is None or isinstance(value, bool if key == "success" else str)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+STEPS = Normaliser(normalise_step, _KNOWN)
+"""How the rows of stream ``jit_requests`` become events."""
