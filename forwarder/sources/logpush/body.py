@@ -169,7 +169,7 @@ class Body:
 
     def lines(self) -> Iterator[list[bytes | Overlong]]:
         """Give the lines, some at a time; valid once ``read`` has returned."""
-        unpacker, cutter = Unpacker(said_gzip=self._said_gzip), _Cutter(self._limits.line)
+        unpacker, cutter = Unpacker(said_gzip=self._said_gzip), Cutter(self._limits.line)
         for chunk in self._chunks:
             for piece in unpacker.feed(chunk):
                 yield cutter.feed(piece)
@@ -189,10 +189,11 @@ class Overlong:
         self.length = length
 
 
-class _Cutter:
+class Cutter:
     """Cuts text into lines without keeping one that is too long."""
 
     def __init__(self, most: int) -> None:
+        """Keep lines of up to ``most`` bytes whole."""
         self._most = most
         self._parts: list[bytes] = []
         self._length = 0

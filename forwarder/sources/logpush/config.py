@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator
 
@@ -64,6 +64,12 @@ class LogpushConfig(Settings):
     )
     limits: Limits = Field(Limits(), description="bounds of bodies and connections")
     datasets: tuple[str, ...] = Field((), description="names of datasets to accept; default: any")
+
+    deliver: Literal["poll", "push", "both"] = Field(
+        "poll",
+        description="which logins sinks get of an account whose authentication log is also "
+        "polled; the others are stored and not delivered. With both, each login is two events",
+    )
 
     @field_validator("header")
     @classmethod

@@ -1,4 +1,7 @@
-"""Lines of a pushed body as records: which key is a row's time, and what makes it one row. Pure."""
+"""Rows of Logpush's datasets: from lines to records, and from records to events. Pure.
+
+Which key is a row's time, what makes two rows one, and what the values are called elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ import orjson
 
 from forwarder.core.identity import Identifier, dumps
 from forwarder.core.masking import mask_row, mask_value
+from forwarder.core.schema import Login, Normaliser, Origin
 from forwarder.core.source_contract import Records
 from forwarder.core.source_contract import joined as array_of
-from forwarder.core.timing import EARLIEST_US, LATEST_US, parse_us
+from forwarder.core.timing import EARLIEST_US, LATEST_US, format_us, parse_us
+from forwarder.sources.cloudflare_access.login_mapping import normalise_login
 from forwarder.sources.cloudflare_access.repair import malformed_row, repair_row, rewritten
 from forwarder.sources.logpush.body import Body, Overlong
 
@@ -96,7 +101,7 @@ class RowReader:
             twins = frozenset(index for index, one in enumerate(named) if one is None)
             identities = [a or b for a, b in zip(named, identities, strict=True)]
         # After the identities: a mask that learns a new word must not give old rows new ids.
-        masked = [mask_nested(mask_row(row)) for row in rows]
+        masked = list(map(mask_nested, rows))
         lengths = identified.lengths
         if not text or not all(map(is_, masked, rows)):
             parts = list(map(dumps, masked))
@@ -168,6 +173,7 @@ def mask_nested(row: Row) -> Row:
     Bodies of requests and headers are such objects. A value at the top has one of Cloudflare's
     names, which say nothing of secrets.
     """
+    row = mask_row(row)
     found = {
         key: masked
         for key, value in row.items()
@@ -197,3 +203,47 @@ def moment_us(value: Any) -> int | None:
             time_us = number * times // through
             return time_us if EARLIEST_US <= time_us <= LATEST_US else None
     return None
+
+
+# Some datasets are also read by requests. Logpush calls the same values differently: a row is
+# renamed, and mapped as its twin is.
+
+LOGIN_NAMES: Mapping[str, str] = {
+    "Action": "action",
+    "Allowed": "allowed",
+    "AppDomain": "app_domain",
+    "AppUUID": "app_uid",
+    "Connection": "connection",
+    "Country": "country",
+    "CreatedAt": "created_at",
+    "Email": "user_email",
+    "IPAddress": "ip_address",
+    "RayID": "ray_id",
+    "UserUID": "user_id",
+}
+"""What the values of a login are called in a push, and in an answer of the API."""
+_ONLY_PUSHED = frozenset(
+    {
+        "PurposeJustificationPrompt",
+        "PurposeJustificationResponse",
+        "TemporaryAccessApprovers",
+        "TemporaryAccessDuration",
+    }
+)
+
+
+def normalise_pushed_login(row: Row, origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
+    """Return the login in a row of dataset ``access_requests``; see ``core.schema.Normalise``."""
+    twin = {LOGIN_NAMES.get(key, key): value for key, value in row.items()}
+    created_us = moment_us(twin.get("created_at"))
+    # A job may ask for Unix times, and the common schema has texts.
+    if created_us is not None and parse_us(twin["created_at"]) is None:
+        twin["created_at"] = format_us(created_us)
+    login = normalise_login(twin, origin, id, time_us)
+    return login._replace(row=mask_nested(row))
+
+
+NORMALISERS: Mapping[str, Normaliser] = {
+    "access_requests": Normaliser(normalise_pushed_login, _ONLY_PUSHED.union(LOGIN_NAMES)),
+}
+"""How the rows of the datasets that are mapped become events."""

@@ -1,0 +1,166 @@
+"""Rows of a dataset: their times, their identities, their secrets, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from forwarder.core.contracts import StreamKey
+from forwarder.core.masking import MASK
+from forwarder.core.schema import MALFORMED_KEY, Origin
+from forwarder.formats.cim import CimFormat
+from forwarder.formats.pipeline import Pipeline
+from forwarder.formats.templates import FormatConfig
+from forwarder.sources.cloudflare_access.login_mapping import normalise_login
+from forwarder.sources.logpush.body import Cutter
+from forwarder.sources.logpush.rows import (
+    LOGIN_NAMES,
+    RowReader,
+    joined,
+    moment_us,
+    normalise_pushed_login,
+)
+from forwarder.testing.samples import ACCOUNTS, LOGINS, NORMALISERS, page_of
+
+ORIGIN = Origin("a" * 32, "acme", "logpush_access_requests", 1_800_000_000_000_000)
+NOON_US = 1_685_000_000_123_456
+PUSHED_NAMES = {ours: theirs for theirs, ours in LOGIN_NAMES.items()}
+
+
+def reader(dataset: str) -> RowReader:
+    return RowReader("a" * 32, f"logpush_{dataset}", dataset)
+
+
+def pushed(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a login of the API as Logpush would have written it."""
+    return {PUSHED_NAMES.get(key, key): value for key, value in row.items()}
+
+
+@pytest.mark.parametrize(
+    ("value", "time_us"),
+    [
+        ("2023-05-25T07:33:20.123456789Z", NOON_US),
+        ("2023-05-25T17:03:20.123456+09:30", NOON_US),
+        (NOON_US * 1000 + 789, NOON_US),
+        (str(NOON_US * 1000 + 789), NOON_US),
+        (NOON_US, NOON_US),
+        (NOON_US // 1000, NOON_US // 1000 * 1000),
+        (NOON_US // 1_000_000, NOON_US // 1_000_000 * 1_000_000),
+        (0, None),
+        (-1, None),
+        (True, None),
+        (1.5, None),
+        (None, None),
+        (10**30, None),
+        ("9" * 5000, None),
+        ("soon", None),
+    ],
+)
+def test_a_time_is_read_in_every_format_that_a_job_can_ask_for(
+    value: Any, time_us: int | None
+) -> None:
+    assert moment_us(value) == time_us
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(1, 40), max_size=12))
+def test_lines_are_the_same_however_the_text_comes_in_pieces(text: bytes, sizes: list[int]) -> None:
+    cutter, lines, place = Cutter(2**20), list[Any](), 0
+    for size in [*sizes, len(text)]:
+        lines += cutter.feed(text[place : place + size])
+        place += size
+    lines += cutter.feed(b"\n")
+
+    assert lines == [line.strip() for line in text.split(b"\n") if line.strip()]
+
+
+def test_rows_with_an_id_of_their_own_are_one_row_whatever_else_they_say() -> None:
+    first = reader("audit_logs_v2").read([b'{"AuditLogID":"a","ActorType":"user"}'])
+    again = reader("audit_logs_v2").read(
+        [b'{"ActorType":"system","AuditLogID":"a"}', b'{"AuditLogID":"b"}', b'{"AuditLogID":""}']
+    )
+
+    assert first.records.identities[0] == again.records.identities[0]
+    assert len(set(again.records.identities)) == 3
+    assert (frozenset(), frozenset({2})) == (first.twins, again.twins)
+
+
+def test_a_ray_alone_makes_no_request_of_a_worker_the_same() -> None:
+    read = reader("http_requests").read(
+        [b'{"RayID":"a","ParentRayID":"x"}', b'{"RayID":"a","ParentRayID":"y"}']
+    )
+
+    assert len(set(read.records.identities)) == 2
+    assert read.twins == frozenset()
+
+
+def test_long_integers_and_keys_that_stand_twice_are_marked_and_never_changed_silently() -> None:
+    digits = "9" * 30
+    read = reader("http_requests").read(
+        [b'{"RayID":"a","n":%s}' % digits.encode(), b'{"RayID":"b"}', b'{"x":1,"x":2}', b"[1]"]
+    )
+
+    rows = [orjson.loads(record.row) for record in read.records]
+    assert read.malformed == 3
+    assert rows[0]["n"] == digits
+    assert [True, False, True, True] == [MALFORMED_KEY in row for row in rows]
+
+
+def test_secrets_in_objects_are_masked_before_storage_and_change_no_identity() -> None:
+    line = (
+        b'{"AuditLogID":"a","ResourceRequest":{"client_secret":"s3cret","name":"x"},"Cookies":{}}'
+    )
+    read = reader("audit_logs_v2").read([line])
+    harmless = reader("audit_logs_v2").read([b'{"AuditLogID":"a"}'])
+
+    (row,) = [orjson.loads(record.row) for record in read.records]
+    assert {"client_secret": MASK, "name": "x"} == row["ResourceRequest"]
+    assert b"s3cret" not in read.records.text
+    assert read.records.identities == harmless.records.identities
+
+
+def test_parts_of_a_body_are_joined_row_by_row() -> None:
+    reads = [
+        reader("audit_logs_v2").read([b'{"AuditLogID":"a"}', b'{"x":1}']),
+        reader("audit_logs_v2").read([b'{"AuditLogID":"b"}', b"no row"]),
+    ]
+    whole = joined(reads)
+
+    assert orjson.loads(whole.records.text) == [orjson.loads(one.row) for one in whole.records]
+    assert (frozenset({1, 3}), 1) == (whole.twins, whole.malformed)
+    assert len(whole.records) == 4
+
+
+@pytest.mark.parametrize("name", LOGINS)
+def test_a_pushed_login_means_what_the_polled_one_means(name: str) -> None:
+    row = LOGINS[name]
+    polled = normalise_login(row, ORIGIN, "0" * 32, NOON_US)
+    found = normalise_pushed_login(pushed(row), ORIGIN, "0" * 32, NOON_US)
+
+    different = {key for key, value in found._asdict().items() if value != getattr(polled, key)}
+    assert different <= {"row", "extra"}
+    assert found.row == pushed(row)
+
+
+def test_a_login_with_a_unix_time_has_a_time() -> None:
+    row = {**pushed(next(iter(LOGINS.values()))), "CreatedAt": NOON_US * 1000}
+    login = normalise_pushed_login(row, ORIGIN, "0" * 32, NOON_US)
+
+    assert login.created_at == "2023-05-25T07:33:20.123456Z"
+    assert "time" not in login.quality
+
+
+def test_a_withheld_stream_gives_no_events_and_counts_as_filtered() -> None:
+    page = page_of("access_requests", list(LOGINS.values()))
+    key = StreamKey(page.account_id, page.stream)
+    open_, closed = (
+        Pipeline(CimFormat(FormatConfig()), NORMALISERS, ACCOUNTS, hidden=hidden)(page)
+        for hidden in ((), {key})
+    )
+
+    assert len(open_.events) == page.count
+    assert ((), page.end_offset, page.count) == (closed.events, closed.end_offset, closed.filtered)
