@@ -228,7 +228,9 @@ class _Builder:
         faults += check_streams(settings.accounts, settings.sinks, self._document)
         if faults:
             raise ConfigError(faults)
-        warnings += unknown_paths(settings.accounts, settings.sinks)
+        # Rows of a pushed dataset may have any key.
+        declared = settings.accounts if root.logpush is None else ()
+        warnings += unknown_paths(declared, settings.sinks)
         return ForwarderSettings(root, settings.accounts, settings.sinks, tuple(warnings))
 
     def _accounts(self, given: Any) -> list[AccountSettings]:

@@ -6,11 +6,19 @@ Sinks with the same format and the same shape share one pipeline, which renders 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from itertools import compress, repeat
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from forwarder.core.contracts import BatchEvent, Format, Rejection, Render, Rendered, StoredPage
+from forwarder.core.contracts import (
+    BatchEvent,
+    Format,
+    Rejection,
+    Render,
+    Rendered,
+    StoredPage,
+    StreamKey,
+)
 from forwarder.core.errors import unforeseen
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Bodies, Event, Normaliser, Origin
@@ -44,7 +52,8 @@ class Pipeline:
     """Renders pages for all sinks with one format and one shape; a ``core.contracts.Render``.
 
     ``normalisers`` has one for each stream; a page of any other stream is passed on as an event
-    that nobody understands. ``accounts`` has the label of each account id.
+    that nobody understands. ``accounts`` has the label of each account id. Streams in ``hidden``
+    give no events.
     """
 
     def __init__(
@@ -53,8 +62,10 @@ class Pipeline:
         normalisers: Mapping[str, Normaliser],
         accounts: Mapping[str, str],
         shape: Shape = _EVERYTHING,
+        hidden: Collection[StreamKey] = (),
     ) -> None:
         """Take what all pages are rendered with; does no I/O."""
+        self._hidden = hidden
         self._format = format.adding(dict(shape.add_fields)) if shape.add_fields else format
         self._normalisers = normalisers
         self._accounts = accounts
@@ -68,6 +79,8 @@ class Pipeline:
 
         A page that cannot be rendered whole is rendered row by row, and names those at fault.
         """
+        if StreamKey(page.account_id, page.stream) in self._hidden:
+            return Rendered((), page.end_offset, page.count)
         label = self._accounts.get(page.account_id, page.account_id)
         origin = Origin(page.account_id, label, page.stream, page.seen_us)
         normaliser = self._normalisers.get(page.stream, OWN_EVENTS)
@@ -227,9 +240,11 @@ class Pipelines:
         normalisers: Mapping[str, Normaliser],
         accounts: Mapping[str, str],
         *,
+        hidden: Collection[StreamKey] = (),
         max_bytes: int = 16 * 2**20,
     ) -> None:
         """Take what all sinks share: see ``Pipeline``; ``max_bytes`` bounds all shared pages."""
+        self._hidden = hidden
         self._normalisers = normalisers
         self._accounts = accounts
         self._pages = RenderedPages(max_bytes)
@@ -247,7 +262,7 @@ class Pipelines:
             if shared.settings == settings:
                 shared.join()
                 return shared
-        pipeline = Pipeline(plugin(config), self._normalisers, self._accounts, shape)
+        pipeline = Pipeline(plugin(config), self._normalisers, self._accounts, shape, self._hidden)
         self._shared.append(_SharedPipeline(settings, pipeline, self._pages))
         return self._shared[-1]
 

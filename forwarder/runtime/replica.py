@@ -22,9 +22,9 @@ from prometheus_client import disable_created_metrics
 
 from forwarder import __version__
 from forwarder.config import EventFilter as FilterSettings
-from forwarder.config import ForwarderSettings, SinkSettings, effective, secrets_of
+from forwarder.config import ForwarderSettings, LogpushSettings, SinkSettings, effective, secrets_of
 from forwarder.config.models import TracingSettings
-from forwarder.core.contracts import FORWARDER_STREAM, Render
+from forwarder.core.contracts import FORWARDER_STREAM, Render, StreamKey
 from forwarder.core.errors import ConfigError, Fault, ForwarderError, TransientError
 from forwarder.core.journal import GapClosed, GapOpened, with_name
 from forwarder.core.lease import Fleet
@@ -38,6 +38,7 @@ from forwarder.observe.events import JournalTroubled, SettingsRefused, SettingsW
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer
 from forwarder.observe.output import LogOutput, LogStream, Redactor
+from forwarder.sources.logpush.rows import NORMALISERS
 
 T = TypeVar("T")
 
@@ -49,6 +50,8 @@ _PARTED = (
     "account {name} shares its credential with accounts in other shards, which count its requests "
     "apart: give it a credential of its own, or lower rate_limit.share"
 )
+_LOGINS = "access_requests"
+"""The log that may be polled and pushed."""
 # Room for sinks that are four full pages apart; together they take half of it.
 _SHARED_PAGES_BYTES = 8 * 2**20
 
@@ -201,7 +204,13 @@ class Rendering:
         """Begin with the accounts of ``settings``."""
         self.labels: dict[str, str] = {}
         self._normalisers: dict[str, Normaliser] = {FORWARDER_STREAM: OWN_EVENTS}
-        self._pipelines = Pipelines(self._normalisers, self.labels, max_bytes=_SHARED_PAGES_BYTES)
+        self._withheld = set[StreamKey]()
+        self._pipelines = Pipelines(
+            self._normalisers,
+            self.labels,
+            hidden=self._withheld,
+            max_bytes=_SHARED_PAGES_BYTES,
+        )
         self.learn(settings)
 
     def learn(self, settings: ForwarderSettings) -> None:
@@ -209,10 +218,16 @@ class Rendering:
 
         Accounts that are gone are kept: the journal may still hold their rows.
         """
-        # Both are filled in place, since pipelines hold on to them.
+        # All are filled in place, since pipelines hold on to them.
         for account in settings.accounts:
             self.labels[account.account_id] = account.label
             self._normalisers.update(account.plugin.normalisers)
+        self._withheld.clear()
+        logpush = settings.root.logpush
+        if logpush is not None:
+            for dataset, normaliser in NORMALISERS.items():
+                self._normalisers[logpush.stream_prefix + dataset] = normaliser
+            self._withheld.update(_withheld(settings, logpush))
 
     def render_for(self, sink: SinkSettings, shard: int = 0) -> Render:
         """Return what renders a shard's pages for ``sink``; the key of its hashes is read now.
@@ -226,6 +241,16 @@ class Rendering:
     def release(self, render: Render) -> None:
         """Drop the pages that are kept for the sink of ``render``."""
         self._pipelines.release(render)
+
+
+def _withheld(settings: ForwarderSettings, logpush: LogpushSettings) -> Iterator[StreamKey]:
+    """Yield the log of logins that sinks do not get, for each account with two of them."""
+    pushed = logpush.stream_prefix + _LOGINS
+    name = {"poll": pushed, "push": _LOGINS}.get(logpush.deliver)
+    for account in settings.accounts:
+        polled = getattr(getattr(account.config, "streams", None), _LOGINS, None) is not None
+        if polled and name is not None:
+            yield StreamKey(account.account_id, name)
 
 
 def _shape_of(sink: SinkSettings) -> Shape:

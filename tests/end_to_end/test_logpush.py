@@ -32,7 +32,7 @@ class Receiving(Forwarder):
         secret.write_text(SECRET + "\n")
         with self.settings.open("a") as settings:
             settings.write(
-                f'logpush: {{ listen: "127.0.0.1:{self.port}", secret_file: {secret} }}\n'
+                f'logpush: {{ listen: "127.0.0.1:{self.port}", secret_file: {secret}, deliver: both }}\n'
             )
             settings.writelines(line + "\n" for line in more)
 
