@@ -13,10 +13,11 @@ import orjson
 
 from forwarder.core.identity import Identifier, dumps
 from forwarder.core.masking import mask_row, mask_value
-from forwarder.core.schema import Login, Normaliser, Origin
+from forwarder.core.schema import AdminActivity, Login, Normaliser, Origin
 from forwarder.core.source_contract import Records
 from forwarder.core.source_contract import joined as array_of
 from forwarder.core.timing import EARLIEST_US, LATEST_US, format_us, parse_us
+from forwarder.sources.cloudflare_access.audit_mapping import mask_audit, normalise_audit
 from forwarder.sources.cloudflare_access.login_mapping import normalise_login
 from forwarder.sources.cloudflare_access.repair import malformed_row, repair_row, rewritten
 from forwarder.sources.logpush.body import Body, Overlong
@@ -79,6 +80,7 @@ class RowReader:
         """Remember what all rows share."""
         self._identifier = Identifier(account_id, stream)
         self._native = NATIVE.get(dataset)
+        self._mask = mask_activity if dataset == "audit_logs_v2" else mask_nested
 
     def read(self, lines: Sequence[bytes | Overlong]) -> Read:
         """Return the rows of some lines of one body."""
@@ -101,7 +103,7 @@ class RowReader:
             twins = frozenset(index for index, one in enumerate(named) if one is None)
             identities = [a or b for a, b in zip(named, identities, strict=True)]
         # After the identities: a mask that learns a new word must not give old rows new ids.
-        masked = list(map(mask_nested, rows))
+        masked = list(map(self._mask, rows))
         lengths = identified.lengths
         if not text or not all(map(is_, masked, rows)):
             parts = list(map(dumps, masked))
@@ -243,7 +245,84 @@ def normalise_pushed_login(row: Row, origin: Origin, id: str, time_us: int) -> L
     return login._replace(row=mask_nested(row))
 
 
+ACTIVITY_NAMES: Mapping[str, tuple[str, str]] = {
+    "AccountID": ("account", "id"),
+    "AccountName": ("account", "name"),
+    "ActionDescription": ("action", "description"),
+    "ActionResult": ("action", "result"),
+    "ActionTimestamp": ("action", "time"),
+    "ActionType": ("action", "type"),
+    "ActorContext": ("actor", "context"),
+    "ActorEmail": ("actor", "email"),
+    "ActorID": ("actor", "id"),
+    "ActorIPAddress": ("actor", "ip_address"),
+    "ActorType": ("actor", "type"),
+    "ResourceID": ("resource", "id"),
+    "ResourceProduct": ("resource", "product"),
+    "ResourceRequest": ("resource", "request"),
+    "ResourceResponse": ("resource", "response"),
+    "ResourceScope": ("resource", "scope"),
+    "ResourceType": ("resource", "type"),
+    "ZoneID": ("zone", "id"),
+    "ZoneName": ("zone", "name"),
+}
+"""Where an answer of the API has the values of an activity."""
+_BODIES = ("ResourceRequest", "ResourceResponse")
+_TOKEN_NAMES = {"id": "token_id", "tokenid": "token_id", "name": "token_name"} | {
+    "tokenname": "token_name"
+}
+_RAW_NAMES = {"cfrayid": "cf_ray_id", "rayid": "cf_ray_id", "method": "method", "uri": "uri"} | {
+    "statuscode": "status_code",
+    "useragent": "user_agent",
+}
+# No document names the keys of these two objects, so that case and underscores do not count.
+_OBJECTS = {"ActorTokenDetails": ("actor", _TOKEN_NAMES), "Raw": ("raw", _RAW_NAMES)}
+
+
+def as_activity(row: Row) -> dict[str, Any]:
+    """Return a row of dataset ``audit_logs_v2`` as an answer of the API would have it."""
+    twin: dict[str, Any] = {}
+    for key, value in row.items():
+        if key == "AuditLogID":
+            twin["id"] = value
+        elif key in ACTIVITY_NAMES:
+            section, name = ACTIVITY_NAMES[key]
+            twin.setdefault(section, {})[name] = value
+        elif key in _OBJECTS and isinstance(value, dict):
+            section, names = _OBJECTS[key]
+            twin.setdefault(section, {}).update(
+                {names.get(one.replace("_", "").lower(), one): item for one, item in value.items()}
+            )
+        else:
+            twin[key] = value
+    action = twin.get("action", {})
+    occurred_us = moment_us(action.get("time"))
+    if occurred_us is not None and parse_us(action["time"]) is None:
+        action["time"] = format_us(occurred_us)
+    return twin
+
+
+def mask_activity(row: Row) -> Row:
+    """Return a row of dataset ``audit_logs_v2`` without secrets, by the rules of its twin."""
+    twin = mask_audit(as_activity(row)).get("resource", {})
+    bodies = {key: twin[ACTIVITY_NAMES[key][1]] for key in _BODIES if key in row}
+    return mask_nested(row if all(row[k] == v for k, v in bodies.items()) else {**row, **bodies})
+
+
+def normalise_pushed_activity(
+    row: Row,
+    origin: Origin,
+    id: str,  # noqa: A002
+    time_us: int,
+) -> AdminActivity:
+    """Return the activity in a row of dataset ``audit_logs_v2``."""
+    return normalise_audit(as_activity(row), origin, id, time_us)._replace(row=mask_activity(row))
+
+
 NORMALISERS: Mapping[str, Normaliser] = {
     "access_requests": Normaliser(normalise_pushed_login, _ONLY_PUSHED.union(LOGIN_NAMES)),
+    "audit_logs_v2": Normaliser(
+        normalise_pushed_activity, frozenset({"AuditLogID", *ACTIVITY_NAMES, *_OBJECTS})
+    ),
 }
 """How the rows of the datasets that are mapped become events."""

@@ -16,16 +16,19 @@ from forwarder.core.schema import MALFORMED_KEY, Origin
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.templates import FormatConfig
+from forwarder.sources.cloudflare_access.audit_mapping import normalise_audit
 from forwarder.sources.cloudflare_access.login_mapping import normalise_login
 from forwarder.sources.logpush.body import Cutter
 from forwarder.sources.logpush.rows import (
+    ACTIVITY_NAMES,
     LOGIN_NAMES,
     RowReader,
     joined,
     moment_us,
+    normalise_pushed_activity,
     normalise_pushed_login,
 )
-from forwarder.testing.samples import ACCOUNTS, LOGINS, NORMALISERS, page_of
+from forwarder.testing.samples import ACCOUNT_AUDIT, ACCOUNTS, LOGINS, NORMALISERS, page_of
 
 ORIGIN = Origin("a" * 32, "acme", "logpush_access_requests", 1_800_000_000_000_000)
 NOON_US = 1_685_000_000_123_456
@@ -144,6 +147,55 @@ def test_a_pushed_login_means_what_the_polled_one_means(name: str) -> None:
     different = {key for key, value in found._asdict().items() if value != getattr(polled, key)}
     assert different <= {"row", "extra"}
     assert found.row == pushed(row)
+
+
+def pushed_activity(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an activity of the API as Logpush would have written it."""
+    found: dict[str, Any] = {"AuditLogID": row["id"], "ActorTokenDetails": {}}
+    places = {place: name for name, place in ACTIVITY_NAMES.items()}
+    for section in ("account", "action", "actor", "resource", "zone"):
+        for key, value in (row.get(section) or {}).items():
+            if (section, key) in places:
+                found[places[section, key]] = value
+            else:
+                found["ActorTokenDetails"][key.title().replace("_", "")] = value
+    if row.get("raw"):
+        found["Raw"] = {key.title().replace("_", ""): value for key, value in row["raw"].items()}
+    return found
+
+
+SECTIONS = ("account", "action", "actor", "raw", "resource", "zone")
+ACTIVITIES = [
+    name
+    for name, row in ACCOUNT_AUDIT.items()
+    # What a push has at its top cannot be of a wrong kind as a whole.
+    if all(isinstance(row.get(section) or {}, dict) for section in SECTIONS)
+]
+
+
+@pytest.mark.parametrize("name", ACTIVITIES)
+def test_a_pushed_activity_means_what_the_polled_one_means(name: str) -> None:
+    row = ACCOUNT_AUDIT[name]
+    polled = normalise_audit(row, ORIGIN, "0" * 32, NOON_US)
+    found = normalise_pushed_activity(pushed_activity(row), ORIGIN, "0" * 32, NOON_US)
+
+    different = {key for key, value in found._asdict().items() if value != getattr(polled, key)}
+    assert different <= {"row", "extra"}
+
+
+def test_the_answer_to_a_new_token_is_masked_before_storage() -> None:
+    """It is a secret under a key that does not say so."""
+    row = {
+        "AuditLogID": "a",
+        "Raw": {"URI": "/user/tokens", "Method": "POST"},
+        "ResourceResponse": {"value": "the-new-token", "name": "x"},
+    }
+    read = reader("audit_logs_v2").read([orjson.dumps(row)])
+
+    assert b"the-new-token" not in read.records.text
+    assert b"the-new-token" not in orjson.dumps(
+        normalise_pushed_activity(row, ORIGIN, "0" * 32, NOON_US).row
+    )
 
 
 def test_a_login_with_a_unix_time_has_a_time() -> None:
