@@ -129,6 +129,14 @@ def test_a_position_in_a_far_future(settings: str) -> None:
 
 
 REQUIRED = {
+    "logpush job": (
+        "--account",
+        "acme",
+        "--dataset",
+        "http_requests",
+        "--url",
+        "https://x.example",
+    ),
     "verify": ("--since", "1h"),
     "backfill": ("--since", "1h"),
     "replay": ("--sink", "console", "--since", "1h"),

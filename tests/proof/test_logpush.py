@@ -74,7 +74,7 @@ def high_water(pid: int) -> int:
 def lines(folder: Path) -> list[int]:
     """Return how many events each sink has: the rows, and a few of the forwarder's own."""
     return [
-        sum(1 for _ in (folder / name).open("rb"))
+        (folder / name).read_bytes().count(b"\n")
         for name in ("one.ndjson", "two.ndjson", "three.log")
     ]
 
