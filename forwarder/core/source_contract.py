@@ -255,8 +255,8 @@ class Intake(Protocol):
         """Return id and label of the account with this id or label; None if there is none."""
         ...
 
-    async def admit(self) -> None:
-        """Return if rows can be stored now; called before anything is read.
+    async def admit(self, account_id: str) -> None:
+        """Return if rows of an account can be stored now; called before anything is read.
 
         Raises ``NotTakingError`` while the journal is full, cannot be written, or is with another
         replica.

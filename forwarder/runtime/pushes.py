@@ -30,9 +30,9 @@ class CellIntake:
                 return account.account_id, account.label
         return None
 
-    async def admit(self) -> None:
-        """Return if rows can be stored now; raises ``NotTakingError``."""
-        cell = self._cell(next(iter(self._seat.cells), 0))
+    async def admit(self, account_id: str) -> None:
+        """Return if rows of an account can be stored now; raises ``NotTakingError``."""
+        cell = self._cell(account_id)
         if cell.trouble is not None:
             raise NotTakingError("failed", "the journal cannot be written")
         if not await cell.gate.admits():
@@ -53,11 +53,8 @@ class CellIntake:
             twins=part.twins,
             once=part.name,
         )
-        appended = (
-            await self._cell(self._replica.shard_of(key.account_id))
-            .journal.stream_log(key)
-            .append(addition)
-        )
+        log = self._cell(key.account_id).journal.stream_log(key)
+        appended = await log.append(addition)
         times = part.records.times_us
         stored = PageStored(
             self._replica.rendering.labels.get(key.account_id, key.account_id),
@@ -75,11 +72,11 @@ class CellIntake:
         self._replica.emit(stored)
         return not appended.repeated
 
-    def _cell(self, shard: int) -> Cell:
-        cell = self._seat.cells.get(shard)
+    def _cell(self, account_id: str) -> Cell:
+        cell = self._seat.cells.get(self._replica.shard_of(account_id))
         # Before the sinks have joined, a row that is stored would not be theirs.
         if cell is None or not cell.started:
-            reason = "this replica has not the account's shard of the journal at present"
+            reason = "this replica does not have the journal of the account at present"
             raise NotTakingError("no_owner", reason)
         return cell
 

@@ -263,7 +263,7 @@ class MemoryIntake:
         """Return id and label of the account with this id or label."""
         return next((one for one in self._accounts if name in one), None)
 
-    async def admit(self) -> None:
+    async def admit(self, account_id: str) -> None:  # noqa: ARG002 - one state for all
         """Raise while the intake is closed."""
         if self._closed:
             raise NotTakingError(self._closed, "closed by the test")

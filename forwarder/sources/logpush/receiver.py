@@ -120,7 +120,7 @@ class Receiver:
         peer, path = request.remote or "", request.path[:_LONGEST_PATH]
         try:
             target = self._granted(request, peer)
-            await self._intake.admit()
+            await self._intake.admit(target.key.account_id)
             result = await self._received(request, target)
         except TransientError as error:
             result = error.result if isinstance(error, NotTakingError) else "failed"
@@ -220,7 +220,7 @@ class Receiver:
                 read = await anext(parts, None)
                 if read is None:
                     break
-                await self._intake.admit()
+                await self._intake.admit(target.key.account_id)
                 name = f"{body.name}:{number}"
                 stored += await self._intake.store(self._part(target.key, name, read))
             number += 1

@@ -190,11 +190,11 @@ async def test_a_gate_that_closes_in_the_middle_loses_and_repeats_nothing() -> N
     class Closing(MemoryIntake):
         admitted = 0
 
-        async def admit(self) -> None:
+        async def admit(self, account_id: str) -> None:
             self.admitted += 1
             if self.admitted == 3:
                 self.close()
-            await super().admit()
+            await super().admit(account_id)
 
     rows = [orjson.dumps({"n": number, "text": "x" * 500}) for number in range(12_000)]
     async with Sender(Closing()) as sender:
