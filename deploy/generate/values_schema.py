@@ -34,6 +34,8 @@ _NARROWER: dict[str, Schema] = {
     },
     "persistence.size": {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?$"},
     "persistence.retentionPolicy.whenDeleted": {"enum": ["Retain", "Delete"]},
+    "logpush.service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
+    "logpush.service.port": {"type": "integer", "minimum": 1, "maximum": 65535},
     "persistence.retentionPolicy.whenScaled": {"enum": ["Retain", "Delete"]},
 }
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
@@ -56,7 +58,8 @@ def values_schema(values: str, settings: Schema) -> Schema:
     root = _from_default("", yaml.safe_load(values))
     root["properties"]["settings"] = _rest_of_the_settings(ours)
     root["properties"]["global"] = {"type": "object"}
-    ours["definitions"]["AdminSettings"]["properties"]["listen"] = _LISTEN
+    for listener in ("AdminSettings", "LogpushSettings"):
+        ours["definitions"][listener]["properties"]["listen"] = _LISTEN
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Values of the chart cloudflare-access-forwarder",

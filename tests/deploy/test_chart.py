@@ -426,3 +426,35 @@ def test_a_breach_of_the_restricted_profile_is_seen(change: Any, violation: str)
     change(pod)
 
     assert violation in " ".join(violations(pod))
+
+
+def test_cloudflare_reaches_the_receiver_and_nothing_else() -> None:
+    values = values_of(VALUES / "logpush.yaml")
+    found = {
+        one["kind"]: one
+        for one in resources(values)
+        if one["metadata"]["name"].endswith("-logpush")
+    }
+    ports = {port["name"]: port["containerPort"] for port in container(values)["ports"]}
+    rules = {
+        rule["ports"][0]["port"]: rule["from"]
+        for rule in one(values, "NetworkPolicy")["spec"]["ingress"]
+    }
+    (port,) = found["Service"]["spec"]["ports"]
+    (route,) = found["Ingress"]["spec"]["rules"]
+
+    assert ports["logpush"] == 9465
+    assert (443, "logpush") == (port["port"], port["targetPort"])
+    assert route["host"] == "push.example.com"
+    assert (
+        route["http"]["paths"][0]["backend"]["service"]["name"]
+        == found["Service"]["metadata"]["name"]
+    )
+    assert rules["logpush"] == values["logpush"]["from"]
+
+
+def test_without_a_receiver_nothing_is_opened() -> None:
+    found = resources(NEEDED)
+
+    assert not [one for one in found if one["metadata"]["name"].endswith("-logpush")]
+    assert ["admin"] == [port["name"] for port in container(NEEDED)["ports"]]

@@ -31,9 +31,8 @@ class Receiving(Forwarder):
         secret.touch(mode=0o600)
         secret.write_text(SECRET + "\n")
         with self.settings.open("a") as settings:
-            settings.write(
-                f'logpush: {{ listen: "127.0.0.1:{self.port}", secret_file: {secret}, deliver: both }}\n'
-            )
+            where = f'listen: "127.0.0.1:{self.port}", secret_file: {secret}'
+            settings.write(f"logpush: {{ {where}, deliver: both }}\n")
             settings.writelines(line + "\n" for line in more)
 
     @property

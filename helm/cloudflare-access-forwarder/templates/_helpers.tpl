@@ -92,6 +92,11 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- regexFind "[0-9]+$" .Values.settings.admin.listen -}}
 {{- end -}}
 
+{{/* The port of the receiver of Logpush; empty if the settings have none. */}}
+{{- define "forwarder.logpushPort" -}}
+{{- with .Values.settings.logpush }}{{ regexFind "[0-9]+$" .listen }}{{ end -}}
+{{- end -}}
+
 {{- define "forwarder.scheme" -}}
 {{- ternary "HTTPS" "HTTP" (not (empty .Values.settings.admin.tls)) -}}
 {{- end -}}

@@ -24,6 +24,11 @@ spec:
         - name: admin
           containerPort: {{ include "forwarder.port" . }}
           protocol: TCP
+        {{- with include "forwarder.logpushPort" . }}
+        - name: logpush
+          containerPort: {{ . }}
+          protocol: TCP
+        {{- end }}
       {{- range $probe, $path := dict "startup" "/livez" "liveness" "/livez" "readiness" "/readyz" }}
       {{ $probe }}Probe:
         httpGet:
