@@ -7,15 +7,15 @@ import contextlib
 import hashlib
 import hmac
 import shutil
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from urllib.request import Request, urlopen
 
-from forwarder.testing.network import free_port, wait_for_port
+from forwarder.testing.network import free_port
 from tests.integration.debian import installed
-from tests.integration.unavailable import Unavailable, output_of
+from tests.integration.go_programs import go_program, running
+from tests.integration.unavailable import output_of
 from tests.sinks.object_store.seaweed import S3Server
 
 _HERE = Path(__file__).parent
@@ -39,7 +39,7 @@ def azurite(folder: Path) -> Iterator[str]:
         *("--blobHost", "127.0.0.1", "--blobPort", str(port)),
         *("--silent", "--skipApiVersionCheck", "--inMemoryPersistence", "--disableTelemetry"),
     ]
-    with _running(server, folder, port, {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"}):
+    with running(server, folder, port, {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"}):
         endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
         _make_container(endpoint)
         yield endpoint
@@ -64,13 +64,7 @@ def versitygw(folder: Path, programs: Path) -> Iterator[tuple[S3Server, Path]]:
 
     The program is compiled into ``programs``, which takes minutes, unless it is there.
     """
-    program = programs / "versitygw"
-    if not program.exists():
-        go = shutil.which("go") or "/usr/local/go/bin/go"
-        if not Path(go).exists():
-            raise Unavailable("go not found")
-        command = ["env", f"GOBIN={programs}", go, "install", _VERSITYGW]
-        output_of(command, "Go cannot build versitygw")
+    program = go_program("versitygw", _VERSITYGW, programs)
     port = free_port()
     server = S3Server(f"http://127.0.0.1:{port}", key_id="rootkey", secret="rootsecret")
     bucket = folder / "buckets" / server.bucket
@@ -84,20 +78,5 @@ def versitygw(folder: Path, programs: Path) -> Iterator[tuple[S3Server, Path]]:
         "posix",
         str(bucket.parent),
     ]
-    with _running(run, folder, port):
+    with running(run, folder, port):
         yield server, bucket
-
-
-@contextlib.contextmanager
-def _running(
-    command: Sequence[str | Path], folder: Path, port: int, more: dict[str, str] | None = None
-) -> Iterator[None]:
-    words = ["env", *(f"{name}={value}" for name, value in (more or {}).items()), *command]
-    with (folder / "server.log").open("wb") as log:
-        process = subprocess.Popen(words, cwd=folder, stdout=log, stderr=log)
-        try:
-            wait_for_port(port, 60)
-            yield
-        finally:
-            process.kill()
-            process.wait()
