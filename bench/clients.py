@@ -24,11 +24,16 @@ SILENT = {"api", "null", "journal"}
 """Kinds whose bare client sends nothing: they end with the fetched page."""
 
 IN_FLIGHT = {"hec": 8, "bulk": 4, "kafka": 4, "tcp": 1, "tls": 1, "relp": 4, "file": 1, "stdout": 1}
-IN_FLIGHT |= {"lake": 1, "lake-parquet": 1}
+IN_FLIGHT |= {"lake": 1, "lake-parquet": 1, "otlp": 4, "sentinel": 4}
 """Units under way at once: what the daemon does by default."""
 
 
-_PATHS = {"hec": "/services/collector/event", "bulk": "/_bulk"}
+_PATHS = {
+    "hec": "/services/collector/event",
+    "bulk": "/_bulk",
+    "otlp": "/v1/logs",
+    "sentinel": "/dataCollectionRules/dcr-0/streams/bench",
+}
 
 
 async def connect(kind: str, port: int, folder: Path, stack: AsyncExitStack) -> Push:
@@ -57,7 +62,7 @@ def _poster(http: ClientSession, url: str) -> Push:
 
     async def push(body: bytes) -> None:
         async with http.post(url, data=igzip.compress(body, 1), headers=headers) as answer:
-            orjson.loads(await answer.read())
+            orjson.loads(await answer.read() or b"null")
 
     return push
 

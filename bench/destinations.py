@@ -57,6 +57,22 @@ class Destination:
             content_type="application/json",
         )
 
+    async def records(self, request: web.Request) -> web.Response:
+        """Take any log record; nothing is rejected."""
+        return await self._post(request, web.Response(content_type="application/x-protobuf"))
+
+    async def rule(self, request: web.Request) -> web.Response:
+        """Take any row, and give a token to anybody."""
+        if request.path.endswith("/token"):
+            return web.json_response({"access_token": "bench", "expires_in": 3600})
+        return await self._post(request, web.Response(status=204))
+
+    async def _post(self, request: web.Request, answer: web.Response) -> web.Response:
+        # A probe is not compressed, and brings no event.
+        if "Content-Encoding" in request.headers:
+            self._keep(await request.read())
+        return answer
+
     async def bucket(self, request: web.Request) -> web.Response:
         """Take any object; nothing is listed."""
         if request.method != "PUT":
@@ -114,6 +130,7 @@ async def serve(kind: str, folder: Path, keep: Keep) -> None:
     """Serve one kind on a free port and print it; certificates lie in ``folder``."""
     destination = Destination(keep)
     answers = {"hec": destination.hec, "bulk": destination.bulk}
+    answers |= {"otlp": destination.records, "sentinel": destination.rule}
     answers |= dict.fromkeys(("lake", "lake-parquet"), destination.bucket)
     if kind in answers:
         port = await _http_port(answers[kind])

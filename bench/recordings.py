@@ -23,8 +23,8 @@ _UNITS = 10
 class Recording:
     """Units as a bare client sends them, each with the number of events in it.
 
-    A unit is a request's body (``hec``, ``bulk``, ``lake``; not compressed; a Parquet file is
-    ready as it is), a piece of a stream or file,
+    A unit is a request's body (``hec``, ``bulk``, ``otlp``, ``sentinel``, ``lake``; not compressed;
+    a Parquet file is ready as it is), a piece of a stream or file,
     or a list: of messages (``relp``), of key, value and headers (``kafka``).
     """
 
@@ -47,7 +47,7 @@ class Recording:
 
 def of_pieces(kind: str, pieces: list[bytes]) -> Recording:
     """Make a recording of what a destination kept of ``EVENTS`` events, or of a whole file."""
-    if kind in {"hec", "bulk", "lake", "lake-parquet"}:
+    if kind in {"hec", "bulk", "otlp", "sentinel", "lake", "lake-parquet"}:
         ready = kind == "lake-parquet"
         bodies = pieces if ready else [gzip.decompress(piece) for piece in pieces]
         share = EVENTS / sum(map(len, bodies))

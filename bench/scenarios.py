@@ -30,6 +30,8 @@ SCENARIOS = {
     "tls": ("tls",),
     "relp": ("relp",),
     "lake": ("lake",),
+    "otlp": ("otlp",),
+    "sentinel": ("sentinel",),
     "lake-parquet": ("lake-parquet",),
     "fan-out": ("hec", "kafka", "tcp"),
 }

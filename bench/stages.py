@@ -88,6 +88,17 @@ class Stage:
             "tcp": {"type": "syslog", "transport": "tcp", **here},
             "tls": {"type": "syslog", "transport": "tls", "tls": tls, **here, "host": "localhost"},
             "relp": {"type": "relp", **here},
+            "otlp": {"type": "otlp", "format": "ecs", "url": url},
+            "sentinel": {
+                "type": "sentinel",
+                "format": "asim",
+                "url": url,
+                "authority": url,
+                "rule_id": "dcr-0",
+                "tenant_id": "bench",
+                "client_id": "bench",
+                "client_secret": "bench",
+            },
             "lake": {**bucket, "compression": "gzip"},
             "lake-parquet": {**bucket, "file_format": "parquet"},
         }

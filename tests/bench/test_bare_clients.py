@@ -20,6 +20,8 @@ from bench.recordings import EVENTS, Recording, of_pieces
 UNITS: dict[str, list[Any]] = {
     "hec": [b'{"event":{"n":%d}}' % number for number in range(10)],
     "bulk": [b'{"create":{}}\n{"n":%d}\n' % number for number in range(10)],
+    "otlp": [b"\x0a\x02%d" % number for number in range(10)],
+    "sentinel": [b'[{"n":%d}]' % number for number in range(10)],
     "lake": [b'{"n":%d}\n' % number for number in range(10)],
     "tcp": [b"11 <134>1 - - -"] * 10,
     "relp": [[b"<134>1 - %d\n- two lines" % number] for number in range(10)],
@@ -45,7 +47,7 @@ def _pieces(folder: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(folder.iterdir())]
 
 
-@pytest.mark.parametrize("kind", ["hec", "bulk", "lake"])
+@pytest.mark.parametrize("kind", ["hec", "bulk", "otlp", "sentinel", "lake"])
 async def test_bodies_go_compressed_and_whole(kind: str, tmp_path: Path) -> None:
     recording = Recording([(EVENTS / 10, body) for body in UNITS[kind]])
     async with _sending(kind, recording, tmp_path) as lane:
