@@ -15,6 +15,7 @@ from forwarder.core.schema import Origin
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import Shape
 from forwarder.testing.samples import (
+    ACCOUNT_AUDIT,
     ACCOUNTS,
     LOGIN,
     LOGINS,
@@ -106,6 +107,14 @@ class FormatContract:
         page = page_of("scim_updates", list(SCIM_UPDATES.values()))
 
         # Also where request bodies are wanted: a password never is.
+        for redact in (None, False, True):
+            shape = Shape(redact_request_body=redact)
+            bodies = [event.body for event in _pipeline(self.format(), shape)(page).events]
+            assert not [body for body in bodies if b"Tr0ub4dor" in body]
+
+    def test_no_secret_of_a_changed_setting_gets_through(self) -> None:
+        page = page_of("account_audit", list(ACCOUNT_AUDIT.values()))
+
         for redact in (None, False, True):
             shape = Shape(redact_request_body=redact)
             bodies = [event.body for event in _pipeline(self.format(), shape)(page).events]
