@@ -262,15 +262,15 @@ def without_names(members: tuple[Member, ...]) -> tuple[Member, ...]:
 
 
 class AdminActivity(NamedTuple):
-    """One row of the account's audit log: a change of settings, or a login to the dashboard.
+    """A change of settings, a login to the dashboard, or a step of a request for access.
 
     ``activity`` is ``create``, ``view``, ``update``, ``delete``, ``login``, ``logout``, another
     word of the row, or empty. ``object`` is what was changed, read out of the request's address:
     ``application``, ``policy``, ``rule_group``, ``identity_provider``, ``service_token``, ``user``,
     ``organization``, ``member``, ``api_token``, ``logpush_job``, ``access`` (something else of
-    Access) or empty. ``operation`` is method and path with ``{id}`` for each id. ``ip_version`` is
-    4, 6 or 0. ``row_id`` is the row's own id. Bodies are JSON texts, masked, as they are in
-    ``row``.
+    Access), ``temporary_access`` (a step of a request for it) or empty. ``operation`` is method and
+    path with ``{id}`` for each id. ``ip_version`` is 4, 6 or 0. ``row_id`` is the row's own id.
+    Bodies are JSON texts, masked, as they are in ``row``.
     """
 
     origin: Origin

@@ -1,9 +1,10 @@
 """Temporary access: what becomes of requests for it, one event for each step of a request.
 
 Cloudflare lists requests by when they were made, and a request changes for as long as it is open.
-So each round lists the requests of the last days and reads every one that may have changed: all
-that are new, open, or listed with something else than last time. What is known of closed requests
-stays in memory only; after a restart each is read once more, and the journal knows its steps.
+So each round lists the requests of the last days and reads every one that is listed with something
+else than last time. A login changes nothing in the list: open requests are read every few minutes
+in any case. What is known of requests stays in memory only; after a restart each is read once more,
+and the journal knows its steps.
 """
 
 from __future__ import annotations
@@ -43,12 +44,18 @@ _OF_REQUEST = (
     "purpose_justification",
     "created_at",
 )
-"""What does not change while a request is open; a step is told apart by the rest."""
+"""What does not change while a request is open: a part of each of its steps."""
 _ENDED = frozenset({"DENIED", "CANCELED"})
 RETENTION = 366 * 86_400.0
 """How far back the list reaches, in seconds."""
 _NOT_FOUND = 404
 _MOST_PAGES = 1000
+# Each request costs one of the token's: a hundred open ones must not starve the logins.
+_RECHECK_US = 300 * SECOND_US
+_NEVER = 2**63
+_MOST_KNOWN = 20_000
+HOLD_BACK = 360.0
+"""Seconds after which every step has been read: a login may be found five minutes late."""
 
 
 class JitRequests:
@@ -64,7 +71,7 @@ class JitRequests:
         self._pages = PageMaker(
             account.account_id, self.stream, "event.timestamp", mask_row, native_id
         )
-        self._closed: dict[str, bytes] = {}
+        self._known: dict[str, tuple[bytes, int]] = {}
 
     async def fetch(
         self,
@@ -114,13 +121,14 @@ class JitRequests:
     async def _steps(
         self, request: Row, window: Window, purpose: Purpose, urgency: float
     ) -> tuple[list[Row], list[Lost]]:
-        """Return a row for each step of a request, none if it is closed and has not changed."""
+        """Return a row for each step of a request, none if it need not be read now."""
         name, content = _text(request.get(_ID)), _hash(request)
         if not name:
             # Malformed, or of a form that nobody knows: a record like any other.
             return [request], []
+        known, due_us = self._known.get(name, (b"", 0))
         # Only the live reader skips: the others are there to find what it has missed.
-        if purpose is Purpose.LIVE and self._closed.get(name) == content:
+        if purpose is Purpose.LIVE and known == content and window.until_us < due_us:
             return [], []
         try:
             detail = await self._api.get_one(JIT_REQUESTS, name, purpose=purpose, urgency=urgency)
@@ -130,8 +138,11 @@ class JitRequests:
             created_us = parse_us(request.get("created_at")) or window.since_us
             reason = "a request for temporary access is listed and cannot be read"
             return [], [Lost(UNREADABLE, created_us, created_us, None, reason)]
-        if _is_closed(request, window):
-            self._closed[name] = content
+        due_us = _NEVER if _is_closed(request, window) else window.until_us + _RECHECK_US
+        if len(self._known) >= _MOST_KNOWN:
+            # Forgetting costs a request for each that is still listed, and no step.
+            self._known.clear()
+        self._known[name] = content, due_us
         shared = {key: detail[key] for key in _OF_REQUEST if key in detail} | {_ID: name}
         events = detail.get("events")
         return [{**shared, "event": one} for one in events or () if isinstance(one, Mapping)], []

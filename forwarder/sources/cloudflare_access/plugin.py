@@ -14,8 +14,8 @@ from forwarder.sources.cloudflare_access.account_audit import RETENTION, Account
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.audit_mapping import ACCOUNT_AUDIT
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
+from forwarder.sources.cloudflare_access.jit_requests import HOLD_BACK, STEPS, JitRequests
 from forwarder.sources.cloudflare_access.jit_requests import RETENTION as JIT_RETENTION
-from forwarder.sources.cloudflare_access.jit_requests import STEPS, JitRequests
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiters, credential_of
@@ -84,7 +84,7 @@ class CloudflareAccess:
             )
         if (requests := config.streams.jit_requests) is not None:
             plans[JitRequests.stream] = StreamPlan(
-                JitRequests(self.api, config, requests), requests, retention=JIT_RETENTION
+                JitRequests(self.api, config, requests), requests, HOLD_BACK, JIT_RETENTION
             )
         return plans
 

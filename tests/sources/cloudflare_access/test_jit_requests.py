@@ -116,6 +116,8 @@ async def test_every_step_is_read_when_it_has_happened(rig: Rig) -> None:
     assert await rig.poll(100) == ["APPROVER_DECISION"]
     assert await rig.poll(50) == []
     assert await rig.poll(100) == ["APPROVER_DECISION", "COMMITTED"]
+    # A login changes nothing in the list, so it is found when five minutes have passed.
+    assert await rig.poll(200) == []
     assert await rig.poll(200) == ["LOGIN_SUCCESS"]
     assert len(rig.board.shown) == len(rig.found) == 5
 
@@ -142,6 +144,16 @@ async def test_a_closed_request_is_read_once_more_and_then_no_more(
     before = rig.details()
     assert [await rig.poll(100) for _ in range(3)] == [[], [], []]
     assert rig.details() == before
+
+
+async def test_open_requests_cost_a_request_in_five_minutes_each(rig: Rig) -> None:
+    for number in range(20):
+        rig.add(number)
+    for _ in range(15):
+        await rig.poll(60)
+
+    # Once at first, then after five and ten and fifteen minutes.
+    assert rig.details() <= 20 * 4
 
 
 async def test_an_approval_that_has_run_out_is_closed(rig: Rig) -> None:
