@@ -133,22 +133,25 @@ class ControlSocket:
                 await asyncio.to_thread(self._path.unlink, missing_ok=True)
 
     async def _handle(self, request: web.Request) -> web.Response:
-        name = request.match_info["command"]
-        command = self._commands.get(name)
-        if command is None:
-            return _refusal(404, f"this daemon knows no command {name!r}; is it an older version?")
         try:
             given = orjson.loads(await request.read() or b"{}")
         except orjson.JSONDecodeError:
-            return _refusal(400, "the request is not valid JSON")
-        return await _carry_out(name, command, given)
+            status, content = _refusal(400, "the request is not valid JSON")
+        else:
+            name = request.match_info["command"]
+            status, content = await carried_out(self._commands, name, given)
+        return as_json(content, status)
 
 
-async def _carry_out(name: str, command: Command, given: Any) -> web.Response:
-    if not isinstance(given, dict):
-        return _refusal(400, "the request must be a JSON object")
+async def carried_out(
+    commands: Mapping[str, Command], name: str, given: Any
+) -> tuple[int, Mapping[str, Any]]:
+    """Carry out one of ``commands``; return a status as in HTTP, and the answer or ``errors``."""
+    command = commands.get(name)
+    if command is None:
+        return _refusal(404, f"this daemon knows no command {name!r}; is it an older version?")
     try:
-        return as_json(await command(given))
+        return 200, await command(_object(given))
     except ConfigError as error:
         return _refusal(422, *(str(fault) for fault in error.faults))
     except BadRequestError as error:
@@ -162,5 +165,11 @@ async def _carry_out(name: str, command: Command, given: Any) -> web.Response:
         return _refusal(500, problem)
 
 
-def _refusal(status: int, *errors: str) -> web.Response:
-    return as_json({"errors": errors}, status)
+def _object(given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, dict):
+        raise BadRequestError("the request must be a JSON object")
+    return given
+
+
+def _refusal(status: int, *errors: str) -> tuple[int, Mapping[str, Any]]:
+    return status, {"errors": errors}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from forwarder.cli.terminal import tell
-from forwarder.core.errors import ConfigError
+from forwarder.core.errors import ConfigError, LockedError
 
 if TYPE_CHECKING:
     from forwarder.config.models import ForwarderSettings, JournalSettings
@@ -36,6 +36,11 @@ class Place:
     sinks: Collection[str]
     settings: ForwarderSettings | None = None
     faults: ConfigError | None = None
+
+    @property
+    def shared(self) -> bool:
+        """True if the journal is in a database that replicas share."""
+        return self.journal.type != "sqlite"
 
 
 def place_from(path: Path) -> Place:
@@ -69,38 +74,64 @@ def settings_from(path: Path) -> ForwarderSettings:
     return load(path, os.environ)
 
 
-def status_of(state_dir: Path) -> Any:
-    """Return the status of the running daemon; raises ``NoDaemonError`` if none runs."""
-    from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
+def status_of(place: Place) -> Any:
+    """Return the status of the running daemon, or of the replica that owns a shared journal.
 
-    return ask(state_dir, "status")
+    Raises ``NoDaemonError`` if none runs.
+    """
+    from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
+
+    try:
+        return ask(place.state_dir, "status")
+    except NoDaemonError:
+        if not place.shared:
+            raise
+        return _ask_owner(place, "status", {}, patient=False)
+
+
+def progress_of(place: Place) -> Any:
+    """Return the status of whoever works on the journal; raises as ``status_of``."""
+    return _ask_owner(place, "status", {}) if place.shared else status_of(place)
 
 
 def carry_out(place: Place, name: str, given: Mapping[str, Any]) -> Any:
     """Have an operation carried out by the running daemon, or do it here if none runs.
 
-    Raises ``ConfigError`` if no daemon runs and the settings have faults.
+    A shared journal has its owner do it, wherever that runs. Raises ``ConfigError`` if no daemon
+    runs and the settings have faults.
     """
     from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
 
-    try:
-        return ask(place.state_dir, name, given)
-    except NoDaemonError:
-        if place.settings is None:
-            raise place.faults or RuntimeError from None
-        from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
+    # Not by a standby's socket: asking twice, after it did not answer in time, could do it twice.
+    if not place.shared:
+        try:
+            return ask(place.state_dir, name, given)
+        except NoDaemonError:
+            if place.settings is None:
+                raise place.faults or RuntimeError from None
+    from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
 
-        return operations.carry_out(place.settings, name, given)
+    return operations.carry_out(place.journal, place.settings, name, given)
 
 
-def rows_of(state_dir: Path, lane: str) -> Any:
+def rows_of(place: Place, lane: str) -> Any:
     """Return ``lane`` and the ``rows`` that a backfill of the running daemon has stored."""
     from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
 
-    return ask(state_dir, "backfill-rows", {"lane": lane})
+    given = {"lane": lane}
+    if place.shared:
+        return _ask_owner(place, "backfill-rows", given)
+    return ask(place.state_dir, "backfill-rows", given)
+
+
+def _ask_owner(place: Place, name: str, given: Mapping[str, Any], *, patient: bool = True) -> Any:
+    from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
+
+    return operations.ask_owner(place.journal, name, given, patient=patient)
 
 
 def backfill(
+    place: Place,
     settings: ForwarderSettings,
     order: Mapping[str, Any],
     *,
@@ -114,15 +145,22 @@ def backfill(
     """
     from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
 
-    try:
-        return ask(settings.root.state_dir, "backfill", order), True
-    except NoDaemonError:
-        # Nobody would be there to do the work after this process.
-        if detach:
-            raise
-        from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
+    if not place.shared:
+        try:
+            return ask(place.state_dir, "backfill", order), True
+        except NoDaemonError:
+            # Nobody would be there to do the work after this process.
+            if detach:
+                raise
+    from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
 
-        return operations.backfill(settings, order, watch), False
+    try:
+        if not detach:
+            return operations.backfill(settings, order, watch), False
+    except LockedError:
+        if not place.shared:
+            raise
+    return _ask_owner(place, "backfill", order), True
 
 
 def sinks_of(place: Place) -> set[str]:
@@ -132,8 +170,7 @@ def sinks_of(place: Place) -> set[str]:
 
 def lanes_of(place: Place) -> Sequence[LaneRecord]:
     """Return every lane of the journal; none if there is no journal yet."""
-    shared = place.journal.type != "sqlite"
-    known = shared or (place.state_dir / "journal.db").exists()
+    known = place.shared or (place.state_dir / "journal.db").exists()
     return read(place, lambda view: view.lanes()) if known else []
 
 

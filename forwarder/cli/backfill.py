@@ -17,9 +17,9 @@ from forwarder.cli.access import (
     carry_out,
     lanes_of,
     place_from,
+    progress_of,
     rows_of,
     settings_from,
-    status_of,
 )
 from forwarder.cli.status import share_read
 from forwarder.cli.terminal import (
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _KIND = "backfill:"
 _LOOK = 0.5
+_SHARED_LOOK = 2.0
+"""Seconds between two requests for progress; each is a write to the database of the journal."""
 _LINE_EVERY = 10.0
 """Seconds between lines of progress where there is no terminal."""
 
@@ -85,18 +87,19 @@ def command(config: Path, *, cancel: str | None, detach: bool, yes: bool, **give
         "sinks": given["sinks"],
     }
     settings = settings_from(config)
+    place = place_from(config)
     _check_choice(settings, order)
     _ask_beyond_retention(settings, order, yes=yes)
     with Bar() as bar:
-        answer, taken_over = backfill(settings, order, detach=detach, watch=bar.show)
+        answer, taken_over = backfill(place, settings, order, detach=detach, watch=bar.show)
         if taken_over:
             tell(f"lane {answer['lane']}: {', '.join(answer['streams'])}")
         if detach:
             return
         if taken_over:
-            asyncio.run(_watch(settings.root.state_dir, answer["lane"], bar))
-            # The last status may be half a second older than the last row.
-            answer = rows_of(settings.root.state_dir, answer["lane"])
+            asyncio.run(_watch(place, answer["lane"], bar))
+            # The last status may be older than the last row.
+            answer = rows_of(place, answer["lane"])
         bar.end(answer["rows"])
     known = "" if order["again"] else " that were not known; --again delivers the others as well"
     say(f"{answer['lane']}: done, {answer['rows']} row(s){known}")
@@ -143,12 +146,12 @@ def _ask_beyond_retention(
             )
 
 
-async def _watch(state_dir: Path, lane: str, bar: Bar) -> None:
+async def _watch(place: Place, lane: str, bar: Bar) -> None:
     """Show the daemon's status until the lane is delivered."""
     # In a thread: asking blocks, and Ctrl-C should end this at once.
-    while is_open(status := await asyncio.to_thread(status_of, state_dir), lane):
+    while is_open(status := await asyncio.to_thread(progress_of, place), lane):
         bar.show(status)
-        await asyncio.sleep(_LOOK)
+        await asyncio.sleep(_SHARED_LOOK if place.shared else _LOOK)
 
 
 class Bar:

@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from forwarder.cli.access import place_from, status_of
+from forwarder.cli.access import Place, place_from, status_of
 from forwarder.cli.terminal import (
     config_option,
     json_option,
@@ -62,20 +62,22 @@ _COLOURS = {
 def command(config: Path, *, as_json: bool, watch: bool) -> None:
     """Show the status of the running forwarder: streams, sinks, journal.
 
+    If none runs here, but the journal is shared, that of the replica which owns it.
+
     --watch refreshes the screen every second. Without a terminal it prints a line every ten
     seconds, and with --json one JSON object per line.
 
     Exit status: 0 if it is ready or degraded, 1 if it is not ready or not running.
     """
-    state_dir = place_from(config).state_dir
+    place = place_from(config)
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
             if as_json or not sys.stdout.isatty():
-                _follow(state_dir, as_json=as_json)
+                _follow(place, as_json=as_json)
             else:
-                asyncio.run(_watch(state_dir))
+                asyncio.run(_watch(place))
         return
-    state = status_of(state_dir)
+    state = status_of(place)
     if as_json:
         print_json(state)
     else:
@@ -87,19 +89,19 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
     sys.exit(0 if state["ready"] else 1)
 
 
-async def _watch(state_dir: Path) -> None:
+async def _watch(place: Place) -> None:
     from rich.live import Live  # noqa: PLC0415 - slow to import
 
-    with Live(rendered(status_of(state_dir)), auto_refresh=False, screen=True) as live:
+    with Live(rendered(status_of(place)), auto_refresh=False, screen=True) as live:
         while True:
             await asyncio.sleep(1)
-            live.update(rendered(await asyncio.to_thread(status_of, state_dir)), refresh=True)
+            live.update(rendered(await asyncio.to_thread(status_of, place)), refresh=True)
 
 
-def _follow(state_dir: Path, *, as_json: bool) -> None:
+def _follow(place: Place, *, as_json: bool) -> None:
     """Print a line about each status, for a pipe, a log or kubectl exec without a terminal."""
     while True:
-        state = status_of(state_dir)
+        state = status_of(place)
         if as_json:
             print_json(state, indented=False)
         else:

@@ -5,7 +5,8 @@
     ├── BadRequestError         correct the command; nothing was changed
     ├── StateError              the state folder or database cannot be used; nothing was changed
     │   ├── LockedError         another process holds it; exit 2
-    │   └── DamagedError        the journal is damaged; exit 1
+    │   ├── DamagedError        the journal is damaged; exit 1
+    │   └── FreeShardError      do it yourself: no replica has the shard; nothing was changed
     ├── TransientError          wait, then try the same thing again
     │   ├── NotTakingError      answer that nothing can be taken now; the other side comes again
     │   └── NeedsOperatorError  the same, slowly and loudly, until a person has fixed it
@@ -67,6 +68,10 @@ class LockedError(StateError):
 
 class DamagedError(StateError):
     """The journal is damaged; the message says what, where, and what to do."""
+
+
+class FreeShardError(StateError):
+    """Nobody owns the shard of a shared journal, and the request to its owner was withdrawn."""
 
 
 class TransientError(ForwarderError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from forwarder.core.journal import Journal, Keeping
 from forwarder.core.telemetry import Emit
@@ -48,6 +48,15 @@ class Taken:
     former: str
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a command elsewhere asks the owner of a shard to do; its arguments are not checked."""
+
+    id: str
+    command: str
+    given: Mapping[str, Any]
+
+
 class Lease(Protocol):
     """The right to open one shard; at most one process has it at a time."""
 
@@ -73,6 +82,17 @@ class Lease(Protocol):
 
     async def lost(self) -> str:
         """Wait until the right is gone, and return why; then nothing may be read or delivered."""
+        ...
+
+    async def next_request(self) -> Request | None:
+        """Take the oldest request to the shard's owner, after ``open``; None if there is none.
+
+        Nobody takes it again, whatever becomes of this process. Raises ``TransientError``.
+        """
+        ...
+
+    async def answer(self, request: Request, status: int, content: Mapping[str, Any]) -> None:
+        """Answer a request that was taken; ``status`` as in HTTP. Raises ``TransientError``."""
         ...
 
     async def release(self) -> None:
@@ -104,6 +124,18 @@ class Fleet(Protocol):
 
         ``credentials`` tell by account which of them share a request budget; they are not stored.
         Raises as ``look``.
+        """
+        ...
+
+    async def ask(
+        self, shard: int, command: str, given: Mapping[str, Any], *, patient: bool
+    ) -> tuple[int, Any]:
+        """Have the owner of a shard carry out a command; return its answer's status and content.
+
+        The owner takes a request at most once. With ``patient`` a shard that nobody owns gets time
+        to find an owner; otherwise that raises ``FreeShardError`` at once. Raises ``StateError`` if
+        nobody took the request, or if its taker was lost, and ``TransientError``; the texts say if
+        it may have taken effect.
         """
         ...
 

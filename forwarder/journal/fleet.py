@@ -11,16 +11,16 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from typing import Any, TypeAlias, TypeVar
 
 from psycopg import Connection
 
 from forwarder.core.errors import ForwarderError, LockedError, StateError, TransientError
 from forwarder.core.journal import Keeping
-from forwarder.core.lease import FleetState, ShardOwner, Taken, placing
+from forwarder.core.lease import FleetState, Request, ShardOwner, Taken, placing
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
+from forwarder.journal import requests
 from forwarder.journal.journal import SqlJournalView
 from forwarder.journal.postgres import (
     LIMITS,
@@ -32,12 +32,11 @@ from forwarder.journal.postgres import (
     translated,
 )
 from forwarder.journal.reader import JournalReader
+from forwarder.journal.tables import require_usable
 
 T = TypeVar("T")
 Held: TypeAlias = tuple[int | None, int | None]
 
-VERSION = 1
-"""Of the tables of both files, ``fleet.sql`` and ``postgres.sql``."""
 _FIRST_VERSION_BITS = 61
 _IDENTITIES = ("stream", "lane", "sink", "dead_letter", "gap")
 _TAKE = """
@@ -90,7 +89,7 @@ class Leases:
         and as ``check``: a journal can be moved or upgraded while a replica stands by.
         """
         with self._transaction() as connection:
-            self._require_usable(connection)
+            require_usable(connection, self._database)
             taken = connection.execute(
                 placeholders(_TAKE), (shard, self._owner, self._seconds)
             ).fetchone()
@@ -166,23 +165,7 @@ class Leases:
     def check(self) -> None:
         """Raise ``StateError`` unless the schema is there, in use, and known to this program."""
         with self._transaction() as connection:
-            self._require_usable(connection)
-
-    def _require_usable(self, connection: Connection[Any]) -> None:
-        found = connection.execute("SELECT version, moved FROM fleet").fetchone()
-        version, moved = found or (0, "")
-        if version > VERSION:
-            raise StateError(
-                f"schema {self._database.schema} has version {version}, this program knows "
-                f"{VERSION}: a newer release made it. Install that release"
-            )
-        if moved:
-            schema, tables = self._database.schema, self._database.shard_schema(0)
-            raise StateError(
-                f"the journal in schema {schema} was copied elsewhere at {moved}. Use the settings "
-                f"that it was copied to; to use this schema again, drop {schema} and {tables} and "
-                "run `forwarder journal create`"
-            )
+            require_usable(connection, self._database)
 
     def close(self) -> None:
         """Give the connection back; idempotent."""
@@ -247,13 +230,24 @@ class SqlFleet:
     async def look(self) -> FleetState:
         """See ``Fleet``."""
         if not self._known:
-            await self._renewals.call(Leases.check)
-            self._known = True
+            await self.check()
         return await self._renewals.call(Leases.look)
+
+    async def check(self) -> None:
+        """Raise as ``Leases.check``; this process is no replica by that."""
+        await self._renewals.call(Leases.check)
+        self._known = True
 
     def lease(self, shard: int) -> ShardLease:
         """See ``Fleet``."""
         return ShardLease(self._takes, self._renewals, self._database, self._seconds, shard)
+
+    async def ask(
+        self, shard: int, command: str, given: Mapping[str, Any], *, patient: bool
+    ) -> tuple[int, Any]:
+        """See ``Fleet``."""
+        wait = self._seconds + requests.PATIENCE
+        return await requests.ask(self._database, shard, command, given, wait=wait, patient=patient)
 
     async def aclose(self) -> None:
         """Leave the fleet, give the connections back; idempotent."""
@@ -315,6 +309,17 @@ class ShardLease:
         assert self._renewing is not None, "take comes first"  # noqa: S101  # nosec B101
         return await asyncio.shield(self._renewing)
 
+    async def next_request(self) -> Request | None:
+        """See ``Lease``."""
+        assert self._own is not None, "take comes first"  # noqa: S101  # nosec B101
+        assert self._journal is not None, "open comes next"  # noqa: S101  # nosec B101
+        return await self._journal.next_request(self._own)
+
+    async def answer(self, request: Request, status: int, content: Mapping[str, Any]) -> None:
+        """See ``Lease``."""
+        assert self._journal is not None, "open comes first"  # noqa: S101  # nosec B101
+        await self._journal.answer(request, status, content)
+
     async def release(self) -> None:
         """See ``Lease``."""
         own, self._own, self._journal = self._own, None, None
@@ -348,54 +353,6 @@ class ShardLease:
                 if not renewal.result():
                     return "another replica has taken over"
                 deadline = asked_at + self._seconds - step
-
-
-def statements(database: Database, shards: int) -> Iterator[str]:
-    """Give the SQL that makes the schemas and tables of a fleet with so many shards."""
-    yield f"CREATE SCHEMA {database.schema}"
-    yield f"SET LOCAL search_path = {database.schema}"
-    yield _text("fleet.sql")
-    yield f"INSERT INTO fleet (id, version) VALUES (1, {VERSION})"
-    for shard in range(shards):
-        yield from _shard_statements(database, shard)
-
-
-def _shard_statements(database: Database, shard: int) -> Iterator[str]:
-    yield f"SET LOCAL search_path = {database.schema}"
-    yield f"INSERT INTO fence VALUES ({shard}, 0, 0)"
-    yield f"INSERT INTO lease VALUES ({shard}, 0, '', '-infinity')"
-    yield f"CREATE SCHEMA {database.shard_schema(shard)}"
-    yield f"SET LOCAL search_path = {database.shard_schema(shard)}"
-    yield _text("postgres.sql")
-
-
-def create(database: Database, shards: int = 1) -> int:
-    """Make schemas and tables that are not there; return how many shards were added.
-
-    Raises ``StateError`` if the role may not, ``TransientError`` if the database is away.
-    """
-    with database.connect() as connection, translated(), connection.transaction():
-        # Two hosts may begin at the same moment; the lock ends with the transaction.
-        connection.execute("SELECT pg_advisory_xact_lock(hashtext('forwarder journal create'))")
-        found = connection.execute("SELECT to_regclass(%s)", (f"{database.schema}.fleet",))
-        known = 0
-        if found.fetchone() != (None,):
-            (known,) = connection.execute(
-                f"SELECT count(*) FROM {database.schema}.lease"
-            ).fetchone() or (0,)
-        (encoding,) = connection.execute("SHOW server_encoding").fetchone() or ("",)
-        if encoding != "UTF8":
-            raise StateError(f"the database has encoding {encoding}; the journal needs UTF8")
-        made = [
-            statement for n in range(known, shards) for statement in _shard_statements(database, n)
-        ]
-        for statement in made if known else statements(database, shards):
-            connection.execute(statement)
-    return max(0, shards - known)
-
-
-def _text(name: str) -> str:
-    return files("forwarder.journal").joinpath(name).read_text(encoding="utf-8")
 
 
 def contents_of(database: Database) -> tuple[list[int], dict[str, int]]:

@@ -29,3 +29,12 @@ CREATE TABLE account (
     account_id TEXT COLLATE "C" PRIMARY KEY,
     shard BIGINT NOT NULL
 );
+CREATE TABLE request (
+    id TEXT COLLATE "C" PRIMARY KEY,
+    shard BIGINT NOT NULL,
+    command TEXT NOT NULL,
+    given TEXT NOT NULL,                    -- JSON
+    until TIMESTAMPTZ NOT NULL,             -- nobody takes it later
+    epoch BIGINT,                           -- of the owner that has taken it
+    answer TEXT                             -- JSON: [status as in HTTP, content]
+);

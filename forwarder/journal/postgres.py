@@ -17,6 +17,7 @@ from functools import lru_cache
 from json import JSONDecodeError
 from typing import Any, NamedTuple, Self
 
+import orjson
 import psycopg
 from psycopg import Connection, errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -30,6 +31,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.journal import Keeping
+from forwarder.core.lease import Request
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.journal.journal import SqlJournal
@@ -68,6 +70,16 @@ _NO_DSN = (
 )
 _CLOSING = 3.0
 """Seconds for what was handed in to be written before the connections are broken."""
+_WAITING_REQUEST = """
+SELECT 1 FROM request WHERE shard = ? AND epoch IS NULL AND until > clock_timestamp() LIMIT 1
+"""
+_TAKE_REQUEST = """
+UPDATE request SET epoch = ? WHERE epoch IS NULL AND id = (
+    SELECT id FROM request WHERE shard = ? AND epoch IS NULL AND until > clock_timestamp()
+    ORDER BY until, id LIMIT 1
+) RETURNING id, command, given
+"""
+_ANSWER_REQUEST = "UPDATE request SET answer = ? WHERE id = ?"
 CREATE_HINT = "run `forwarder journal create` with a role that may create schemas"
 
 
@@ -407,6 +419,23 @@ class PostgresJournal(SqlJournal):
         engine = PostgresEngine(database, ownership.shard)
         session = wrap(engine.writing(ownership))
         return await cls(engine, session, keeping, clock, emit, patience=patience).begin()
+
+    async def next_request(self, own: Ownership) -> Request | None:
+        """Take the oldest request as the owner; see ``core.lease.Lease``."""
+        # A write moves the fence, so nothing is written while nobody asks.
+        if not await self._reader.query(
+            lambda session: session.execute(_WAITING_REQUEST, (own.shard,)).fetchall()
+        ):
+            return None
+        taken = await self._writer.run(
+            lambda session: session.execute(_TAKE_REQUEST, (own.epoch, own.shard)).fetchone()
+        )
+        return None if taken is None else Request(taken[0], taken[1], orjson.loads(taken[2]))
+
+    async def answer(self, request: Request, status: int, content: Mapping[str, Any]) -> None:
+        """See ``core.lease.Lease``."""
+        text = orjson.dumps([status, content], default=str).decode()
+        await self._writer.run(lambda session: session.execute(_ANSWER_REQUEST, (text, request.id)))
 
     async def aclose(self) -> None:
         """Finish writing if the database answers; idempotent."""

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from forwarder.core.errors import (
     ForwarderError,
     NeedsOperatorError,
 )
-from forwarder.core.lease import Fleet
+from forwarder.core.lease import Fleet, Lease
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock, SystemClock
 from forwarder.observe.events import (
@@ -38,7 +38,7 @@ from forwarder.observe.output import BackgroundWriter
 from forwarder.runtime import pushes
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.opening import fleet_of
-from forwarder.runtime.operations import Operations
+from forwarder.runtime.operations import Operations, Requests, routed
 from forwarder.runtime.reloading import Reloader, SecretWatch, SettingsReader
 from forwarder.runtime.replica import (
     VERSION,
@@ -154,7 +154,7 @@ class Daemon:
             replica = self._replica
             fleet = await stack.enter_async_context(fleet_of(replica.settings, clock=replica.clock))
             if fleet is not None:
-                await self._offer(stack)
+                await self._offer(stack, fleet)
                 return await self._in_turns(fleet)
             cell = await stack.enter_async_context(Cell.opened(replica))
             self._seat.fill(cell)
@@ -166,11 +166,11 @@ class Daemon:
             await self._finish()
         return self._stopped.settled
 
-    async def _offer(self, stack: AsyncExitStack) -> None:
+    async def _offer(self, stack: AsyncExitStack, fleet: Fleet | None = None) -> None:
         """Answer probes and commands, before anything starts: a slow start can be watched."""
         stack.push_async_callback(self._tasks.stop_all)
         await self._listen(stack)
-        control = ControlSocket(self._replica.settings.root.state_dir, self._commands())
+        control = ControlSocket(self._replica.settings.root.state_dir, self._commands(fleet))
         await control.start()
         stack.push_async_callback(control.aclose)
 
@@ -181,7 +181,9 @@ class Daemon:
             if sink.type == "stdout":
                 self._replica.emit(SettingsWarning(_OWN_OUTPUT.format(name=sink.name)))
         self._start_tasks()
-        turns = Turns(self._replica, self._seat, fleet, self._start, self._wind_down)
+        turns = Turns(
+            self._replica, self._seat, fleet, self._start, self._wind_down, self._requests
+        )
         serving = asyncio.create_task(self._serve(), name="serve")
         try:
             await turns.run(serving)
@@ -274,10 +276,17 @@ class Daemon:
         for cell in self._seat.cells.values():
             cell.wake()
 
-    def _commands(self) -> dict[str, Command]:
+    def _requests(self, lease: Lease, shard: int) -> Callable[[Beat], Awaitable[None]]:
+        """Return what carries out the requests of commands elsewhere to the owner of a shard."""
+        operations = Operations(self._replica, self._seat, shard).table()
+        table = {**operations, "status": self._status}
+        return Requests(lease, table, self._replica.clock).run
+
+    def _commands(self, fleet: Fleet | None) -> dict[str, Command]:
         """Return what the control socket of a running daemon offers: the operations and more."""
+        operations = Operations(self._replica, self._seat).table()
         return {
-            **Operations(self._replica, self._seat).table(),
+            **(operations if fleet is None else routed(operations, self._seat, fleet)),
             "status": self._status,
             "reload": self._reload,
             "wake": self._wake,

@@ -15,7 +15,7 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
 from forwarder.core.errors import (
     ConfigError,
@@ -71,16 +71,29 @@ async def fleet_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
     # Two replicas on one host need two folders: the control socket is in there.
     lock = StateLock(root.state_dir, clock.now_us())
     try:
-        database = _database(root.journal)
-        fleet = _fleet().SqlFleet(database, _owner(), root.journal.lease)
+        shared = _shared(root.journal)
+        fleet = shared.fleet.SqlFleet(shared.database, _owner(), root.journal.lease)
         try:
             with suppress(TransientError), _faults():  # if it is away, the replica waits for it
-                await fleet.look()
+                await fleet.check()
             yield fleet
         finally:
             await fleet.aclose()
     finally:
         lock.release()
+
+
+@asynccontextmanager
+async def asking(journal: JournalSettings) -> AsyncIterator[Fleet]:
+    """Give the replicas that share a journal to a process that only asks them for something."""
+    with _faults():
+        shared = _shared(journal)
+        fleet = shared.fleet.SqlFleet(shared.database, "", journal.lease)
+        try:
+            await fleet.check()
+            yield fleet
+        finally:
+            await fleet.aclose()
 
 
 def _owner() -> str:
@@ -131,8 +144,9 @@ def _stopped(
     state_dir, journal = kept
     if journal.type == "sqlite":
         return sqlite.stopped(state_dir, clock.now_us(), new=new)
-    held: AbstractContextManager[copying.Stopped] = _fleet().stopped(
-        _database(journal), _owner(), journal.lease
+    shared = _shared(journal)
+    held: AbstractContextManager[copying.Stopped] = shared.fleet.stopped(
+        shared.database, _owner(), journal.lease
     )
     return held
 
@@ -142,19 +156,22 @@ def create_journal(journal: JournalSettings) -> int:
 
     Raises ``StateError`` if the role may not, ``TransientError`` if the database is away.
     """
-    created: int = _fleet().create(_database(journal))
+    shared = _shared(journal)
+    created: int = shared.tables.create(shared.database)
     return created
 
 
 def statements_of(journal: JournalSettings) -> Iterator[str]:
     """Give the SQL of ``create_journal`` for an empty database, for whoever may run it."""
-    statements: Iterator[str] = _fleet().statements(_database(journal), 1)
+    shared = _shared(journal)
+    statements: Iterator[str] = shared.tables.statements(shared.database, 1)
     return statements
 
 
 def owners_of(journal: JournalSettings) -> Sequence[ShardOwner]:
     """Return who owns the shards of a shared journal."""
-    leases = _fleet().Leases(_database(journal), "", 0.0)
+    shared = _shared(journal)
+    leases = shared.fleet.Leases(shared.database, "", 0.0)
     try:
         owners: Sequence[ShardOwner] = leases.owners()
     finally:
@@ -162,41 +179,44 @@ def owners_of(journal: JournalSettings) -> Sequence[ShardOwner]:
     return owners
 
 
-def _fleet() -> Any:
-    """Import the engine that needs an extra; nothing of it is loaded for SQLite."""
+class _Shared(NamedTuple):
+    """The modules of the engine that needs an extra, and the database of the settings.
+
+    Untyped, so that nothing of them is loaded for SQLite.
+    """
+
+    fleet: Any
+    tables: Any
+    database: Any
+
+
+def _shared(journal: JournalSettings) -> _Shared:
+    """Return the database of the settings; raises ``ConfigError`` if they name none."""
     try:
-        from forwarder.journal import fleet  # noqa: PLC0415 - an extra
+        from forwarder.journal import fleet, postgres, tables  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         hint = "pip install 'cloudflare-access-forwarder[postgres]'"
         raise ConfigError([Fault("journal.type", "psycopg is not installed", hint)]) from error
-    return fleet
-
-
-def _database(journal: JournalSettings) -> Any:
-    """Return the database of the settings; raises ``ConfigError`` if they name none."""
 
     def conninfo() -> str:
         dsn = journal.dsn.reveal() if journal.dsn is not None else ""
         if journal.password is None:
             return dsn
-        return str(engine.with_password(dsn, journal.password.reveal()))
+        return postgres.with_password(dsn, journal.password.reveal())
 
-    _fleet()
-    from forwarder.journal import postgres as engine  # noqa: PLC0415 - an extra
-
-    database = engine.Database(conninfo, journal.schema_, journal.pooler)
+    database = postgres.Database(conninfo, journal.schema_, journal.pooler)
     try:
         with _faults():
             database.arguments()
     except StateError as error:
         raise ConfigError([Fault("journal", str(error))]) from error
-    return database
+    return _Shared(fleet, tables, database)
 
 
 def check_address(journal: JournalSettings) -> None:
     """Raise ``ConfigError`` if a shared journal can be reached by nobody; connects to nothing."""
     if journal.type == "postgres":
-        _database(journal)
+        _shared(journal)
 
 
 def path_of(state_dir: Path) -> Path:
@@ -211,7 +231,7 @@ def open_view(state_dir: Path, journal: JournalSettings, shard: int | None = Non
     """
     if journal.type == "sqlite":
         return sqlite.open_view(state_dir)
-    fleet, database = _fleet(), _database(journal)
+    fleet, _, database = _shared(journal)
     shards, placed = fleet.contents_of(database)
     if shard is None and len(shards) > 1:
         return ShardViews({one: fleet.open_view(database, one) for one in shards}, placed)
@@ -227,7 +247,7 @@ def check_journal(state_dir: Path, journal: JournalSettings) -> tuple[str, list[
     if journal.type == "sqlite":
         engine = SqliteEngine(state_dir)
         return str(engine.path), list(check_fully(engine)), REMEDY
-    fleet, database = _fleet(), _database(journal)
+    fleet, _, database = _shared(journal)
     shards, _ = fleet.contents_of(database)
     damages = [
         damage for one in shards for damage in check_contents(fleet.engine_of(database, one))

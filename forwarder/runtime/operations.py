@@ -1,30 +1,48 @@
 """What changes a journal by command: the same objects in a daemon and in a command that finds none.
 
-A command that finds no daemon opens the cell itself.
+A command that finds no daemon opens the cell itself. If another process owns a shared journal, the
+command is a request to it (``Requests``).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from forwarder.admin.control import Command, checked, flag, moment, numbers, text, texts
+from forwarder.admin.control import (
+    Command,
+    carried_out,
+    checked,
+    flag,
+    moment,
+    numbers,
+    text,
+    texts,
+)
 from forwarder.config import ForwarderSettings
 from forwarder.core.contracts import StreamKey
-from forwarder.core.errors import LockedError
+from forwarder.core.errors import FreeShardError, LockedError, StateError
 from forwarder.core.journal import Cursor, Journal
-from forwarder.core.timing import SystemClock, format_seconds
+from forwarder.core.lease import Fleet, Lease
+from forwarder.core.timing import Clock, SystemClock, format_seconds
 from forwarder.runtime.cell import Cell, Seat
-from forwarder.runtime.opening import fleet_of
+from forwarder.runtime.opening import asking, fleet_of
 from forwarder.runtime.replica import Replica, libraries_logged, run_fast, telemetry_of
 from forwarder.runtime.status import Overview
 
+if TYPE_CHECKING:
+    from forwarder.config.models import JournalSettings
+
+Alone: TypeAlias = Callable[[], Awaitable[Any]]
 OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]
 """Takes the status as JSON values."""
 
 _LOOK = 0.3
+_REQUEST_LOOK = 0.3
+"""Seconds between two looks for requests."""
 _LAST_WRITES = 21.0
 """Seconds for writes in flight to settle before the journal is closed."""
 
@@ -116,19 +134,102 @@ class Operations:
         return f"replay:{self._replica.clock.now_us():x}"
 
 
-def carry_out(settings: ForwarderSettings, name: str, given: Mapping[str, Any]) -> Any:
-    """Carry out one operation (see ``Operations.table``) while no daemon runs; return its answer.
+class Requests:
+    """Takes the requests to the owner of a shard, one after the other, and answers them."""
 
-    Raises ``LockedError`` if a daemon starts meanwhile, and what the operation raises.
+    def __init__(self, lease: Lease, commands: Mapping[str, Command], clock: Clock) -> None:
+        """Take nothing yet; the journal of ``lease`` is open."""
+        self._lease = lease
+        self._commands = commands
+        self._clock = clock
+
+    async def run(self, beat: Callable[[], None]) -> None:
+        """Take and answer requests for ever.
+
+        If it is cancelled at one, nobody answers that: whoever asked sees that the owner has gone.
+        """
+        while True:
+            beat()
+            request = await self._lease.next_request()
+            if request is None:
+                await self._clock.sleep(_REQUEST_LOOK)
+                continue
+            status, content = await carried_out(self._commands, request.command, request.given)
+            await self._lease.answer(request, status, content)
+
+
+def routed(table: Mapping[str, Command], seat: Seat, fleet: Fleet) -> dict[str, Command]:
+    """Return operations that the owner of the journal carries out, which may be elsewhere."""
+
+    def route(name: str, command: Command) -> Command:
+        async def run(given: Mapping[str, Any]) -> Mapping[str, Any]:
+            if 0 in seat.cells:
+                return await command(given)
+            answer: Mapping[str, Any] = accepted(*await fleet.ask(0, name, given, patient=True))
+            return answer
+
+        return run
+
+    return {name: route(name, command) for name, command in table.items()}
+
+
+def carry_out(
+    journal: JournalSettings,
+    settings: ForwarderSettings | None,
+    name: str,
+    given: Mapping[str, Any],
+) -> Any:
+    """Carry out one operation (see ``Operations.table``) while no daemon runs here.
+
+    Done by the owner of a shared journal, or by this process if nobody owns it, for which it needs
+    all ``settings``. Returns the answer. Raises ``LockedError`` if a daemon starts meanwhile,
+    ``StateError`` if the owner refuses, and what the operation or ``Fleet.ask`` raises.
     """
 
-    async def work() -> Mapping[str, Any]:
-        async with _alone(settings) as (replica, seat):
+    async def alone(whole: ForwarderSettings) -> Mapping[str, Any]:
+        async with _alone(whole) as (replica, seat):
             cell = seat.expect()
-            await cell.sinks.join(settings.sinks)
+            await cell.sinks.join(whole.sinks)
             return await Operations(replica, seat).table()[name](given)
 
+    if settings is None:
+        return ask_owner(journal, name, given)
+    here = partial(alone, settings)
+    return run_fast(
+        here() if journal.type == "sqlite" else _by_somebody(journal, name, given, here)
+    )
+
+
+def ask_owner(
+    journal: JournalSettings, name: str, given: Mapping[str, Any], *, patient: bool = True
+) -> Any:
+    """Have the owner of a shared journal carry out a command; raises as ``Fleet.ask``."""
+
+    async def work() -> Any:
+        async with asking(journal) as fleet:
+            return accepted(*await fleet.ask(0, name, given, patient=patient))
+
     return run_fast(work())
+
+
+async def _by_somebody(
+    journal: JournalSettings, name: str, given: Mapping[str, Any], alone: Alone
+) -> Any:
+    """Do it ``alone`` if nobody owns the shard, or else ask the owner."""
+    async with asking(journal) as fleet:
+        for patient in (False, True):
+            with suppress(LockedError):
+                return await alone()
+            with suppress(FreeShardError):  # its owner has gone meanwhile
+                return accepted(*await fleet.ask(0, name, given, patient=patient))
+    raise AssertionError("patience ends with an answer or another error")
+
+
+def accepted(status: int, content: Any) -> Any:
+    """Return the content of an owner's answer; raises ``StateError`` if it is a refusal."""
+    if status >= 400:  # noqa: PLR2004 - HTTP's own line between success and failure
+        raise StateError("; ".join(map(str, content["errors"])))
+    return content
 
 
 def backfill(
@@ -137,7 +238,7 @@ def backfill(
     """Read a backfill and deliver it while no daemon runs; return when every sink has it.
 
     ``progress`` is called with the status now and then. If interrupted, the backfill continues
-    when a daemon starts.
+    when a daemon starts. Raises ``LockedError`` if somebody has the journal.
     """
 
     async def work() -> Mapping[str, Any]:
@@ -167,9 +268,8 @@ async def _alone(settings: ForwarderSettings) -> AsyncIterator[tuple[Replica, Se
     with libraries_logged(telemetry.observer):
         async with fleet_of(settings, clock=replica.clock) as fleet:
             lease = None if fleet is None else fleet.lease(0)
-            if fleet is not None and lease is not None and not await lease.take():
-                (first, *_) = (await fleet.look()).shards
-                raise LockedError(f"{first.owner} has the journal; run the command there")
+            if lease is not None and not await lease.take():
+                raise LockedError("another replica has the journal")
             try:
                 async with Cell.opened(replica, lease) as cell:
                     seat = Seat()

@@ -14,6 +14,9 @@ from forwarder.runtime.replica import Replica
 
 Work: TypeAlias = Callable[[Cell], Awaitable[None]]
 
+Task: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
+"""Work for a supervisor."""
+
 _LOOK = 0.3
 """Seconds between two looks at the fleet."""
 
@@ -22,14 +25,24 @@ class Turns:
     """Runs a cell for each shard that this replica gets, for as long as it has the shard."""
 
     def __init__(
-        self, replica: Replica, seat: Seat, fleet: Fleet, start: Work, wind_down: Work
+        self,
+        replica: Replica,
+        seat: Seat,
+        fleet: Fleet,
+        start: Work,
+        wind_down: Work,
+        serve: Callable[[Lease, int], Task],
     ) -> None:
-        """Have no turn yet; ``start`` and ``wind_down`` are called with each cell."""
+        """Have no turn yet; ``start`` and ``wind_down`` are called with each cell.
+
+        ``serve`` returns the task that carries out what others ask of the owner of a shard.
+        """
         self._replica = replica
         self._seat = seat
         self._fleet = fleet
         self._start = start
         self._wind_down = wind_down
+        self._serve = serve
         self._running: dict[int, asyncio.Task[None]] = {}
         self._given: dict[int, asyncio.Event] = {}
         self._free_since: dict[int, float] = {}
@@ -121,6 +134,7 @@ class Turns:
                     await asyncio.wait({lost, starting}, return_when=asyncio.FIRST_COMPLETED)
                     if starting.done():
                         starting.result()
+                        cell.supervisor.start("requests", self._serve(lease, taken.shard))
                         waits = {lost, ending, given}
                         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                     if not lost.done():

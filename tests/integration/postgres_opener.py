@@ -10,8 +10,9 @@ from typing import Any
 from forwarder.core.journal import Journal, Keeping
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
-from forwarder.journal.fleet import Leases, create
+from forwarder.journal.fleet import Leases
 from forwarder.journal.postgres import Database, Ownership, PostgresJournal
+from forwarder.journal.tables import create
 
 _NUMBERS = count()
 # Over at once: every opening takes the shard from the one before.

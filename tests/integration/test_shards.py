@@ -16,8 +16,9 @@ import psycopg
 import pytest
 import yaml
 
-from forwarder.journal.fleet import Leases, create
+from forwarder.journal.fleet import Leases
 from forwarder.journal.postgres import Database
+from forwarder.journal.tables import create
 from forwarder.simulator import Simulator, SimulatorSettings, Token
 from forwarder.simulator.settings import RatePolicy
 from tests.end_to_end.processes import Forwarder, comparable, until
