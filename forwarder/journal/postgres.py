@@ -56,6 +56,8 @@ LIMITS = (
     "SET LOCAL statement_timeout = '30s'; "
 )
 _READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
+# The server ends the connection with these, and psycopg does not count them as operational.
+_ENDED = (errors.IdleInTransactionSessionTimeout, errors.TransactionTimeout)
 _OPERATORS_BUSINESS = (
     ("password authentication failed", "correct the password of the journal's role"),
     ("no password supplied", "set journal.password_file, or a password in journal.dsn"),
@@ -182,7 +184,7 @@ def translated() -> Iterator[None]:
         ) from error
     except (errors.DataCorrupted, errors.IndexCorrupted) as error:
         raise DamagedError(f"the database is damaged: {_said(error)}") from error
-    except psycopg.OperationalError as error:
+    except (psycopg.OperationalError, *_ENDED) as error:
         raise _unavailable(error) from error
     except psycopg.Error as error:
         # From None: what these say may quote values of rows, and a crash is logged with its causes.

@@ -1,8 +1,10 @@
 """Who lost a shard of the PostgreSQL journal writes no more, whatever it believes."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, closing
+from typing import Any
 
 import psycopg
 import pytest
@@ -37,11 +39,14 @@ def opener(request: pytest.FixtureRequest, server: Postgresql) -> Iterator[Postg
 
 @asynccontextmanager
 async def journal_of(
-    opener: PostgresOpener, ownership: Ownership | None = None
+    opener: PostgresOpener,
+    ownership: Ownership | None = None,
+    wrap: Callable[[Any], Any] = lambda session: session,
 ) -> AsyncIterator[PostgresJournal]:
     own = await asyncio.to_thread(opener.take) if ownership is None else ownership
+    keeping = Keeping(2**30, HOUR_US)
     journal = await PostgresJournal.open(
-        opener.database, own, Keeping(2**30, HOUR_US), clock=WallClock(), emit=ignore, patience=0.0
+        opener.database, own, keeping, clock=WallClock(), emit=ignore, patience=0.0, wrap=wrap
     )
     try:
         yield journal
@@ -173,6 +178,30 @@ async def test_a_commit_without_an_answer_ends_the_owner_whether_it_took_effect_
             assert journal.ended is not None
     async with journal_of(opener) as again:
         assert await again.recall("scope", "key") in {1, 2}
+
+
+class Dozing:
+    """A session whose process sleeps inside a transaction for longer than the server allows."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def execute(self, sql: str, values: Any = ()) -> Any:
+        if sql.startswith("INSERT"):
+            self._session.execute("SET LOCAL idle_in_transaction_session_timeout = '50ms'")
+            time.sleep(0.5)  # noqa: TID251 - the writer's thread
+        return self._session.execute(sql, values)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+async def test_a_session_that_the_server_ends_is_an_outage(opener: PostgresOpener) -> None:
+    async with journal_of(opener, wrap=Dozing) as journal:
+        with pytest.raises(TransientError, match="unavailable"):
+            await journal.keep("scope", "key", 1)
+
+        assert journal.ended is not None
 
 
 async def test_a_stopped_owner_inside_a_transaction_holds_nobody_up_for_long(
