@@ -15,8 +15,10 @@ import resource
 import signal
 import sqlite3
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,13 @@ from forwarder.runtime.workers import preflight
 from tests.proof import followed
 from tests.proof.planted import SwallowingWriter
 
+ANSWER = "answer received"
 EVENTS = {
     "page fetched": "RequestMade",
     "page committed": "PageStored",
     "round ended": "RoundEnded",
     "sink opened": "SinkOpened",
-    "answer received": "BatchSettled",
+    ANSWER: "BatchSettled",
     "journal pruned": "JournalPruned",
 }
 STATEMENTS = {
@@ -65,6 +68,29 @@ class Countdown:
         self._left -= 1
         if self._left == 0:
             self._plan()
+
+
+class Orders:
+    """Does what a file says, once: a point, at which time it is there, and a deed.
+
+    A file that is there is taken up with the next point of any name.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._point = ""
+        self._countdown = Countdown(0, lambda: None)
+        self._lock = threading.Lock()
+
+    def reached(self, point: str) -> None:
+        """Count, from any thread."""
+        with self._lock:
+            if self._file.is_file():
+                self._point, times, deed = self._file.read_text().split(":")
+                self._file.unlink()
+                self._countdown = Countdown(int(times), DEEDS[deed])
+            if point == self._point:
+                self._countdown()
 
 
 def die() -> None:
@@ -155,12 +181,20 @@ def main() -> None:
     parser.add_argument("--do", choices=DEEDS, default="kill")
     parser.add_argument("--swallow", action="store_true")
     parser.add_argument("--fault", default="")
+    parser.add_argument("--orders", type=Path, default=Path())
     given = parser.parse_args()
     if given.swallow:
         vars(journal)["Writer"] = SwallowingWriter
-    reached = Countdown(given.times, DEEDS[given.do])
-    steps = followed.POINTS.get(given.at)
-    followed.follow(lambda: [Steps(steps, reached)] if steps else [], given.fault)
+    reached: Callable[[], None] = Countdown(given.times, DEEDS[given.do])
+    orders = Orders(given.orders)
+    if given.orders.name:
+        reached = partial(orders.reached, given.at)
+    followed.follow(
+        lambda: [
+            Steps(steps, partial(orders.reached, name)) for name, steps in followed.POINTS.items()
+        ],
+        given.fault,
+    )
     with asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(run(given.config, given.at, reached))
 

@@ -24,6 +24,14 @@ LEASE = 3.0
 SCHEMA = "forwarder"
 _TRAFFIC = ("--rate", "25", "--scim-rate", "3", "--history", "2m")
 _PATIENCE = 60.0
+_RECORDED = f"""
+CREATE TABLE public.moves (epoch BIGINT NOT NULL, backend BIGINT NOT NULL);
+CREATE FUNCTION public.record() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO public.moves VALUES (NEW.epoch, pg_backend_pid()); RETURN NULL; END $$;
+CREATE TRIGGER record AFTER UPDATE ON {SCHEMA}.fence FOR EACH ROW WHEN (OLD.epoch = NEW.epoch)
+EXECUTE FUNCTION public.record();
+"""
+"""Lets the database record which connection has committed in which epoch."""
 
 
 class Replicas:
@@ -45,6 +53,8 @@ class Replicas:
         first.write_settings()
         code, _ = await first.command("journal", "create")
         assert code == 0
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            connection.execute(_RECORDED)
         for member in self.members:
             await member.start(at="")
         await self.owned()
@@ -86,6 +96,14 @@ class Replicas:
         words = re.split(r"\W+", str(found[0])) if found else ()
         return next((one for one in self.members if str(one.process.pid) in words), None)
 
+    def shared_epochs(self) -> list[int]:
+        """Return the epochs in which more than one connection has committed."""
+        with psycopg.connect(self.database, autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT epoch FROM public.moves GROUP BY epoch HAVING count(DISTINCT backend) > 1"
+            ).fetchall()
+        return [int(epoch) for (epoch,) in found]
+
     async def owned(self, *, by_other_than: Site | None = None) -> Site:
         """Return the next owner."""
         found: Site | None = None
@@ -98,12 +116,6 @@ class Replicas:
         await until(is_owned, _PATIENCE)
         assert found is not None
         return found
-
-    async def taken_from(self, victim: Site) -> float:
-        """Return the seconds until somebody else has the journal."""
-        began = time.monotonic()
-        await self.owned(by_other_than=victim)
-        return time.monotonic() - began
 
     async def settled(self, wait: float = 120.0) -> tuple[Counter[Digest], float]:
         """Return when all that the API has is everywhere: the rows, the seconds that it took."""
@@ -135,7 +147,10 @@ class Replicas:
 
 def is_frozen(member: Site) -> bool:
     """Return True while a replica is stopped by SIGSTOP."""
-    return bool(member.usage().status() == psutil.STATUS_STOPPED)
+    try:
+        return bool(member.usage().status() == psutil.STATUS_STOPPED)
+    except psutil.NoSuchProcess:
+        return False
 
 
 @asynccontextmanager

@@ -1,0 +1,41 @@
+"""The owner of a shared journal dies or freezes anywhere: no row is lost, a standby takes over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.postgresql import Postgresql
+from tests.integration.unavailable import Unavailable
+from tests.proof.ledger import Ledger
+from tests.proof.replica_chaos import FROZEN, IDLE, KILLED, TAKEN_WITHIN, survived
+
+
+@pytest.fixture
+def server() -> Iterator[Postgresql]:
+    try:
+        with Postgresql.run() as server:
+            yield server
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    "rounds",
+    [
+        pytest.param(100, marks=pytest.mark.timeout(3600)),
+        pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(0)]),
+    ],
+)
+async def test_no_row_is_lost_whoever_dies_or_freezes(
+    rounds: int, server: Postgresql, tmp_path: Path, ledger: Ledger
+) -> None:
+    outcome = await survived(tmp_path, server.dsn, rounds)
+
+    assert outcome.slowest(KILLED) < (TAKEN_WITHIN, "")
+    assert outcome.slowest(FROZEN) < (TAKEN_WITHIN + IDLE, "")
+    what = "three replicas, five sinks: the owner is killed or frozen"
+    ledger.row("Replicas", what, **outcome.figures())
