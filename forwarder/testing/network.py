@@ -65,7 +65,8 @@ class ToxicProxy:
     """Passes bytes on to ``upstream`` (a port).
 
     ``delay`` is seconds before each chunk, ``swallow`` reads and passes nothing on (a black hole),
-    ``hold`` stops reading until it is false again. Runs in a thread of its own, since the test's
+    ``hold`` stops reading until it is false again; with ``answers_only`` all three leave alone
+    what goes to ``upstream``. Runs in a thread of its own, since the test's
     loop may be blocked meanwhile.
     """
 
@@ -75,6 +76,7 @@ class ToxicProxy:
         self.delay = 0.0
         self.swallow = False
         self.hold = False
+        self.answers_only = False
         self.connections = 0
         self.port = free_port()
         self._loop = asyncio.new_event_loop()
@@ -142,18 +144,24 @@ class ToxicProxy:
             return
         # Both directions, so that a reset reaches the client and the destination.
         self._writers |= {writer, far_writer}
-        await asyncio.gather(self._pass_on(reader, far_writer), self._pass_on(far_reader, writer))
+        await asyncio.gather(
+            self._pass_on(reader, far_writer, answers=False),
+            self._pass_on(far_reader, writer, answers=True),
+        )
         self._writers -= {writer, far_writer}
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass_on(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool
+    ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(1 << 16):
-                while self.hold:  # noqa: ASYNC110 - another thread sets it
+                concerned = answers or not self.answers_only
+                while self.hold and concerned:  # noqa: ASYNC110 - another thread sets it
                     await asyncio.sleep(0.02)
                 # Read and dropped: the sender sees success, as with a firewall that forgets.
-                if self.swallow:
+                if self.swallow and concerned:
                     continue
-                if self.delay:
+                if self.delay and concerned:
                     await asyncio.sleep(self.delay)
                 writer.write(data)
                 await writer.drain()

@@ -1,8 +1,9 @@
 """Who lost a shard of the PostgreSQL journal writes no more, whatever it believes."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, closing
 from typing import Any
 
@@ -66,26 +67,26 @@ def contents(opener: PostgresOpener) -> dict[str, list[object]]:
 async def every_write(journal: Journal) -> None:
     """Try each method that writes; none may get through."""
     log = journal.stream_log(KEY)
-    tries = (
-        log.append(addition(records(NOON_US + 9, first=9))),
-        log.load(),
-        log.keep("key", 1),
-        log.forget(LIVE),
-        journal.sink_queue("new"),
-        journal.forget_sink("siem"),
-        journal.maintain(),
-        journal.append_own("", [{"event": "x"}]),
-        journal.open_backfill("backfill:1", {}, []),
-        journal.close_lane("backfill:1"),
-        journal.replay("replay:1", "siem", NOON_US),
-        journal.replay_letters("replay:2", "siem", None),
-        journal.drop_letters("siem", None),
-        journal.move_cursor(KEY, NOON_US),
-        journal.keep("scope", "key", 1),
+    tries: tuple[Callable[[], Awaitable[Any]], ...] = (
+        lambda: log.append(addition(records(NOON_US + 9, first=9))),
+        log.load,
+        lambda: log.keep("key", 1),
+        lambda: log.forget(LIVE),
+        lambda: journal.sink_queue("new"),
+        lambda: journal.forget_sink("siem"),
+        journal.maintain,
+        lambda: journal.append_own("", [{"event": "x"}]),
+        lambda: journal.open_backfill("backfill:1", {}, []),
+        lambda: journal.close_lane("backfill:1"),
+        lambda: journal.replay("replay:1", "siem", NOON_US),
+        lambda: journal.replay_letters("replay:2", "siem", None),
+        lambda: journal.drop_letters("siem", None),
+        lambda: journal.move_cursor(KEY, NOON_US),
+        lambda: journal.keep("scope", "key", 1),
     )
     for attempt in tries:
         with pytest.raises(TransientError, match="writes no more"):
-            await attempt
+            await attempt()
 
 
 async def test_a_former_owner_changes_nothing(opener: PostgresOpener) -> None:
@@ -194,6 +195,35 @@ class Dozing:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
+
+
+class Slow:
+    """A session that does not commit before it may."""
+
+    def __init__(self, session: Any, may: threading.Event) -> None:
+        self._session = session
+        self._may = may
+
+    def commit(self) -> None:
+        self._may.wait(10)
+        self._session.commit()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+
+async def test_nobody_gets_an_answer_before_the_commit(opener: PostgresOpener) -> None:
+    may = threading.Event()
+    may.set()
+    async with journal_of(opener, wrap=lambda session: Slow(session, may)) as journal:
+        may.clear()
+        writing = asyncio.create_task(journal.keep("scope", "key", 1))
+        await asyncio.sleep(0.5)
+        answered = writing.done()
+        may.set()
+        await writing
+
+        assert not answered
 
 
 async def test_a_session_that_the_server_ends_is_an_outage(opener: PostgresOpener) -> None:

@@ -17,6 +17,7 @@ ANSWERED = "answered"
 Tell = Callable[[str], None]
 
 POINTS = {
+    "before the fence": ("UPDATE fence SET version",),
     "fence moved": ("UPDATE fence SET version", "SAVEPOINT"),
     "rows go in": ("INSERT INTO page",),
     "rows and position before commit": ("INSERT INTO reader", "COMMIT"),

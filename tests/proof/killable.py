@@ -31,7 +31,7 @@ from forwarder.runtime.daemon import Daemon
 from forwarder.runtime.replica import Signals, fast_loop, libraries_logged, telemetry_of
 from forwarder.runtime.workers import preflight
 from tests.proof import followed
-from tests.proof.planted import SwallowingWriter
+from tests.proof.planted import SwallowingWriter, release_before_the_drain
 
 ANSWER = "answer received"
 EVENTS = {
@@ -100,7 +100,8 @@ def die() -> None:
 
 def freeze() -> None:
     """Stop the process, all threads of it, until somebody continues it."""
-    os.kill(os.getpid(), signal.SIGSTOP)
+    # By way of this thread: sent to the process, it would let this thread run on for a moment.
+    signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def fill_the_disk() -> None:
@@ -185,6 +186,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.swallow:
         vars(journal)["Writer"] = SwallowingWriter
+    if given.fault == "release before the drain":
+        release_before_the_drain()
     reached: Callable[[], None] = Countdown(given.times, DEEDS[given.do])
     orders = Orders(given.orders)
     if given.orders.name:

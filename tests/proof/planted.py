@@ -11,12 +11,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from forwarder.core.contracts import ACCEPTED, Batch, Page, SinkContext, Window, WriteResult
 from forwarder.core.errors import TransientError
+from forwarder.core.journal import Keeping
 from forwarder.core.source_contract import Parts, Purpose, Source, StreamPlan
+from forwarder.core.telemetry import Emit
+from forwarder.core.timing import Clock
+from forwarder.journal import fleet
+from forwarder.journal.fleet import ShardLease
+from forwarder.journal.postgres import PostgresJournal
 from forwarder.journal.writer import Writer, _Job  # the plant's point of attack
+from forwarder.runtime.cell import Cell
 from forwarder.sinks.null import NullConfig, NullSink
 from forwarder.sinks.splunk_hec import SplunkHecSink
 from forwarder.sources.cloudflare_access import CloudflareAccess
@@ -146,3 +153,26 @@ class SwallowingWriter(Writer):
         for job in jobs:
             if isinstance(job.error, TransientError):
                 vars(_Job)["_error"].__set__(job, None)  # a plant reaches in
+
+
+class HastyLease(ShardLease):
+    """Is given back before the drain."""
+
+    held: ClassVar[list[ShardLease]] = []
+
+    async def open(self, keeping: Keeping, *, clock: Clock, emit: Emit) -> PostgresJournal:
+        HastyLease.held.append(self)
+        return await super().open(keeping, clock=clock, emit=emit)
+
+
+def release_before_the_drain() -> None:
+    """Let every cell of this process give its shard back first, and wind down then."""
+    wind_down = Cell.wind_down
+
+    async def hasty(cell: Cell, grace: float) -> int:
+        for lease in HastyLease.held:
+            await lease.release()
+        return await wind_down(cell, grace)
+
+    vars(fleet)["ShardLease"] = HastyLease
+    setattr(Cell, "wind_down", hasty)  # noqa: B010 - a plant

@@ -117,11 +117,7 @@ class Chaos:
         return is_down(owner)
 
     def _order(self, member: Site, errand: Errand) -> None:
-        deed = {KILLED: "kill", FROZEN: "stop"}[errand.how]
-        times = 1 if errand.point in _RARE else self.random.randint(1, 3)
-        fresh = orders(member).with_suffix(".new")
-        fresh.write_text(f"{errand.point}:{times}:{deed}")
-        fresh.replace(orders(member))
+        order(member, errand, 1 if errand.point in _RARE else self.random.randint(1, 3))
 
     async def _recover(self, member: Site) -> None:
         """Start a dead replica, wake a frozen one, which must notice that it lost the journal."""
@@ -146,9 +142,19 @@ def orders(member: Site) -> Path:
     return member.folder / "orders"
 
 
-async def begin(member: Site) -> None:
-    """Start a replica that obeys its orders."""
-    member.options = ("--orders", str(orders(member)))
+def order(member: Site, errand: Errand, times: int = 1) -> None:
+    """Let a replica be struck the next time, or after several times, that it is at a point."""
+    deed = {KILLED: "kill", FROZEN: "stop"}[errand.how]
+    fresh = orders(member).with_suffix(".new")
+    fresh.write_text(f"{errand.point}:{times}:{deed}")
+    fresh.replace(orders(member))
+
+
+async def begin(member: Site, *options: str) -> None:
+    """Start a replica again that obeys its orders."""
+    member.kill()
+    await member.process.wait()
+    member.options = ("--orders", str(orders(member)), *options)
     await member.start(at=ANSWER)
 
 
@@ -201,8 +207,6 @@ async def survived(folder: Path, dsn: str, rounds: int) -> Outcome:
     """
     async with replicas(folder, dsn) as running:
         for member in running.members:
-            member.kill()
-            await member.process.wait()
             await begin(member)
         chaos = Chaos(running, Random(rounds))
         await chaos.rounds(rounds)

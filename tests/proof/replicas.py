@@ -66,6 +66,8 @@ class Replicas:
         member.settings["journal"] |= {
             "type": "postgres", "dsn": self.database, "schema": SCHEMA, "lease": f"{LEASE:.0f}s",
         } | journal  # fmt: skip
+        # A turn of the loop lasts as long as the process is frozen.
+        member.timed = False
         # The least that settings allow, so that nothing repairs a loss.
         for stream in member.settings["accounts"][0]["streams"].values():
             stream |= {"reconcile": [], "overlap": "2s"}
