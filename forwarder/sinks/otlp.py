@@ -8,6 +8,7 @@ which ones: then the batch counts as refused, and the engine halves it until the
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from struct import pack
 from typing import Any, ClassVar
 
@@ -171,7 +172,8 @@ class Records:
                 _nanoseconds(event.time_us),
                 self._constants.get(key) or self._constant(*key),
                 _field(5, _field(1, text)),
-                *(_field(6, _pair(*item)) for item in self._attributes(event)),
+                _UID + event.id.encode(),
+                *(_attribute(*item) for item in self._attributes(event)),
                 b"\x59",
                 _nanoseconds(event.seen_us),
             )
@@ -187,15 +189,13 @@ class Records:
             (
                 b"\x10" + _varint(number),
                 _field(3, text),
-                *(_field(6, _pair(*item)) for item in attributes.items()),
+                *(_attribute(*item) for item in attributes.items()),
                 _field(12, name.encode()),
             )
         )
         return constant
 
     def _attributes(self, event: BatchEvent) -> Iterator[tuple[str, str]]:
-        # Records with one uid are the same record: that is what duplicates are found by.
-        yield "log.record.uid", event.id
         if event.user:
             yield "user.name", event.user
         parsed = orjson.loads(event.body) if self._paths else None
@@ -234,6 +234,13 @@ def _pair(name: str, text: str) -> bytes:
     return _field(1, name.encode()) + _field(2, _field(1, text.encode("utf-8", "replace")))
 
 
+# Users, addresses and applications come again and again.
+@lru_cache(4096)
+def _attribute(name: str, text: str) -> bytes:
+    """Return an attribute of a record."""
+    return _field(6, _pair(name, text))
+
+
 def _field(number: int, content: bytes) -> bytes:
     """Return a field that holds a text or a message."""
     return _varint(number << 3 | 2) + _varint(len(content)) + content
@@ -244,6 +251,10 @@ def _varint(number: int) -> bytes:
     if number < 0x80:  # noqa: PLR2004 - seven bits
         return b"%c" % number
     return b"%c" % (number & 0x7F | 0x80) + _varint(number >> 7)
+
+
+# All ids have 32 digits. Records with one uid are the same record: duplicates are found by it.
+_UID = _field(6, _pair("log.record.uid", "0" * 32))[:-32]
 
 
 def _read(message: bytes) -> Iterator[tuple[int, Any]]:
