@@ -107,7 +107,7 @@ async def forwarder(tmp_path: Path) -> AsyncIterator[Receiving]:
 
 
 @pytest.mark.parametrize(
-    "kills", [3, pytest.param(100, marks=[pytest.mark.proof, pytest.mark.timeout(1200)])]
+    "kills", [2, pytest.param(100, marks=[pytest.mark.proof, pytest.mark.timeout(1200)])]
 )
 async def test_kills_between_commit_and_answer_lose_nothing_and_repeat_nothing(
     forwarder: Receiving, kills: int
@@ -131,7 +131,7 @@ async def test_kills_between_commit_and_answer_lose_nothing_and_repeat_nothing(
 
 
 @pytest.mark.parametrize(
-    "kills", [3, pytest.param(50, marks=[pytest.mark.proof, pytest.mark.timeout(1200)])]
+    "kills", [2, pytest.param(50, marks=[pytest.mark.proof, pytest.mark.timeout(1200)])]
 )
 async def test_kills_at_any_moment_lose_nothing(forwarder: Receiving, kills: int) -> None:
     """A body of several parts is cut by the kill anywhere; what it had stored is recognised."""
