@@ -42,6 +42,15 @@ def test_a_secret_out_of_a_file_is_masked_with_its_newest_content(tmp_path: Path
     assert "second-secret" not in written({"error": "got second-secret!"}, secret)
 
 
+def test_each_of_two_secrets_in_a_file_is_masked_alone(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("the-next-one\nthe-one-before\n")
+
+    line = written({"error": "got the-next-one, then the-one-before"}, Secret(path=path))
+    assert "the-next-one" not in line
+    assert "the-one-before" not in line
+
+
 def test_a_secret_whose_file_is_gone_stops_no_line(tmp_path: Path) -> None:
     assert "text" in written({"error": "text"}, Secret(path=tmp_path / "none"))
 
