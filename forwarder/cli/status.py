@@ -144,6 +144,7 @@ def rendered(state: Mapping[str, Any]) -> RenderableType:
         _sinks(state),
         _troubles(state, "sinks", lambda one: f"sink {one['sink']}"),
         _journal(state),
+        _fleet(state),
         _backfills(state),
         _lanes(state),
         _letters(state),
@@ -213,6 +214,19 @@ def _journal(state: Mapping[str, Any]) -> Text:
     )
     full = "  full: nothing is read until a sink catches up"
     return Text.assemble(text, (full, "red") if journal["gate_closed"] else "")
+
+
+def _fleet(state: Mapping[str, Any]) -> Table | None:
+    """Return who owns the shards of a shared journal, then the replicas that stand by."""
+    table = _table("shard", "owner", "epoch")
+    for one in state.get("shards", ()):
+        owner = escape(one["owner"]) or Text("nobody", "red")
+        table.add_row(str(one["shard"]), owner, str(one["epoch"]))
+    owners = {one["owner"] for one in state.get("shards", ())}
+    for one in state.get("replicas", ()):
+        if one["name"] not in owners:
+            table.add_row("", escape(one["name"]), "stands by")
+    return table if table.rows else None
 
 
 def _backfills(state: Mapping[str, Any]) -> Table | None:

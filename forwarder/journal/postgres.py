@@ -64,6 +64,8 @@ _OPERATORS_BUSINESS = (
     ("no pg_hba.conf entry", "let this host in (pg_hba.conf), or correct sslmode in journal.dsn"),
     ("does not exist", "create the database and the role that journal.dsn names"),
     ("permission denied for database", "GRANT CONNECT ON DATABASE to the journal's role"),
+    # libpq judges options by their values when it connects.
+    ("invalid ", "correct the option of journal.dsn that is named"),
     ("certificate", "correct sslmode, sslrootcert or the certificate that journal.dsn names"),
 )
 _NO_DSN = (

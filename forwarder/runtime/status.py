@@ -148,9 +148,10 @@ class Overview:
         """Return the whole state as JSON values."""
         snapshot, live, ready = await self.snapshot(), self.live(), self.ready()
         journal = self._seat.journal(self._replica.placed)
+        cells = self._seat.cells.values()
         kinds = {
             name: {"type": sink.type, "format": sink.format}
-            for cell in self._seat.cells.values()
+            for cell in cells
             for name, sink in cell.sinks.settings.items()
         }
         return {
@@ -169,9 +170,8 @@ class Overview:
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
             "shards": [asdict(one) for one in snapshot.fleet.shards],
-            "backfills": [
-                one for cell in self._seat.cells.values() for one in cell.backfills.states()
-            ],
+            "replicas": [{"name": name} for name in snapshot.fleet.replicas],
+            "backfills": [one for cell in cells for one in cell.backfills.states()],
             **(_NO_LOSSES if journal is None else await self._losses(journal)),
             "tasks": tasks_json(self.tasks()),
         }

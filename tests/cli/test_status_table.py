@@ -192,3 +192,14 @@ def test_nothing_in_a_status_steers_the_terminal() -> None:
     printed = console.file.getvalue()
     assert "owned" in printed
     assert [sign for sign in printed if not sign.isprintable() and sign != "\n"] == []
+
+
+def test_a_shared_journal_shows_owners_and_who_stands_by() -> None:
+    shards = [{"shard": 0, "owner": "a:1", "epoch": 7}, {"shard": 1, "owner": "", "epoch": 2}]
+    state = STATE | {"shards": shards, "replicas": [{"name": "a:1"}, {"name": "b:2"}]}
+
+    lines = [line.split() for line in printed(state).splitlines()]
+
+    assert ["0", "a:1", "7"] in lines
+    assert ["1", "nobody", "2"] in lines
+    assert ["b:2", "stands", "by"] in lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from forwarder.config.models import JournalSettings
-from forwarder.core.errors import ConfigError, ForwarderError, StateError
+from forwarder.core.errors import ConfigError, ForwarderError, NeedsOperatorError, StateError
 from forwarder.journal.postgres import Database
 from forwarder.runtime.opening import check_address
 from forwarder.transport.settings import Secret
@@ -45,3 +45,11 @@ def test_a_password_with_escapes_is_no_part_of_an_outage() -> None:
         Database(lambda: dsn, "forwarder").connect()
 
     assert "hunter2" not in f"{raised.value} {raised.value.__cause__}"
+
+
+@pytest.mark.parametrize("option", ["sslmode=often", "target_session_attrs=primry"])
+def test_an_option_with_an_invalid_value_is_no_outage(option: str) -> None:
+    with pytest.raises(NeedsOperatorError, match=f"invalid {option.partition('=')[0]} value") as no:
+        Database(lambda: f"host=127.0.0.1 port=1 {option}", "forwarder").connect()
+
+    assert "correct the option of journal.dsn that is named" == no.value.hint
