@@ -149,6 +149,11 @@ class JournalSettings(Settings):
     lease: Duration = Field(
         10.0, ge=2, le=300, description="after how long a replica that died is replaced"
     )
+    settings_generation: int | None = Field(
+        None,
+        ge=1,
+        description="which settings are newer, the higher; default: those that came later",
+    )
     pooler: bool = Field(
         False,
         description="a pooler in transaction mode (PgBouncer) is in between",
@@ -166,7 +171,7 @@ class JournalSettings(Settings):
             raise ValueError("type postgres needs dsn or dsn_file")
         names = ", ".join(
             name.rstrip("_")
-            for name in ("dsn", "password", "schema_", "lease", "pooler")
+            for name in ("dsn", "password", "schema_", "lease", "settings_generation", "pooler")
             if getattr(self, name) != type(self).model_fields[name].default
         )
         if self.type == "sqlite" and names:

@@ -430,8 +430,8 @@ class Journal(JournalView, Protocol):
         """Give up an absent sink; what waited is a gap. ``StateError`` for a running one."""
         ...
 
-    async def maintain(self, elsewhere: int = 0) -> None:
-        """Remove a portion of what need not be kept; other shards store ``elsewhere`` bytes."""
+    async def maintain(self, elsewhere: int = 0, awaited: Collection[str] = ()) -> None:
+        """Remove what nobody needs; other shards hold ``elsewhere``, ``awaited`` sinks are away."""
         ...
 
     async def undelivered_bytes(self) -> int:

@@ -33,10 +33,25 @@ class ShardOwner:
 
 @dataclass(frozen=True, slots=True)
 class FleetState:
-    """Who owns the shards, and which replicas live, by the judgement of the database."""
+    """Who owns the shards, and which replicas live, by the judgement of the database.
+
+    ``newest`` are the replicas with the newest settings, which alone take shards. ``sinks`` are
+    those of all replicas within the last hour.
+    """
 
     shards: Sequence[ShardOwner] = ()
     replicas: Sequence[str] = ()
+    newest: Sequence[str] = ()
+    sinks: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """The settings of a replica: their hash, their generation if it is given, and their sinks."""
+
+    settings: str
+    generation: int | None
+    sinks: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +117,10 @@ class Lease(Protocol):
 
 class Fleet(Protocol):
     """The replicas that share a journal, as one of them sees them."""
+
+    def announce(self, settings: Announcement) -> None:
+        """Let the others know, with the next look, which settings this replica has."""
+        ...
 
     async def look(self) -> FleetState:
         """Say that this replica lives, and return what the others do; called every moment.
@@ -169,17 +188,20 @@ def placing(
 
 def shares(fleet: FleetState, me: str) -> tuple[int, int]:
     """Return the least and the most shards that this replica should have."""
-    replicas = len({*fleet.replicas, me})
+    replicas = len({*fleet.newest, me})
     return len(fleet.shards) // replicas, -(-len(fleet.shards) // replicas)
 
 
 def wanted(fleet: FleetState, me: str, mine: int, *, overdue: bool) -> bool:
     """Return True if this replica should take one of the free shards; it has ``mine`` now.
 
-    Those with the fewest shards come first; if one stays free (``overdue``), any other may.
+    Those with the fewest shards come first; if one stays free (``overdue``), any other may. With
+    settings that are older than those of another, a replica takes none: a sink could be missing.
     """
+    if me not in fleet.newest:
+        return False
     held = Counter(one.owner for one in fleet.shards)
-    fewest = min((held[name] for name in fleet.replicas if name != me), default=mine)
+    fewest = min((held[name] for name in fleet.newest if name != me), default=mine)
     return mine < shares(fleet, me)[1] and (mine <= fewest or overdue)
 
 
@@ -190,8 +212,8 @@ def spare(fleet: FleetState, me: str) -> bool:
     """
     least, most = shares(fleet, me)
     held = Counter(one.owner for one in fleet.shards)
-    if held[""] or me not in fleet.replicas:
+    if held[""] or me not in fleet.newest:
         return False
-    poor = any(held[name] < least for name in fleet.replicas)
-    richest = min(fleet.replicas, key=lambda name: (-held[name], name))
+    poor = any(held[name] < least for name in fleet.newest)
+    richest = min(fleet.newest, key=lambda name: (-held[name], name))
     return held[me] > most or (poor and held[me] > least and richest == me)

@@ -7,6 +7,7 @@ owner from writing is the fence, which every take and every commit moves.
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,14 @@ from psycopg import Connection
 
 from forwarder.core.errors import ForwarderError, LockedError, StateError, TransientError
 from forwarder.core.journal import Keeping
-from forwarder.core.lease import FleetState, Request, ShardOwner, Taken, placing
+from forwarder.core.lease import (
+    Announcement,
+    FleetState,
+    Request,
+    ShardOwner,
+    Taken,
+    placing,
+)
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.journal import requests
@@ -60,16 +68,25 @@ SELECT shard, epoch, CASE WHEN expires_at < clock_timestamp() THEN '' ELSE owner
     undelivered_bytes, stored_bytes
 FROM lease ORDER BY shard
 """
+_FIRST_SEEN = """
+INSERT INTO settings (hash) SELECT ? WHERE NOT EXISTS (SELECT FROM settings WHERE hash = ?)
+ON CONFLICT DO NOTHING
+"""
 # Looks come several times a second; a row that is fresh enough is not written again.
 _BEAT = """
-INSERT INTO replica VALUES (?, clock_timestamp()) ON CONFLICT (name)
-DO UPDATE SET seen_at = clock_timestamp()
+INSERT INTO replica
+SELECT ?, clock_timestamp(), coalesce(?, generation), ? FROM settings WHERE hash = ?
+ON CONFLICT (name)
+DO UPDATE SET seen_at = clock_timestamp(), generation = excluded.generation, sinks = excluded.sinks
 WHERE replica.seen_at < clock_timestamp() - ? * interval '1 second'
+    OR replica.generation <> excluded.generation OR replica.sinks <> excluded.sinks
 """
-_ALIVE = """
-SELECT name FROM replica WHERE seen_at > clock_timestamp() - ? * interval '1 second' ORDER BY name
+_SEEN = """
+SELECT name, generation, sinks, seen_at > clock_timestamp() - ? * interval '1 second'
+FROM replica WHERE seen_at > clock_timestamp() - interval '1 hour' ORDER BY name
 """
-_FORGET = "DELETE FROM replica WHERE name = ? OR seen_at < clock_timestamp() - interval '1 day'"
+_LEAVE = "UPDATE replica SET seen_at = seen_at - ? * interval '1 second' WHERE name = ?"
+_OLD = "DELETE FROM replica WHERE seen_at < clock_timestamp() - interval '1 day'"
 
 
 class Leases:
@@ -123,13 +140,22 @@ class Leases:
         with self._transaction() as connection:
             return [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
 
-    def look(self) -> FleetState:
-        """Say that this replica lives; return every shard's owner and the replicas that live."""
+    def look(self, own: Announcement) -> FleetState:
+        """Say that this replica lives with settings of its ``own``; return how the fleet is."""
         with self._transaction() as connection:
-            connection.execute(placeholders(_BEAT), (self._owner, self._seconds / 5))
+            connection.execute(placeholders(_FIRST_SEEN), (own.settings, own.settings))
+            sinks = json.dumps(sorted(own.sinks))
+            mine = (self._owner, own.generation, sinks, own.settings, self._seconds / 5)
+            connection.execute(placeholders(_BEAT), mine)
             shards = [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
-            alive = connection.execute(placeholders(_ALIVE), (self._seconds,)).fetchall()
-        return FleetState(shards, [name for (name,) in alive])
+            seen = connection.execute(placeholders(_SEEN), (self._seconds,)).fetchall()
+        alive = {name: generation for name, generation, _, lives in seen if lives}
+        return FleetState(
+            shards,
+            list(alive),
+            [name for name, generation in alive.items() if generation == max(alive.values())],
+            frozenset(sink for _, _, sinks, _ in seen for sink in json.loads(sinks)),
+        )
 
     def placed(self) -> dict[str, int]:
         """Return the shard of each account that has one."""
@@ -158,12 +184,13 @@ class Leases:
         return dict.fromkeys((account for (account,) in old), 0) | dict(new)
 
     def leave(self) -> None:
-        """Forget this replica, and those that have not been seen for a day."""
+        """Live no more; what this replica knew of sinks is still remembered for an hour."""
         with self._transaction() as connection:
-            connection.execute(placeholders(_FORGET), (self._owner,))
+            connection.execute(placeholders(_LEAVE), (self._seconds, self._owner))
+            connection.execute(_OLD)
 
     def check(self) -> None:
-        """Raise ``StateError`` unless the schema is there, in use, and known to this program."""
+        """Raise ``StateError`` unless the journal is in use, and known to this program."""
         with self._transaction() as connection:
             require_usable(connection, self._database)
 
@@ -214,6 +241,7 @@ class SqlFleet:
         self._owner = owner
         self._seconds = seconds
         self._known = False
+        self._own = Announcement("", None, ())
         # A take may wait for the transaction of a former owner; renewals must not wait for it.
         self._takes = _Line(Leases(database, owner, seconds), "journal-takes")
         self._renewals = _Line(Leases(database, owner, seconds), "journal-renewals")
@@ -231,7 +259,12 @@ class SqlFleet:
         """See ``Fleet``."""
         if not self._known:
             await self.check()
-        return await self._renewals.call(Leases.look)
+        own = self._own
+        return await self._renewals.call(lambda leases: leases.look(own))
+
+    def announce(self, settings: Announcement) -> None:
+        """See ``Fleet``."""
+        self._own = settings
 
     async def check(self) -> None:
         """Raise as ``Leases.check``; this process is no replica by that."""
@@ -368,14 +401,9 @@ def contents_of(database: Database) -> tuple[list[int], dict[str, int]]:
         leases.close()
 
 
-def engine_of(database: Database, shard: int) -> PostgresEngine:
-    """Return the tables of a shard."""
-    return PostgresEngine(database, shard)
-
-
 def open_view(database: Database, shard: int) -> SqlJournalView:
     """Open a shard for reading, whether a replica owns it or not."""
-    return SqlJournalView(JournalReader(engine_of(database, shard)))
+    return SqlJournalView(JournalReader(PostgresEngine(database, shard)))
 
 
 class StoppedShard:

@@ -254,11 +254,13 @@ class SqlJournal(SqlJournalView):
         self._emit_all(events)
         return forgotten
 
-    async def maintain(self, elsewhere: int = 0) -> None:
+    async def maintain(self, elsewhere: int = 0, awaited: Collection[str] = ()) -> None:
         """See ``Journal``."""
         members, now_us = list(self._members.values()), self._clock.now_us()
         events = await self._writer.run(
-            lambda session: retention.prune(session, members, self._keeping, now_us, elsewhere),
+            lambda session: retention.prune(
+                session, members, self._keeping, now_us, elsewhere, awaited
+            ),
             patient=True,
         )
         self._ends.lane_grew(LIVE, await self._reader.query(next_offset))

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import TypeVar
 
 from forwarder.core.contracts import LIVE, StoredPage
+from forwarder.core.errors import TransientError
 from forwarder.core.journal import GapOpened, Keeping
 from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.core.telemetry import Emit
@@ -163,7 +164,11 @@ class JournalReader:
                     self._session.rollback()
 
         # One thread: its session must not be used by two at a time, and sinks share the cache.
-        return await asyncio.get_running_loop().run_in_executor(self._thread, ask)
+        try:
+            answer = asyncio.get_running_loop().run_in_executor(self._thread, ask)
+        except RuntimeError as error:  # the thread is gone
+            raise TransientError("the journal is closed") from error
+        return await answer
 
     async def pages(self, lane: str, offset: int, max_rows: int) -> list[StoredPage]:
         """Return the pages of ``lane`` from ``offset`` on, at least one, up to ``max_rows`` rows.

@@ -10,7 +10,7 @@ sink still waited for is a loss of that sink in that lane.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from forwarder.core.contracts import FORWARDER_STREAM, Lost, StreamKey
@@ -114,12 +114,18 @@ def prune(
     keeping: Keeping,
     now_us: int,
     elsewhere: int = 0,
+    awaited: Collection[str] = (),
 ) -> list[TelemetryEvent]:
     """Empty, drop and remove one portion of what need not be kept; called every few seconds.
 
     ``elsewhere`` are the bytes of bodies in other shards: each shard frees its part of an excess.
+    ``awaited`` sinks do not run, and are waited for all the same.
     Runs inside a writer's transaction. Returns what to emit once it is committed.
     """
+    if absent := {*awaited} - {member.name for member in members}:
+        known = session.execute("SELECT id, name FROM sink").fetchall()
+        others = [Member(number, name, blocking=True) for number, name in known if name in absent]
+        members = [*members, *others]
     # Bodies, not the file: freed pages stay in the file and are used again.
     stored = stored_bytes(session)
     excess = share_of_excess(stored, elsewhere, keeping.room)

@@ -80,6 +80,13 @@ class ShardTaken(TelemetryEvent):
     former: str
 
 
+@event("settings_older", WARNING, hint="reload or restart it; see journal.settings_generation")
+class SettingsOlder(TelemetryEvent):
+    """This replica takes no shard, since other replicas that live have newer settings."""
+
+    newer: tuple[str, ...]
+
+
 @event("shard_given", INFO)
 class ShardGiven(TelemetryEvent):
     """This replica gave a shard back, so that another one with fewer shards can take it."""

@@ -148,7 +148,7 @@ class Cell:
         if self._folder.trouble is not None:
             self._replica.report_journal(self._folder.trouble)
         try:
-            await self.journal.maintain(self._seat.elsewhere(self.shard)[1])
+            await self.journal.maintain(self._seat.elsewhere(self.shard)[1], self._seat.fleet.sinks)
             await self.streams.remember()
             if self._lease is not None:
                 usage = await self.journal.usage()

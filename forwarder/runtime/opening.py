@@ -250,7 +250,7 @@ def check_journal(state_dir: Path, journal: JournalSettings) -> tuple[str, list[
     fleet, _, database = _shared(journal)
     shards, _ = fleet.contents_of(database)
     damages = [
-        damage for one in shards for damage in check_contents(fleet.engine_of(database, one))
+        damage for one in shards for damage in check_contents(fleet.PostgresEngine(database, one))
     ]
     return f"schema {journal.schema_}", damages, "restore the database from a backup"
 

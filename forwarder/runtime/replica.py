@@ -27,7 +27,7 @@ from forwarder.config.models import TracingSettings
 from forwarder.core.contracts import FORWARDER_STREAM, Render, StreamKey
 from forwarder.core.errors import ConfigError, Fault, ForwarderError, TransientError
 from forwarder.core.journal import GapClosed, GapOpened, with_name
-from forwarder.core.lease import Fleet
+from forwarder.core.lease import Announcement, Fleet
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
 from forwarder.core.telemetry import TelemetryEvent
@@ -157,6 +157,17 @@ class Replica:
         """
         text = orjson.dumps(effective(self._settings), option=orjson.OPT_SORT_KEYS)
         return blake2b(text, digest_size=6).hexdigest()
+
+    @property
+    def announcement(self) -> Announcement:
+        """What other replicas must know of the settings in force; secrets do not take part."""
+        shown = effective(self._settings)
+        text = orjson.dumps([shown["accounts"], shown["sinks"]], option=orjson.OPT_SORT_KEYS)
+        return Announcement(
+            blake2b(text, digest_size=16).hexdigest(),
+            self._settings.root.journal.settings_generation,
+            [sink.name for sink in self._settings.sinks],
+        )
 
     def learn(self, new: ForwarderSettings) -> None:
         """Prepare for ``new`` before anything runs with it.

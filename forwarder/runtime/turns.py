@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
+from forwarder.config import ForwarderSettings
 from forwarder.core.errors import ForwarderError, StateError, TransientError
 from forwarder.core.lease import Fleet, FleetState, Lease, Taken, spare, wanted
-from forwarder.observe.events import JournalLost, ShardGiven, ShardTaken
+from forwarder.observe.events import JournalLost, SettingsOlder, ShardGiven, ShardTaken
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.replica import Replica
 
@@ -46,6 +47,8 @@ class Turns:
         self._running: dict[int, asyncio.Task[None]] = {}
         self._given: dict[int, asyncio.Event] = {}
         self._free_since: dict[int, float] = {}
+        self._announced: ForwarderSettings | None = None
+        self._held_back = False
 
     async def run(self, ending: asyncio.Task[None]) -> None:
         """Take turns until ``ending`` is done, then wind down all of them."""
@@ -67,6 +70,7 @@ class Turns:
                 del self._running[shard]
                 turn.result()
         try:
+            self._announce()
             fleet = await self._fleet.look()
             self._replica.join(self._fleet, len(fleet.shards))
             await self._replica.place(self._replica.settings)
@@ -74,6 +78,10 @@ class Turns:
             self._fail(error)
             return
         self._seat.learn(fleet)
+        older = self._fleet.name not in fleet.newest
+        if older and not self._held_back:
+            self._replica.emit(SettingsOlder(tuple(fleet.newest)))
+        self._held_back = older
         chosen = self._choose(fleet)
         if chosen is not None:
             self._given[chosen] = asyncio.Event()
@@ -83,6 +91,12 @@ class Turns:
             own = [one.shard for one in fleet.shards if one.owner == self._fleet.name]
             if spare(fleet, self._fleet.name) and own[-1] in self._given:
                 self._given[own[-1]].set()
+
+    def _announce(self) -> None:
+        settings = self._replica.settings
+        if settings is not self._announced:
+            self._fleet.announce(self._replica.announcement)
+            self._announced = settings
 
     def _choose(self, fleet: FleetState) -> int | None:
         """Return the free shard that this replica should take now, or None."""
@@ -143,6 +157,7 @@ class Turns:
                             replica.emit(ShardGiven(taken.shard))
                         return
                 finally:
+                    self._seat.clear(taken.shard)
                     starting.cancel()
                     await asyncio.gather(starting, return_exceptions=True)
             replica.emit(JournalLost(taken.shard, lost.result()))

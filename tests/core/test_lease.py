@@ -13,7 +13,8 @@ Owners = dict[int, str]
 
 
 def seen(owners: Owners, replicas: list[str]) -> FleetState:
-    return FleetState([ShardOwner(n, 1, owner) for n, owner in owners.items()], sorted(replicas))
+    shards = [ShardOwner(n, 1, owner) for n, owner in owners.items()]
+    return FleetState(shards, sorted(replicas), sorted(replicas))
 
 
 def settle(owners: Owners, replicas: list[str]) -> int:
@@ -87,3 +88,12 @@ def test_an_account_stays_where_it_is_and_draws_others_of_its_credential() -> No
     chosen = placing(placed, {"a": "new", "b": "other", "c": "new", "d": "third"}, range(3))
 
     assert {"c": 2, "d": 1} == chosen
+
+
+def test_a_replica_with_older_settings_keeps_its_shards_and_takes_no_other() -> None:
+    shards = [ShardOwner(0, 1, "old"), ShardOwner(1, 1, "old"), ShardOwner(2, 1, "")]
+    fleet = FleetState(shards, ["new", "old"], ["new"])
+
+    assert not wanted(fleet, "old", 2, overdue=True)
+    assert wanted(fleet, "new", 0, overdue=False)
+    assert not spare(FleetState(shards[:2], ["new", "old"], ["new"]), "old")

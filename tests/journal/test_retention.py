@@ -37,3 +37,18 @@ async def test_a_page_goes_when_all_readers_are_past_it(opened: Opener, clock: S
     await journal.maintain()
 
     assert [(0,)] == beside(journal, lambda c: c.execute("SELECT count(*) FROM page").fetchall())
+
+
+@pytest.mark.parametrize(("awaited", "gaps"), [(["siem"], []), ([], ["sink_was_removed"])])
+async def test_a_sink_that_only_another_replica_knows_loses_nothing(
+    awaited: list[str], gaps: list[str], opened: Opener, clock: SetClock
+) -> None:
+    journal = await opened(keep_us=0)
+    await journal.sink_queue("siem")
+    await journal.stream_log(KEY).append(addition(records(NOON_US)))
+    journal.leave("siem")
+    clock.wall_us += DAY_US
+
+    await journal.maintain(awaited=awaited)
+
+    assert gaps == [gap.reason for gap in await journal.gaps()]

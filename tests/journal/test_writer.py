@@ -12,6 +12,7 @@ from forwarder.journal.database import SqliteEngine
 from forwarder.journal.schema import prepare
 from forwarder.journal.storage import Session
 from forwarder.journal.writer import Writer
+from tests.journal.conftest import Opener
 
 
 @pytest.fixture
@@ -128,3 +129,12 @@ async def test_a_mistake_of_the_program_is_no_trouble_of_the_disk(writer: Writer
         await writer.run(put("a"))
 
     assert writer.trouble is None
+
+
+async def test_a_closed_journal_answers_no_question(opened: Opener) -> None:
+    """Status may ask at the moment when a replica loses the journal."""
+    journal = await opened()
+    await journal.aclose()
+
+    with pytest.raises(TransientError, match="closed"):
+        await journal.usage()

@@ -34,6 +34,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     daemon.Stopping("SIGTERM", 25.0),
     daemon.StandingBy("1.0", "abc"),
     daemon.ShardTaken(0, 3, "host-1:17"),
+    daemon.SettingsOlder(("host-2:9",)),
     daemon.ShardGiven(2),
     daemon.JournalLost(0, "another replica has taken over"),
     daemon.Stopped(settled=True, backlog=3),
