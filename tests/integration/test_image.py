@@ -93,6 +93,7 @@ def test_it_brings_this_version_with_every_plugin(root: Path, image: Mapping[str
     assert __version__ in run("forwarder", "--version")
     plugins = json.loads(run("forwarder", "plugins", "--json"))
     assert [one for one in plugins if one["error"]] == []
+    run("python", "-c", "import arro3.io, obstore, opentelemetry.sdk, psycopg")
 
 
 def test_it_says_what_it_is(image: Mapping[str, Any]) -> None:
