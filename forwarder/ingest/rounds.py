@@ -44,6 +44,7 @@ START, PARTS = "start", "parts"
 """In place of a reader's name: what fails before there are readers, or while parts are listed."""
 _CLOSES, _OPENS, _PAUSES_BACKFILL = 0.95, 0.80, 0.50
 _LOOK_S = 0.5
+_ASK_AGAIN_S = 5.0
 _CREEP_S = 60.0
 """Rows at the very start of the history expire while it is being read; that is no outage."""
 
@@ -333,16 +334,16 @@ class Rounds:
         return self._server_clock.now_us(self._context.clock.monotonic())
 
     async def load(self, reader: str) -> Mapping[str, ReaderState]:
-        """Learn what is stored and the server's time; return the states of all readers.
-
-        Failures are waited out in the name of ``reader``.
-        """
+        """Learn what is stored, and the server's time; failures are waited out for ``reader``."""
         memory = await self._retrier.until_done(reader, self._context.log.load)
         self._key_sets.learn(memory.key_sets)
-        if not self._server_clock.known:
-            ask = self._context.source.server_time_us
+        ask, clock = self._context.source.server_time_us, self._context.clock
+        while not self._server_clock.known:
             server_us = await self._retrier.until_done(START, ask)
-            self._server_clock.tell(server_us, self._context.clock.monotonic())
+            self._server_clock.tell(server_us, clock.monotonic(), clock.now_us())
+            if not self._server_clock.known:  # our own clock disagrees
+                self._context.beat()
+                await clock.sleep(_ASK_AGAIN_S)
         return memory.readers
 
     async def list_parts(self, memory: Any | None) -> Parts:

@@ -22,6 +22,7 @@ CURSOR_IN_FUTURE = "cursor_in_future"
 RETENTION = "older_than_retention"
 _PREFIX = "part:"
 _PLAUSIBLE_US = 60 * SECOND_US
+_NEAR_US = 3600 * SECOND_US
 _SHORTEST_SLICE_S = 60.0
 _LONGEST_SLICE_S = 300.0
 _LONGEST_WINDOW_S = 3600.0
@@ -46,19 +47,23 @@ class ServerClock:
         """Return True once an answer has told the time."""
         return self._told is not None
 
-    def tell(self, server_us: int | None, monotonic: float) -> None:
-        """Take the time of an answer that arrived at ``monotonic`` seconds, if it had one."""
+    def tell(self, server_us: int | None, monotonic: float, wall_us: int | None = None) -> None:
+        """Take the time of an answer that arrived at ``monotonic`` seconds, if it had one.
+
+        ``wall_us`` is this machine's time, which is asked about the first answer only.
+        """
         if server_us is None:
             return
         told = _Told(server_us, monotonic)
-        # A time far from what earlier answers said is not believed until every answer of a minute
-        # agrees with it: machines with a wrong clock must not move positions or make gaps.
+        # A time far from what earlier answers said, or the first from our own clock, is not
+        # believed until every answer of a minute agrees with it: machines with a wrong clock, at
+        # whichever end, must not move positions or make gaps.
         doubted = self._doubted if self._doubted and self._doubted.agrees(told) else None
-        if (
-            self._told is None
-            or self._told.agrees(told)
-            or (doubted and monotonic - doubted.monotonic >= _DOUBT_S)
-        ):
+        if self._told is not None:
+            plausible = self._told.agrees(told)
+        else:
+            plausible = wall_us is None or abs(wall_us - server_us) <= _NEAR_US
+        if plausible or (doubted and monotonic - doubted.monotonic >= _DOUBT_S):
             self._told, self._doubted = told, None
         else:
             self._doubted = doubted or told
