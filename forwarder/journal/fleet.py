@@ -454,9 +454,11 @@ def stopped(database: Database, owner: str, seconds: float) -> Iterator[StoppedS
     leases = Leases(database, owner, seconds)
     try:
         leases.check()
+        holder, *more = leases.owners()
+        if more:
+            raise StateError(f"schema {database.schema} has several shards; only one can be copied")
         own = leases.take(0)
         if own is None:
-            (holder, *_) = leases.owners()
             raise LockedError(
                 f"{holder.owner} has the journal in schema {database.schema}. Stop all its "
                 f"replicas; if one has died, wait {seconds:.0f} s"

@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
+from forwarder.core.errors import StateError
 from forwarder.core.journal import Keeping
 from forwarder.journal.database import FILE_NAME
+from forwarder.journal.fleet import stopped
 from forwarder.journal.postgres import Database
 from forwarder.journal.sqlite import SqliteJournal
+from forwarder.journal.tables import create
 from tests.end_to_end.processes import SCRIPT, Forwarder, caught_up, cloudflare, until
 from tests.integration.conftest import Start
 from tests.integration.postgresql import Postgresql
@@ -163,6 +166,14 @@ async def test_errors_are_faults_of_the_settings(server: Postgresql, tmp_path: P
     assert (2, True) == (status, "both settings name the same journal" in said), said
     status, said = await copy(source, tmp_path / "nowhere.yaml")
     assert (2, True) == (status, "nowhere.yaml" in said), said
+
+
+def test_a_journal_of_several_shards_is_not_copied_by_halves(server: Postgresql) -> None:
+    database = Database(lambda: server.dsn, "several")
+    create(database, 2)
+
+    with pytest.raises(StateError, match="has several shards"), stopped(database, "test", 10):
+        pass
 
 
 async def test_the_forwarder_continues_from_the_copy(server: Postgresql, tmp_path: Path) -> None:
