@@ -128,7 +128,7 @@ _SCHEMA = r"[a-z_][a-z0-9_]{0,50}"
 class JournalSettings(Settings):
     """Where the journal is, and how much it may hold; ``postgres`` needs the extra ``postgres``.
 
-    On PostgreSQL, several replicas may run: each works on some shards, or stands by.
+    On PostgreSQL, several replicas may run: one works, the others stand by.
     """
 
     type: Literal["sqlite", "postgres"] = Field(

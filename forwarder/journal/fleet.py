@@ -141,7 +141,7 @@ class Leases:
             return [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
 
     def look(self, own: Announcement) -> FleetState:
-        """Say that this replica lives with settings of its ``own``; return how the fleet is."""
+        """Say that this replica lives with its ``own`` settings; return the state of the fleet."""
         with self._transaction() as connection:
             connection.execute(placeholders(_FIRST_SEEN), (own.settings, own.settings))
             sinks = json.dumps(sorted(own.sinks))

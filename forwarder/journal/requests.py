@@ -71,7 +71,7 @@ class Asking:
         self._run(_MAKE, self._id, self._shard, command, text, wait)
 
     def look(self) -> Look:
-        """Return how it is."""
+        """Return its state, and who owns the shard."""
         return Look(*(self._run(_LOOKED, self._id).fetchone() or (0, None, -1, "", True)))
 
     def withdraw(self) -> bool:

@@ -64,7 +64,7 @@ class Turns:
             await asyncio.gather(*self._running.values(), return_exceptions=True)
 
     async def _look(self, ending: asyncio.Task[None]) -> None:
-        """Learn how the fleet is, and begin or end one turn if that is due."""
+        """Learn the state of the fleet, and begin or end one turn if that is due."""
         for shard, turn in list(self._running.items()):
             if turn.done():
                 del self._running[shard]
