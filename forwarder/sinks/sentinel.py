@@ -50,6 +50,7 @@ class SentinelConfig(HttpSettings):
     streams: dict[str, str] = Field(
         {
             "access_requests": "Custom-CloudflareAccessLogins",
+            "logpush_access_requests": "Custom-CloudflareAccessLogins",
             "scim_updates": "Custom-CloudflareAccessChanges",
             "forwarder": "Custom-CloudflareAccessAudit",
         },
@@ -109,11 +110,12 @@ class SentinelSink:
     @property
     def limits(self) -> BatchLimits:
         """Return calls that stay below Azure's 1 MB."""
+        calls = len(set(self._config.streams.values()))
         return BatchLimits(
             max_events=_MOST_EVENTS,
             max_bytes=_MOST_BYTES,
             max_event_bytes=_MOST_BYTES,
-            write_timeout=self._config.response_timeout * 2 * len(self._config.streams),
+            write_timeout=self._config.response_timeout * 2 * calls,
         )
 
     async def open(self) -> None:

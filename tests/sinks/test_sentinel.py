@@ -18,7 +18,7 @@ from forwarder.core.errors import (
 from forwarder.formats.asim import AsimFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.templates import FormatConfig
-from forwarder.sinks.sentinel import SentinelConfig, SentinelSink
+from forwarder.sinks.sentinel import SentinelConfig, SentinelSink, parts_of
 from forwarder.testing.fake_server import html, saying
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.fault_run import deliver_all
@@ -182,6 +182,18 @@ async def test_what_an_operator_got_wrong_is_found_before_the_first_event(
 
     assert hint in caught.value.hint
     assert finding.level == "fault"
+
+
+def test_pushed_logins_go_to_the_table_of_polled_ones() -> None:
+    streams = SentinelConfig.model_validate(FakeSentinel().settings).streams
+    logs = ("access_requests", "logpush_access_requests", "logpush_audit_logs_v2", "forwarder")
+
+    parts = parts_of(streams, [make_event(number, stream=log) for number, log in enumerate(logs)])
+
+    audit = "Custom-CloudflareAccessAudit"
+    assert {LOGINS: [0, 1], audit: [2, 3]} == {
+        table: [event.offset for event in events] for table, events in parts.items()
+    }
 
 
 async def test_a_missing_role_says_that_it_takes_time(azure: FakeSentinel) -> None:
