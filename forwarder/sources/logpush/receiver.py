@@ -95,7 +95,8 @@ class Receiver:
         self._streams = set[StreamKey]()
         self._refusals = Refusals(config.limits.refusals)
         app = web.Application()
-        app.add_routes([web.post("/{account}/{dataset}", self._answer)])
+        paths = ("/{account}/{dataset}", "/{other:.*}")
+        app.add_routes([web.post(path, self._answer) for path in paths])
         self._listener = Listener(
             "logpush",
             app,
@@ -147,6 +148,8 @@ class Receiver:
         # aiohttp decodes headers with surrogateescape; the same way back gives the bytes sent.
         if not self._is_secret(given.encode(errors="surrogateescape")):
             raise BodyRefusedError("refused_secret", 401, "the secret is missing or wrong")
+        if "other" in request.match_info:
+            raise BodyRefusedError("refused_account", 404, "the path must be /ACCOUNT/DATASET")
         account = self._intake.account(request.match_info["account"])
         dataset = request.match_info["dataset"]
         if account is None:

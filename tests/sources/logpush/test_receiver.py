@@ -167,7 +167,8 @@ async def test_other_paths_and_methods_are_refused(sender: Sender) -> None:
         await sender.post(b"", path=path) for path in ("/", "/acme", "/acme/access_requests/x")
     ]
 
-    assert {404} == {status for status, _ in answers}
+    assert {(404, "the path must be /ACCOUNT/DATASET")} == set(answers)
+    assert ["refused_account"] * 3 == results(sender)
 
 
 async def test_while_the_journal_is_full_a_body_is_not_read(sender: Sender) -> None:
