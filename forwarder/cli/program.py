@@ -137,6 +137,9 @@ def run_program() -> None:
         # `--help` returns its status; commands exit themselves or are done.
         status = program.main(prog_name="forwarder", standalone_mode=False)
         sys.exit(status if isinstance(status, int) else DONE)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _print(error.format_message())
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         if isinstance(error, click.UsageError) and error.ctx is not None:
             _print(error.ctx.get_usage())

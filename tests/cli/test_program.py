@@ -77,6 +77,16 @@ def test_a_misspelt_command_is_a_usage_error_with_the_right_name() -> None:
     assert "Did you mean simulate?" in result.stderr
 
 
+@pytest.mark.parametrize("words", [(), ("journal",)])
+def test_a_group_without_a_command_shows_its_help_once(words: tuple[str, ...]) -> None:
+    result = forwarder(*words)
+
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: forwarder ")
+    assert result.stderr.count("Usage:") == 1
+    assert "\nCommands:\n" in result.stderr
+
+
 def test_settings_that_are_not_there_are_told_in_one_line() -> None:
     result = forwarder("run", "-c", "/nowhere/config.yaml")
 
