@@ -211,7 +211,7 @@ def _unavailable(error: psycopg.Error) -> TransientError:
             return NeedsOperatorError(f"the journal's database refuses: {said}", hint=remedy)
     return TransientError(
         f"the journal's database is unavailable: {said}",
-        hint="check that it runs and can be reached; nothing is lost, it is retried",
+        hint="check that it runs and can be reached; nothing is lost, `forwarder run` tries again",
     )
 
 
