@@ -8,7 +8,7 @@ unpacked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from hashlib import sha256
 from typing import Any, cast
 
@@ -106,6 +106,7 @@ class Body:
         self._limits = limits
         self._said_gzip = said_gzip
         self._declared = declared
+        self._kept = min(KEPT, limits.body)
         self._chunks: list[bytes] = []
         self._digest = sha256()
         self._start = b""
@@ -114,9 +115,21 @@ class Body:
 
     async def read(self, chunks: AsyncIterable[bytes]) -> None:
         """Read the body to its end; raises ``BodyRefusedError``."""
+        rest = aiter(chunks)
+        try:
+            await self._read(rest)
+        except BodyRefusedError:
+            # The network cuts it elsewhere each time: the same bytes must be there when it
+            # comes again.
+            while self.size < self._kept and (chunk := await anext(rest, b"")):
+                self._chunks.append(chunk)
+                self.size += len(chunk)
+            raise
+
+    async def _read(self, chunks: AsyncIterator[bytes]) -> None:
         most = self._limits.body
         # Of a body that is too large by its own words a little is read, to recognise it.
-        until = KEPT if self._declared is not None and self._declared > most else most
+        until = self._kept if self._declared is not None and self._declared > most else most
         unpacker = Unpacker(said_gzip=self._said_gzip)
         async for whole in chunks:
             chunk = whole[: until - self.size]
@@ -145,16 +158,14 @@ class Body:
 
     @property
     def fingerprint(self) -> str:
-        """Return a digest of what was read and was announced; for a body that is refused."""
-        digest = sha256(f"{self._declared} {self._said_gzip} ".encode())
-        for chunk in self._chunks:
-            digest.update(chunk)
-        return digest.hexdigest()
+        """Return a digest of the beginning and of what was announced; for a refused body."""
+        announced = f"{self._declared} {self._said_gzip} ".encode()
+        return sha256(announced + self.beginning).hexdigest()
 
     @property
     def beginning(self) -> bytes:
-        """Return the first 64 KiB as they were sent."""
-        return b"".join(self._chunks)[:KEPT]
+        """Return up to 64 KiB from the beginning, as they were sent."""
+        return b"".join(self._chunks)[: self._kept]
 
     @property
     def is_validation(self) -> bool:

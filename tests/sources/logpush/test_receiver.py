@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -271,6 +272,33 @@ async def test_a_body_refused_often_enough_becomes_one_malformed_event_and_a_gap
     assert len(stored["sha256"]) == 64
     assert [(UNREADABLE, None)] == [(lost.reason, lost.rows) for lost in part.lost]
     assert sender.said(PushGivenUp)[0].refusals == 3
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"\x1f\x8b\xff" + b"x" * 200_000, gzip.compress(random.Random(1).randbytes(200_000))],
+    ids=["broken", "too large once unpacked"],
+)
+async def test_an_invalid_body_is_recognised_however_the_network_cuts_it(body: bytes) -> None:
+    async def cut_at(place: int) -> AsyncIterator[bytes]:
+        yield body[:place]
+        await asyncio.sleep(0.05)
+        yield body[place:]
+
+    limits = {"refusals": 2, "decompressed": 1024}
+    async with Sender(MemoryIntake(), limits=limits) as sender:
+        answers = [await sender.post(cut_at(place)) for place in (2000, 5000, 40_000, 7000)]
+
+    assert [False, False, True, True] == [status == 200 for status, _ in answers]
+    assert len(sender.intake.records) == 1
+
+
+async def test_a_bound_below_what_is_kept_of_a_body_holds() -> None:
+    async with Sender(MemoryIntake(), limits={"body": 1024}) as sender:
+        answer = await sender.post(row(1) * 100, headers={"Content-Encoding": ""})
+
+    assert answer[0] == 413
+    assert not sender.intake.records
 
 
 @pytest.mark.parametrize("declared", [True, False])
