@@ -207,7 +207,7 @@ class Leases:
         connection = self._connection
         try:
             with translated(), connection.transaction():
-                connection.execute(f"SET LOCAL search_path = {self._database.schema}; {LIMITS}")
+                connection.execute(f"SET LOCAL search_path = {self._database.home}; {LIMITS}")
                 yield connection
         except TransientError:
             # Whatever state it is in: the next attempt begins with a new one.

@@ -130,13 +130,18 @@ class Database:
             connection.prepare_threshold = None
         return connection
 
+    @property
+    def home(self) -> str:
+        """Return the schema as SQL takes it: its name may be a word of SQL."""
+        return f'"{self.schema}"'
+
     def shard_schema(self, shard: int) -> str:
         """Return the schema of one shard's tables."""
         return f"{self.schema}_s{shard:02}"
 
     def path(self, shard: int) -> str:
         """Return the search path of a transaction on a shard: its tables, then the fleet's."""
-        return f"SET LOCAL search_path = {self.shard_schema(shard)}, {self.schema}; "
+        return f"SET LOCAL search_path = {self.shard_schema(shard)}, {self.home}; "
 
 
 def _has_half_a_password(given: Mapping[str, str]) -> bool:

@@ -90,7 +90,7 @@ class Asking:
             self._connection = self._database.connect()
         connection = self._connection
         with translated(), connection.transaction():
-            connection.execute(f"SET LOCAL search_path = {self._database.schema}; {LIMITS}")
+            connection.execute(f"SET LOCAL search_path = {self._database.home}; {LIMITS}")
             return connection.execute(placeholders(sql), values)
 
 

@@ -29,15 +29,15 @@ def require_usable(connection: Any, database: Database) -> None:
         schema, tables = database.schema, database.shard_schema(0)
         raise StateError(
             f"the journal in schema {schema} was copied elsewhere at {moved}. Use the settings "
-            f"that it was copied to; to use this schema again, drop {schema} and {tables} and "
-            "run `forwarder journal create`"
+            f"that it was copied to; to use this schema again, drop {database.home} and {tables} "
+            "and run `forwarder journal create`"
         )
 
 
 def statements(database: Database, shards: int) -> Iterator[str]:
     """Give the SQL that makes the schemas and tables of a fleet with so many shards."""
-    yield f"CREATE SCHEMA {database.schema}"
-    yield f"SET LOCAL search_path = {database.schema}"
+    yield f"CREATE SCHEMA {database.home}"
+    yield f"SET LOCAL search_path = {database.home}"
     yield _text("fleet.sql")
     yield f"INSERT INTO fleet (id, version) VALUES (1, {VERSION})"
     for shard in range(shards):
@@ -45,7 +45,7 @@ def statements(database: Database, shards: int) -> Iterator[str]:
 
 
 def _shard_statements(database: Database, shard: int) -> Iterator[str]:
-    yield f"SET LOCAL search_path = {database.schema}"
+    yield f"SET LOCAL search_path = {database.home}"
     yield f"INSERT INTO fence VALUES ({shard}, 0, 0)"
     yield f"INSERT INTO lease VALUES ({shard}, 0, '', '-infinity')"
     yield f"CREATE SCHEMA {database.shard_schema(shard)}"
@@ -61,11 +61,11 @@ def create(database: Database, shards: int = 1) -> int:
     with database.connect() as connection, translated(), connection.transaction():
         # Two hosts may begin at the same moment; the lock ends with the transaction.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('forwarder journal create'))")
-        found = connection.execute("SELECT to_regclass(%s)", (f"{database.schema}.fleet",))
+        found = connection.execute("SELECT to_regclass(%s)", (f"{database.home}.fleet",))
         known = 0
         if found.fetchone() != (None,):
             (known,) = connection.execute(
-                f"SELECT count(*) FROM {database.schema}.lease"
+                f"SELECT count(*) FROM {database.home}.lease"
             ).fetchone() or (0,)
         (encoding,) = connection.execute("SHOW server_encoding").fetchone() or ("",)
         if encoding != "UTF8":

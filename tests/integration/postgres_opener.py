@@ -46,5 +46,5 @@ class PostgresOpener:
 
     def discard(self) -> None:
         with self.database.connect() as connection:
-            for schema in (self.database.shard_schema(0), self.database.schema):
+            for schema in (self.database.shard_schema(0), self.database.home):
                 connection.execute(f"DROP SCHEMA {schema} CASCADE")

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from forwarder.journal.tables import create
 from forwarder.testing.journal_contract import JournalContract
 from forwarder.testing.journal_machine import machine_for
 from tests.integration.pgbouncer import PgBouncer
@@ -29,6 +30,17 @@ class TestBehindPgBouncer(JournalContract):
         opener = PostgresOpener(pooler.dsn, pooler=True)
         yield opener
         opener.discard()
+
+
+def test_a_schema_may_have_the_name_of_a_word_of_sql(server: Postgresql) -> None:
+    opener = PostgresOpener(server.dsn, "full")
+    try:
+        own = opener.take("first")
+        again = create(opener.database)
+    finally:
+        opener.discard()
+
+    assert (own.epoch, again) == (1, 0)
 
 
 def test_whatever_happens_no_row_is_lost_in_silence(server: Postgresql) -> None:
