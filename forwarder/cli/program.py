@@ -57,7 +57,7 @@ COMMANDS: Mapping[str, Entry] = {
     "cursors": Entry("journal:cursors", "List or set the positions of the streams."),
     "sinks": Entry("sinks:sinks", "List the sinks the journal knows, or forget an absent one."),
     "journal": Entry("fleet:journal", "Create or show a shared journal, or move a journal."),
-    "logpush": Entry("logpush:logpush", "Print, create or check a job of Logpush for the receiver."),
+    "logpush": Entry("logpush:logpush", "Print, create or check jobs that push to the receiver."),
     "gaps": Entry("journal:gaps", "List what was lost, or may have been lost."),
     "config": Entry("settings:config", "Write a settings file, show the settings or their schema."),
     "plugins": Entry("settings:plugins", "List sources, sinks and formats."),
