@@ -95,8 +95,8 @@ class TokenSource:
         ``TransientError`` when it is away.
         """
         async with self._asking:
-            spent = self._token is None or self._clock.monotonic() >= self._renew_at
-            if self._token is None or spent or self._token == refused:
+            due = self._clock.monotonic() >= self._renew_at
+            if self._token is None or due or self._token == refused:
                 self._token, life = await self._ask()
                 self._renew_at = self._clock.monotonic() + _EARLY * life
             return self._token
@@ -122,7 +122,10 @@ class TokenSource:
 
 
 def read_token(status: int, body: bytes, where: str) -> tuple[str, float]:
-    """Return token and life in seconds out of the answer of the token server ``where``."""
+    """Return token and life in seconds out of the answer of the token server ``where``.
+
+    Raises ``TransientError`` for 429 and 5xx, ``NeedsOperatorError`` for all else without a token.
+    """
     said = f"no token: {where} answers {status}"
     if status >= _SERVER_FAULT or status == _TOO_MANY:
         raise TransientError(said)
