@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import orjson
 
@@ -123,7 +123,7 @@ class Place:
         return replace(self, since_us=since_us, cursor="", mark="", pages=0, newest_us=-1)
 
 
-Move = tuple[Place | None, Lost | None]
+Move: TypeAlias = tuple[Place | None, Lost | None]
 """The next request, None at the window's end; and what had to be given up."""
 
 
@@ -138,7 +138,7 @@ def advance(place: Place, window: Window, seen: Seen) -> Move:
 
 
 def resumed(place: Place, window: Window) -> Move:
-    """Go on without the cursor: behind what was read, or from the start once more."""
+    """Continue without the cursor: behind what was read, or from the start again."""
     since_us = place.newest_us - SECOND_US
     ascends = place.reached_us is not None
     if ascends and since_us > place.since_us:

@@ -196,7 +196,6 @@ def normalise_step(row: Row, origin: Origin, id: str, time_us: int) -> AdminActi
     decision = _DECISIONS.get(_text(event.get("decision_outcome")).upper(), "decide")
     activity = decision if kind == "APPROVER_DECISION" else _ACTIVITIES.get(kind, kind.lower())
     rest = {k: v for k, v in event.items() if k not in _OF_EVENT or not _fits(k, v)}
-    about = ("requester_email", "app_aud", "app_hostname", "purpose_justification", "created_at")
     return AdminActivity(
         origin,
         id=id,
@@ -204,7 +203,7 @@ def normalise_step(row: Row, origin: Origin, id: str, time_us: int) -> AdminActi
         row=row,
         quality=_quality(row, event),
         extra={
-            **{key: row[key] for key in about if row.get(key) not in (None, "")},
+            **{key: row[key] for key in _OF_REQUEST[1:] if row.get(key) not in (None, "")},
             **{key: value for key, value in row.items() if key not in _KNOWN},
             **({"event": rest} if rest else {}),
             **({"event": row["event"]} if row.get("event") and not event else {}),
