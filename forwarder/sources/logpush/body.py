@@ -33,11 +33,11 @@ _VALIDATION = ("tests", "test", {"content": "tests"}, {"content": "test"})
 _LONGEST_VALIDATION = 64
 
 
-class BodyRefusedError(Exception):
-    """The body is not taken. ``result`` is for the metrics, ``status`` the answer's."""
+class PushRefusedError(Exception):
+    """The push is refused: ``result`` is a label of the metrics, ``status`` the answer's."""
 
     def __init__(self, result: str, status: int, reason: str) -> None:
-        """Say why in one line, without a word of the body."""
+        """Take the reason as one line for the answer and the log, so without a row or a secret."""
         super().__init__(reason)
         self.result = result
         self.status = status
@@ -54,7 +54,7 @@ class Unpacker:
         self._first = b""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """Give what a chunk unpacks to; raises ``BodyRefusedError`` for broken gzip."""
+        """Give what a chunk unpacks to; raises ``PushRefusedError`` for broken gzip."""
         if not self._begun:
             chunk = self._first + chunk
             if len(chunk) < len(_MAGIC):
@@ -79,7 +79,7 @@ class Unpacker:
                     return
 
     def finish(self) -> bytes:
-        """Return what is left; raises ``BodyRefusedError`` if the end is missing."""
+        """Return what is left; raises ``PushRefusedError`` if the end is missing."""
         if self._stream is not None and not self._stream.eof:
             raise _broken("it is cut short")
         if self._said_gzip and self._first and not self._begun:
@@ -94,8 +94,8 @@ class Unpacker:
             raise _broken("it does not begin as gzip does")
 
 
-def _broken(what: str) -> BodyRefusedError:
-    return BodyRefusedError("refused_encoding", 400, f"the body is not valid gzip: {what}")
+def _broken(what: str) -> PushRefusedError:
+    return PushRefusedError("refused_encoding", 400, f"the body is not valid gzip: {what}")
 
 
 class Body:
@@ -114,11 +114,11 @@ class Body:
         self.unpacked = 0
 
     async def read(self, chunks: AsyncIterable[bytes]) -> None:
-        """Read the body to its end; raises ``BodyRefusedError``."""
+        """Read the body to its end; raises ``PushRefusedError``."""
         rest = aiter(chunks)
         try:
             await self._read(rest)
-        except BodyRefusedError:
+        except PushRefusedError:
             # The network cuts it elsewhere each time: the same bytes must be there when it
             # comes again.
             while self.size < self._kept and (chunk := await anext(rest, b"")):
@@ -128,7 +128,7 @@ class Body:
 
     async def _read(self, chunks: AsyncIterator[bytes]) -> None:
         most = self._limits.body
-        # Of a body that is too large by its own words a little is read, to recognise it.
+        # If the announced length is too large, only the start is read, to recognise the body.
         until = self._kept if self._declared is not None and self._declared > most else most
         unpacker = Unpacker(said_gzip=self._said_gzip)
         async for whole in chunks:
@@ -187,8 +187,8 @@ class Body:
         yield cutter.feed(unpacker.finish() + b"\n")
 
 
-def _too_large(reason: str) -> BodyRefusedError:
-    return BodyRefusedError("refused_size", 413, reason)
+def _too_large(reason: str) -> PushRefusedError:
+    return PushRefusedError("refused_size", 413, reason)
 
 
 class Overlong:

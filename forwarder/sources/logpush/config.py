@@ -19,7 +19,7 @@ def _network(given: Any) -> Any:
     try:
         return ip_network(given) if isinstance(given, str) else given
     except ValueError as error:
-        raise ValueError(f"{given!r} is no network; write for example 198.51.100.0/24") from error
+        raise ValueError(f"{given!r} is not a network, such as 198.51.100.0/24") from error
 
 
 Network = Annotated[
@@ -50,7 +50,7 @@ class Limits(Settings):
 
 
 class LogpushConfig(Settings):
-    """Who may push what."""
+    """Who may push which datasets, and what sinks get of them."""
 
     # A dataset is not the log of the same name that is polled: the keys of its rows differ.
     stream_prefix: ClassVar[str] = "logpush_"
@@ -83,5 +83,5 @@ class LogpushConfig(Settings):
     def _are_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if not DATASET.fullmatch(name):
-                raise ValueError(f"{name!r} is no dataset; write for example http_requests")
+                raise ValueError(f"{name!r} is not a dataset, such as http_requests")
         return names

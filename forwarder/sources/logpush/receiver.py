@@ -22,7 +22,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from forwarder.core.contracts import Lost, StreamKey
 from forwarder.core.errors import NeedsOperatorError, NotTakingError, TransientError
 from forwarder.core.source_contract import Intake, PushedPart, SourceContext
-from forwarder.sources.logpush.body import Body, BodyRefusedError
+from forwarder.sources.logpush.body import Body, PushRefusedError
 from forwarder.sources.logpush.config import DATASET, LogpushConfig
 from forwarder.sources.logpush.events import (
     PushDelayed,
@@ -77,7 +77,7 @@ class Target(NamedTuple):
 
     @property
     def reader(self) -> RowReader:
-        """Return what reads the rows of one body."""
+        """Return a new reader for the rows of one body."""
         return RowReader(self.key.account_id, self.key.stream, self.dataset)
 
 
@@ -127,7 +127,7 @@ class Receiver:
             result = error.result if isinstance(error, NotTakingError) else "failed"
             status, reason = 503, str(error)
             self._emit(PushDelayed(result, peer, path, status, reason))
-        except BodyRefusedError as error:
+        except PushRefusedError as error:
             status, result, reason = error.status, error.result, str(error)
             if result == "refused_secret":
                 self._emit(SecretRefused(peer))
@@ -140,23 +140,23 @@ class Receiver:
         return web.Response(status=status, text=reason + "\n", headers=headers)
 
     def _granted(self, request: web.Request, peer: str) -> Target:
-        """Return what a request is for; raises ``BodyRefusedError``."""
+        """Return what a request is for; raises ``PushRefusedError``."""
         networks = self._config.allow
         if networks and not any(ip_address(peer) in network for network in networks):
-            raise BodyRefusedError("refused_network", 403, "this address may not push here")
+            raise PushRefusedError("refused_network", 403, "this address may not push here")
         given = request.headers.get(self._config.header, "")
         # aiohttp decodes headers with surrogateescape; the same way back gives the bytes sent.
         if not self._is_secret(given.encode(errors="surrogateescape")):
-            raise BodyRefusedError("refused_secret", 401, "the secret is missing or wrong")
+            raise PushRefusedError("refused_secret", 401, "the secret is missing or wrong")
         if "other" in request.match_info:
-            raise BodyRefusedError("refused_account", 404, "the path must be /ACCOUNT/DATASET")
+            raise PushRefusedError("refused_account", 404, "the path must be /ACCOUNT/DATASET")
         account = self._intake.account(request.match_info["account"])
         dataset = request.match_info["dataset"]
         if account is None:
-            raise BodyRefusedError("refused_account", 404, "the settings name no such account")
+            raise PushRefusedError("refused_account", 404, "the settings name no such account")
         key = StreamKey(account[0], self._config.stream_prefix + dataset)
         if not self._takes(key, dataset):
-            raise BodyRefusedError("refused_account", 404, "this dataset is not accepted here")
+            raise PushRefusedError("refused_account", 404, "this dataset is not accepted here")
         return Target(key, account[1], dataset)
 
     def _is_secret(self, given: bytes) -> bool:
@@ -171,7 +171,7 @@ class Receiver:
         return any(matches)
 
     def _takes(self, key: StreamKey, dataset: str) -> bool:
-        """Return True for a name that is accepted; without a list any, but not without end."""
+        """Return True for a dataset of the list; without a list, for any of a bounded number."""
         if self._config.datasets:
             return dataset in self._config.datasets
         if DATASET.fullmatch(dataset) and len(self._streams) < MOST_STREAMS:
@@ -186,16 +186,16 @@ class Receiver:
             try:
                 async with asyncio.timeout(limits.time):
                     await body.read(request.content.iter_any())
-            except BodyRefusedError as error:
+            except PushRefusedError as error:
                 if not self._refusals.note(body.fingerprint):
                     raise
                 return await self._give_up(body, target, str(error))
             except TimeoutError:
                 reason = f"the body was not sent within {limits.time:.0f} seconds"
-                raise BodyRefusedError("incomplete", 408, reason) from None
+                raise PushRefusedError("incomplete", 408, reason) from None
             except (OSError, HttpProcessingError, web.PayloadAccessError) as error:
                 reason = f"the body was not sent to its end ({type(error).__name__})"
-                raise BodyRefusedError("incomplete", 400, reason) from error
+                raise PushRefusedError("incomplete", 400, reason) from error
             return "validation" if body.is_validation else await self._stored(body, target)
 
     @asynccontextmanager
@@ -272,10 +272,10 @@ class Receiver:
 
 
 def _says_gzip(request: web.Request) -> bool:
-    """Return True if a header says gzip; raises ``BodyRefusedError`` for what is not unpacked."""
+    """Return True if a header says gzip; raises ``PushRefusedError`` for what is not unpacked."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding in {"gzip", "x-gzip"}:
         return True
     if encoding in {"", "identity"}:
         return False
-    raise BodyRefusedError("refused_encoding", 415, "send the body as gzip or as it is")
+    raise PushRefusedError("refused_encoding", 415, "send the body as gzip or as it is")

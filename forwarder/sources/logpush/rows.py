@@ -99,7 +99,7 @@ class RowReader:
         identified = self._identifier.identified(rows)
         identities, twins = identified.identities, frozenset(range(len(rows)))
         if self._native is not None:
-            named = [self._identity(row) for row in rows]
+            named = [self._identity(self._native, row) for row in rows]
             twins = frozenset(index for index, one in enumerate(named) if one is None)
             identities = [a or b for a, b in zip(named, identities, strict=True)]
         # After the identities: a mask that learns a new word must not give old rows new ids.
@@ -111,10 +111,9 @@ class RowReader:
         times = list(map(time_us_of, rows))
         return Records(text, lengths, times, identities, identified.keys, masked), twins
 
-    def _identity(self, row: Row) -> bytes | None:
+    def _identity(self, native: Native, row: Row) -> bytes | None:
         """Return the identity that a row's own id gives it, None if it has none."""
-        native = self._native
-        if native is None or not all(row.get(key) for key in native.keys):
+        if not all(row.get(key) for key in native.keys):
             return None
         if native.whole:
             return self._identifier.identity(row)
@@ -268,10 +267,17 @@ ACTIVITY_NAMES: Mapping[str, tuple[str, str]] = {
 }
 """Where an answer of the API has the values of an activity."""
 _BODIES = ("ResourceRequest", "ResourceResponse")
-_TOKEN_NAMES = {"id": "token_id", "tokenid": "token_id", "name": "token_name"} | {
-    "tokenname": "token_name"
+_TOKEN_NAMES = {
+    "id": "token_id",
+    "tokenid": "token_id",
+    "name": "token_name",
+    "tokenname": "token_name",
 }
-_RAW_NAMES = {"cfrayid": "cf_ray_id", "rayid": "cf_ray_id", "method": "method", "uri": "uri"} | {
+_RAW_NAMES = {
+    "cfrayid": "cf_ray_id",
+    "rayid": "cf_ray_id",
+    "method": "method",
+    "uri": "uri",
     "statuscode": "status_code",
     "useragent": "user_agent",
 }
