@@ -97,8 +97,9 @@ class JitRequests:
         )
         listed = _hash(answer.rows).hex()
         if listed == before:
-            # The page number is ignored: what is behind the first page cannot be had.
-            unread = Lost(UNREADABLE, window.since_us - self._follow_us, window.until_us, None, "")
+            reason = "the list of requests for temporary access ignores page numbers"
+            since_us = window.since_us - self._follow_us
+            unread = Lost(UNREADABLE, since_us, window.until_us, None, reason)
             return self._pages.page(answer, self._pages.records([]), None, [unread])
         rows, lost = list[Row](), list[Lost]()
         for request in answer.rows:

@@ -196,7 +196,8 @@ async def test_a_list_that_ignores_pages_has_an_end_and_a_gap(rig: Rig) -> None:
     )
 
     assert await rig.poll(10) == ["CREATED"] * 3
-    assert rig.lost
+    (lost,) = rig.lost
+    assert "ignores page numbers" in lost.detail
 
 
 async def test_a_request_that_cannot_be_read_is_a_gap_and_stops_no_other(rig: Rig) -> None:
