@@ -16,7 +16,6 @@ from forwarder.admin.server import AdminServer
 from forwarder.config import AdminSettings, Difference, ForwarderSettings, watched_files
 from forwarder.core.errors import (
     ConfigError,
-    Fault,
     ForwarderError,
     NeedsOperatorError,
 )
@@ -53,7 +52,7 @@ from forwarder.runtime.status import Overview
 from forwarder.runtime.supervisor import Beat, Supervisor
 from forwarder.runtime.turns import Turns
 from forwarder.runtime.workers import preflight
-from forwarder.transport.tls import ServerTls
+from forwarder.transport.listening import protection
 
 GRACE = 25.0
 """Seconds from the first signal to the end of the process."""
@@ -260,7 +259,7 @@ class Daemon:
         self._replica.emit(self._stopped)
 
     async def _upkeep(self, beat: Beat) -> None:
-        """Maintain the cell, report stuck tasks, write log lines that were held back; for ever."""
+        """Maintain the cells, report stuck tasks, write log lines that were held back; for ever."""
         while True:
             beat()
             await self._replica.clock.sleep(_UPKEEP)
@@ -317,18 +316,9 @@ def _plain(difference: Difference) -> dict[str, list[str]]:
 
 
 def admin_tls(settings: AdminSettings, emit: Emit) -> ssl.SSLContext | None:
-    """Return what the admin server listens with, None for plain HTTP.
-
-    Raises ``ConfigError`` if the files cannot be used now; a renewal that cannot be used is
-    reported and the certificate that was there before is kept.
-    """
-    if settings.server_tls is None:
-        return None
+    """Return what the admin server serves HTTPS with; see ``transport.listening.protection``."""
 
     def on_trouble(error: NeedsOperatorError) -> None:
         emit(AdminTlsUnusable(str(error), error.hint))
 
-    try:
-        return ServerTls(settings.server_tls).listening(on_trouble)
-    except NeedsOperatorError as error:
-        raise ConfigError([Fault("admin.tls", str(error), error.hint)]) from error
+    return protection("admin", settings.server_tls, on_trouble)

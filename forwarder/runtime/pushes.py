@@ -1,8 +1,8 @@
-"""Leads what is pushed to the journal of this process, while it has one."""
+"""Stores what is pushed in the journal of this process, while it has one."""
 
 from __future__ import annotations
 
-from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError, NotTakingError
+from forwarder.core.errors import NeedsOperatorError, NotTakingError
 from forwarder.core.log import Addition, ReaderState
 from forwarder.core.source_contract import PushedPart, SourceContext
 from forwarder.ingest.events import PageStored
@@ -10,7 +10,7 @@ from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.replica import Replica
 from forwarder.sources.logpush.events import LogpushListening, LogpushTlsUnusable
 from forwarder.sources.logpush.receiver import Receiver
-from forwarder.transport.tls import ServerTls
+from forwarder.transport.listening import protection
 
 _READER = "push"
 
@@ -19,12 +19,12 @@ class CellIntake:
     """The ``core.source_contract.Intake`` of a process."""
 
     def __init__(self, replica: Replica, seat: Seat) -> None:
-        """Look at ``seat`` at every push: the cell comes and goes."""
+        """Look at ``seat`` at every push: its cells come and go."""
         self._replica = replica
         self._seat = seat
 
     def account(self, name: str) -> tuple[str, str] | None:
-        """Return id and label of the account with this id or label."""
+        """Return id and label of the account with this id or label, None if there is none."""
         for account in self._replica.settings.accounts:
             if name in {account.account_id, account.label}:
                 return account.account_id, account.label
@@ -39,7 +39,10 @@ class CellIntake:
             raise NotTakingError("gate_closed", "the journal is full")
 
     async def store(self, part: PushedPart) -> bool:
-        """Store a part in its stream's log: a poller's append, without a window or a walk."""
+        """Append a part to its stream's log; return False if it was stored before.
+
+        Raises ``NotTakingError`` if this replica lost the account's shard in between.
+        """
         clock, key = self._replica.clock, part.key
         began, seen_us = clock.monotonic(), clock.now_us()
         addition = Addition(
@@ -95,12 +98,7 @@ async def listen(replica: Replica, seat: Seat) -> Receiver | None:
     def on_trouble(error: NeedsOperatorError) -> None:
         replica.emit(LogpushTlsUnusable(str(error), error.hint))
 
-    tls = None
-    if settings.server_tls is not None:
-        try:
-            tls = ServerTls(settings.server_tls).listening(on_trouble)
-        except NeedsOperatorError as error:
-            raise ConfigError([Fault("logpush.tls", str(error), error.hint)]) from error
+    tls = protection("logpush", settings.server_tls, on_trouble)
     host, port = settings.address
     replica.emit(LogpushListening(await receiver.start(host, port, tls)))
     return receiver

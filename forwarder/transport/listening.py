@@ -14,7 +14,9 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
+from forwarder.transport.settings import TlsSettings
+from forwarder.transport.tls import ServerTls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -91,6 +93,22 @@ def _shorten(record: logging.LogRecord) -> bool:
     return True
 
 
+def protection(
+    name: str, tls: TlsSettings | None, on_error: Callable[[NeedsOperatorError], None]
+) -> ssl.SSLContext | None:
+    """Return what the listener ``name`` serves HTTPS with, None for plain HTTP.
+
+    Raises ``ConfigError`` if the files cannot be used now. If renewed files cannot be used,
+    ``on_error`` is called at each connection, and the files before them stay in use.
+    """
+    if tls is None:
+        return None
+    try:
+        return ServerTls(tls).listening(on_error)
+    except NeedsOperatorError as error:
+        raise ConfigError([Fault(f"{name}.tls", str(error), error.hint)]) from error
+
+
 # asyncio's own limit is 60 s, in which a silent client would hold a connection.
 _HANDSHAKE = 5.0
 
@@ -118,9 +136,9 @@ class Listener:
 
         Raises ``ConfigError`` if the address cannot be used.
         """
-        protection: dict[str, Any] = {}
+        handshake: dict[str, Any] = {}
         if tls is not None:
-            protection = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE}
+            handshake = {"ssl": tls, "ssl_handshake_timeout": _HANDSHAKE}
         logger = logging.getLogger(f"forwarder.{self._name}")
         logger.addFilter(_shorten)
         runner = web.AppRunner(
@@ -136,7 +154,7 @@ class Listener:
         try:
             # Not web.TCPSite: the guard must stand between the loop and aiohttp's protocols.
             self._server = await loop.create_server(
-                self._guard, host, port, backlog=64, **protection
+                self._guard, host, port, backlog=64, **handshake
             )
         except OSError as error:
             await self.aclose()
