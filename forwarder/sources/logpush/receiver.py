@@ -20,7 +20,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from forwarder.core.contracts import Lost, StreamKey
-from forwarder.core.errors import NeedsOperatorError, NotTakingError, TransientError
+from forwarder.core.errors import ForwarderError, NeedsOperatorError, NotTakingError
 from forwarder.core.source_contract import Intake, PushedPart, SourceContext
 from forwarder.sources.logpush.body import Body, PushRefusedError
 from forwarder.sources.logpush.config import DATASET, LogpushConfig
@@ -123,7 +123,7 @@ class Receiver:
             target = self._granted(request, peer)
             await self._intake.admit(target.key.account_id)
             result = await self._received(request, target)
-        except TransientError as error:
+        except ForwarderError as error:
             result = error.result if isinstance(error, NotTakingError) else "failed"
             status, reason = 503, str(error)
             self._emit(PushDelayed(result, peer, path, status, reason))

@@ -12,7 +12,9 @@ from pathlib import Path
 import orjson
 import pytest
 
+from forwarder.core.errors import DamagedError
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
+from forwarder.core.source_contract import PushedPart
 from forwarder.sources.logpush.events import (
     PushDelayed,
     PushGivenUp,
@@ -381,3 +383,19 @@ async def test_what_was_stored_is_counted_with_the_age_of_its_oldest_row(sender:
     (stored,) = sender.said(PushStored)
     assert ("acme", "access_requests", 3) == (stored.account, stored.dataset, stored.rows)
     assert stored.oldest_s is not None
+
+
+class DamagedIntake(MemoryIntake):
+    """An intake whose journal is damaged."""
+
+    async def store(self, part: PushedPart) -> bool:  # noqa: ARG002 - it stores none
+        raise DamagedError("the journal is damaged")
+
+
+async def test_a_push_that_a_damaged_journal_cannot_store_is_delayed_and_counted() -> None:
+    async with Sender(DamagedIntake()) as sender:
+        status, answer = await sender.post(packed([row(1)]))
+
+        assert (503, "the journal is damaged") == (status, answer)
+        assert ["failed"] == results(sender)
+        assert ["failed"] == [event.result for event in sender.said(PushDelayed)]
