@@ -28,8 +28,11 @@ _WORDS = re.compile(
 _EXACT = frozenset({"auth", "otp", "pass", "pin"})
 # Bounded repeats: a hostile text must not make the search slow.
 _ASSIGNED = re.compile(
-    rf"(?i)((?:{_WORDS.pattern})[a-z_-]{{0,20}}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?)[^\s\"',;&]+"
+    rf"(?i)((?:{_WORDS.pattern})[a-z_-]{{0,20}}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?"
+    r"(?:(?:basic|bearer|splunk|token)\s{1,3})?)[^\s\"',;&]+"
 )
+_QUERY = re.compile(r"([?&]([^\s?&=#]{1,64})=)[^\s&#]+")
+_HEADER = re.compile(r"([A-Za-z0-9_-]{1,64}):\s+\S.*", re.DOTALL)
 _NAMING_KEYS = frozenset({"path", "name", "key", "attribute", "type", "id", "property"})
 _HINTS = (b"auth", b"bearer", b"cred", b"key", b"otp", b"pass", b"pin", b"pwd", b"secret", b"token")
 """One of them is in each of the words above; it costs less to look for these."""
@@ -52,9 +55,10 @@ def mask_request_body(text: str) -> str:
     """Return ``text``, a JSON document or what is left of one, without its secrets.
 
     Masked is whatever stands under a key like ``password``, ``client_secret`` or ``api-key`` at
-    any depth (also in JSON inside a string), and the ``value`` of a SCIM operation whose ``path``
-    is one. A document that names no such thing comes back as it is. One that does and cannot be
-    read as JSON is replaced as a whole: where its secrets begin and end is anybody's guess.
+    any depth (also in JSON inside a string, in a list of headers and in the query of an address),
+    and the ``value`` of a SCIM operation whose ``path`` is one. A document that names no such
+    thing comes back as it is. One that does and cannot be read as JSON is replaced as a whole:
+    where its secrets begin and end is anybody's guess.
     Pure, total and idempotent.
     """
     return _mask_text(text, _DEEPEST)
@@ -153,10 +157,26 @@ def _mask(value: Any, depth: int) -> Any:
     if isinstance(value, dict):
         return _mask_object(value, depth)
     if isinstance(value, list):
-        return [_mask(item, depth - 1) for item in value]
-    if isinstance(value, str) and value.lstrip()[:1] in {"{", "["}:
-        return _mask_text(value, depth - 1)
+        return [_mask_item(item, depth - 1) for item in value]
+    if isinstance(value, str):
+        if value.lstrip()[:1] in {"{", "["}:
+            return _mask_text(value, depth - 1)
+        return _QUERY.sub(_masked_parameter, value) if "=" in value else value
     return value
+
+
+def _mask_item(item: Any, depth: int) -> Any:
+    """Mask an item of a list, which may be a header: ``["name", "value"]``, ``"name: value"``."""
+    match item:
+        case [str(name), value] if is_secret_name(name):
+            return [name, _hide(value)]
+        case str() if (header := _HEADER.fullmatch(item)) and is_secret_name(header[1]):
+            return f"{header[1]}: {MASK}"
+    return _mask(item, depth)
+
+
+def _masked_parameter(found: re.Match[str]) -> str:
+    return found[1] + MASK if is_secret_name(found[2]) else found[0]
 
 
 def _mask_object(given: dict[str, Any], depth: int) -> dict[str, Any]:

@@ -16,8 +16,10 @@ from forwarder.core.masking import (
     MASK,
     UNREADABLE,
     is_secret_name,
+    mask_error,
     mask_request_body,
     mask_row,
+    mask_value,
 )
 
 _SECRET = "qZ7-hunter2"
@@ -149,6 +151,44 @@ def test_depth_is_no_hiding_place() -> None:
 @pytest.mark.parametrize("name", ["userName", "displayName", "passport", "emails", "active"])
 def test_ordinary_names_are_no_secrets(name: str) -> None:
     assert not is_secret_name(name)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"headers": [["Authorization", f"Bearer {_SECRET}"], ["Accept", "a/b"]]},
+        {"headers": [f"X-Api-Key: {_SECRET}"]},
+        {"headers": ["a: b", f"authorization:  Basic\n{_SECRET}"]},
+        {"url": f"https://host.example/x?a=1&API_KEY={_SECRET}&b=2#c"},
+        [{"uri": f"/x?client_secret={_SECRET}"}],
+    ],
+)
+def test_headers_in_lists_and_parameters_of_addresses_are_masked(value: Any) -> None:
+    masked = mask_value(value)
+
+    assert _SECRET not in repr(masked)
+    assert mask_value(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["token", "password"],
+        [["reader", "writer"], ["a", "b"]],
+        ["tokens:read", "API tokens: all of them", "urn:x:token: y"],
+        {"url": "https://host.example/tokens?page=2&per_page=50"},
+    ],
+)
+def test_lists_of_names_and_ordinary_addresses_stay(value: Any) -> None:
+    assert mask_value(value) == value
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "basic", "Splunk"])
+def test_in_an_error_the_value_behind_the_scheme_is_masked(scheme: str) -> None:
+    masked = mask_error(f"the header Authorization: {scheme} {_SECRET} was refused")
+
+    assert masked == f"the header Authorization: {scheme} {MASK} was refused"
+    assert mask_error(masked) == masked
 
 
 def test_a_row_is_masked_in_its_body_and_in_its_bytes() -> None:

@@ -127,8 +127,10 @@ def concerns_access(row: Row) -> bool:
 
 
 def mask_audit(row: Row, *, bodies: bool = True) -> Row:
-    """Return the row without secrets in its bodies, or without bodies; itself if it has none."""
+    """Return the row without secrets, or without bodies; the row itself if it has none."""
     row = mask_row(row)
+    if (raw := row.get("raw")) != (masked_raw := mask_value(raw)):
+        row = {**row, "raw": masked_raw}
     resource = _section(row, "resource")
     if not bodies and not BODIES.isdisjoint(resource):
         return {**row, "resource": {k: v for k, v in resource.items() if k not in BODIES}}
@@ -158,8 +160,8 @@ def _hidden(value: Any, *, tokens: bool) -> Any:
     if not isinstance(value, Mapping):
         return value
     hidden = {key: _hidden(item, tokens=tokens) for key, item in value.items()}
-    if tokens and isinstance(value.get("value"), str):
-        hidden["value"] = MASK
+    if tokens:
+        hidden |= {k: MASK for k in value if k.lower() == "value" and isinstance(value[k], str)}
     # The address of a Logpush job has the keys of a bucket, or a header with a password.
     target = value.get("destination_conf")
     if isinstance(target, str) and "?" in target:

@@ -22,6 +22,7 @@ from forwarder.sources.cloudflare_access.login_mapping import normalise_login
 from forwarder.sources.cloudflare_access.repair import malformed_row, repair_row, rewritten
 from forwarder.sources.logpush.body import Body, Overlong
 
+_OPENING = frozenset("{[")
 _TIMES = (
     "Datetime",
     "Timestamp",
@@ -171,16 +172,22 @@ def _leniently(lines: Sequence[bytes | Overlong]) -> tuple[list[dict[str, Any]],
 def mask_nested(row: Row) -> Row:
     """Return ``row`` without secrets in its objects; the very same object if it has none.
 
-    Bodies of requests and headers are such objects. A value at the top has one of Cloudflare's
-    names, which say nothing of secrets.
+    Bodies of requests and headers are such objects, also where they are JSON in a text. Any other
+    value at the top has one of Cloudflare's names, which say nothing of secrets.
     """
     row = mask_row(row)
     found = {
         key: masked
         for key, value in row.items()
-        if isinstance(value, dict | list) and value and (masked := mask_value(value)) != value
+        if _is_object(value) and (masked := mask_value(value)) != value
     }
     return {**row, **found} if found else row
+
+
+def _is_object(value: Any) -> bool:
+    if isinstance(value, str):
+        return value[:1] in _OPENING
+    return isinstance(value, dict | list) and bool(value)
 
 
 def time_us_of(row: Row) -> int | None:

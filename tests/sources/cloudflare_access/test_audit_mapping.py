@@ -190,3 +190,11 @@ def test_what_concerns_access_is_kept_and_what_says_nothing(
     kept: bool,  # noqa: FBT001 - a case
 ) -> None:
     assert concerns_access(row) is kept
+
+
+def test_a_token_in_the_address_of_a_request_is_masked() -> None:
+    row = {"id": "a", "raw": {"uri": "/accounts/1/access?x=1&token=the-secret", "method": "GET"}}
+    masked = mask_audit(row)
+
+    assert masked["raw"]["uri"] == "/accounts/1/access?x=1&token=**********"
+    assert mask_audit(masked) is masked

@@ -198,6 +198,23 @@ def test_the_answer_to_a_new_token_is_masked_before_storage() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("dataset", "value"),
+    [
+        ("audit_logs", {"NewValue": '{"password":"the-secret"}', "ID": "a"}),
+        ("audit_logs", {"Metadata": '[{"api_token":"the-secret"}]', "ID": "a"}),
+        ("audit_logs_v2", {"Raw": {"URI": "/x?a=1&token=the-secret"}, "AuditLogID": "a"}),
+        ("audit_logs_v2", {"ResourceResponse": [{"Value": "the-secret"}], "AuditLogID": "a"}),
+    ],
+)
+def test_secrets_in_texts_with_json_and_in_addresses_are_masked_before_storage(
+    dataset: str, value: dict[str, Any]
+) -> None:
+    read = reader(dataset).read([orjson.dumps(value)])
+
+    assert b"the-secret" not in read.records.text
+
+
 def test_a_login_with_a_unix_time_has_a_time() -> None:
     row = {**pushed(next(iter(LOGINS.values()))), "CreatedAt": NOON_US * 1000}
     login = normalise_pushed_login(row, ORIGIN, "0" * 32, NOON_US)
