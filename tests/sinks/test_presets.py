@@ -105,6 +105,7 @@ async def test_a_table_that_clickhouse_does_not_have_needs_an_operator() -> None
         await sink.aclose()
 
         assert isinstance(error, NeedsOperatorError)
+        assert "table" in error.hint
 
 
 async def test_an_address_that_is_the_secret_comes_out_of_a_file(tmp_path: Any) -> None:

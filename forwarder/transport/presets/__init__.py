@@ -11,7 +11,7 @@ r"""Presets: what a product wants of the sink that serves it. One YAML file each
     answers:                         # where an answer means something else than its status says
       - { status: [200], text: '"failed": ?[1-9]', means: refused }
 
-An answer means ``refused`` (the batch is wrong), ``hold`` (a person must act) or ``later``.
+An answer means ``refused`` (the batch is wrong) or ``hold`` (a person must act, as ``hint`` says).
 """
 
 from __future__ import annotations
@@ -26,19 +26,9 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from forwarder.core.errors import (
-    BatchRefusedError,
-    ForwarderError,
-    NeedsOperatorError,
-    TransientError,
-)
+from forwarder.core.errors import BatchRefusedError, ForwarderError, NeedsOperatorError
 
 _FOLDER = Path(__file__).parent
-_ERRORS: Mapping[str, type[ForwarderError]] = {
-    "refused": BatchRefusedError,
-    "hold": NeedsOperatorError,
-    "later": TransientError,
-}
 
 
 class Meaning(BaseModel):
@@ -48,7 +38,8 @@ class Meaning(BaseModel):
 
     status: tuple[int, ...]
     text: str
-    means: Literal["refused", "hold", "later"]
+    means: Literal["refused", "hold"]
+    hint: str = ""
 
 
 class Preset(BaseModel):
@@ -81,7 +72,10 @@ class Preset(BaseModel):
         text = body.decode("utf-8", "replace")
         for one in self.answers:
             if status in one.status and re.search(one.text, text):
-                return _ERRORS[one.means](f"{where} answered {status}: {one.means}")
+                said = f"{where} answered {status} with an error of {self.product}"
+                if one.means == "hold":
+                    return NeedsOperatorError(said, hint=one.hint)
+                return BatchRefusedError(said)
         return None
 
 
