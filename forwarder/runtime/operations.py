@@ -116,10 +116,8 @@ class Operations:
 
     async def set_cursor(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
         """Move the live position of a stream to ``to_us``; rows jumped over become a gap."""
-        key, to_us = (
-            StreamKey(str(given["account_id"]), str(given["stream"])),
-            int(given["to_us"]),
-        )
+        key = StreamKey(str(given["account_id"]), str(given["stream"]))
+        to_us = int(given["to_us"])
 
         async def move() -> Cursor:
             return await self._journal.move_cursor(key, to_us)
