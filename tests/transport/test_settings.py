@@ -101,6 +101,13 @@ def test_white_space_around_a_secret_is_left_out_wherever_it_comes_from(tmp_path
         SplunkHecConfig.model_validate({**given, "token": " \n"})
 
 
+def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    file = tmp_path / "secret"
+    file.write_bytes(b"\xef\xbb\xbfthe-secret\r\n")
+
+    assert Secret(path=file).reveal() == "the-secret"
+
+
 def test_an_api_key_that_is_not_encoded_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "key"
     file.write_text("id:key")
