@@ -25,7 +25,7 @@ _WORDS = re.compile(
     "|authorization|bearer"
 )
 # Names of their own, but parts of harmless words: there is a pin in shipping.
-_EXACT = frozenset({"auth", "otp", "pass", "pin"})
+_EXACT = frozenset({"auth", "cookie", "otp", "pass", "pin", "psk", "setcookie"})
 # Bounded repeats: a hostile text must not make the search slow.
 _ASSIGNED = re.compile(
     rf"(?i)((?:{_WORDS.pattern})[a-z_-]{{0,20}}[\"']?\s{{0,3}}[:=]\s{{0,3}}[\"']?"
@@ -34,7 +34,7 @@ _ASSIGNED = re.compile(
 _QUERY = re.compile(r"([?&]([^\s?&=#]{1,64})=)[^\s&#]+")
 _HEADER = re.compile(r"([A-Za-z0-9_-]{1,64}):\s+\S.*", re.DOTALL)
 _NAMING_KEYS = frozenset({"path", "name", "key", "attribute", "type", "id", "property"})
-_HINTS = (b"auth", b"bearer", b"cred", b"key", b"otp", b"pass", b"pin", b"pwd", b"secret", b"token")
+_HINTS = tuple(b"auth bearer cookie cred key otp pass pin psk pwd secret token".split())
 """One of them is in each of the words above; it costs less to look for these."""
 _IN_HINTS = frozenset(b"".join(_HINTS))
 _TO_SMALL = bytes(range(256)).lower()

@@ -148,7 +148,19 @@ def test_depth_is_no_hiding_place() -> None:
     assert _SECRET not in mask_request_body("[" * 5000 + body)
 
 
-@pytest.mark.parametrize("name", ["userName", "displayName", "passport", "emails", "active"])
+@pytest.mark.parametrize("name", ["Cookie", "set-cookie", "psk", "CF-Access-Client-Secret"])
+def test_session_cookies_and_shared_keys_are_secrets_in_objects_and_in_texts(name: str) -> None:
+    assert is_secret_name(name)
+    assert _SECRET not in mask_request_body(json.dumps({"headers": {name: _SECRET}}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("userName", "displayName", "passport", "emails", "active"),
+        *("http_only_cookie_attribute", "same_site_cookie_attribute"),
+    ],
+)
 def test_ordinary_names_are_no_secrets(name: str) -> None:
     assert not is_secret_name(name)
 

@@ -17,7 +17,8 @@ _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 def _network(given: Any) -> Any:
     try:
-        return ip_network(given) if isinstance(given, str) else given
+        # As text, always: the number 12 would be the address 0.0.0.12.
+        return ip_network(str(given))
     except ValueError as error:
         raise ValueError(f"{given!r} is not a network, such as 198.51.100.0/24") from error
 

@@ -8,13 +8,16 @@ import random
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
+from pydantic import ValidationError
 
 from forwarder.core.errors import DamagedError
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.core.source_contract import PushedPart
+from forwarder.sources.logpush.config import LogpushConfig
 from forwarder.sources.logpush.events import (
     PushDelayed,
     PushGivenUp,
@@ -135,6 +138,12 @@ async def test_only_networks_of_the_list_may_push() -> None:
 
     assert [403, 200] == [refused[0], taken[0]]
     assert ["refused_network"] == results(elsewhere)
+
+
+@pytest.mark.parametrize("network", [12, 2**32, True, "198.51.100.1/24", "example.com"])
+def test_what_is_no_network_is_refused_with_what_to_write(network: Any) -> None:
+    with pytest.raises(ValidationError, match=r"is not a network, such as 198"):
+        LogpushConfig(secret=Secret(SECRET), allow=(network,))
 
 
 async def test_an_account_is_named_by_its_id_or_its_name(sender: Sender) -> None:
