@@ -179,11 +179,13 @@ class Body:
             return text.decode(errors="replace") in _VALIDATION
 
     def lines(self) -> Iterator[list[bytes | Overlong]]:
-        """Give the lines, some at a time; valid once ``read`` has returned."""
+        """Give the lines, some at a time, perhaps none; valid once ``read`` has returned."""
         unpacker, cutter = Unpacker(said_gzip=self._said_gzip), Cutter(self._limits.line)
         for chunk in self._chunks:
             for piece in unpacker.feed(chunk):
                 yield cutter.feed(piece)
+            # A chunk of members that unpack to nothing takes its time, too.
+            yield []
         yield cutter.feed(unpacker.finish() + b"\n")
 
 

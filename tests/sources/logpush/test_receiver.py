@@ -17,7 +17,8 @@ from pydantic import ValidationError
 from forwarder.core.errors import DamagedError
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.core.source_contract import PushedPart
-from forwarder.sources.logpush.config import LogpushConfig
+from forwarder.sources.logpush.body import Body
+from forwarder.sources.logpush.config import Limits, LogpushConfig
 from forwarder.sources.logpush.events import (
     PushDelayed,
     PushGivenUp,
@@ -266,6 +267,20 @@ async def test_a_bomb_holds_neither_memory_nor_the_loop(sender: Sender) -> None:
 
     assert status == 413
     assert longest < 0.5
+
+
+async def test_members_that_unpack_to_nothing_do_not_hold_the_loop() -> None:
+    """16 MiB of them were read in one turn of ten seconds."""
+    chunk, count = gzip.compress(b"") * 100, 50
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for _ in range(count):
+            yield chunk
+
+    body = Body(Limits(), said_gzip=True, declared=None)
+    await body.read(chunks())
+
+    assert len(list(body.lines())) > count
 
 
 async def test_a_body_refused_often_enough_becomes_one_malformed_event_and_a_gap() -> None:
