@@ -137,6 +137,7 @@ REQUIRED = {
         "--url",
         "https://x.example",
     ),
+    "journal copy": ("--to", "other.yaml"),
     "verify": ("--since", "1h"),
     "backfill": ("--since", "1h"),
     "replay": ("--sink", "console", "--since", "1h"),

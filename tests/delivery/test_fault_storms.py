@@ -168,7 +168,12 @@ async def test_twenty_thousand_events_through_real_trouble_in_real_time() -> Non
     clock = SystemClock()
     bad = frozenset(range(7, rows, 2501))
     faults = RandomFaults(
-        Random(7), clock, WEIGHTS | {"throttled": 0.0}, rejects=bad, poison=frozenset({12_345})
+        Random(7),
+        clock,
+        # Often enough that each comes, however few writes a slow machine makes.
+        WEIGHTS | {"throttled": 0.0, "operator": 0.5, "bug": 0.5},
+        rejects=bad,
+        poison=frozenset({12_345}),
     )
     sink = ScriptedSink(otherwise=faults, limits=BatchLimits(100, 10**6, 0.02, 8, 0.2))
     backoff = Backoff(initial=0.01, max=0.1, slow_initial=0.02, slow_max=0.1)
