@@ -96,7 +96,7 @@ class Receiver:
         self._refusals = Refusals(config.limits.refusals)
         app = web.Application()
         paths = ("/{account}/{dataset}", "/{other:.*}")
-        app.add_routes([web.post(path, self._answer) for path in paths])
+        app.add_routes([web.post(path, self._answer, expect_handler=_not_yet) for path in paths])
         self._listener = Listener(
             "logpush",
             app,
@@ -122,6 +122,7 @@ class Receiver:
         try:
             target = self._granted(request, peer)
             await self._intake.admit(target.key.account_id)
+            await _continue(request)
             result = await self._received(request, target)
         except ForwarderError as error:
             result = error.result if isinstance(error, NotTakingError) else "failed"
@@ -155,8 +156,13 @@ class Receiver:
         if account is None:
             raise PushRefusedError("refused_account", 404, "the settings name no such account")
         key = StreamKey(account[0], self._config.stream_prefix + dataset)
-        if not self._takes(key, dataset):
-            raise PushRefusedError("refused_account", 404, "this dataset is not accepted here")
+        if self._config.datasets and dataset not in self._config.datasets:
+            raise PushRefusedError("refused_account", 404, "logpush.datasets lacks this dataset")
+        if not DATASET.fullmatch(dataset):
+            raise PushRefusedError("refused_account", 404, "this is no name of a dataset")
+        if key not in self._streams and len(self._streams) >= MOST_STREAMS:
+            reason = "too many datasets: name those you want in logpush.datasets"
+            raise PushRefusedError("refused_account", 404, reason)
         return Target(key, account[1], dataset)
 
     def _is_secret(self, given: bytes) -> bool:
@@ -169,14 +175,6 @@ class Receiver:
             hmac.compare_digest(given, line.strip().encode()) for line in lines if line.strip()
         ]
         return any(matches)
-
-    def _takes(self, key: StreamKey, dataset: str) -> bool:
-        """Return True for a dataset of the list; without a list, for any of a bounded number."""
-        if self._config.datasets:
-            return dataset in self._config.datasets
-        if DATASET.fullmatch(dataset) and len(self._streams) < MOST_STREAMS:
-            self._streams.add(key)
-        return key in self._streams
 
     async def _received(self, request: web.Request, target: Target) -> str:
         """Read a body, store its rows and return the result; raises what ``_answer`` catches."""
@@ -226,6 +224,8 @@ class Receiver:
                 await self._intake.admit(target.key.account_id)
                 name = f"{body.name}:{number}"
                 stored += await self._intake.store(self._part(target.key, name, read))
+                # Only what was stored counts: a name alone must not take another's place.
+                self._streams.add(target.key)
             number += 1
             rows += len(read.records)
             times = [time for time in (*read.records.times_us, oldest_us) if time is not None]
@@ -269,6 +269,16 @@ class Receiver:
         now_us = self._clock.now_us()
         oldest_s = None if oldest_us is None else max(0.0, (now_us - oldest_us) / 1e6)
         self._emit(PushStored(target.account, target.dataset, rows, size, now_us / 1e6, oldest_s))
+
+
+async def _not_yet(_: web.Request) -> None:
+    """Say nothing to ``Expect: 100-continue``: the body may not be wanted."""
+
+
+async def _continue(request: web.Request) -> None:
+    """Ask for the body if the client waits for that (RFC 9110, 10.1.1)."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 def _says_gzip(request: web.Request) -> bool:

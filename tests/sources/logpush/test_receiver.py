@@ -168,11 +168,35 @@ async def test_datasets_may_be_limited_to_some() -> None:
 
 
 async def test_names_of_datasets_are_bounded(sender: Sender) -> None:
-    answers = [await sender.post(b"", path=f"/acme/d{number}") for number in range(260)]
+    for number in range(300):
+        await sender.post(b"", path=f"/acme/empty{number}")
+    answers = [
+        await sender.post(packed([row(number)]), path=f"/acme/d{number}") for number in range(260)
+    ]
     odd = await sender.post(b"", path="/acme/Not-A-Dataset")
 
     assert [200] * 256 + [404] * 4 == [status for status, _ in answers]
+    assert "logpush.datasets" in answers[-1][1]
     assert odd[0] == 404
+
+
+@pytest.mark.parametrize(("secret", "first"), [(SECRET, b"100 Continue"), ("wrong", b"401")])
+async def test_a_client_that_waits_is_asked_for_its_body_only_if_it_is_wanted(
+    sender: Sender, secret: str, first: bytes
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", sender.port)
+    writer.write(
+        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {secret}\r\n"
+        "Content-Length: 3\r\nExpect: 100-continue\r\n\r\n".encode()
+    )
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    if b"100" in head:
+        writer.write(b"{}\n")
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        assert answer.startswith(b"HTTP/1.1 200")
+    writer.close()
+
+    assert first in head
 
 
 async def test_other_paths_and_methods_are_refused(sender: Sender) -> None:
