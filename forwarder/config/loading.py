@@ -26,7 +26,7 @@ from forwarder.config.validation import (
     choices,
     faults_of,
     keys_of,
-    shown,
+    kind_of,
     unknown,
     unknown_paths,
 )
@@ -236,7 +236,7 @@ class _Builder:
     def _accounts(self, given: Any) -> list[AccountSettings]:
         if not isinstance(given, list) or not given:
             self._fault(
-                ("accounts",), f"found {shown(given)}; must be a list with at least one account"
+                ("accounts",), f"found {kind_of(given)}; must be a list with at least one account"
             )
             return []
         found = [self._account(item, ("accounts", index)) for index, item in enumerate(given)]
@@ -246,7 +246,7 @@ class _Builder:
 
     def _account(self, given: Any, place: Place) -> AccountSettings | None:
         if not isinstance(given, dict):
-            self._fault(place, f"found {shown(given)}; must be a mapping of keys")
+            self._fault(place, f"found {kind_of(given)}; must be a mapping of keys")
             return None
         keys = dict(given)
         kind = str(keys.pop("type", _DEFAULT_SOURCE))
@@ -270,7 +270,7 @@ class _Builder:
     def _sinks(self, given: Any) -> list[SinkSettings]:
         if not isinstance(given, dict) or not given:
             problem = (
-                f"found {shown(given)}; must be a mapping with at least one sink under its name"
+                f"found {kind_of(given)}; must be a mapping with at least one sink under its name"
             )
             self._fault(("sinks",), problem)
             return []
@@ -281,7 +281,7 @@ class _Builder:
         if not _SINK_NAME.fullmatch(name):
             self._fault(place, "a name has only letters, digits, dots, _ and -, at most 63")
         if not isinstance(given, dict):
-            self._fault(place, f"found {shown(given)}; must be a mapping of keys")
+            self._fault(place, f"found {kind_of(given)}; must be a mapping of keys")
             return None
         keys = dict(given)
         if "type" not in keys:

@@ -128,7 +128,8 @@ def _sentence(
     detail: ErrorDetails, document: Document, place: Place, keys: Sequence[str]
 ) -> tuple[str, str]:
     found = _found(detail, document, place, keys)
-    problem, hint = f"found {found}; must be a mapping of keys", ""
+    # Whoever writes a value where a mapping belongs may have meant a secret.
+    problem, hint = f"found {kind_of(document.written(place))}; must be a mapping of keys", ""
     match detail["type"]:
         case "missing":
             problem = "required, but not given"
@@ -154,6 +155,13 @@ def _sentence(
             rule = _SHOULD.sub("must", detail["msg"].partition(",")[0])
             problem = f"found {found}; {rule}"
     return problem, hint
+
+
+def kind_of(value: Any) -> str:
+    """Return what kind of value the file has, never the value."""
+    if value is None or isinstance(value, dict | list):
+        return shown(value)
+    return _KINDS.get(type(value), "a value")
 
 
 def shown(value: Any) -> str:

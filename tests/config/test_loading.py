@@ -103,7 +103,7 @@ def test_every_fault_is_told_at_once(faults_of: Faults) -> None:
             " (did you mean block?)"
         ),
         "config.yaml:11: sinks.three.url: required, but not given",
-        "config.yaml:12: sinks.four: found 'stdout'; must be a mapping of keys",
+        "config.yaml:12: sinks.four: found a text; must be a mapping of keys",
         (
             "config.yaml:13: sinks.five.type: required, but not given; allowed: broken, splunk_hec,"
             " stdout"
