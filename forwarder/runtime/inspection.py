@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
+from forwarder.config import AccountSettings, ForwarderSettings, RootSettings, SinkSettings
 from forwarder.core.contracts import Finding, Rendered, StoredPage, StreamKey, Window
 from forwarder.core.errors import ConfigError, Fault, ForwarderError
 from forwarder.core.identity import Identifier
@@ -31,6 +31,7 @@ from forwarder.runtime.replica import Rendering, run_fast
 from forwarder.runtime.workers import preflight, sink_of, source_of
 
 _LONGEST = 60.0
+_REACHABLE = "is it reachable?"
 _TIME_KEYS = ("timestamp", "created_at", "logged_at", "time")
 EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
     (
@@ -182,15 +183,31 @@ def diagnosis(settings: ForwarderSettings) -> Sequence[Finding]:
 
 
 async def diagnose(settings: ForwarderSettings) -> Sequence[Finding]:
-    """Diagnose every account and every sink at the same time; return their findings in order.
+    """Diagnose journal, accounts and sinks at the same time; return their findings in order.
 
     Every subject begins with its account or sink, since two sinks of one type find the same.
     """
     found = await asyncio.gather(
+        _diagnose_journal(settings.root),
         *(_diagnose_account(account) for account in settings.accounts),
         *(_diagnose_sink(sink) for sink in settings.sinks),
     )
     return [finding for findings in found for finding in findings]
+
+
+async def _diagnose_journal(root: RootSettings) -> Sequence[Finding]:
+    """Open a shared journal for reading; a file has nobody to ask."""
+    if root.journal.type == "sqlite":
+        return []
+    try:
+        async with asyncio.timeout(_LONGEST):
+            view = await asyncio.to_thread(open_view, root.state_dir, root.journal)
+            await view.aclose()
+    except ForwarderError as error:
+        return [Finding("fault", "journal", str(error), getattr(error, "hint", ""))]
+    except TimeoutError:
+        return [Finding("fault", "journal", f"no answer within {_LONGEST:.0f} s", _REACHABLE)]
+    return [Finding("ok", "journal", "can be reached, and has its tables")]
 
 
 async def _diagnose_account(account: AccountSettings) -> Sequence[Finding]:
@@ -213,7 +230,7 @@ async def _findings(plugin: Any, subject: str) -> Sequence[Finding]:
     except ForwarderError as error:
         return [Finding("fault", subject, str(error), getattr(error, "hint", ""))]
     except TimeoutError:
-        return [Finding("fault", subject, f"no answer within {_LONGEST:.0f} s", "is it reachable?")]
+        return [Finding("fault", subject, f"no answer within {_LONGEST:.0f} s", _REACHABLE)]
     finally:
         await plugin.aclose()
     return [Finding("ok", subject, "can be reached")]

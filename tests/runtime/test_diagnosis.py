@@ -28,3 +28,23 @@ sinks:
     assert list(dict.fromkeys(owners)) == ["account acme", "sink one", "sink two", "sink out"]
     assert "account acme: token" in subjects
     assert "sink two: connection" in subjects
+
+
+async def test_a_shared_journal_that_cannot_be_reached_is_a_fault_without_its_password(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(f"""
+version: 1
+accounts:
+  - {{ account_id: {DEFAULT_ACCOUNT}, api_token: t, api_url: "http://127.0.0.1:1/client/v4" }}
+sinks:
+  out: {{ type: stdout }}
+journal: {{ type: postgres, dsn: "postgresql://forwarder:hidden@127.0.0.1:1/siem" }}
+""")
+
+    (journal,) = [one for one in await diagnose(load(path, {})) if one.subject == "journal"]
+
+    assert journal.level == "fault"
+    assert "127.0.0.1" in journal.text
+    assert "hidden" not in str(journal)
