@@ -117,6 +117,7 @@ def test_all_that_is_copied_is_let_through_by_dockerignore() -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.lengthy
 @pytest.mark.timeout(600)
 def test_the_build_steps_give_a_program_that_runs(tmp_path: Path) -> None:
     steps = [step for step in STEPS if step.stage == BUILD]

@@ -67,6 +67,6 @@ journal: {{ type: postgres, dsn: "{server.dsn}", schema: {schema} }}
 
 
 def test_whatever_happens_no_row_is_lost_in_silence(server: Postgresql) -> None:
-    few = settings(max_examples=25, stateful_step_count=30, deadline=None)
+    few = settings(max_examples=12, stateful_step_count=30, deadline=None)
 
     run_state_machine_as_test(machine_for(lambda: PostgresOpener(server.dsn)), settings=few)
