@@ -116,11 +116,12 @@ class Site:
             return shown_rows([line async for line in answer.content])
 
     async def visible(self) -> int:
-        """Return how many rows the API has for whoever asks."""
+        """Return how many rows the API has of the streams that the daemon reads."""
         url = self.api.url.removesuffix("/client/v4") + "/_simulator/state"
         async with self._http.get(url) as answer:
             streams = (await answer.json())["streams"]
-        return sum(stream["visible"] for stream in streams)
+        read = self.settings["accounts"][0].get("streams") or ("access_requests", "scim_updates")
+        return sum(one["visible"] for one in streams if one["stream"] in read)
 
     async def status(self) -> Any:
         """Return what the admin server says, None while it says nothing."""
