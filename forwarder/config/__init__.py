@@ -13,6 +13,7 @@ from forwarder.config.models import (
     RootSettings,
     SinkOptions,
     SinkSettings,
+    TracingSettings,
 )
 from forwarder.config.plugins import InstalledPlugins, PluginError, Plugins
 from forwarder.config.showing import as_yaml, effective, json_schema
@@ -33,6 +34,7 @@ __all__ = [
     "RootSettings",
     "SinkOptions",
     "SinkSettings",
+    "TracingSettings",
     "as_yaml",
     "changes",
     "effective",

@@ -146,11 +146,11 @@ class Source(Protocol):
         """Read the next page of ``window``, from its start when ``position`` is None.
 
         ``parts`` are the parts to read, used when ``position`` is None; a position remembers its
-        own. The poller calls again with the position of the page until that is None, also across
-        restarts, and with positions that an older version wrote. Raises ``TransientError`` or
-        ``NeedsOperatorError``; the poller waits and repeats the same call, after the latter with
-        the parts of then. A row that cannot be read is a record too (malformed), never an
-        exception.
+        own. The poller calls again with the position of the page until the position is None, also
+        across restarts, and with positions that an older version wrote. Raises
+        ``TransientError`` or ``NeedsOperatorError``; the poller waits and repeats the same call,
+        after the latter with the parts of then. A row that cannot be read is a
+        record too (malformed), never an exception.
         """
         ...
 

@@ -16,12 +16,12 @@ from forwarder.core.errors import ForwarderError, StateError, TransientError
 from forwarder.core.journal import Journal, JournalView, Usage
 from forwarder.core.lease import FleetState, Lease
 from forwarder.core.own_events import Own, own_row
-from forwarder.core.shards import ShardViews
 from forwarder.ingest.rounds import Gate
 from forwarder.observe.metrics import expect
 from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.opening import StateFolder, open_journal, path_of
 from forwarder.runtime.replica import VERSION, Replica
+from forwarder.runtime.shards import ShardViews
 from forwarder.runtime.supervisor import Supervisor
 from forwarder.runtime.workers import Sinks, Streams
 

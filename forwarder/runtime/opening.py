@@ -28,16 +28,15 @@ from forwarder.core.errors import (
 )
 from forwarder.core.journal import Journal, JournalView, Keeping
 from forwarder.core.lease import Fleet, Lease, ShardOwner
-from forwarder.core.shards import ShardViews
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock, format_seconds
 from forwarder.journal import copying, sqlite
 from forwarder.journal.database import REMEDY, SqliteEngine, StateLock
 from forwarder.journal.schema import check_contents, check_fully
+from forwarder.runtime.shards import ShardViews
 
 if TYPE_CHECKING:
-    from forwarder.config import ForwarderSettings
-    from forwarder.config.models import JournalSettings
+    from forwarder.config import ForwarderSettings, JournalSettings
 
 _CREDENTIALS = struct.Struct("3i")
 

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from forwarder.admin.control import (
     Command,
@@ -22,7 +22,7 @@ from forwarder.admin.control import (
     text,
     texts,
 )
-from forwarder.config import ForwarderSettings
+from forwarder.config import ForwarderSettings, JournalSettings
 from forwarder.core.contracts import StreamKey
 from forwarder.core.errors import FreeShardError, LockedError, StateError
 from forwarder.core.journal import Cursor, Journal
@@ -32,9 +32,6 @@ from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.opening import asking, fleet_of
 from forwarder.runtime.replica import Replica, libraries_logged, run_fast, telemetry_of
 from forwarder.runtime.status import Overview
-
-if TYPE_CHECKING:
-    from forwarder.config.models import JournalSettings
 
 Alone: TypeAlias = Callable[[], Awaitable[Any]]
 OnProgress: TypeAlias = Callable[[Mapping[str, Any]], None]

@@ -22,8 +22,14 @@ from prometheus_client import disable_created_metrics
 
 from forwarder import __version__
 from forwarder.config import EventFilter as FilterSettings
-from forwarder.config import ForwarderSettings, LogpushSettings, SinkSettings, effective, secrets_of
-from forwarder.config.models import TracingSettings
+from forwarder.config import (
+    ForwarderSettings,
+    LogpushSettings,
+    SinkSettings,
+    TracingSettings,
+    effective,
+    secrets_of,
+)
 from forwarder.core.contracts import FORWARDER_STREAM, Render, StreamKey
 from forwarder.core.errors import ConfigError, Fault, ForwarderError, TransientError
 from forwarder.core.journal import GapClosed, GapOpened, with_name

@@ -11,9 +11,9 @@ import pytest
 from forwarder.core.contracts import Lost, StreamKey
 from forwarder.core.errors import StateError
 from forwarder.core.journal import Keeping
-from forwarder.core.shards import ShardViews
 from forwarder.core.telemetry import ignore
 from forwarder.journal.sqlite import SqliteJournal
+from forwarder.runtime.shards import ShardViews
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, SetClock, addition, records
 
 OTHER = StreamKey("b" * 32, KEY.stream)

@@ -46,7 +46,7 @@ _OF_REQUEST = (
 )
 """What does not change while a request is open: a part of each of its steps."""
 _ENDED = frozenset({"DENIED", "CANCELED"})
-RETENTION = 366 * 86_400.0
+JIT_RETENTION = 366 * 86_400.0
 """How far back the list reaches, in seconds."""
 _NOT_FOUND = 404
 _MOST_PAGES = 1000
@@ -83,7 +83,7 @@ class JitRequests:
     ) -> Page:
         """Read the steps of the requests on the next page of the list."""
         page, before = _place(position)
-        urgency = window.since_us / SECOND_US + RETENTION
+        urgency = window.since_us / SECOND_US + JIT_RETENTION
         answer = await self._api.get(
             JIT_REQUESTS,
             [

@@ -14,8 +14,12 @@ from forwarder.sources.cloudflare_access.account_audit import RETENTION, Account
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.audit_mapping import ACCOUNT_AUDIT
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
-from forwarder.sources.cloudflare_access.jit_requests import HOLD_BACK, STEPS, JitRequests
-from forwarder.sources.cloudflare_access.jit_requests import RETENTION as JIT_RETENTION
+from forwarder.sources.cloudflare_access.jit_requests import (
+    HOLD_BACK,
+    JIT_RETENTION,
+    STEPS,
+    JitRequests,
+)
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiters, credential_of
