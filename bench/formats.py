@@ -33,7 +33,7 @@ from forwarder.formats.raw import RawConfig, RawFormat
 from forwarder.formats.shape import Shape
 from forwarder.formats.templates import FormatConfig
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
-from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
+from forwarder.sources.cloudflare_access.scim.mapping import SCIM_UPDATES
 
 TARGETS = {"raw": 1.5, "ocsf": 4.0, "ecs": 3.5, "cim": 3.5, "cef": 4.0, "leef": 4.0}
 _ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"

@@ -16,12 +16,7 @@ from forwarder.core import own_events
 from forwarder.core.contracts import StoredPage
 from forwarder.core.schema import Event, Normaliser, Origin
 from forwarder.core.timing import parse_us
-from forwarder.sources.cloudflare_access import (
-    audit_mapping,
-    jit_requests,
-    login_mapping,
-    scim_mapping,
-)
+from forwarder.sources.cloudflare_access import CloudflareAccess
 
 ACCOUNT_ID = "023e105f4ecef8ad9ca31a8372d0c353"
 ACCOUNT = "acme"
@@ -449,10 +444,7 @@ SEEN_US = 1_783_004_700_000_000
 """When the sample rows were first seen: 2026-07-02T15:05:00Z."""
 
 NORMALISERS: Mapping[str, Normaliser] = {
-    "access_requests": login_mapping.LOGINS,
-    "scim_updates": scim_mapping.SCIM_UPDATES,
-    "account_audit": audit_mapping.ACCOUNT_AUDIT,
-    "jit_requests": jit_requests.STEPS,
+    **CloudflareAccess.normalisers,
     "forwarder": own_events.OWN_EVENTS,
 }
 ACCOUNTS: Mapping[str, str] = {ACCOUNT_ID: ACCOUNT}

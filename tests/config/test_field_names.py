@@ -10,7 +10,7 @@ from forwarder.config.loading import build
 from forwarder.config.validation import nearest_key
 from forwarder.core.schema import Normaliser
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
-from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
+from forwarder.sources.cloudflare_access.scim.mapping import SCIM_UPDATES
 from tests.config.conftest import FakePlugins, Service
 
 

@@ -26,7 +26,7 @@ from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import Shape, showing
 from forwarder.formats.templates import EXTRA, ID, SEEN, TIME, line_writer
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS, view_login
-from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES, view_change
+from forwarder.sources.cloudflare_access.scim.mapping import SCIM_UPDATES, view_change
 from forwarder.testing.samples import (
     ACCOUNTS,
     LOGIN,

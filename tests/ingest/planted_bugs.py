@@ -13,7 +13,7 @@ from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.journal.storage import Place, Session
 from forwarder.journal.stream_log import SeenPages
-from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
+from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
 from forwarder.sources.cloudflare_access.walk import SECOND_US, Move, Seen, Step
 from tests.ingest.scripted_cloudflare import TOTAL_COUNT
 

@@ -14,7 +14,7 @@ from forwarder.core.contracts import StreamKey
 from forwarder.core.journal import Gap
 from forwarder.core.source_contract import Source
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
-from forwarder.sources.cloudflare_access.scim_updates import REFUSED, ScimUpdates
+from forwarder.sources.cloudflare_access.scim.updates import REFUSED, ScimUpdates
 from tests.ingest.scripted_cloudflare import SECOND_US, SECRET, Row, ScriptedApi, created_at
 from tests.ingest.tailing_machine import ACCOUNT, POLL_S, TailingMachine
 

@@ -10,7 +10,7 @@ from hypothesis.stateful import initialize, run_state_machine_as_test
 
 from forwarder.core.log import StreamLog
 from forwarder.journal.stream_log import SeenPages
-from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
+from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
 from forwarder.sources.cloudflare_access.walk import Advance
 from tests.ingest import planted_bugs
 from tests.ingest.scim_machine import ScimMachine

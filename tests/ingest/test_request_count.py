@@ -22,7 +22,7 @@ from forwarder.sources.cloudflare_access.account import (
     ScimUpdatesConfig,
 )
 from forwarder.sources.cloudflare_access.logs import AccessRequests
-from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
+from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
 from forwarder.transport.settings import Secret
 from tests.ingest.inline_log import InlineJournal
 from tests.ingest.scripted_cloudflare import SECOND_US, Cloudflare, ScriptedApi, created_at

@@ -20,7 +20,7 @@ from forwarder.sources.cloudflare_access.answers import (
     read_rows,
 )
 from forwarder.sources.cloudflare_access.logs import PageMaker
-from forwarder.sources.cloudflare_access.scim_updates import mask_row
+from forwarder.sources.cloudflare_access.scim.updates import mask_row
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 NOW_US = 1_767_225_600_000_000

@@ -34,9 +34,9 @@ from forwarder.sources.cloudflare_access.account import (
 from forwarder.sources.cloudflare_access.answers import Endpoint, Response
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.logs import AccessRequests
-from forwarder.sources.cloudflare_access.providers import chunked
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
-from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
+from forwarder.sources.cloudflare_access.scim.providers import chunked
+from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
 from forwarder.transport.settings import Secret
 from tests.end_to_end.processes import ACCOUNT
 from tests.ingest.inline_log import InlineJournal

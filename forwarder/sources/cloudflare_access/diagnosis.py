@@ -35,7 +35,7 @@ from forwarder.sources.cloudflare_access.answers import (
 )
 from forwarder.sources.cloudflare_access.api import Api, Params
 from forwarder.sources.cloudflare_access.audit_mapping import concerns_access
-from forwarder.sources.cloudflare_access.providers import list_providers
+from forwarder.sources.cloudflare_access.scim.providers import list_providers
 from forwarder.transport.settings import format_duration
 
 SECOND_US = 1_000_000

@@ -23,8 +23,8 @@ from forwarder.sources.cloudflare_access.jit_requests import (
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiters, credential_of
-from forwarder.sources.cloudflare_access.scim_mapping import SCIM_UPDATES
-from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
+from forwarder.sources.cloudflare_access.scim.mapping import SCIM_UPDATES
+from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
 
 
 class CloudflareAccess:

@@ -25,14 +25,14 @@ from forwarder.simulator import (
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.events import ProvidersChanged, ProvidersNotListed
-from forwarder.sources.cloudflare_access.providers import (
+from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
+from forwarder.sources.cloudflare_access.scim.providers import (
     FAREWELL_US,
     Provider,
     ProviderList,
     current_list,
     list_providers,
 )
-from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
 
 NOW = 1_790_000_000_000_000
 MINUTE = 60_000_000

@@ -22,7 +22,7 @@ from forwarder.sources.cloudflare_access.account import (
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiter
-from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
+from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
 from forwarder.testing.source_contract import identities
 
 SECOND_US = 1_000_000

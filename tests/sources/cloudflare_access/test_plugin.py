@@ -11,7 +11,7 @@ from forwarder.simulator import DEFAULT_ACCOUNT, DEFAULT_TOKEN, Simulator, Simul
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig, StreamsConfig
 from forwarder.sources.cloudflare_access.logs import AccessRequests
-from forwarder.sources.cloudflare_access.scim_updates import ScimUpdates
+from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
 
 
 def plugin(url: str = "http://127.0.0.1:1", **given: Any) -> CloudflareAccess:

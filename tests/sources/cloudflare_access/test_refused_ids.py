@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.sources.cloudflare_access.providers import RefusedIds
+from forwarder.sources.cloudflare_access.scim.providers import RefusedIds
 
 NOW = 1_790_000_000_000_000
 SECOND = 1_000_000

@@ -10,7 +10,7 @@ import pytest
 
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.sources.cloudflare_access.logs import PageMaker
-from forwarder.sources.cloudflare_access.scim_updates import mask_row
+from forwarder.sources.cloudflare_access.scim.updates import mask_row
 
 _SECRET = "hunter2-correct-horse"
 _BODY = '{"userName":"ann","password":"hunter2-correct-horse"}'

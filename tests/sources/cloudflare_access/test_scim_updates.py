@@ -17,8 +17,8 @@ from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
 from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdatesConfig
 from forwarder.sources.cloudflare_access.answers import RequestRefusedError
-from forwarder.sources.cloudflare_access.providers import chunked
-from forwarder.sources.cloudflare_access.scim_updates import REFUSED, ScimUpdates
+from forwarder.sources.cloudflare_access.scim.providers import chunked
+from forwarder.sources.cloudflare_access.scim.updates import REFUSED, ScimUpdates
 from forwarder.transport.settings import Secret
 from tests.ingest.inline_log import InlineJournal
 from tests.ingest.scripted_cloudflare import SECOND_US, Cloudflare, ScriptedApi, created_at

@@ -2,7 +2,7 @@
 
 There are two ways, as for logins: ``normalise_scim`` takes any row and makes a change of it,
 ``view_change`` reads of usual rows what a template needs. What a body asked for both let
-``scim_body`` find out.
+``body`` find out.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from forwarder.core.schema import (
 from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access.login_mapping import is_plain
 from forwarder.sources.cloudflare_access.row_layout import Layout, without_nulls
-from forwarder.sources.cloudflare_access.scim_body import Request, read_request
+from forwarder.sources.cloudflare_access.scim.body import Request, read_request
 
 METHODS = ("http_method", "request_method")
 """Live rows have another key for the method than the documented one."""

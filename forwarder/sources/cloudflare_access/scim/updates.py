@@ -24,7 +24,7 @@ from forwarder.sources.cloudflare_access.account import AccountConfig, ScimUpdat
 from forwarder.sources.cloudflare_access.answers import SCIM_UPDATES, Answer, RequestRefusedError
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.logs import LogReader, PageMaker, Walked
-from forwarder.sources.cloudflare_access.providers import (
+from forwarder.sources.cloudflare_access.scim.providers import (
     ProviderList,
     RefusedIds,
     ScimPosition,
