@@ -23,13 +23,13 @@ from forwarder.core.identity import Identifier
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.sources.cloudflare_access.account import AccountAuditConfig, AccountConfig
-from forwarder.sources.cloudflare_access.answers import ACCOUNT_AUDIT, Answer, RequestRefusedError
-from forwarder.sources.cloudflare_access.api import Api, off_loop
-from forwarder.sources.cloudflare_access.audit_mapping import (
+from forwarder.sources.cloudflare_access.activity_mapping import (
     concerns_access,
     mask_audit,
     native_id,
 )
+from forwarder.sources.cloudflare_access.answers import ACCOUNT_AUDIT, Answer, RequestRefusedError
+from forwarder.sources.cloudflare_access.api import Api, off_loop
 from forwarder.sources.cloudflare_access.logs import PageMaker
 from forwarder.sources.cloudflare_access.walk import SECOND_US, UNREADABLE
 from forwarder.transport.http import AnswerTooLargeError

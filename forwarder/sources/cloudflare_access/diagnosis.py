@@ -24,6 +24,7 @@ from forwarder.sources.cloudflare_access.account_audit import (
     filters,
     request_parameters,
 )
+from forwarder.sources.cloudflare_access.activity_mapping import concerns_access
 from forwarder.sources.cloudflare_access.answers import (
     ACCESS_REQUESTS,
     ACCOUNT_AUDIT,
@@ -34,7 +35,6 @@ from forwarder.sources.cloudflare_access.answers import (
     Endpoint,
 )
 from forwarder.sources.cloudflare_access.api import Api, Params
-from forwarder.sources.cloudflare_access.audit_mapping import concerns_access
 from forwarder.sources.cloudflare_access.scim.providers import list_providers
 from forwarder.transport.settings import format_duration
 

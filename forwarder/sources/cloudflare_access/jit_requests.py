@@ -16,18 +16,15 @@ from typing import Any, ClassVar
 from forwarder.core.contracts import Lost, Page, Window
 from forwarder.core.identity import dumps
 from forwarder.core.masking import mask_row
-from forwarder.core.schema import (
-    FAILURE,
-    MALFORMED_KEY,
-    SUCCESS,
-    UNKNOWN,
-    AdminActivity,
-    Normaliser,
-    Origin,
-)
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig, JitRequestsConfig
+from forwarder.sources.cloudflare_access.activity_mapping import (
+    OF_REQUEST,
+    REQUEST_ID,
+    step_id,
+    text,
+)
 from forwarder.sources.cloudflare_access.answers import JIT_REQUESTS, Answer, RequestRefusedError
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.logs import PageMaker
@@ -35,16 +32,6 @@ from forwarder.sources.cloudflare_access.walk import SECOND_US, UNREADABLE
 
 Row = Mapping[str, Any]
 
-_ID = "knock_request_id"
-_OF_REQUEST = (
-    _ID,
-    "requester_email",
-    "app_aud",
-    "app_hostname",
-    "purpose_justification",
-    "created_at",
-)
-"""What does not change while a request is open: a part of each of its steps."""
 _ENDED = frozenset({"DENIED", "CANCELED"})
 JIT_RETENTION = 366 * 86_400.0
 """How far back the list reaches, in seconds."""
@@ -69,7 +56,7 @@ class JitRequests:
         self._follow_us = round(config.follow * SECOND_US)
         self._size = config.page_size
         self._pages = PageMaker(
-            account.account_id, self.stream, "event.timestamp", mask_row, native_id
+            account.account_id, self.stream, "event.timestamp", mask_row, step_id
         )
         self._known: dict[str, tuple[bytes, int]] = {}
 
@@ -123,7 +110,7 @@ class JitRequests:
         self, request: Row, window: Window, purpose: Purpose, urgency: float
     ) -> tuple[list[Row], list[Lost]]:
         """Return a row for each step of a request, none if it need not be read now."""
-        name, content = _text(request.get(_ID)), _hash(request)
+        name, content = text(request.get(REQUEST_ID)), _hash(request)
         if not name:
             # Malformed, or of a form that nobody knows: a record like any other.
             return [request], []
@@ -144,7 +131,7 @@ class JitRequests:
             # Forgetting costs a request for each that is still listed, and no step.
             self._known.clear()
         self._known[name] = content, due_us
-        shared = {key: detail[key] for key in _OF_REQUEST if key in detail} | {_ID: name}
+        shared = {key: detail[key] for key in OF_REQUEST if key in detail} | {REQUEST_ID: name}
         events = detail.get("events")
         return [{**shared, "event": one} for one in events or () if isinstance(one, Mapping)], []
 
@@ -152,7 +139,7 @@ class JitRequests:
 def _is_closed(request: Row, window: Window) -> bool:
     """Return True if nothing more can happen: it was refused, withdrawn, or has run out."""
     expires_us = parse_us(request.get("expires_at"))
-    ended = _text(request.get("status")) in _ENDED
+    ended = text(request.get("status")) in _ENDED
     return ended or (expires_us is not None and expires_us < window.since_us)
 
 
@@ -165,84 +152,3 @@ def _place(position: Any) -> tuple[int, str]:
 
 def _hash(value: Any) -> bytes:
     return blake2b(dumps(value), digest_size=16).digest()
-
-
-def native_id(row: Row) -> str:
-    """Return what tells one step from all others, nothing for a row that is no step."""
-    event = row.get("event")
-    if not isinstance(event, Mapping) or MALFORMED_KEY in row:
-        return ""
-    parts = [row.get(_ID), *(event.get(key) for key in ("timestamp", "type", "actor_uuid"))]
-    return dumps(parts).decode()
-
-
-_DECISIONS = {"APPROVED": "approve", "APPROVE": "approve", "DENIED": "deny", "DENY": "deny"}
-_ACTIVITIES = {
-    "CREATED": "create",
-    "COMMITTED": "commit",
-    "CANCELED": "cancel",
-    "LOGIN_SUCCESS": "use",
-    "REDIRECT_TO_ACTIVE": "redirect",
-}
-_KNOWN = frozenset({*_OF_REQUEST, "event"})
-_OF_EVENT = frozenset({"type", "timestamp", "actor_email", "actor_uuid", "success", "ray_id"})
-
-
-def normalise_step(row: Row, origin: Origin, id: str, time_us: int) -> AdminActivity:  # noqa: A002
-    """Return the step of a request in ``row``; see ``core.schema.Normalise``."""
-    row = mask_row(row)
-    event = row.get("event")
-    event = event if isinstance(event, Mapping) else {}
-    kind, success = _text(event.get("type")), event.get("success")
-    decision = _DECISIONS.get(_text(event.get("decision_outcome")).upper(), "decide")
-    activity = decision if kind == "APPROVER_DECISION" else _ACTIVITIES.get(kind, kind.lower())
-    rest = {k: v for k, v in event.items() if k not in _OF_EVENT or not _fits(k, v)}
-    return AdminActivity(
-        origin,
-        id=id,
-        time_us=time_us,
-        row=row,
-        quality=_quality(row, event),
-        extra={
-            **{key: row[key] for key in _OF_REQUEST[1:] if row.get(key) not in (None, "")},
-            **{key: value for key, value in row.items() if key not in _KNOWN},
-            **({"event": rest} if rest else {}),
-            **({"event": row["event"]} if row.get("event") and not event else {}),
-        },
-        activity=activity,
-        object="temporary_access",
-        operation=kind,
-        outcome=SUCCESS if success is True else FAILURE if success is False else UNKNOWN,
-        row_id=_text(row.get(_ID)),
-        occurred_at=_text(event.get("timestamp")),
-        description=kind,
-        result=_text(event.get("decision_outcome")),
-        actor_id=_text(event.get("actor_uuid")),
-        actor_email=_text(event.get("actor_email")) or _text(row.get("requester_email")),
-        actor_type="user",
-        ray_id=_text(event.get("ray_id")),
-        resource_id=_text(row.get(_ID)),
-        # What the request is about: the other formats show it beside the kind of object.
-        product=_text(row.get("app_hostname")),
-        resource_type="temporary_access",
-    )
-
-
-def _quality(row: Row, event: Row) -> tuple[str, ...]:
-    if MALFORMED_KEY in row:
-        return ("malformed",)
-    faults = [] if parse_us(event.get("timestamp")) is not None else ["time"]
-    faults += [] if _text(row.get(_ID)) else [_ID]
-    return tuple(faults if _text(event.get("type")) else [*faults, "event.type"])
-
-
-def _fits(key: str, value: Any) -> bool:
-    return value is None or isinstance(value, bool if key == "success" else str)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-STEPS = Normaliser(normalise_step, _KNOWN)
-"""How the rows of stream ``jit_requests`` become events."""

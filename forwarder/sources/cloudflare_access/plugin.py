@@ -11,15 +11,10 @@ from forwarder.core.source_contract import SourceContext, StreamPlan
 from forwarder.core.timing import Clock
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.account_audit import RETENTION, AccountAudit
+from forwarder.sources.cloudflare_access.activity_mapping import ACCOUNT_AUDIT, STEPS
 from forwarder.sources.cloudflare_access.api import Api
-from forwarder.sources.cloudflare_access.audit_mapping import ACCOUNT_AUDIT
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
-from forwarder.sources.cloudflare_access.jit_requests import (
-    HOLD_BACK,
-    JIT_RETENTION,
-    STEPS,
-    JitRequests,
-)
+from forwarder.sources.cloudflare_access.jit_requests import HOLD_BACK, JIT_RETENTION, JitRequests
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS
 from forwarder.sources.cloudflare_access.logs import AccessRequests
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiters, credential_of

@@ -17,7 +17,7 @@ from forwarder.core.schema import AdminActivity, Login, Normaliser, Origin
 from forwarder.core.source_contract import Records
 from forwarder.core.source_contract import joined as array_of
 from forwarder.core.timing import EARLIEST_US, LATEST_US, format_us, parse_us
-from forwarder.sources.cloudflare_access.audit_mapping import mask_audit, normalise_audit
+from forwarder.sources.cloudflare_access.activity_mapping import mask_audit, normalise_audit
 from forwarder.sources.cloudflare_access.login_mapping import normalise_login
 from forwarder.sources.cloudflare_access.repair import malformed_row, repair_row, rewritten
 from forwarder.sources.logpush.body import Body, Overlong

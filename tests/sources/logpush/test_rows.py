@@ -16,7 +16,7 @@ from forwarder.core.schema import MALFORMED_KEY, Origin
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.templates import FormatConfig
-from forwarder.sources.cloudflare_access.audit_mapping import normalise_audit
+from forwarder.sources.cloudflare_access.activity_mapping import normalise_audit
 from forwarder.sources.cloudflare_access.login_mapping import normalise_login
 from forwarder.sources.logpush.body import Cutter
 from forwarder.sources.logpush.rows import (

@@ -6,7 +6,7 @@ import pytest
 
 from forwarder.core.masking import MASK
 from forwarder.core.schema import AdminActivity, Bodies
-from forwarder.sources.cloudflare_access.audit_mapping import concerns_access, mask_audit
+from forwarder.sources.cloudflare_access.activity_mapping import concerns_access, mask_audit
 from forwarder.testing.samples import ACCOUNT_AUDIT, event_of
 
 S = "/accounts/023e105f4ecef8ad9ca31a8372d0c353"

@@ -1,4 +1,4 @@
-"""Rows of the account's audit log (version 2) as activities of the common schema.
+"""Rows of the audit log (version 2) and of temporary access as activities of the common schema.
 
 No document says which words ``resource.product`` and ``resource.type`` have for Access, so what a
 row is about is read out of the request's address first. Bodies may hold secrets of anything that
@@ -107,7 +107,7 @@ _PREFIX = re.compile(r"^(?:https?://[^/]*)?(?:/client/v4|/api/v4)?(?=/)")
 
 def native_id(row: Row) -> str:
     """Return the id that Cloudflare gave the row, or nothing."""
-    return _text(row.get("id"))
+    return text(row.get("id"))
 
 
 def concerns_access(row: Row) -> bool:
@@ -115,9 +115,9 @@ def concerns_access(row: Row) -> bool:
 
     A row that says neither address nor product may be about anything, and is kept.
     """
-    uri, resource = _text(_section(row, "raw").get("uri")), _section(row, "resource")
-    words = [_text(resource.get(name)) for name in ("product", "type")]
-    described = _text(_section(row, "action").get("description"))
+    uri, resource = text(section(row, "raw").get("uri")), section(row, "resource")
+    words = [text(resource.get(name)) for name in ("product", "type")]
+    described = text(section(row, "action").get("description"))
     if _is_login(described) or _is_logout(described) or any(map(_is_zero_trust, words)):
         return True
     if uri:
@@ -131,14 +131,14 @@ def mask_audit(row: Row, *, bodies: bool = True) -> Row:
     row = mask_row(row)
     if (raw := row.get("raw")) != (masked_raw := mask_value(raw)):
         row = {**row, "raw": masked_raw}
-    resource = _section(row, "resource")
+    resource = section(row, "resource")
     if not bodies and not BODIES.isdisjoint(resource):
         return {**row, "resource": {k: v for k, v in resource.items() if k not in BODIES}}
     found = {name: resource[name] for name in BODIES if resource.get(name) not in _EMPTY}
     if not found:
         return row
     # The answer to a new API token is the token, under a key that says nothing: value.
-    uri = _text(_section(row, "raw").get("uri"))
+    uri = text(section(row, "raw").get("uri"))
     words = f"{resource.get('product')} {resource.get('type')}".lower()
     tokens = not uri or "tokens" in _segments(uri) or "token" in words
     masked = {name: _masked(value, tokens=tokens) for name, value in found.items()}
@@ -172,11 +172,11 @@ def _hidden(value: Any, *, tokens: bool) -> Any:
 def normalise_audit(row: Row, origin: Origin, id: str, time_us: int) -> AdminActivity:  # noqa: A002
     """Return the activity in ``row``; see ``core.schema.Normalise``."""
     row = mask_audit(row)  # again: an older version may have stored it with weaker rules
-    found = {name: _text(_section(row, at).get(key)) for name, (at, key) in _TEXTS.items()}
-    status = _section(row, "raw").get("status_code")
+    found = {name: text(section(row, at).get(key)) for name, (at, key) in _TEXTS.items()}
+    status = section(row, "raw").get("status_code")
     address = found["ip_address"]
     version = ip_version(address)
-    resource = _section(row, "resource")
+    resource = section(row, "resource")
     return AdminActivity(
         origin,
         id=id,
@@ -198,7 +198,7 @@ def normalise_audit(row: Row, origin: Origin, id: str, time_us: int) -> AdminAct
 
 
 def _activity(row: Row, description: str) -> str:
-    kind = _text(_section(row, "action").get("type")).lower()
+    kind = text(section(row, "action").get("type")).lower()
     if _is_logout(description) or kind == "logout":
         return "logout"
     return "login" if _is_login(description) or kind == "login" else kind
@@ -241,9 +241,9 @@ def _quality(row: Row, *, address_fits: bool) -> tuple[str, ...]:
     """Return what is missing or not what its key promises."""
     if MALFORMED_KEY in row:
         return ("malformed",)
-    faults = [] if parse_us(_section(row, "action").get("time")) is not None else ["time"]
+    faults = [] if parse_us(section(row, "action").get("time")) is not None else ["time"]
     faults += [] if native_id(row) else ["id"]
-    faults += [f"{at}.{key}" for at, key in _ALWAYS if not _text(_section(row, at).get(key))]
+    faults += [f"{at}.{key}" for at, key in _ALWAYS if not text(section(row, at).get(key))]
     faults += [f"{at}.{key}" for at, key, _ in _misfits(row) if f"{at}.{key}" not in faults]
     return tuple(faults if address_fits else [*faults, "actor.ip_address"])
 
@@ -251,7 +251,7 @@ def _quality(row: Row, *, address_fits: bool) -> tuple[str, ...]:
 def _misfits(row: Row) -> Iterator[tuple[str, str, Any]]:
     """Give the known places whose value is of another kind than they promise."""
     for at, key in sorted(_PLACES):
-        value = _section(row, at).get(key)
+        value = section(row, at).get(key)
         fits = isinstance(value, str) or value is None or (at == "resource" and key in BODIES)
         if key == "status_code":
             fits = value is None or _is_status(value)
@@ -274,20 +274,111 @@ def _extra(row: Row) -> dict[str, Any]:
             rest = {k: v for k, v in value.items() if (at, k) not in _PLACES or (at, k) in misfits}
         if rest not in _EMPTY:
             extra[at] = rest
-    address = _section(row, "actor").get("ip_address")
+    address = section(row, "actor").get("ip_address")
     if isinstance(address, str) and address and not ip_version(address):
-        extra["actor"] = {**_section(extra, "actor"), "ip_address": address}
+        extra["actor"] = {**section(extra, "actor"), "ip_address": address}
     return extra
 
 
-def _section(row: Row, name: str) -> Row:
+def section(row: Row, name: str) -> Row:
+    """Return the object that a row has under a key, an empty one if it has none."""
     value = row.get(name)
     return value if isinstance(value, Mapping) else {}
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
+    """Return a text, nothing in place of anything else."""
     return value if isinstance(value, str) else ""
 
 
 ACCOUNT_AUDIT = Normaliser(normalise_audit, KNOWN_KEYS)
 """How the rows of stream ``account_audit`` become events."""
+
+# Temporary access: a row is a step of a request, with what does not change of the request.
+
+REQUEST_ID = "knock_request_id"
+OF_REQUEST = (
+    REQUEST_ID,
+    "requester_email",
+    "app_aud",
+    "app_hostname",
+    "purpose_justification",
+    "created_at",
+)
+"""What does not change while a request is open: a part of each of its steps."""
+
+
+def step_id(row: Row) -> str:
+    """Return what tells one step from all others, nothing for a row that is no step."""
+    event = row.get("event")
+    if not isinstance(event, Mapping) or MALFORMED_KEY in row:
+        return ""
+    parts = [row.get(REQUEST_ID), *(event.get(key) for key in ("timestamp", "type", "actor_uuid"))]
+    return dumps(parts).decode()
+
+
+_DECISIONS = {"APPROVED": "approve", "APPROVE": "approve", "DENIED": "deny", "DENY": "deny"}
+_ACTIVITIES = {
+    "CREATED": "create",
+    "COMMITTED": "commit",
+    "CANCELED": "cancel",
+    "LOGIN_SUCCESS": "use",
+    "REDIRECT_TO_ACTIVE": "redirect",
+}
+_STEP_KEYS = frozenset({*OF_REQUEST, "event"})
+_OF_EVENT = frozenset({"type", "timestamp", "actor_email", "actor_uuid", "success", "ray_id"})
+
+
+def normalise_step(row: Row, origin: Origin, id: str, time_us: int) -> AdminActivity:  # noqa: A002
+    """Return the step of a request in ``row``; see ``core.schema.Normalise``."""
+    row = mask_row(row)
+    event = section(row, "event")
+    kind, success = text(event.get("type")), event.get("success")
+    decision = _DECISIONS.get(text(event.get("decision_outcome")).upper(), "decide")
+    activity = decision if kind == "APPROVER_DECISION" else _ACTIVITIES.get(kind, kind.lower())
+    rest = {k: v for k, v in event.items() if k not in _OF_EVENT or not _step_fits(k, v)}
+    return AdminActivity(
+        origin,
+        id=id,
+        time_us=time_us,
+        row=row,
+        quality=_step_quality(row, event),
+        extra={
+            **{key: row[key] for key in OF_REQUEST[1:] if row.get(key) not in (None, "")},
+            **{key: value for key, value in row.items() if key not in _STEP_KEYS},
+            **({"event": rest} if rest else {}),
+            **({"event": row["event"]} if row.get("event") and not event else {}),
+        },
+        activity=activity,
+        object="temporary_access",
+        operation=kind,
+        outcome=SUCCESS if success is True else FAILURE if success is False else UNKNOWN,
+        row_id=text(row.get(REQUEST_ID)),
+        occurred_at=text(event.get("timestamp")),
+        description=kind,
+        result=text(event.get("decision_outcome")),
+        actor_id=text(event.get("actor_uuid")),
+        actor_email=text(event.get("actor_email")) or text(row.get("requester_email")),
+        actor_type="user",
+        ray_id=text(event.get("ray_id")),
+        resource_id=text(row.get(REQUEST_ID)),
+        # What the request is about: the other formats show it beside the kind of object.
+        product=text(row.get("app_hostname")),
+        resource_type="temporary_access",
+    )
+
+
+def _step_quality(row: Row, event: Row) -> tuple[str, ...]:
+    if MALFORMED_KEY in row:
+        return ("malformed",)
+    faults = [] if parse_us(event.get("timestamp")) is not None else ["time"]
+    faults += [] if text(row.get(REQUEST_ID)) else [REQUEST_ID]
+    return tuple(faults if text(event.get("type")) else [*faults, "event.type"])
+
+
+def _step_fits(key: str, value: Any) -> bool:
+    return value is None or isinstance(value, bool if key == "success" else str)
+
+
+STEPS = Normaliser(normalise_step, _STEP_KEYS)
+"""How the rows of stream ``jit_requests`` become events."""
