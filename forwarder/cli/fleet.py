@@ -61,7 +61,7 @@ def shards(config: Path, *, as_json: bool) -> None:
     "target",
     metavar="SETTINGS",
     required=True,
-    type=click.Path(path_type=Path),
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="Settings file that names the new journal.",
 )
 def copy_to(config: Path, *, target: Path) -> None:
@@ -87,6 +87,7 @@ def _shared(config: Path) -> JournalSettings:
     """Return the settings of a journal in a database; raises ``ConfigError`` for a file."""
     settings = place_from(config).journal
     if settings.type == "sqlite":
-        hint = "a journal in a file needs neither tables nor a command"
-        raise ConfigError([Fault("journal.type", "is sqlite, which nobody shares", hint)])
+        problem = "is sqlite: a file, which needs no tables and has one user"
+        hint = "this command is for journal.type: postgres"
+        raise ConfigError([Fault("journal.type", problem, hint)])
     return settings

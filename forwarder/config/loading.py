@@ -72,9 +72,9 @@ def check_secrets(
         elif path is not None and "${" not in str(document.written(place)):
             guarded.setdefault(path, place)
     faults += [
-        document.fault(place, f"the file {file} cannot be read")
+        document.fault(place, f"the file {file} {problem}", "check the path and its permissions")
         for place, file in _files(settings)
-        if not file.is_file() or not os.access(file, os.R_OK)
+        if (problem := _unreadable(file))
     ]
     warnings = [_mode_warning(file, place) for file, place in guarded.items()]
     return faults, [warning for warning in warnings if warning]
@@ -84,6 +84,15 @@ def _files(settings: ForwarderSettings) -> Iterator[tuple[Place, Path]]:
     for place, value in _values(settings):
         if isinstance(value, Path) and str(place[-1]).endswith("_file"):
             yield place, value
+
+
+def _unreadable(file: Path) -> str:
+    """Return why a file cannot be read, or an empty text."""
+    if not file.exists():
+        return "does not exist"
+    if not file.is_file():
+        return "is no file"
+    return "" if os.access(file, os.R_OK) else "cannot be read by this user"
 
 
 def _mode_warning(file: Path, place: Place) -> str:

@@ -128,8 +128,7 @@ def _sentence(
     detail: ErrorDetails, document: Document, place: Place, keys: Sequence[str]
 ) -> tuple[str, str]:
     found = _found(detail, document, place, keys)
-    # Whoever writes a value where a mapping belongs may have meant a secret.
-    problem, hint = f"found {kind_of(document.written(place))}; must be a mapping of keys", ""
+    hint = ""
     match detail["type"]:
         case "missing":
             problem = "required, but not given"
@@ -154,7 +153,18 @@ def _sentence(
         case kind if kind not in {"model_type", "dict_type", "model_attributes_type"}:
             rule = _SHOULD.sub("must", detail["msg"].partition(",")[0])
             problem = f"found {found}; {rule}"
+        case _:
+            written = document.written(place)
+            # Whoever writes a value where a mapping belongs may have meant a secret.
+            problem = f"found {kind_of(written)}; must be a mapping of keys"
+            hint = _as_mapping(written)
     return problem, hint
+
+
+def _as_mapping(written: Any) -> str:
+    """Return how to write the mapping that is wanted in place of a list of names, if it is one."""
+    named = isinstance(written, list) and any(isinstance(name, str) for name in written)
+    return "write { NAME: {} } for each name" if named else ""
 
 
 def kind_of(value: Any) -> str:

@@ -137,7 +137,7 @@ REQUIRED = {
         "--url",
         "https://x.example",
     ),
-    "journal copy": ("--to", "other.yaml"),
+    "journal copy": ("--to", __file__),
     "verify": ("--since", "1h"),
     "backfill": ("--since", "1h"),
     "replay": ("--sink", "console", "--since", "1h"),
@@ -172,3 +172,21 @@ def test_every_command_ends_with_2_for_wrong_usage_and_for_settings_that_are_not
             words = (*name.split(), *REQUIRED.get(name, ()), "-c", "/nowhere/config.yaml")
             with pytest.raises(ConfigError, match="cannot be read"):
                 invoke(*words)
+
+
+@pytest.mark.parametrize("words", [("create",), ("shards",)])
+def test_commands_of_a_shared_journal_say_that_a_file_is_none(
+    words: tuple[str, ...], settings: str
+) -> None:
+    result = CliRunner().invoke(program, ("journal", *words, "-c", settings))
+
+    assert isinstance(result.exception, ConfigError)
+    assert "journal.type: is sqlite" in str(result.exception)
+    assert "journal.type: postgres" in str(result.exception)
+
+
+def test_a_journal_is_copied_to_settings_that_exist(settings: str) -> None:
+    result = invoke("journal", "copy", "-c", settings, "--to", "nowhere.yaml")
+
+    assert result.exit_code == 2
+    assert "Invalid value for '--to'" in result.output

@@ -198,7 +198,23 @@ def test_a_file_that_a_key_names_must_be_readable(faults_of: Faults) -> None:
     text = GOOD + "  s: { type: splunk_hec, url: x, token: t, tls: { ca_file: /nowhere/ca } }\n"
 
     assert faults_of(text) == [
-        "config.yaml:9: sinks.s.tls.ca_file: the file /nowhere/ca cannot be read"
+        (
+            "config.yaml:9: sinks.s.tls.ca_file: the file /nowhere/ca does not exist"
+            " (check the path and its permissions)"
+        )
+    ]
+    (folder,) = faults_of(text.replace("/nowhere/ca", "/"))
+    assert "the file / is no file" in folder
+
+
+def test_a_list_of_streams_is_told_how_a_mapping_looks(faults_of: Faults) -> None:
+    text = GOOD.replace("{ logins: {} }", "[logins]")
+
+    assert faults_of(text) == [
+        (
+            "config.yaml:6: accounts[0].streams: found a list; must be a mapping of keys"
+            " (write { NAME: {} } for each name)"
+        )
     ]
 
 

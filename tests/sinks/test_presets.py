@@ -147,6 +147,17 @@ def test_what_a_product_would_not_take_is_refused_before(change: dict[str, Any])
         HttpSinkConfig.model_validate(Datadog().config | change)
 
 
+def test_all_that_does_not_fit_a_preset_is_said_at_once() -> None:
+    wrong = {"url": "https://http-intake.logs.datadoghq.eu/v1/input", "headers": {}}
+    with pytest.raises(ValidationError, match=r"looks like .*; .* needs the headers DD-API-KEY"):
+        HttpSinkConfig.model_validate(Datadog().config | wrong)
+
+
+def test_a_preset_of_another_sink_type_names_that_type() -> None:
+    with pytest.raises(ValidationError, match="'logscale' is for the sink type splunk_hec"):
+        HttpSinkConfig.model_validate(Datadog().config | {"preset": "logscale"})
+
+
 def test_what_is_set_goes_before_the_preset() -> None:
     config = HttpSinkConfig.model_validate(Datadog().config | {"success_codes": [200]})
 

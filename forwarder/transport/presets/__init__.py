@@ -61,11 +61,14 @@ class Preset(BaseModel):
         """Return what is wrong with an address or the headers of a sink, or nothing."""
         parts = urlsplit(url)
         asked = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        problems = []
         if url and not re.fullmatch(self.path, asked):
-            return f"the address of {self.product} looks like {self.url}"
+            problems.append(f"the address of {self.product} looks like {self.url}")
         given = {name.lower() for name in headers}
         missing = [name for name in self.headers if name.lower() not in given]
-        return f"{self.product} needs the headers {' and '.join(missing)}" if missing else ""
+        if missing:
+            problems.append(f"{self.product} needs the headers {' and '.join(missing)}")
+        return "; ".join(problems)
 
     def error(self, status: int, body: bytes, where: str) -> ForwarderError | None:
         """Return the error that an answer stands for, None if its status says all."""
@@ -80,17 +83,27 @@ class Preset(BaseModel):
 
 
 @cache
+def _all() -> Mapping[str, Preset]:
+    files = {path.stem: path.read_text("utf-8") for path in sorted(_FOLDER.glob("*.yaml"))}
+    return {name: Preset.model_validate(yaml.safe_load(text)) for name, text in files.items()}
+
+
 def presets(sink: str) -> Mapping[str, Preset]:
     """Return the presets of a sink type by name."""
-    files = {path.stem: path.read_text("utf-8") for path in sorted(_FOLDER.glob("*.yaml"))}
-    found = {name: Preset.model_validate(yaml.safe_load(text)) for name, text in files.items()}
-    return {name: preset for name, preset in found.items() if preset.sink == sink}
+    return {name: preset for name, preset in _all().items() if preset.sink == sink}
 
 
 def with_preset(sink: str, given: Any) -> Any:
-    """Return unchecked settings of a sink with those of their preset, where they have none."""
-    preset = presets(sink).get(str(given.get("preset"))) if isinstance(given, dict) else None
-    return {**preset.settings, **given} if preset else given
+    """Return unchecked settings of a sink with those of their preset, where they have none.
+
+    Raises ``ValueError`` if the preset is one of another sink type.
+    """
+    preset = _all().get(str(given.get("preset"))) if isinstance(given, dict) else None
+    if preset is None:
+        return given
+    if preset.sink != sink:
+        raise ValueError(f"preset {given['preset']!r} is for the sink type {preset.sink}")
+    return {**preset.settings, **given}
 
 
 def format_of(sink: str, settings: Mapping[str, Any], default: str) -> str:
