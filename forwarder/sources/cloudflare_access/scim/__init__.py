@@ -1,1 +1,1 @@
-"""The provisioning log: which identity providers have one, how it is read, what its rows mean."""
+"""The provisioning log: which identity providers write one, its pages, and what its rows mean."""
