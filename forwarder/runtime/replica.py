@@ -44,7 +44,7 @@ from forwarder.observe.events import JournalTroubled, SettingsRefused, SettingsW
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer
 from forwarder.observe.output import LogOutput, LogStream, Redactor
-from forwarder.sources.logpush.rows import NORMALISERS
+from forwarder.sources.logpush.mapping import NORMALISERS
 
 T = TypeVar("T")
 

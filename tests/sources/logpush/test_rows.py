@@ -19,15 +19,14 @@ from forwarder.formats.templates import FormatConfig
 from forwarder.sources.cloudflare_access.activity_mapping import normalise_audit
 from forwarder.sources.cloudflare_access.login_mapping import normalise_login
 from forwarder.sources.logpush.body import Cutter
-from forwarder.sources.logpush.rows import (
+from forwarder.sources.logpush.mapping import (
     ACTIVITY_NAMES,
     LOGIN_NAMES,
-    RowReader,
-    joined,
     moment_us,
     normalise_pushed_activity,
     normalise_pushed_login,
 )
+from forwarder.sources.logpush.rows import RowReader, joined
 from forwarder.testing.samples import ACCOUNT_AUDIT, ACCOUNTS, LOGINS, NORMALISERS, page_of
 
 ORIGIN = Origin("a" * 32, "acme", "logpush_access_requests", 1_800_000_000_000_000)
