@@ -360,7 +360,8 @@ class Format(Protocol):
     An event for which it raises all the same, or gives no bytes, becomes a dead letter of the sink.
 
     ``media_type`` is ``application/json`` or ``text/plain``. ``request_bodies`` is True if SCIM
-    request bodies belong to an event unless a sink asks for the contrary.
+    request bodies belong to an event unless a sink asks for the contrary. A format whose events are
+    rows as received has ``as_received = True``: a pushed log keeps its own name there.
     """
 
     media_type: str

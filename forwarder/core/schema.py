@@ -43,13 +43,15 @@ is_email = re.compile(
 class Origin(NamedTuple):
     """What all rows of one page share.
 
-    ``account`` is the account's label, ``seen_us`` when the page was first seen.
+    ``account`` is the account's label, ``seen_us`` when the page was first seen. ``stored_as`` is
+    the stream's name in the journal: a pushed log may have another one at sinks.
     """
 
     account_id: str
     account: str
     stream: str
     seen_us: int
+    stored_as: str = ""
 
 
 class Bodies(Enum):

@@ -6,7 +6,7 @@ Sinks with the same format and the same shape share one pipeline, which renders 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress, repeat
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -25,6 +25,7 @@ from forwarder.core.schema import Bodies, Event, Normaliser, Origin
 from forwarder.formats.shape import Shape, showing
 
 _EVERYTHING = Shape()
+_OWN_NAMES: Mapping[StreamKey, str] = {}
 
 
 @runtime_checkable
@@ -52,8 +53,8 @@ class Pipeline:
     """Renders pages for all sinks with one format and one shape; a ``core.contracts.Render``.
 
     ``normalisers`` has one for each stream; a page of any other stream is passed on as an event
-    that nobody understands. ``accounts`` has the label of each account id. Streams in ``hidden``
-    give no events.
+    that nobody understands. ``accounts`` has the label of each account id, ``names`` what sinks are
+    to call a stream, where it is not its own name; a stream with an empty name gives no events.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class Pipeline:
         normalisers: Mapping[str, Normaliser],
         accounts: Mapping[str, str],
         shape: Shape = _EVERYTHING,
-        hidden: Collection[StreamKey] = (),
+        names: Mapping[StreamKey, str] = _OWN_NAMES,
     ) -> None:
         """Take what all pages are rendered with; does no I/O."""
-        self._hidden = hidden
+        self._names = names
+        # Rows with other keys than those of the polled log would only be in the way there.
+        self._renames = not getattr(format, "as_received", False)
         self._format = format.adding(dict(shape.add_fields)) if shape.add_fields else format
         self._normalisers = normalisers
         self._accounts = accounts
@@ -79,10 +82,11 @@ class Pipeline:
 
         A page that cannot be rendered whole is rendered row by row, and names those at fault.
         """
-        if StreamKey(page.account_id, page.stream) in self._hidden:
+        name = self._names.get(StreamKey(page.account_id, page.stream), page.stream)
+        if not name:
             return Rendered((), page.end_offset, page.count)
         label = self._accounts.get(page.account_id, page.account_id)
-        origin = Origin(page.account_id, label, page.stream, page.seen_us)
+        origin = Origin(page.account_id, label, name, page.seen_us, page.stream)
         normaliser = self._normalisers.get(page.stream, OWN_EVENTS)
         columns, failed = _Columns.of(page), list[Rejection]()
         try:
@@ -113,6 +117,8 @@ class Pipeline:
         if self._filters:
             # Filters see the row as it came: a hidden field can still choose events.
             columns = columns.keep(list(map(self._shape.wants, columns.events(origin, normaliser))))
+        if not self._renames:
+            origin = origin._replace(stream=origin.stored_as)
         if self._hider:
             columns = columns._replace(rows=list(map(self._hider.hide, columns.rows)))
         if normaliser.usual and isinstance(self._format, RendersRows):
@@ -240,11 +246,11 @@ class Pipelines:
         normalisers: Mapping[str, Normaliser],
         accounts: Mapping[str, str],
         *,
-        hidden: Collection[StreamKey] = (),
+        names: Mapping[StreamKey, str] = _OWN_NAMES,
         max_bytes: int = 16 * 2**20,
     ) -> None:
         """Take what all sinks share: see ``Pipeline``; ``max_bytes`` bounds all shared pages."""
-        self._hidden = hidden
+        self._names = names
         self._normalisers = normalisers
         self._accounts = accounts
         self._pages = RenderedPages(max_bytes)
@@ -262,7 +268,7 @@ class Pipelines:
             if shared.settings == settings:
                 shared.join()
                 return shared
-        pipeline = Pipeline(plugin(config), self._normalisers, self._accounts, shape, self._hidden)
+        pipeline = Pipeline(plugin(config), self._normalisers, self._accounts, shape, self._names)
         self._shared.append(_SharedPipeline(settings, pipeline, self._pages))
         return self._shared[-1]
 

@@ -37,6 +37,7 @@ class RawFormat:
     summary: ClassVar[str] = "the row as received, with an envelope beside it"
     media_type = "application/json"
     request_bodies = True
+    as_received = True
 
     def __init__(self, config: RawConfig, added: Mapping[str, str] | None = None) -> None:
         """Take the settings and the fields to add (dotted paths)."""

@@ -97,7 +97,7 @@ def _any_fits(patterns: tuple[str, ...], values: tuple[str, ...]) -> bool:
 
 def _values(event: Event, key: str) -> tuple[str, ...]:
     if key == "stream":
-        return (event.origin.stream,)
+        return event.origin.stream, event.origin.stored_as
     if key == "outcome":
         return (event.outcome,)
     if key == "action":

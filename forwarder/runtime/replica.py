@@ -21,8 +21,8 @@ import orjson
 from prometheus_client import disable_created_metrics
 
 from forwarder import __version__
-from forwarder.config import EventFilter as FilterSettings
 from forwarder.config import (
+    AccountSettings,
     ForwarderSettings,
     LogpushSettings,
     SinkSettings,
@@ -30,6 +30,7 @@ from forwarder.config import (
     effective,
     secrets_of,
 )
+from forwarder.config import EventFilter as FilterSettings
 from forwarder.core.contracts import FORWARDER_STREAM, Render, StreamKey
 from forwarder.core.errors import ConfigError, Fault, ForwarderError, TransientError
 from forwarder.core.journal import GapClosed, GapOpened, with_name
@@ -44,7 +45,7 @@ from forwarder.observe.events import JournalTroubled, SettingsRefused, SettingsW
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer
 from forwarder.observe.output import LogOutput, LogStream, Redactor
-from forwarder.sources.logpush.mapping import NORMALISERS
+from forwarder.sources.logpush.mapping import LOGINS, NORMALISERS, TWINS
 
 T = TypeVar("T")
 
@@ -56,8 +57,6 @@ _PARTED = (
     "account {name} shares its credential with accounts in other shards, which count its requests "
     "apart: give it a credential of its own, or lower rate_limit.share"
 )
-_LOGINS = "access_requests"
-"""The log that may be polled and pushed."""
 # Room for sinks that are four full pages apart; together they take half of it.
 _SHARED_PAGES_BYTES = 8 * 2**20
 
@@ -221,11 +220,11 @@ class Rendering:
         """Begin with the accounts of ``settings``."""
         self.labels: dict[str, str] = {}
         self._normalisers: dict[str, Normaliser] = {FORWARDER_STREAM: OWN_EVENTS}
-        self._withheld = set[StreamKey]()
+        self._names: dict[StreamKey, str] = {}
         self._pipelines = Pipelines(
             self._normalisers,
             self.labels,
-            hidden=self._withheld,
+            names=self._names,
             max_bytes=_SHARED_PAGES_BYTES,
         )
         self.learn(settings)
@@ -239,12 +238,12 @@ class Rendering:
         for account in settings.accounts:
             self.labels[account.account_id] = account.label
             self._normalisers.update(account.plugin.normalisers)
-        self._withheld.clear()
         logpush = settings.root.logpush
         if logpush is not None:
             for dataset, normaliser in NORMALISERS.items():
                 self._normalisers[logpush.stream_prefix + dataset] = normaliser
-            self._withheld.update(_withheld(settings, logpush))
+            for account in settings.accounts:
+                self._names |= _names(account, logpush)
 
     def render_for(self, sink: SinkSettings, shard: int = 0) -> Render:
         """Return what renders a shard's pages for ``sink``; the key of its hashes is read now.
@@ -260,14 +259,26 @@ class Rendering:
         self._pipelines.release(render)
 
 
-def _withheld(settings: ForwarderSettings, logpush: LogpushSettings) -> Iterator[StreamKey]:
-    """Yield the log of logins that sinks do not get, for each account with two of them."""
-    pushed = logpush.stream_prefix + _LOGINS
-    name = {"poll": pushed, "push": _LOGINS}.get(logpush.deliver)
-    for account in settings.accounts:
-        polled = getattr(getattr(account.config, "streams", None), _LOGINS, None) is not None
-        if polled and name is not None:
-            yield StreamKey(account.account_id, name)
+def _names(account: AccountSettings, logpush: LogpushSettings) -> dict[StreamKey, str]:
+    """Return what sinks call the logs of an account that may be polled and pushed.
+
+    A pushed log has the name of the polled one, unless they get both: each row would count twice.
+    """
+    names: dict[StreamKey, str] = {}
+    for dataset, polled in TWINS.items():
+        pushed = logpush.stream_prefix + dataset
+        deliver: str = logpush.deliver if dataset == LOGINS else "both"
+        if getattr(getattr(account.config, "streams", None), polled, None) is None:
+            deliver = "alone"
+        of_polled, of_pushed = {
+            "poll": (polled, ""),
+            "push": ("", polled),
+            "both": (polled, pushed),
+            "alone": (polled, polled),
+        }[deliver]
+        names[StreamKey(account.account_id, polled)] = of_polled
+        names[StreamKey(account.account_id, pushed)] = of_pushed
+    return names
 
 
 def _shape_of(sink: SinkSettings) -> Shape:

@@ -174,6 +174,9 @@ def normalise_pushed_activity(
     return normalise_audit(as_activity(row), origin, id, time_us)._replace(row=mask_activity(row))
 
 
+LOGINS = "access_requests"
+TWINS: Mapping[str, str] = {LOGINS: LOGINS, "audit_logs_v2": "account_audit"}
+"""Datasets that are logs which are polled, too, and the streams of those."""
 NORMALISERS: Mapping[str, Normaliser] = {
     "access_requests": Normaliser(normalise_pushed_login, _ONLY_PUSHED.union(LOGIN_NAMES)),
     "audit_logs_v2": Normaliser(

@@ -226,8 +226,8 @@ def test_a_withheld_stream_gives_no_events_and_counts_as_filtered() -> None:
     page = page_of("access_requests", list(LOGINS.values()))
     key = StreamKey(page.account_id, page.stream)
     open_, closed = (
-        Pipeline(CimFormat(FormatConfig()), NORMALISERS, ACCOUNTS, hidden=hidden)(page)
-        for hidden in ((), {key})
+        Pipeline(CimFormat(FormatConfig()), NORMALISERS, ACCOUNTS, names=names)(page)
+        for names in ({}, {key: ""})
     )
 
     assert len(open_.events) == page.count
