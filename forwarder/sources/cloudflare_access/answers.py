@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import orjson
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.sources.cloudflare_access.repair import is_dense, repair, rewritten
+from forwarder.core.malformed_rows import is_dense, repair, rewritten
 from forwarder.transport.http import AnswerTooLargeError, parse_retry_after
 
 Kind: TypeAlias = Literal["config", "throttled", "transient"]

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from forwarder.core.identity import Identifier, dumps
+from forwarder.core.malformed_rows import malformed_row, repair_row, rewritten
 from forwarder.core.source_contract import Records
 from forwarder.core.source_contract import joined as array_of
-from forwarder.sources.cloudflare_access.repair import malformed_row, repair_row, rewritten
 from forwarder.sources.logpush.body import Body, Overlong
 from forwarder.sources.logpush.mapping import mask_activity, mask_nested, moment_us
 

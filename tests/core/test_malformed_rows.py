@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from forwarder.core.errors import TransientError
 from forwarder.core.identity import Identifier
+from forwarder.core.malformed_rows import Repaired, repair, repair_row, rewritten
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.simulator import unreadable_row
-from forwarder.sources.cloudflare_access.repair import Repaired, repair, repair_row, rewritten
 
 IDENTIFY = Identifier("a" * 32, "access_requests")
 GOOD = {"ray_id": "8a1c5e2f00000003", "created_at": "2026-07-02T15:03:00Z", "n": 1, "x": [{}, "é"]}
