@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
-from typing import Any, TypeAlias
+from typing import Any
 
 from prometheus_client import generate_latest
 
@@ -42,11 +40,9 @@ from forwarder.runtime.health import (
     standby_readiness,
     state_of,
 )
+from forwarder.runtime.history import INTERVAL, History, Point, Series
 from forwarder.runtime.replica import VERSION, Reloads, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
-
-Series: TypeAlias = tuple[str, str, str]
-"""Group (``streams``, ``sinks``), name, measure."""
 
 _SECOND_US = 1_000_000
 _NOTHING = Usage(0, 0, 0, 0)
@@ -55,8 +51,6 @@ _NEVER = Reloads(0)
 _NO_LOSSES = {"gaps": {"total": 0, "open": 0, "latest": []}, "dead_letters": []}
 _SHOWN = 20
 """Gaps, and groups of dead letters, that status shows."""
-_INTERVAL = 15.0
-_HOUR = 3600.0
 
 
 class Overview:
@@ -193,7 +187,7 @@ class Overview:
             # The journal cannot be read now: this moment stays empty.
             with suppress(ForwarderError):
                 self._history.add(point_of(await self.snapshot(), self._metrics))
-            await self._replica.clock.sleep(_INTERVAL)
+            await self._replica.clock.sleep(INTERVAL)
 
     async def _losses(self, journal: JournalView) -> Mapping[str, Any]:
         """Return what was lost or given up, with the latest entries."""
@@ -429,40 +423,6 @@ def _scope(scope: str, labels: Mapping[str, str]) -> str:
     return with_name(scope, labels)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One moment: ``levels`` are shown as they are, ```totals`` as their rate per second."""
-
-    time: float
-    levels: Mapping[Series, float]
-    totals: Mapping[Series, float]
-
-
-class History:
-    """The last hour in memory, which the status page draws; bounded."""
-
-    def __init__(self) -> None:
-        """Have no points yet."""
-        self._points: deque[Point] = deque(maxlen=round(_HOUR / _INTERVAL) + 1)
-
-    def add(self, point: Point) -> None:
-        """Take the newest point; the oldest goes when the hour is full."""
-        self._points.append(point)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return ``times`` (seconds since 1970) and one list for each measure; None is unknown."""
-        points = list(self._points)
-        rates = [dict[Series, float](), *(_rates(*two) for two in pairwise(points))]
-        values = [{**point.levels, **rate} for point, rate in zip(points, rates, strict=False)]
-        found: dict[str, Any] = {"streams": {}, "sinks": {}}
-        names = {series for point in points for series in (*point.levels, *point.totals)}
-        for group, name, measure in sorted(names):
-            series = [one.get((group, name, measure)) for one in values]
-            found[group].setdefault(name, {})[measure] = series
-        times = [round(point.time, 3) for point in points]
-        return {"interval_seconds": _INTERVAL, "times": times, **found}
-
-
 def point_of(snapshot: Snapshot, metrics: Metrics) -> Point:
     """Return the point of a snapshot.
 
@@ -485,16 +445,3 @@ def point_of(snapshot: Snapshot, metrics: Metrics) -> Point:
         **{("sinks", name, "delivered_per_second"): total for name, total in delivered.items()},
     }
     return Point(snapshot.now_us / 1_000_000, levels, totals)
-
-
-def _rates(before: Point, after: Point) -> dict[Series, float]:
-    """Return increases per second; a counter that was not there before began at zero."""
-    # The wall clock may have been set back between two points.
-    seconds = after.time - before.time
-    if seconds <= 0:
-        return {}
-    return {
-        # Never negative: a counter whose series was removed starts again at zero.
-        series: round(max(0.0, total - before.totals.get(series, 0.0)) / seconds, 3)
-        for series, total in after.totals.items()
-    }

@@ -11,7 +11,8 @@ from forwarder.core.log import Progress
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.observe.metrics import Metrics
-from forwarder.runtime.status import History, Point, Snapshot, point_of
+from forwarder.runtime.history import History, Point
+from forwarder.runtime.status import Snapshot, point_of
 
 NOW = 1_800_000_000_000_000
 NEW = ("streams", "access_requests", "new_per_second")
