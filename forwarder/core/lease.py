@@ -20,8 +20,9 @@ from forwarder.core.timing import Clock
 class ShardOwner:
     """Which process owns a shard of a shared journal; ``owner`` is empty if none does.
 
-    ``epoch`` grows with each owner. The bytes are those of its rows, a few seconds ago: what a
-    blocking sink still needs, and all.
+    ``epoch`` grows with each owner; ``since`` is when this one took the shard, in RFC 3339 by the
+    clock of the database. The bytes are those of its rows, a few seconds ago: what a blocking sink
+    still needs, and all.
     """
 
     shard: int
@@ -29,6 +30,22 @@ class ShardOwner:
     owner: str
     undelivered_bytes: int = 0
     stored_bytes: int = 0
+    since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A replica that lives, as it presents itself to the others.
+
+    ``since`` is when it started, in RFC 3339 by its own clock. An address is empty if the replica
+    does not listen there.
+    """
+
+    name: str
+    version: str = ""
+    since: str = ""
+    admin_url: str = ""
+    push_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +57,22 @@ class FleetState:
     """
 
     shards: Sequence[ShardOwner] = ()
-    replicas: Sequence[str] = ()
+    replicas: Sequence[Member] = ()
     newest: Sequence[str] = ()
     sinks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """The settings of a replica: their hash, their generation if it is given, and their sinks."""
+    """What a replica tells the others: its settings' hash, generation if given, sinks; and itself.
+
+    The name in ``about`` does not count: the fleet knows how the replica is called.
+    """
 
     settings: str
     generation: int | None
     sinks: Sequence[str]
+    about: Member
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +140,7 @@ class Fleet(Protocol):
     """The replicas that share a journal, as one of them sees them."""
 
     def announce(self, settings: Announcement) -> None:
-        """Let the others know, with the next look, which settings this replica has."""
+        """Let the others know, with the next look, what this replica is and has."""
         ...
 
     async def look(self) -> FleetState:

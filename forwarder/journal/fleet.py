@@ -21,6 +21,7 @@ from forwarder.core.journal import Keeping
 from forwarder.core.lease import (
     Announcement,
     FleetState,
+    Member,
     Request,
     ShardOwner,
     Taken,
@@ -51,7 +52,7 @@ _TAKE = """
 WITH free AS (
     SELECT shard, owner FROM lease WHERE shard = ? AND expires_at < clock_timestamp() FOR UPDATE
 )
-UPDATE lease SET epoch = epoch + 1, owner = ?,
+UPDATE lease SET epoch = epoch + 1, owner = ?, taken_at = clock_timestamp(),
     expires_at = clock_timestamp() + ? * interval '1 second'
 FROM free WHERE lease.shard = free.shard RETURNING epoch, free.owner
 """
@@ -64,9 +65,10 @@ _RELEASE = """
 UPDATE lease SET owner = '', expires_at = '-infinity' WHERE shard = ? AND epoch = ?
 """
 _OWNERS = """
-SELECT shard, epoch, CASE WHEN expires_at < clock_timestamp() THEN '' ELSE owner END,
-    undelivered_bytes, stored_bytes
-FROM lease ORDER BY shard
+SELECT shard, epoch, CASE WHEN lives THEN owner ELSE '' END, undelivered_bytes, stored_bytes,
+    CASE WHEN lives THEN to_char(taken_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+    ELSE '' END
+FROM (SELECT *, expires_at >= clock_timestamp() AS lives FROM lease) AS found ORDER BY shard
 """
 _FIRST_SEEN = """
 INSERT INTO settings (hash) SELECT ? WHERE NOT EXISTS (SELECT FROM settings WHERE hash = ?)
@@ -74,15 +76,19 @@ ON CONFLICT DO NOTHING
 """
 # Looks come several times a second; a row that is fresh enough is not written again.
 _BEAT = """
-INSERT INTO replica
-SELECT ?, clock_timestamp(), coalesce(?, generation), ? FROM settings WHERE hash = ?
-ON CONFLICT (name)
-DO UPDATE SET seen_at = clock_timestamp(), generation = excluded.generation, sinks = excluded.sinks
-WHERE replica.seen_at < clock_timestamp() - ? * interval '1 second'
-    OR replica.generation <> excluded.generation OR replica.sinks <> excluded.sinks
+INSERT INTO replica AS old
+SELECT ?, clock_timestamp(), coalesce(?, generation), ?, ?, ?, ?, ? FROM settings WHERE hash = ?
+ON CONFLICT (name) DO UPDATE SET (seen_at, generation, sinks, version, started_at, admin_url,
+    push_url) = ROW(excluded.seen_at, excluded.generation, excluded.sinks, excluded.version,
+    excluded.started_at, excluded.admin_url, excluded.push_url)
+WHERE old.seen_at < clock_timestamp() - ? * interval '1 second'
+    OR (old.generation, old.sinks, old.version, old.started_at, old.admin_url, old.push_url)
+    <> (excluded.generation, excluded.sinks, excluded.version, excluded.started_at,
+    excluded.admin_url, excluded.push_url)
 """
 _SEEN = """
-SELECT name, generation, sinks, seen_at > clock_timestamp() - ? * interval '1 second'
+SELECT name, version, started_at, admin_url, push_url, generation, sinks,
+    seen_at > clock_timestamp() - ? * interval '1 second'
 FROM replica WHERE seen_at > clock_timestamp() - interval '1 hour' ORDER BY name
 """
 _LEAVE = "UPDATE replica SET seen_at = seen_at - ? * interval '1 second' WHERE name = ?"
@@ -144,17 +150,18 @@ class Leases:
         """Say that this replica lives with its ``own`` settings; return the state of the fleet."""
         with self._transaction() as connection:
             connection.execute(placeholders(_FIRST_SEEN), (own.settings, own.settings))
-            sinks = json.dumps(sorted(own.sinks))
-            mine = (self._owner, own.generation, sinks, own.settings, self._seconds / 5)
-            connection.execute(placeholders(_BEAT), mine)
+            sinks, me = json.dumps(sorted(own.sinks)), own.about
+            mine = (me.version, me.since, me.admin_url, me.push_url, own.settings)
+            beat = (self._owner, own.generation, sinks, *mine, self._seconds / 5)
+            connection.execute(placeholders(_BEAT), beat)
             shards = [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
             seen = connection.execute(placeholders(_SEEN), (self._seconds,)).fetchall()
-        alive = {name: generation for name, generation, _, lives in seen if lives}
+        alive = {Member(*about): generation for *about, generation, _, lives in seen if lives}
         return FleetState(
             shards,
             list(alive),
-            [name for name, generation in alive.items() if generation == max(alive.values())],
-            frozenset(sink for _, _, sinks, _ in seen for sink in json.loads(sinks)),
+            [one.name for one, generation in alive.items() if generation == max(alive.values())],
+            frozenset(sink for *_, sinks, _ in seen for sink in json.loads(sinks)),
         )
 
     def placed(self) -> dict[str, int]:
@@ -241,7 +248,7 @@ class SqlFleet:
         self._owner = owner
         self._seconds = seconds
         self._known = False
-        self._own = Announcement("", None, ())
+        self._own = Announcement("", None, (), Member(owner))
         # A take may wait for the transaction of a former owner; renewals must not wait for it.
         self._takes = _Line(Leases(database, owner, seconds), "journal-takes")
         self._renewals = _Line(Leases(database, owner, seconds), "journal-renewals")

@@ -17,6 +17,7 @@ CREATE TABLE lease (
     epoch BIGINT NOT NULL,
     owner TEXT COLLATE "C" NOT NULL,        -- of the latest epoch; empty: it was given back
     expires_at TIMESTAMPTZ NOT NULL,        -- by the clock of the database
+    taken_at TIMESTAMPTZ NOT NULL DEFAULT '-infinity',  -- when the owner took it
     undelivered_bytes BIGINT NOT NULL DEFAULT 0,
     stored_bytes BIGINT NOT NULL DEFAULT 0
 ) WITH (fillfactor = 10);
@@ -24,7 +25,11 @@ CREATE TABLE replica (
     name TEXT COLLATE "C" PRIMARY KEY,      -- as the owner in lease
     seen_at TIMESTAMPTZ NOT NULL,           -- when it last said that it lives
     generation BIGINT NOT NULL,             -- of its settings: the higher are newer
-    sinks TEXT COLLATE "C" NOT NULL         -- their names, as JSON
+    sinks TEXT COLLATE "C" NOT NULL,        -- their names, as JSON
+    version TEXT NOT NULL,                  -- of the program
+    started_at TEXT NOT NULL,               -- RFC 3339, by its own clock
+    admin_url TEXT NOT NULL,                -- of its status page; empty: it has none
+    push_url TEXT NOT NULL                  -- where it takes what Logpush sends; empty: nowhere
 ) WITH (fillfactor = 10);
 CREATE TABLE settings (
     hash TEXT COLLATE "C" PRIMARY KEY,

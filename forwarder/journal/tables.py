@@ -47,7 +47,8 @@ def statements(database: Database, shards: int) -> Iterator[str]:
 def _shard_statements(database: Database, shard: int) -> Iterator[str]:
     yield f"SET LOCAL search_path = {database.home}"
     yield f"INSERT INTO fence VALUES ({shard}, 0, 0)"
-    yield f"INSERT INTO lease VALUES ({shard}, 0, '', '-infinity')"
+    free = "owner, expires_at) VALUES"
+    yield f"INSERT INTO lease (shard, epoch, {free} ({shard}, 0, '', '-infinity')"
     yield f"CREATE SCHEMA {database.shard_schema(shard)}"
     yield f"SET LOCAL search_path = {database.shard_schema(shard)}"
     yield _text("postgres.sql")

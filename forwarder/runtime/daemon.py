@@ -198,6 +198,7 @@ class Daemon:
             server = AdminServer(self._overview, token=admin.token, tls=tls)
             self.admin_url = await server.start(*admin.address)
             stack.push_async_callback(server.aclose)
+            self._replica.listens(admin_url=self.admin_url)
             self._replica.emit(AdminListening(self.admin_url))
         receiver = await pushes.listen(self._replica, self._seat)
         if receiver is not None:

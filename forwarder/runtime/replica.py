@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -34,11 +35,11 @@ from forwarder.config import EventFilter as FilterSettings
 from forwarder.core.contracts import FORWARDER_STREAM, Render, StreamKey
 from forwarder.core.errors import ConfigError, Fault, ForwarderError, TransientError
 from forwarder.core.journal import GapClosed, GapOpened, with_name
-from forwarder.core.lease import Announcement, Fleet
+from forwarder.core.lease import Announcement, Fleet, Member
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.core.schema import Normaliser
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.core.timing import Clock, SystemClock
+from forwarder.core.timing import Clock, SystemClock, format_seconds
 from forwarder.formats.pipeline import Pipelines
 from forwarder.formats.shape import EventFilter, Shape
 from forwarder.observe.events import JournalTroubled, SettingsRefused, SettingsWarning
@@ -96,6 +97,7 @@ class Replica:
         self.rendering = Rendering(settings)
         self._settings = settings
         self._reloads = Reloads(loaded_us=clock.now_us())
+        self._about = Member("", VERSION, format_seconds(clock.now_us()))
         self._fleet: Fleet | None = None
         self._placed: Mapping[str, int] = {}
         self._shards = 1
@@ -163,15 +165,27 @@ class Replica:
         text = orjson.dumps(effective(self._settings), option=orjson.OPT_SORT_KEYS)
         return blake2b(text, digest_size=6).hexdigest()
 
+    def listens(self, *, admin_url: str = "", push_url: str = "") -> None:
+        """Note where this process listens, for other replicas; an empty address changes nothing.
+
+        The others get the name of this host in place of an address that stands for all interfaces.
+        """
+        self._about = replace(
+            self._about,
+            admin_url=_from_elsewhere(admin_url) or self._about.admin_url,
+            push_url=_from_elsewhere(push_url) or self._about.push_url,
+        )
+
     @property
     def announcement(self) -> Announcement:
-        """What other replicas must know of the settings in force; secrets do not take part."""
+        """What other replicas must know of this one; secrets do not take part."""
         shown = effective(self._settings)
         text = orjson.dumps([shown["accounts"], shown["sinks"]], option=orjson.OPT_SORT_KEYS)
         return Announcement(
             blake2b(text, digest_size=16).hexdigest(),
             self._settings.root.journal.settings_generation,
             [sink.name for sink in self._settings.sinks],
+            self._about,
         )
 
     def learn(self, new: ForwarderSettings) -> None:
@@ -208,6 +222,11 @@ class Replica:
     def scope_name(self, scope: str) -> str:
         """Return ``ACCOUNT_ID/STREAM`` with the account's name in place of its id."""
         return with_name(scope, self.rendering.labels)
+
+
+def _from_elsewhere(url: str) -> str:
+    """Return a base URL with this host's name if it names no host."""
+    return re.sub(r"//(0\.0\.0\.0|\[::\])(?=:)", f"//{gethostname()}", url)
 
 
 class Rendering:

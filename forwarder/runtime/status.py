@@ -164,7 +164,7 @@ class Overview:
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
             "shards": [asdict(one) for one in snapshot.fleet.shards],
-            "replicas": [{"name": name} for name in snapshot.fleet.replicas],
+            "replicas": replicas_json(snapshot.fleet),
             "backfills": [one for cell in cells for one in cell.backfills.states()],
             **(_NO_LOSSES if journal is None else await self._losses(journal)),
             "tasks": tasks_json(self.tasks()),
@@ -388,6 +388,17 @@ def tasks_json(tasks: Iterable[TaskState]) -> list[dict[str, Any]]:
     return [
         {"task": task.name, "silent_seconds": round(task.silent, 1), "crashes": task.crashes}
         for task in tasks
+    ]
+
+
+def replicas_json(fleet: FleetState) -> list[dict[str, Any]]:
+    """Return the replicas of a shared journal that live, each with the shards that it owns."""
+    return [
+        {
+            **asdict(one),
+            "shards": [shard.shard for shard in fleet.shards if shard.owner == one.name],
+        }
+        for one in fleet.replicas
     ]
 
 

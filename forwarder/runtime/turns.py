@@ -111,7 +111,8 @@ class Turns:
         if not wanted(fleet, me, len(self._running), overdue=overdue):
             return None
         # Replicas that look at the same moment begin with different shards.
-        place = fleet.replicas.index(me) if me in fleet.replicas else 0
+        names = [one.name for one in fleet.replicas]
+        place = names.index(me) if me in names else 0
         return open_[place % len(open_)]
 
     def _fail(self, error: ForwarderError) -> None:

@@ -7,14 +7,14 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.lease import FleetState, ShardOwner, placing, shares, spare, wanted
+from forwarder.core.lease import FleetState, Member, ShardOwner, placing, shares, spare, wanted
 
 Owners = dict[int, str]
 
 
 def seen(owners: Owners, replicas: list[str]) -> FleetState:
     shards = [ShardOwner(n, 1, owner) for n, owner in owners.items()]
-    return FleetState(shards, sorted(replicas), sorted(replicas))
+    return FleetState(shards, [Member(name) for name in replicas], replicas)
 
 
 def settle(owners: Owners, replicas: list[str]) -> int:
@@ -92,8 +92,8 @@ def test_an_account_stays_where_it_is_and_draws_others_of_its_credential() -> No
 
 def test_a_replica_with_older_settings_keeps_its_shards_and_takes_no_other() -> None:
     shards = [ShardOwner(0, 1, "old"), ShardOwner(1, 1, "old"), ShardOwner(2, 1, "")]
-    fleet = FleetState(shards, ["new", "old"], ["new"])
+    fleet = FleetState(shards, [Member("new"), Member("old")], ["new"])
 
     assert not wanted(fleet, "old", 2, overdue=True)
     assert wanted(fleet, "new", 0, overdue=False)
-    assert not spare(FleetState(shards[:2], ["new", "old"], ["new"]), "old")
+    assert not spare(FleetState(shards[:2], [Member("new"), Member("old")], ["new"]), "old")

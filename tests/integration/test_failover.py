@@ -15,6 +15,8 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 
+from forwarder import __version__
+from forwarder.core.timing import parse_us
 from forwarder.journal.fleet import Leases
 from forwarder.journal.postgres import Database
 from forwarder.testing.network import free_port
@@ -165,6 +167,17 @@ async def test_a_standby_is_ready_and_says_who_has_the_journal(
                 status = await answer.json()
 
         assert 200 == ready
+        (taken,) = [parse_us(shard["since"]) for shard in status["shards"]]
+        assert taken is not None
+        assert 60 > time.time() - taken / 1_000_000 >= 0
+        found = {one["name"].rpartition(":")[2]: one for one in status["replicas"]}
+        assert {str(one.process.pid) for one in running.members} == set(found)
+        assert {"[0]": 1, "[]": 2} == Counter(str(one["shards"]) for one in found.values())
+        for member in running.members:
+            shown = found[str(member.process.pid)]
+            assert await member.admin_url() == shown["admin_url"]
+            assert (__version__, "") == (shown["version"], shown["push_url"])
+            assert parse_us(shown["since"]) is not None
         assert [str(owner.process.pid)] == [
             shard["owner"].rpartition(":")[2] for shard in status["shards"]
         ]

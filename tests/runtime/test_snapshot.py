@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from forwarder.core.journal import SinkPlace, Usage
-from forwarder.core.lease import FleetState, ShardOwner
+from forwarder.core.lease import FleetState, Member, ShardOwner
 from forwarder.core.log import Progress
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
@@ -45,7 +45,9 @@ SNAPSHOT = Snapshot(
     limit=1000,
     gate_closed=True,
     shards={1},
-    fleet=FleetState([ShardOwner(0, 3, "a:1"), ShardOwner(1, 1, "b:2")], ["a:1", "b:2"]),
+    fleet=FleetState(
+        [ShardOwner(0, 3, "a:1"), ShardOwner(1, 1, "b:2")], [Member("a:1"), Member("b:2")]
+    ),
 )
 
 
