@@ -49,3 +49,17 @@ def test_no_text_has_a_phrase_that_reads_as_translated(phrase: str) -> None:
         if pattern.search(line)
     ]
     assert found == [], f"write instead: {INSTEAD[phrase]}"
+
+
+def test_the_glossary_is_in_order_and_has_the_words_that_pages_use() -> None:
+    rows = re.findall(r"^\| ([a-z-]+(?: [a-z]+)?) \|", _texts()["docs/glossary.md"], re.MULTILINE)
+    words = [word for word in rows if word != "word"]
+    pages = "\n".join(
+        text.lower().replace("_", "-")
+        for name, text in _texts().items()
+        if name.endswith(".md") and "glossary" not in name
+    )
+
+    assert len(words) > 30
+    assert words == sorted(words)
+    assert [word for word in words if word not in pages] == []
