@@ -36,10 +36,12 @@ starts; `forwarder config show` prints what is in force, with secrets masked;
 A default may hold variables. Between `{ }` and `[ ]`, put a variable in quotes.
 
 Secret files are read again when they change. `SIGHUP` reloads the settings and changes only what
-differs. `state_dir`, `journal`, `admin`, `log.format` and `tracing` need a restart; `needs_restart`
-in the log line `settings_reloaded` and in `/status` names those that wait for one. If the settings
-have a fault, they are refused as a whole and the old ones stay in force: the faults are in the
-log, in `/status` and on the status page until good settings are read. Unknown keys are faults.
+differs; with `reload_on_change: true`, so does a change of the file, within seconds. `state_dir`,
+`journal` (but `settings_generation`), `admin`, `log.format`, `logpush` and `tracing` need a
+restart; `needs_restart` in the log line `settings_reloaded` and in `/status` names those that wait
+for one. If the settings have a fault, they are refused as a whole and the old ones stay in force:
+the faults are in the log, in `/status` and on the status page until good settings are read.
+Unknown keys are faults.
 """
 _SINKS = """\
 ## Sinks

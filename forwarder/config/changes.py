@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from forwarder.config.models import AccountSettings, ForwarderSettings
+from forwarder.config.models import AccountSettings, ForwarderSettings, RootSettings
 from forwarder.core.contracts import StreamKey
 
 
@@ -31,10 +32,14 @@ class Changes:
     needs_restart: tuple[str, ...]
 
 
-_ONLY_BY_RESTART = {
+_ONLY_BY_RESTART: dict[str, Callable[[RootSettings], Any]] = {
     name: attrgetter(name)
     for name in ("state_dir", "journal", "admin", "log.format", "logpush", "tracing")
 }
+# Other replicas compare the generation; the journal itself does not depend on it.
+_ONLY_BY_RESTART["journal"] = lambda root: root.journal.model_copy(
+    update={"settings_generation": None}
+)
 
 
 def changes(old: ForwarderSettings, new: ForwarderSettings) -> Changes:

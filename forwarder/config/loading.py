@@ -231,7 +231,7 @@ class _Builder:
         # What follows compares parts, and needs all of them to be valid.
         if root is None or self._faults:
             raise ConfigError(self._faults)
-        settings = ForwarderSettings(root, tuple(accounts), tuple(sinks))
+        settings = ForwarderSettings(root, tuple(accounts), tuple(sinks), path=path)
         faults, warnings = check_secrets(settings, self._document, path)
         faults += check_exclusive(settings, self._document)
         faults += check_streams(settings.accounts, settings.sinks, self._document)
@@ -240,7 +240,7 @@ class _Builder:
         # Rows of a pushed dataset may have any key.
         declared = settings.accounts if root.logpush is None else ()
         warnings += unknown_paths(declared, settings.sinks)
-        return ForwarderSettings(root, settings.accounts, settings.sinks, tuple(warnings))
+        return replace(settings, warnings=tuple(warnings))
 
     def _accounts(self, given: Any) -> list[AccountSettings]:
         if not isinstance(given, list) or not given:

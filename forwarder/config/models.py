@@ -273,6 +273,9 @@ class RootSettings(Settings):
         None, description="receive what Cloudflare pushes; off by default"
     )
     tracing: TracingSettings | None = Field(None, description="send spans; off by default")
+    reload_on_change: bool = Field(
+        False, description="reload this file when it changes, as SIGHUP does"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +319,13 @@ class SinkSettings:
 
 @dataclass(frozen=True, slots=True)
 class ForwarderSettings:
-    """All settings, validated. ``warnings`` are sentences to log; they do not stop anything."""
+    """All settings, validated. ``warnings`` are sentences to log; they do not stop anything.
+
+    ``path`` is the file they were read from.
+    """
 
     root: RootSettings
     accounts: tuple[AccountSettings, ...]
     sinks: tuple[SinkSettings, ...]
     warnings: tuple[str, ...] = ()
+    path: Path | None = None

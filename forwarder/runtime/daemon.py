@@ -38,7 +38,7 @@ from forwarder.runtime import pushes
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.opening import fleet_of
 from forwarder.runtime.operations import Operations, Requests, routed
-from forwarder.runtime.reloading import Reloader, SecretWatch, SettingsReader
+from forwarder.runtime.reloading import FileWatch, Reloader, SettingsReader, stamps
 from forwarder.runtime.replica import (
     VERSION,
     Replica,
@@ -139,6 +139,10 @@ class Daemon:
         self._seat = Seat()
         self._overview = Overview(self._replica, self._seat, self._tasks)
         self._reloader = Reloader(self._replica, self._seat, read_settings)
+        files = [] if settings.path is None else [settings.path]
+        self._settings_watch = FileWatch(
+            lambda: files, self._settings_changed, clock, stamps(files)
+        )
         self._stopped = Stopped(settled=True, backlog=0)
         self.admin_url = ""
         self.running = asyncio.Event()
@@ -224,10 +228,11 @@ class Daemon:
     def _start_tasks(self) -> None:
         """Start what the process does beside its cells."""
         replica = self._replica
-        watch = SecretWatch(
+        secrets = FileWatch(
             lambda: watched_files(replica.settings), self._secret_changed, replica.clock
         )
-        self._tasks.start("secrets", watch.run)
+        self._tasks.start("secrets", secrets.run)
+        self._tasks.start("settings", self._settings_watch.run)
         self._tasks.start("history", self._overview.watch)
         self._tasks.start("upkeep", self._upkeep)
 
@@ -270,6 +275,10 @@ class Daemon:
                 if task.stuck:
                     self._replica.emit(TaskStuck(task.name, task.silent))
             self._replica.telemetry.observer.flush()
+
+    def _settings_changed(self, _: Path) -> None:
+        if self._replica.settings.root.reload_on_change:
+            self._signals.ask_to_reload()
 
     def _secret_changed(self, file: Path) -> None:
         self._replica.emit(SecretChanged(str(file)))

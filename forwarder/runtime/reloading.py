@@ -24,7 +24,8 @@ SettingsReader: TypeAlias = Callable[[], ForwarderSettings]
 Stamp: TypeAlias = tuple[int, int, int] | None
 
 
-_SECRETS = 2.0
+_PAUSE = 2.0
+"""Seconds between two looks at watched files."""
 
 
 class Reloader:
@@ -52,7 +53,7 @@ class Reloader:
                 raise
             old = self._replica.settings
             difference = changes(old, new)
-            new = replace(new, root=_kept(old, new))
+            new = replace(new, root=kept(old, new))
             self._replica.learn(new)
             await self._replica.place(new)
             # A standby has nothing to change: it begins with the settings in force.
@@ -78,15 +79,17 @@ class Reloader:
             await cell.note(Own.CONFIG_RELOADED, replica.config_hash)
 
 
-def _kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:
+def kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:
     """Return the new root with the values that only a restart can change left as they are.
 
     They are compared again at the next reload, so that ``needs_restart`` names them until then.
     """
-    fixed = ("state_dir", "journal", "admin", "logpush", "tracing")
-    kept = {key: getattr(old.root, key) for key in fixed}
+    fixed = {key: getattr(old.root, key) for key in ("state_dir", "admin", "logpush", "tracing")}
     log = new.root.log.model_copy(update={"format": old.root.log.format})
-    return new.root.model_copy(update={**kept, "log": log})
+    journal = old.root.journal.model_copy(
+        update={"settings_generation": new.root.journal.settings_generation}
+    )
+    return new.root.model_copy(update={**fixed, "log": log, "journal": journal})
 
 
 def _words(difference: Difference, name_of: Callable[[Any], str]) -> tuple[str, ...]:
@@ -98,10 +101,10 @@ def _words(difference: Difference, name_of: Callable[[Any], str]) -> tuple[str, 
     )
 
 
-class SecretWatch:
-    """Notices secret files that change, so that a new token ends a failure at once.
+class FileWatch:
+    """Notices files that change: a new token ends a failure at once, new settings are reloaded.
 
-    It compares what the names lead to: Kubernetes changes a mounted secret by swapping a link, so
+    It compares what the names lead to: Kubernetes changes a mounted file by swapping a link, so
     a watch on the files themselves would see nothing.
     """
 
@@ -110,23 +113,35 @@ class SecretWatch:
         files: Callable[[], Iterable[Path]],
         on_change: Callable[[Path], None],
         clock: Clock,
+        known: Mapping[Path, Stamp] | None = None,
     ) -> None:
-        """Call ``files`` each time, since a reload may change them."""
+        """Call ``files`` each time, since a reload may change them.
+
+        ``known`` are stamps of files that were read before the watch begins.
+        """
         self._files = files
         self._on_change = on_change
         self._clock = clock
+        self._known = known
 
     async def run(self, beat: Callable[[], None]) -> None:
         """Watch for ever."""
-        known = await asyncio.to_thread(stamps, set(self._files()))
+        known: Mapping[Path, Stamp] = self._known or await self._look()
+        seen = known
         while True:
             beat()
-            await self._clock.sleep(_SECRETS)
-            now = await asyncio.to_thread(stamps, set(self._files()))
-            for file in changed(known, now):
+            await self._clock.sleep(_PAUSE)
+            now = await self._look()
+            # A file that is still being written differs at the next look.
+            still = {file: stamp for file, stamp in now.items() if stamp == seen.get(file)}
+            for file in changed(known, still):
                 self._on_change(file)
             # A file that is away for a moment keeps its stamp: it may come back changed.
-            known = {file: stamp or known.get(file) for file, stamp in now.items()}
+            known = {file: still.get(file) or known.get(file, now[file]) for file in now}
+            seen = now
+
+    async def _look(self) -> dict[Path, Stamp]:
+        return await asyncio.to_thread(stamps, set(self._files()))
 
 
 def stamps(files: Iterable[Path]) -> dict[Path, Stamp]:

@@ -334,7 +334,7 @@ class Signals:
         before = {number: signal.getsignal(number) for number in (*_ENDING, signal.SIGHUP)}
         for number in _ENDING:
             loop.add_signal_handler(number, self._end, number.name)
-        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        loop.add_signal_handler(signal.SIGHUP, self.ask_to_reload)
         # ``forwarder run`` blocks it in its first instant, when it would end the process; one that
         # has arrived since is delivered now.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGHUP})
@@ -345,6 +345,10 @@ class Signals:
                 loop.remove_signal_handler(number)
                 # As PID 1 the default means that SIGTERM is dropped by the kernel.
                 signal.signal(number, handler)
+
+    def ask_to_reload(self) -> None:
+        """Request a reload from inside the process, as SIGHUP does from outside."""
+        self._reload.set()
 
     def ask_to_stop(self, reason: str) -> None:
         """Request an end from inside the process."""

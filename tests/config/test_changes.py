@@ -7,6 +7,7 @@ from collections.abc import Callable
 from forwarder.config.changes import Changes, Difference, changes
 from forwarder.config.models import ForwarderSettings
 from forwarder.core.contracts import StreamKey
+from forwarder.runtime.reloading import kept
 from tests.config.conftest import GOOD
 
 Build = Callable[..., ForwarderSettings]
@@ -51,3 +52,22 @@ def test_what_only_a_restart_applies_is_named(settings_of: Build) -> None:
     new = settings_of(GOOD + "state_dir: /x\njournal: { max_size: 1GiB }\nadmin: { listen: off }\n")
 
     assert changes(settings_of(GOOD), new).needs_restart == ("state_dir", "journal", "admin")
+
+
+def test_the_generation_of_settings_needs_no_restart(settings_of: Build) -> None:
+    journal = "journal: { type: postgres, dsn: host=db, settings_generation: %d }\n"
+    old, new = settings_of(GOOD + journal % 1), settings_of(GOOD + journal % 2)
+
+    assert changes(old, new).needs_restart == ()
+    assert kept(old, new).journal.settings_generation == 2
+
+
+def test_what_only_a_restart_applies_stays_as_it_is(settings_of: Build) -> None:
+    old = settings_of(GOOD)
+    new = settings_of(
+        GOOD + "journal: { max_size: 1GiB }\nlog: { level: debug, format: console }\n"
+    )
+    root = kept(old, new)
+
+    assert (root.journal, root.log.format) == (old.root.journal, old.root.log.format)
+    assert root.log.level == "debug"

@@ -221,6 +221,28 @@ async def test_new_settings_are_taken_by_a_signal_and_bad_ones_refused(
     assert forwarder.delivered() - await api.shown() == {}
 
 
+async def test_settings_that_follow_their_file_need_no_signal(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    await caught_up(api, forwarder)
+    plain = forwarder.settings.read_text()
+    followed = plain + "reload_on_change: true\n"
+
+    def reloads() -> list[list[str]]:
+        log = forwarder.log()
+        return [line["sinks"] for line in log if line["event"] == "settings_reloaded"]
+
+    forwarder.settings.write_text(followed)
+    forwarder.process.send_signal(signal.SIGHUP)
+    await until(reloads)
+    with_another = followed.replace("sinks:\n", "sinks:\n  void: { type: null }\n")
+    forwarder.settings.with_name("next").write_text(with_another)
+    forwarder.settings.with_name("next").replace(forwarder.settings)
+    await until(lambda: ["added void"] in reloads())
+
+    assert await forwarder.stop() == 0
+
+
 async def test_nothing_is_missing_whatever_the_api_does(
     api: Cloudflare, forwarder: Forwarder
 ) -> None:
