@@ -263,6 +263,10 @@ class Intake(Protocol):
         """
         ...
 
+    async def streams(self, account_id: str) -> Collection[str]:
+        """Return the streams of an account of which something was stored; raises as ``admit``."""
+        ...
+
     async def store(self, part: PushedPart) -> bool:
         """Store a part; durable on return. Return False if it had been stored before.
 

@@ -38,6 +38,13 @@ class CellIntake:
         if not await cell.gate.admits():
             raise NotTakingError("gate_closed", "the journal is full")
 
+    async def streams(self, account_id: str) -> frozenset[str]:
+        """Return the streams of an account that were pushed; raises ``NotTakingError``."""
+        cursors = await self._cell(account_id).journal.cursors()
+        return frozenset(
+            one.stream for one in cursors if (one.account_id, one.reader) == (account_id, _READER)
+        )
+
     async def store(self, part: PushedPart) -> bool:
         """Append a part to its stream's log; return False if it was stored before.
 

@@ -268,6 +268,10 @@ class MemoryIntake:
         if self._closed:
             raise NotTakingError(self._closed, "closed by the test")
 
+    async def streams(self, account_id: str) -> set[str]:
+        """Return the streams of an account of which there is a part."""
+        return {one.key.stream for one in self.parts if one.key.account_id == account_id}
+
     async def store(self, part: PushedPart) -> bool:
         """Keep a part, unless one of its stream has had the same name."""
         if self._failures:

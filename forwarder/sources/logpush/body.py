@@ -26,6 +26,8 @@ _PIECE = 256 * 1024
 """Bytes that are unpacked at once: a millisecond."""
 KEPT = 64 * 1024
 """Bytes that are kept of what is too long or broken."""
+_FREE_MEMBERS, _MEMBER = 64, 1024
+"""Members of gzip that any body may have, and the bytes that pay for a further one."""
 _MAGIC = b"\x1f\x8b"
 _GZIP = 31
 """The window bits for gzip, header and trailer."""
@@ -52,9 +54,11 @@ class Unpacker:
         self._begun = False
         self._stream: Any = None
         self._first = b""
+        self._members: float = _FREE_MEMBERS
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
         """Give what a chunk unpacks to; raises ``PushRefusedError`` for broken gzip."""
+        self._members += len(chunk) / _MEMBER
         if not self._begun:
             chunk = self._first + chunk
             if len(chunk) < len(_MAGIC):
@@ -74,9 +78,9 @@ class Unpacker:
             if self._stream.eof:
                 # Several members one after the other are one body (RFC 1952, 2.2).
                 chunk = self._stream.unused_data.lstrip(b"\0")
-                self._stream = zlib.decompressobj(wbits=_GZIP) if chunk else self._stream
                 if not chunk:
                     return
+                self._next_member()
 
     def finish(self) -> bytes:
         """Return what is left; raises ``PushRefusedError`` if the end is missing."""
@@ -85,6 +89,13 @@ class Unpacker:
         if self._said_gzip and self._first and not self._begun:
             raise _broken("it does not begin as gzip does")
         return b"" if self._begun else self._first
+
+    def _next_member(self) -> None:
+        # Each takes time to begin, also if it is empty: 16 MiB of them took ten seconds.
+        self._members -= 1
+        if self._members < 0:
+            raise _too_large("the body has too many members of gzip")
+        self._stream = zlib.decompressobj(wbits=_GZIP)
 
     def _begin(self, chunk: bytes) -> None:
         self._begun = True
@@ -112,13 +123,18 @@ class Body:
         self._start = b""
         self.size = 0
         self.unpacked = 0
+        self.refusal: PushRefusedError | None = None
 
     async def read(self, chunks: AsyncIterable[bytes]) -> None:
-        """Read the body to its end; raises ``PushRefusedError``."""
+        """Read the body to its end; raises ``PushRefusedError``.
+
+        ``refusal`` is that error from the moment it is known: the client may stall after it.
+        """
         rest = aiter(chunks)
         try:
             await self._read(rest)
-        except PushRefusedError:
+        except PushRefusedError as error:
+            self.refusal = error
             # The network cuts it elsewhere each time: the same bytes must be there when it
             # comes again.
             while self.size < self._kept and (chunk := await anext(rest, b"")):
@@ -184,8 +200,6 @@ class Body:
         for chunk in self._chunks:
             for piece in unpacker.feed(chunk):
                 yield cutter.feed(piece)
-            # A chunk of members that unpack to nothing takes its time, too.
-            yield []
         yield cutter.feed(unpacker.finish() + b"\n")
 
 

@@ -13,6 +13,8 @@ from forwarder.transport.settings import Duration, Secret, Settings, Size
 DATASET = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 """Names of datasets, as Cloudflare writes them."""
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_OF_HTTP = re.compile(r"(?i)connection|content-.*|expect|host|te|trailer|transfer-.*|upgrade")
+"""Headers that the client sets by itself."""
 
 
 def _network(given: Any) -> Any:
@@ -72,11 +74,18 @@ class LogpushConfig(Settings):
         "polled; the others are stored and not delivered. With both, each login is two events",
     )
 
+    def secrets(self) -> list[str]:
+        """Return the secrets that are valid now; raises ``NeedsOperatorError``."""
+        lines = map(str.strip, self.secret.reveal().splitlines())
+        return [line for line in lines if line]
+
     @field_validator("header")
     @classmethod
     def _is_a_name(cls, name: str) -> str:
         if not _HEADER.fullmatch(name):
             raise ValueError("must be the name of a header: letters, digits and hyphens")
+        if _OF_HTTP.fullmatch(name):
+            raise ValueError(f"{name!r} belongs to HTTP itself; use Authorization, or X-Secret")
         return name
 
     @field_validator("datasets")

@@ -42,8 +42,8 @@ _PART = 2 * 2**20
 _AT_ONCE = 8
 """Bodies that are in memory at one time; further ones wait unread."""
 _PARTS_AT_ONCE = 2
-MOST_STREAMS = 256
-"""Accounts' datasets that are accepted without a list of datasets in the settings."""
+MOST_DATASETS = 256
+"""Datasets of an account that are accepted without a list of datasets in the settings."""
 _REMEMBERED = 256
 _LINGERING = 2.0
 """Seconds for a client to notice a refusal while it is still sending."""
@@ -122,6 +122,7 @@ class Receiver:
         try:
             target = self._granted(request, peer)
             await self._intake.admit(target.key.account_id)
+            await self._bound(target.key)
             await _continue(request)
             result = await self._received(request, target)
         except ForwarderError as error:
@@ -160,20 +161,25 @@ class Receiver:
             raise PushRefusedError("refused_account", 404, "logpush.datasets lacks this dataset")
         if not DATASET.fullmatch(dataset):
             raise PushRefusedError("refused_account", 404, "this is no name of a dataset")
-        if key not in self._streams and len(self._streams) >= MOST_STREAMS:
+        return Target(key, account[1], dataset)
+
+    async def _bound(self, key: StreamKey) -> None:
+        """Raise ``PushRefusedError`` for a dataset too many: each has metrics of its own."""
+        if self._config.datasets or key in self._streams:
+            return
+        stored = await self._intake.streams(key.account_id)
+        if key.stream not in stored and len(stored) >= MOST_DATASETS:
             reason = "too many datasets: name those you want in logpush.datasets"
             raise PushRefusedError("refused_account", 404, reason)
-        return Target(key, account[1], dataset)
+        self._streams.update(StreamKey(key.account_id, stream) for stream in stored)
 
     def _is_secret(self, given: bytes) -> bool:
         try:
-            lines = self._config.secret.reveal().splitlines()
+            secrets = self._config.secrets()
         except NeedsOperatorError:
             return False  # the secret's file is gone: closed is the safe side
-        # Every line is compared, each in constant time: a match must not show by its time.
-        matches = [
-            hmac.compare_digest(given, line.strip().encode()) for line in lines if line.strip()
-        ]
+        # Each is compared, in constant time: a match must not show by its time.
+        matches = [hmac.compare_digest(given, secret.encode()) for secret in secrets]
         return any(matches)
 
     async def _received(self, request: web.Request, target: Target) -> str:
@@ -190,7 +196,7 @@ class Receiver:
                 return await self._give_up(body, target, str(error))
             except TimeoutError:
                 reason = f"the body was not sent within {limits.time:.0f} seconds"
-                raise PushRefusedError("incomplete", 408, reason) from None
+                raise body.refusal or PushRefusedError("incomplete", 408, reason) from None
             except (OSError, HttpProcessingError, web.PayloadAccessError) as error:
                 reason = f"the body was not sent to its end ({type(error).__name__})"
                 raise PushRefusedError("incomplete", 400, reason) from error
@@ -224,8 +230,6 @@ class Receiver:
                 await self._intake.admit(target.key.account_id)
                 name = f"{body.name}:{number}"
                 stored += await self._intake.store(self._part(target.key, name, read))
-                # Only what was stored counts: a name alone must not take another's place.
-                self._streams.add(target.key)
             number += 1
             rows += len(read.records)
             times = [time for time in (*read.records.times_us, oldest_us) if time is not None]
