@@ -21,10 +21,13 @@ from forwarder.config.models import (
 )
 from forwarder.config.plugins import InstalledPlugins, Kind, PluginError, Plugins
 from forwarder.config.validation import (
+    NO_HEADER,
     check_exclusive,
+    check_receiver,
     check_streams,
     choices,
     faults_of,
+    is_no_header,
     keys_of,
     kind_of,
     unknown,
@@ -53,7 +56,7 @@ def watched_files(settings: ForwarderSettings) -> list[Path]:
 def check_secrets(
     settings: ForwarderSettings, document: Document, path: Path | None
 ) -> tuple[list[Fault], list[str]]:
-    """Return faults for unreadable files, and warnings for modes that are too wide.
+    """Return faults for what cannot be read or used, and warnings for modes that are too wide.
 
     ``path`` is the settings file itself; its mode matters if a secret is written in it.
     """
@@ -62,10 +65,12 @@ def check_secrets(
     for place, secret in secrets_of(settings):
         try:
             # Read now: an unreadable file should stop `check`, not the first delivery.
-            secret.reveal()
+            value = secret.reveal()
         except NeedsOperatorError as error:
             faults.append(document.fault(place, str(error), error.hint))
             continue
+        if "headers" in place and is_no_header(value):
+            faults.append(document.fault(place, NO_HEADER))
         if secret.path is not None:
             guarded.setdefault(secret.path, place)
         # A secret out of a variable is not in the file, whose mode does not matter then.
@@ -235,11 +240,13 @@ class _Builder:
         faults, warnings = check_secrets(settings, self._document, path)
         faults += check_exclusive(settings, self._document)
         faults += check_streams(settings.accounts, settings.sinks, self._document)
+        wrong, open_to_others = check_receiver(root, self._document)
+        faults += wrong
         if faults:
             raise ConfigError(faults)
         # Rows of a pushed dataset may have any key.
         declared = settings.accounts if root.logpush is None else ()
-        warnings += unknown_paths(declared, settings.sinks)
+        warnings += [*open_to_others, *unknown_paths(declared, settings.sinks)]
         return replace(settings, warnings=tuple(warnings))
 
     def _accounts(self, given: Any) -> list[AccountSettings]:

@@ -1,16 +1,18 @@
 """Faults and warnings of the settings, each with its path and line.
 
 Faults: what pydantic refuses, in sentences for people (where, what was found, what is allowed);
-streams in a filter that no source has; what two sinks cannot share. Warnings: paths in a sink's
-settings that no event has, most likely typing errors. Those are no faults, because rows may get
-keys that are unknown today.
+streams in a filter that no source has; what two sinks, or two servers, cannot share. Warnings: a
+receiver that others could push to; paths in a sink's settings that no event has, most likely typing
+errors. Those are no faults, because rows may get keys that are unknown today.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from difflib import SequenceMatcher, get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, get_args
 
@@ -22,10 +24,11 @@ from forwarder.config.models import (
     AccountSettings,
     ForwarderSettings,
     LogpushSettings,
+    RootSettings,
     SinkSettings,
 )
 from forwarder.core.contracts import FORWARDER_STREAM
-from forwarder.core.errors import Fault
+from forwarder.core.errors import Fault, NeedsOperatorError
 from forwarder.core.own_events import OWN_EVENTS
 from forwarder.transport.settings import Settings
 
@@ -148,8 +151,9 @@ def _sentence(
             problem = f"found {found}; must be true or false"
         case "path_type":
             problem = f"found {found}; must be a path"
-        case "string_type" | "is_instance_of" if not isinstance(detail["input"], dict | list):
-            problem, hint = f"found {found}; must be a text", "put it in quotes"
+        case "string_type" | "is_instance_of":
+            problem = f"found {found}; must be a text"
+            hint = "" if isinstance(detail["input"], dict | list) else "put it in quotes"
         case kind if kind not in {"model_type", "dict_type", "model_attributes_type"}:
             rule = _SHOULD.sub("must", detail["msg"].partition(",")[0])
             problem = f"found {found}; {rule}"
@@ -282,3 +286,52 @@ def check_exclusive(settings: ForwarderSettings, document: Document) -> list[Fau
                 problem = f"{given} is inside state_dir, which is for the journal only"
                 faults.append(document.fault(place, problem, "choose another folder"))
     return faults
+
+
+_SHORT = 32
+
+
+def check_receiver(root: RootSettings, document: Document) -> tuple[list[Fault], list[str]]:
+    """Return faults and warnings of ``logpush`` beside what each key may be."""
+    receiver, faults, warnings = root.logpush, list[Fault](), list[str]()
+    if receiver is None:
+        return faults, warnings
+    host, port = receiver.address
+    other, taken = root.admin.address or ("", 0)
+    if port and port == taken and (host == other or _is("unspecified", host, other)):
+        problem = "the port is that of admin.listen, and two servers cannot share it"
+        faults.append(document.fault(("logpush", "listen"), problem, "give each its own"))
+    secrets: Sequence[str] = ()
+    with suppress(NeedsOperatorError):  # that it cannot be read is a fault of every secret
+        secrets = receiver.secrets()
+    if any(map(is_no_header, secrets)):
+        key = "secret_file" if receiver.secret.path else "secret"
+        faults.append(document.fault(("logpush", key), NO_HEADER))
+    if any(len(secret) < _SHORT for secret in secrets):
+        warnings.append(
+            f"logpush.secret has fewer than {_SHORT} characters, and is all that proves who sends"
+        )
+    if receiver.tls is None and host != "localhost" and not _is("loopback", host):
+        warnings.append(
+            f"logpush.listen {receiver.listen} takes the secret over plain HTTP: give it "
+            "logpush.tls, or have only a proxy with HTTPS reach it"
+        )
+    return faults, warnings
+
+
+NO_HEADER = "holds a line end or another control character, which no header can have"
+"""What is wrong with a value for which ``is_no_header`` is True."""
+
+
+def is_no_header(value: str) -> bool:
+    """Return True if no request can have a header with this value (RFC 9110, 5.5)."""
+    return any((one < " " and one != "\t") or one == "\x7f" for one in value)
+
+
+def _is(kind: str, *hosts: str) -> bool:
+    """Return True if one of them is an address of a kind that ``ipaddress`` knows."""
+    found = False
+    for host in hosts:
+        with suppress(ValueError):  # a name
+            found |= getattr(ip_address(host), f"is_{kind}")
+    return found

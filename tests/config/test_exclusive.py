@@ -1,4 +1,4 @@
-"""Two sinks that would write the same thing are reported before anything starts."""
+"""What only the sinks' own keys show is reported before anything starts: what two cannot share."""
 
 from __future__ import annotations
 
@@ -79,3 +79,12 @@ def test_a_transactional_id_belongs_to_one_sink_of_a_cluster(told: Told) -> None
     assert [fault.partition(":")[2].split(": ")[1] for fault in faults] == [
         "sinks.b.transactional_id"
     ]
+
+
+def test_a_value_that_no_header_can_have_is_a_fault(told: Told) -> None:
+    (fault,) = told("""
+  a: { type: http, url: "https://h", headers: { X-Key: "t0p\\nsecret" } }
+""")
+
+    assert "sinks.a.headers.X-Key: holds a line end or another control character" in fault
+    assert "t0p" not in fault

@@ -194,6 +194,18 @@ def test_secrets_by_name_may_each_be_a_file(faults_of: Faults) -> None:
     assert "sinks.s.marks_file: unknown key" in whole
 
 
+@pytest.mark.parametrize("kind", ["{ b: t0psecret }", "[t0psecret]"])
+def test_a_secret_that_is_no_text_is_a_fault_in_plain_words(faults_of: Faults, kind: str) -> None:
+    (direct,) = faults_of(GOOD.replace("api_token: t0ken", f"api_token: {kind}"))
+    (named,) = faults_of(
+        f"{GOOD}  s: {{ type: splunk_hec, url: 'https://h', token: t, marks: {{ X-Key: {kind} }} }}"
+    )
+
+    assert direct.endswith("accounts[0].api_token: found a secret; must be a text")
+    assert named.endswith("must be a text")
+    assert "t0psecret" not in direct + named
+
+
 def test_a_file_that_a_key_names_must_be_readable(faults_of: Faults) -> None:
     text = GOOD + "  s: { type: splunk_hec, url: x, token: t, tls: { ca_file: /nowhere/ca } }\n"
 
