@@ -49,6 +49,16 @@ FIELDS: Mapping[str, str] = {
     "UserID VirtualNetworkID",
 }
 """The fields of a job; a dataset that is not here needs ``--field``."""
+OF_ZONES = (
+    "dns_logs",
+    "firewall_events",
+    "http_requests",
+    "nel_reports",
+    "page_shield_events",
+    "spectrum_events",
+    "zaraz_events",
+)
+"""Datasets whose jobs belong to a zone; those of all others belong to the account."""
 
 
 def job_of(
@@ -158,12 +168,14 @@ def show_job(  # noqa: PLR0913 - one for each option
     refuse_unknown("account", [account], known)
     owner = known[account].config
     destination = _destination(url, account, dataset)
-    secret = receiver.secret.reveal().splitlines()[0].strip()
+    secret = receiver.secrets()[0]
     shown = secret if create else REDACTED
     job = job_of(dataset, destination, receiver.header, shown, _fields(dataset, fields))
     if not create and not check:
         print_json(job)
         return
+    if dataset in OF_ZONES and not zone:
+        raise click.UsageError(f"jobs of {dataset} belong to a zone: --zone")
     token = Secret(path=token_file) if token_file else owner.api_token
     if token is None:
         raise click.UsageError("a token is needed: --token-file")
@@ -178,9 +190,12 @@ def show_job(  # noqa: PLR0913 - one for each option
 
 def _destination(url: str, account: str, dataset: str) -> str:
     try:
-        return f"{clean_url(url)}/{quote(account, safe='')}/{dataset}"
+        cleaned = clean_url(url)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--url") from error
+    if not cleaned.startswith("https:"):
+        raise click.BadParameter("Cloudflare pushes over https only", param_hint="--url")
+    return f"{cleaned}/{quote(account, safe='')}/{dataset}"
 
 
 def _fields(dataset: str, given: Sequence[str]) -> Sequence[str]:

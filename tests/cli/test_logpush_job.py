@@ -107,14 +107,15 @@ def test_every_known_dataset_has_its_time_among_the_fields() -> None:
 
 
 def test_a_job_is_created_with_the_newest_secret(config: Path, api: Api) -> None:
-    done = job(config, "--create")
+    done = job(config, "--create", dataset="access_requests")
 
     ((method, path, token, sent),) = api.asked
     assert done.output == "job 7 was created\n"
     assert ("POST", f"/client/v4/accounts/{ACCOUNT}/logpush/jobs") == (method, path)
     assert token == "Bearer a-token"
     assert sent["destination_conf"] == (
-        f"{DESTINATION}?header_Authorization=the%20secret%2Bof%20the%20job"
+        "https://push.example.com/acme/access_requests"
+        "?header_Authorization=the%20secret%2Bof%20the%20job"
     )
 
 
@@ -134,9 +135,9 @@ def test_jobs_that_push_there_are_shown_with_what_is_wrong(config: Path, api: Ap
         | {"error_message": "HTTP 503", "last_error": "2026-11-30", "last_complete": None},
         {"id": 2, "destination_conf": "https://elsewhere.example.com/x", "enabled": True},
     ]
-    shown = job(config, "--check")
+    shown = job(config, "--check", "--zone", "z1")
     api.answer["result"] = []
-    none = job(config, "--check")
+    none = job(config, "--check", "--zone", "z1")
 
     assert shown.output == (
         "job 1: DISABLED, last complete never, failed at 2026-11-30: HTTP 503\n"
@@ -148,7 +149,7 @@ def test_a_refusal_is_told_in_cloudflares_words_and_with_what_is_needed(
     config: Path, api: Api
 ) -> None:
     api.answer = {"success": False, "errors": [{"code": 1004, "message": "not allowed"}]}
-    refused = job(config, "--create")
+    refused = job(config, "--create", "--zone", "z1")
 
     assert refused.exit_code == 1
     assert "refuses: not allowed" in str(refused.exception)
@@ -158,9 +159,14 @@ def test_a_refusal_is_told_in_cloudflares_words_and_with_what_is_needed(
 def test_usage_errors_name_what_is_missing(config: Path) -> None:
     unknown = job(config, dataset="new_dataset")
     named = job(config, "--field", "Datetime", dataset="new_dataset")
+    plain = job(config, "--url", "http://push.example.com")
+    without_zone = job(config, "--create")
     config.write_text(config.read_text().partition("logpush:")[0])
     off = job(config)
 
     assert (2, 0, 2) == (unknown.exit_code, named.exit_code, off.exit_code)
+    assert (2, 2) == (plain.exit_code, without_zone.exit_code)
+    assert "Cloudflare pushes over https only" in plain.output
+    assert "jobs of http_requests belong to a zone: --zone" in without_zone.output
     assert "the fields of new_dataset are not known" in unknown.output
     assert "the receiver is off" in off.output
