@@ -384,6 +384,18 @@ def test_the_rules_arrive_whole_but_for_what_is_left_out() -> None:
         assert runbook.startswith("https://wiki.example.org/forwarder#")
 
 
+def test_an_objective_of_the_values_replaces_the_one_of_the_rules() -> None:
+    values = values_of(VALUES / "service-monitor.yaml")
+    values["prometheusRule"]["objectives"] = {"delivery": 0.999}
+    rules = [
+        rule for group in one(values, "PrometheusRule")["spec"]["groups"] for rule in group["rules"]
+    ]
+    shares = {rule["record"]: rule["expr"] for rule in rules if "record" in rule}
+
+    assert shares["objective:forwarder_freshness:ratio"] == "0.99"
+    assert shares["objective:forwarder_delivery:ratio"] == "0.999"
+
+
 def test_the_dashboard_arrives_as_it_is() -> None:
     values = values_of(VALUES / "service-monitor.yaml")
     (found,) = (

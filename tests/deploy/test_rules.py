@@ -15,17 +15,24 @@ from deploy.generate.catalogue import catalogue
 from tests.deploy.promql import grouping_of, series_of
 
 FOLDER = Path(__file__).parents[2] / "deploy"
+RULES = FOLDER / "prometheus"
+SHORT, LONG = RULES / "alerts_test.yaml", RULES / "alerts_days_test.yaml"
 RUNBOOK = FOLDER.parent / "docs/operations.md"
 TARGET = {"job", "instance"}
 """Labels that Prometheus adds to everything it scrapes."""
 
 
+def groups_of(name: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = yaml.safe_load((RULES / f"{name}.yaml").read_text())["groups"]
+    return found
+
+
 def rules_of(name: str) -> list[dict[str, Any]]:
-    groups = yaml.safe_load((FOLDER / f"prometheus/{name}.yaml").read_text())["groups"]
-    return [rule for group in groups for rule in group["rules"]]
+    return [rule for group in groups_of(name) for rule in group["rules"]]
 
 
 RECORDING, ALERTS = rules_of("recording"), rules_of("alerts")
+CASES = [case for path in (SHORT, LONG) for case in yaml.safe_load(path.read_text())["tests"]]
 DASHBOARD = json.loads((FOLDER / "grafana/dashboard.json").read_text())
 PANELS: list[dict[str, Any]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
@@ -39,6 +46,7 @@ EXISTING = {
     for series in metric.series
 }
 RECORDED = {rule["record"] for rule in RECORDING}
+OBJECTIVES = [rule["expr"] for rule in RECORDING if rule["record"].startswith("objective:")]
 EXPRESSIONS = [*(rule["expr"] for rule in (*RECORDING, *ALERTS)), *QUERIES, *VARIABLES]
 LABELS = {label for labels in EXISTING.values() for label in labels} | {"alertname"}
 
@@ -51,7 +59,7 @@ def test_every_query_asks_for_series_and_labels_that_exist() -> None:
     for expression in EXPRESSIONS:
         found = series_of(expression)
 
-        assert found or "ALERTS" in expression, expression
+        assert found or "ALERTS" in expression or expression in OBJECTIVES, expression
         for name, labels in found:
             assert name in EXISTING or name in RECORDED, (name, expression)
             assert labels <= EXISTING.get(name, LABELS), (name, expression)
@@ -84,7 +92,9 @@ def test_every_alert_says_what_it_means_and_where_help_is() -> None:
 
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}, name
         assert notes.keys() == {"summary", "description", "runbook_url"}, name
-        assert re.fullmatch(r"docs/operations\.md#forwarder[a-z]+", notes["runbook_url"]), name
+        assert re.fullmatch(
+            r"docs/operations\.md#(forwarder[a-z]+|objectives)", notes["runbook_url"]
+        ), name
         assert notes["summary"].endswith((".", "}}", "held.")), name
         shown = re.findall(r"\$labels\.(\w+)", notes["summary"] + notes["description"])
         assert set(shown) <= LABELS, name
@@ -98,31 +108,76 @@ def test_the_runbook_has_a_heading_for_every_alert() -> None:
     assert wanted <= anchors
 
 
+def test_the_runbook_inhibits_alerts_that_exist() -> None:
+    (block,) = re.findall(r"^inhibit_rules:\n(?:[ ].*\n)+", RUNBOOK.read_text(), re.MULTILINE)
+    wanted = {
+        name
+        for rule in yaml.safe_load(block)["inhibit_rules"]
+        for matcher in (*rule["source_matchers"], *rule["target_matchers"])
+        for name in matcher.partition("=")[2].strip('~"').split("|")
+    }
+    alerts = [rule["alert"] for rule in ALERTS]
+
+    assert [name for name in wanted if not any(re.fullmatch(name, one) for one in alerts)] == []
+
+
 def test_alerts_have_distinct_names() -> None:
     assert max(Counter(rule["alert"] for rule in ALERTS).values()) == 1
 
 
-def test_every_alert_is_seen_to_fire_by_the_unit_tests() -> None:
-    tests = yaml.safe_load((FOLDER / "prometheus/alerts_test.yaml").read_text())["tests"]
-    checks = {
-        test["name"]: test["promql_expr_test"] for test in tests if "promql_expr_test" in test
-    }
+def test_every_alert_is_seen_to_fire_and_not_to_fire_by_the_unit_tests() -> None:
+    """An alert that does not fire counts only where everything that it asks for is there."""
+    cases = [case for case in CASES if "promql_expr_test" in case]
     fired = {
         name
-        for case in checks.values()
-        for check in case
+        for case in cases
+        for check in case["promql_expr_test"]
         for sample in check["exp_samples"]
-        for name in re.findall(r'alertname="(\w+)"', sample["labels"])
+        for name in re.findall(r'alertname="(\w+)"', str(check["expr"]) + sample["labels"])
+    }
+    silent = {
+        rule["alert"]
+        for rule in ALERTS
+        for case in cases
+        if metrics_behind(rule["expr"]) <= given(case)
+        and any(is_silent(check, rule["alert"]) for check in case["promql_expr_test"])
     }
 
     assert fired == {rule["alert"] for rule in ALERTS}
-    assert [check["exp_samples"] for check in checks["all is well"]] == [[]]
+    assert silent == fired
+
+
+def metrics_behind(expression: str) -> set[str]:
+    """Return the metrics that an expression asks for, also through recordings."""
+    found: set[str] = set()
+    asked, rules = [expression], {rule["record"]: rule["expr"] for rule in RECORDING}
+    while asked:
+        names = {name for name, _ in series_of(asked.pop())}
+        found |= names - rules.keys()
+        asked += [rules.pop(name) for name in names & rules.keys()]
+    return found - RECORDED
+
+
+def given(case: dict[str, Any]) -> set[str]:
+    return {series["series"].partition("{")[0] for series in case["input_series"]}
+
+
+def is_silent(check: dict[str, Any], alert: str) -> bool:
+    """Tell whether a check of every firing alert finds this one silent."""
+    everything = "group by (alertname) (ALERTS{alertstate=" in check["expr"]
+    return everything and all(alert not in sample["labels"] for sample in check["exp_samples"])
+
+
+def test_the_long_unit_tests_evaluate_every_group_in_its_order() -> None:
+    groups = [group["name"] for name in ("recording", "alerts") for group in groups_of(name)]
+
+    assert yaml.safe_load(LONG.read_text())["group_eval_order"] == groups
 
 
 def test_the_dashboard_has_its_rows() -> None:
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
 
-    assert rows == ["Overview", "Streams", "Sinks", "Journal"]
+    assert rows == ["Overview", "Objectives", "Streams", "Sinks", "Journal"]
 
 
 def test_panels_are_told_apart_and_do_not_cover_each_other() -> None:
