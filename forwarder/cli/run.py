@@ -16,6 +16,7 @@ import click
 
 from forwarder.cli.access import settings_from
 from forwarder.cli.terminal import PORT, RATE, DurationType, config_option, say, tell
+from forwarder.core.errors import system_reason
 
 if TYPE_CHECKING:
     from forwarder.runtime.daemon import Daemon
@@ -134,9 +135,8 @@ def simulate(  # noqa: PLR0913 - one argument per option
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(Simulator(settings).serve(host, port, say))
     except OSError as error:
-        # asyncio puts address and port in front of the reason; they are named here already.
-        problem = str(error.strerror).rpartition(": ")[2]
-        raise click.ClickException(f"cannot listen on {host}:{port}: {problem}") from error
+        problem = f"cannot listen on {host}:{port}: {system_reason(error)}"
+        raise click.ClickException(problem) from error
 
 
 @click.command()

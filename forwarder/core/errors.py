@@ -19,6 +19,7 @@ No message may hold a secret or a row.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,6 +109,12 @@ class BatchRefusedError(ForwarderError):
 
 class BatchTooLargeError(ForwarderError):
     """The batch has more bytes than the destination takes at once."""
+
+
+def system_reason(error: Exception) -> str:
+    """Return the system's text for ``error``, or its type: asyncio's text repeats the address."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if isinstance(number, int) and number > 0 else type(error).__name__
 
 
 def unforeseen(error: BaseException) -> str:

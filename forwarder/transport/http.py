@@ -30,7 +30,7 @@ from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDictProxy
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.errors import NeedsOperatorError, TransientError, system_reason
 from forwarder.transport.settings import (
     Duration,
     PluginSettings,
@@ -374,21 +374,15 @@ def connection_error(
         case aiohttp.ClientConnectorDNSError():
             said, hint = f"the name of {near} cannot be resolved", "check the host name"
         case aiohttp.ClientConnectorError():
-            said = f"no connection to {near}: {_reason(error.os_error)}"
+            said = f"no connection to {near}: {system_reason(error.os_error)}"
             hint = "check that it runs and that host and port are right"
         case _FloodError():
             said, hint = f"{through} sends {error}", ""
         case _:
-            said, hint = f"the connection to {through} broke: {_reason(error)}", ""
+            said, hint = f"the connection to {through} broke: {system_reason(error)}", ""
     if proxy:
         hint = f"{hint}; {_PROXY_SETTINGS}" if hint else _PROXY_SETTINGS
     return TransientError(said, hint=hint)
-
-
-def _reason(error: Exception) -> str:
-    """Return the system's text for ``error``; asyncio's text would repeat the address."""
-    number = getattr(error, "errno", None)
-    return os.strerror(number) if isinstance(number, int) and number > 0 else type(error).__name__
 
 
 def _tls_error(error: BaseException | None) -> ssl.SSLError | None:

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError
+from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError, system_reason
 from forwarder.transport.settings import TlsSettings
 from forwarder.transport.tls import ServerTls
 
@@ -158,9 +158,7 @@ class Listener:
             )
         except OSError as error:
             await self.aclose()
-            # asyncio puts its own words and the address before the reason, with a colon.
-            reason = str(error.strerror or error).rpartition(": ")[2]
-            problem = f"{host}:{port} cannot be listened on: {reason}"
+            problem = f"{host}:{port} cannot be listened on: {system_reason(error)}"
             hint = "choose another port, or 0 for a free one"
             raise ConfigError([Fault(f"{self._name}.listen", problem, hint)]) from error
         bound = self._server.sockets[0].getsockname()

@@ -69,9 +69,7 @@ async def test_no_path_leads_to_a_file(url: str, path: str) -> None:
     "request_line",
     [
         b"GET",
-        b"GET /status",
         b"GET /status HTTP/9.9",
-        b"GET  /status HTTP/1.1",
         b"\x16\x03\x01\x02\x00\x01",
         b"GET /" + b"a" * 20_000 + b" HTTP/1.1",
         b"GET /status HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 3",

@@ -84,7 +84,8 @@ async def test_a_token_guards_all_but_the_probes(http: ClientSession) -> None:
 async def test_an_address_in_use_is_a_fault_of_the_settings(url: str) -> None:
     port = int(url.rpartition(":")[2])
 
-    with pytest.raises(ConfigError, match=f"admin.listen: 127.0.0.1:{port} cannot be listened on"):
+    said = f"admin.listen: 127.0.0.1:{port} cannot be listened on: Address already in use"
+    with pytest.raises(ConfigError, match=said):
         await AdminServer(FakeDaemon()).start("127.0.0.1", port)
 
 

@@ -101,7 +101,7 @@ def test_a_port_in_use_is_told_by_the_simulator() -> None:
         result = invoke("simulate", "--port", str(taken.getsockname()[1]))
 
     assert result.exit_code == 1
-    assert result.output.rstrip().endswith(": address already in use")
+    assert result.output.rstrip().endswith(": Address already in use")
 
 
 @pytest.mark.parametrize(("options", "is_json"), [((), False), (("--json",), True)])
