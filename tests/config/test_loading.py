@@ -73,7 +73,8 @@ def test_every_fault_is_told_at_once(faults_of: Faults) -> None:
     assert found == [
         (
             "config.yaml:3: sttate_dir: unknown key (did you mean state_dir? allowed:"
-            " accounts, admin, journal, log, logpush, sinks, state_dir, tracing, version)"
+            " accounts, admin, journal, log, logpush, reload_on_change, sinks, state_dir,"
+            " tracing, version)"
         ),
         "config.yaml:2: version: found 2; allowed: 1",
         (
