@@ -23,7 +23,13 @@ from aiohttp import web
 
 from forwarder.admin.client import SOCKET_NAME
 from forwarder.admin.server import as_json
-from forwarder.core.errors import BadRequestError, ConfigError, ForwarderError, StateError
+from forwarder.core.errors import (
+    AbsentError,
+    BadRequestError,
+    ConfigError,
+    ForwarderError,
+    StateError,
+)
 
 Command: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Runs one command, JSON values in and out; a ``ForwarderError`` is the refusal to send back."""
@@ -32,6 +38,7 @@ Kind: TypeAlias = Callable[[Any], str]
 
 _LOGGER = logging.getLogger("forwarder.admin")
 _LARGEST = 2**63 - 1
+_STATUSES = {BadRequestError: 400, AbsentError: 404}
 
 
 def text(value: Any) -> str:
@@ -149,15 +156,13 @@ async def carried_out(
     """Carry out one of ``commands``; return a status as in HTTP, and the answer or ``errors``."""
     command = commands.get(name)
     if command is None:
-        return _refusal(404, f"this daemon knows no command {name!r}; is it an older version?")
+        return _refusal(501, f"this daemon knows no command {name!r}; is it an older version?")
     try:
         return 200, await command(_object(given))
     except ConfigError as error:
         return _refusal(422, *(str(fault) for fault in error.faults))
-    except BadRequestError as error:
-        return _refusal(400, str(error))
     except ForwarderError as error:
-        return _refusal(409, str(error))
+        return _refusal(_STATUSES.get(type(error), 409), str(error))
     except Exception as error:
         # Answered here: aiohttp's own 500 is a text, which no command could show.
         _LOGGER.exception("the command %s failed", name)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from forwarder.cli.terminal import tell
-from forwarder.core.errors import ConfigError, LockedError
+from forwarder.core.errors import ConfigError, LockedError, TransientError
 
 if TYPE_CHECKING:
     from forwarder.config.models import ForwarderSettings, JournalSettings
@@ -75,29 +75,44 @@ def settings_from(path: Path) -> ForwarderSettings:
 
 
 def status_of(place: Place) -> Any:
-    """Return the status of the running daemon, or of the replica that owns a shared journal.
+    """Return the status of the running daemon, or of the replicas that own a shared journal.
 
     Raises ``NoDaemonError`` if none runs.
     """
     from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
 
+    mine = None
     try:
-        return ask(place.state_dir, "status")
+        mine = ask(place.state_dir, "status")
     except NoDaemonError:
         if not place.shared:
             raise
-        return _ask_owner(place, "status", {}, patient=False)
+    # One of several replicas sees its own shards only.
+    if mine is not None and len(mine["shards"]) <= 1:
+        return mine
+    from forwarder.runtime import anywhere  # noqa: PLC0415 - imports everything
+
+    try:
+        return anywhere.status(place.journal, mine)
+    except TransientError:
+        if mine is None:
+            raise
+        return mine
 
 
 def progress_of(place: Place) -> Any:
-    """Return the status of whoever works on the journal; raises as ``status_of``."""
-    return _ask_owner(place, "status", {}) if place.shared else status_of(place)
+    """Return the status of whoever works on the journal; raises if nobody works on a shard."""
+    if not place.shared:
+        return status_of(place)
+    from forwarder.runtime import anywhere  # noqa: PLC0415 - imports everything
+
+    return anywhere.status(place.journal, patient=True)
 
 
 def carry_out(place: Place, name: str, given: Mapping[str, Any]) -> Any:
     """Have an operation carried out by the running daemon, or do it here if none runs.
 
-    A shared journal has its owner do it, wherever that runs. Raises ``ConfigError`` if no daemon
+    The owners of a shared journal do it, wherever they run. Raises ``ConfigError`` if no daemon
     runs and the settings have faults.
     """
     from forwarder.admin.client import NoDaemonError, ask  # noqa: PLC0415 - keeps --help fast
@@ -109,25 +124,24 @@ def carry_out(place: Place, name: str, given: Mapping[str, Any]) -> Any:
         except NoDaemonError:
             if place.settings is None:
                 raise place.faults or RuntimeError from None
-    from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
+    from forwarder.runtime import anywhere  # noqa: PLC0415 - imports everything
 
-    return operations.carry_out(place.journal, place.settings, name, given)
+    return anywhere.carry_out(place.journal, place.settings, name, given, place.labels)
 
 
-def rows_of(place: Place, lane: str) -> Any:
-    """Return ``lane`` and the ``rows`` that a backfill of the running daemon has stored."""
+def rows_of(place: Place, begun: Mapping[str, Any]) -> Any:
+    """Return ``lane`` and the ``rows`` that a backfill has stored; ``begun`` was its answer."""
     from forwarder.admin.client import ask  # noqa: PLC0415 - keeps --help fast
 
-    given = {"lane": lane}
     if place.shared:
-        return _ask_owner(place, "backfill-rows", given)
-    return ask(place.state_dir, "backfill-rows", given)
+        return _ask_owners(place, "backfill-rows", begun)
+    return ask(place.state_dir, "backfill-rows", begun)
 
 
-def _ask_owner(place: Place, name: str, given: Mapping[str, Any], *, patient: bool = True) -> Any:
-    from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
+def _ask_owners(place: Place, name: str, given: Mapping[str, Any]) -> Any:
+    from forwarder.runtime import anywhere  # noqa: PLC0415 - imports everything
 
-    return operations.ask_owner(place.journal, name, given, patient=patient)
+    return anywhere.ask_owners(place.journal, name, given, place.labels)
 
 
 def backfill(
@@ -152,15 +166,15 @@ def backfill(
             # Nobody would be there to do the work after this process.
             if detach:
                 raise
-    from forwarder.runtime import operations  # noqa: PLC0415 - imports everything
+    from forwarder.runtime import anywhere  # noqa: PLC0415 - imports everything
 
     try:
         if not detach:
-            return operations.backfill(settings, order, watch), False
+            return anywhere.backfill(settings, order, watch), False
     except LockedError:
         if not place.shared:
             raise
-    return _ask_owner(place, "backfill", order), True
+    return _ask_owners(place, "backfill", order), True
 
 
 def sinks_of(place: Place) -> set[str]:

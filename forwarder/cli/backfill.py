@@ -27,6 +27,7 @@ from forwarder.cli.terminal import (
     choice_options,
     config_option,
     confirm,
+    lane_option,
     now_us,
     refuse_unknown,
     say,
@@ -62,6 +63,7 @@ _LINE_EVERY = 10.0
 )
 @click.option("--again", is_flag=True, help="Also deliver rows that were seen before.")
 @click.option("--detach", is_flag=True, help="Leave it to the daemon and return at once.")
+@lane_option
 @click.option("--cancel", metavar="LANE", help="Stop a backfill or a replay instead.")
 @yes_option
 @choice_options("account", "stream", "sink")
@@ -85,6 +87,7 @@ def command(config: Path, *, cancel: str | None, detach: bool, yes: bool, **give
         "accounts": given["accounts"],
         "streams": given["streams"],
         "sinks": given["sinks"],
+        "lane": given["lane"],
     }
     settings = settings_from(config)
     place = place_from(config)
@@ -99,7 +102,7 @@ def command(config: Path, *, cancel: str | None, detach: bool, yes: bool, **give
         if taken_over:
             asyncio.run(_watch(place, answer["lane"], bar))
             # The last status may be older than the last row.
-            answer = rows_of(place, answer["lane"])
+            answer = rows_of(place, answer)
         bar.end(answer["rows"])
     known = "" if order["again"] else " that were not known; --again delivers the others as well"
     say(f"{answer['lane']}: done, {answer['rows']} row(s){known}")
@@ -219,7 +222,9 @@ def _stderr() -> Console:
 
 
 def is_open(status: Mapping[str, Any], lane: str) -> bool:
-    """Return True while a lane is read or delivered."""
+    """Return True while a lane is read or delivered, or a shard that may have it has not said."""
+    if not all(one["here"] for one in status["shards"]):
+        return True
     reading = any(one["lane"] == lane for one in status["backfills"])
     return reading or bool(_lanes(status, lane))
 

@@ -17,6 +17,7 @@ from forwarder.cli.terminal import (
     config_option,
     confirm,
     json_option,
+    lane_option,
     now_us,
     print_json,
     refuse_unknown,
@@ -31,7 +32,22 @@ from forwarder.cli.terminal import (
 if TYPE_CHECKING:
     from forwarder.core.journal import Gap, StoredLetter
 
-_ids = click.argument("ids", nargs=-1, type=int)
+
+class LetterType(click.ParamType[int | str]):
+    """The id of a dead letter: a number, or SHARD-ID where the journal has several shards."""
+
+    name = "id"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | str:
+        """Return it as the journal's dead letters are called."""
+        if not re.fullmatch("([0-9]{1,4}-)?[0-9]{1,18}", str(value)):
+            self.fail(f"{value!r} is neither a number nor SHARD-ID", param, ctx)
+        return str(value) if "-" in str(value) else int(value)
+
+
+_ids = click.argument("ids", nargs=-1, type=LetterType())
 _sink = click.option("--sink", type=KnownName("sink"), required=True, help="Name of the sink.")
 
 
@@ -145,7 +161,8 @@ def _as_json(gap: Gap) -> dict[str, Any]:
 @config_option
 @click.option("--sink", type=KnownName("sink"), required=True, help="Name of the sink.")
 @since_option(required=True)
-def replay(config: Path, *, sink: str, since: int) -> None:
+@lane_option
+def replay(config: Path, *, sink: str, since: int, lane: str | None) -> None:
     """Deliver again what was first seen since a time, in a lane of its own behind live events.
 
     Event ids stay the same, so Elasticsearch and OpenSearch answer 409 for events that are still
@@ -155,7 +172,7 @@ def replay(config: Path, *, sink: str, since: int) -> None:
     """
     place = place_from(config)
     refuse_unknown("sink", [sink], sinks_of(place))
-    answer = carry_out(place, "replay", {"sink": sink, "since_us": since})
+    answer = carry_out(place, "replay", {"sink": sink, "since_us": since, "lane": lane})
     say(f"{answer['events']} event(s) in lane {answer['lane']}, behind live ones")
 
 
@@ -213,13 +230,14 @@ def _groups(letters: Sequence[StoredLetter]) -> list[dict[str, Any]]:
 
 @dead_letters.command("show")
 @config_option
-@click.argument("letter_id", metavar="ID", type=int)
-def show_dead_letter(config: Path, *, letter_id: int) -> None:
+@click.argument("letter_id", metavar="ID", type=LetterType())
+def show_dead_letter(config: Path, *, letter_id: int | str) -> None:
     """Show one dead letter with its raw row, as JSON."""
     import orjson  # noqa: PLC0415 - keeps --help fast
 
     place = place_from(config)
-    letters = _stored(place, letter_id=letter_id)
+    number = int(str(letter_id).rpartition("-")[2])
+    letters = [one for one in _stored(place, letter_id=number) if _id_of(one) == letter_id]
     if not letters:
         raise click.UsageError(f"there is no dead letter {letter_id}; `dead-letters list` has all")
     print_json({**_described(place, letters[0]), "row": orjson.loads(letters[0].row)})
@@ -229,7 +247,7 @@ def show_dead_letter(config: Path, *, letter_id: int) -> None:
 @config_option
 @_sink
 @_ids
-def replay_dead_letters(config: Path, *, sink: str, ids: tuple[int, ...]) -> None:
+def replay_dead_letters(config: Path, *, sink: str, ids: tuple[int | str, ...]) -> None:
     """Deliver all dead letters of a sink again, or some, rendered with the present settings."""
     place = place_from(config)
     _refuse_unknown_letters(place, sink, ids)
@@ -245,7 +263,7 @@ def replay_dead_letters(config: Path, *, sink: str, ids: tuple[int, ...]) -> Non
 @yes_option
 @_sink
 @_ids
-def drop_dead_letters(config: Path, *, sink: str, ids: tuple[int, ...], yes: bool) -> None:
+def drop_dead_letters(config: Path, *, sink: str, ids: tuple[int | str, ...], yes: bool) -> None:
     """Delete all dead letters of a sink, or some. This cannot be undone."""
     place = place_from(config)
     _refuse_unknown_letters(place, sink, ids)
@@ -255,12 +273,12 @@ def drop_dead_letters(config: Path, *, sink: str, ids: tuple[int, ...], yes: boo
     say(f"{answer['events']} dead letter(s) of {sink} deleted")
 
 
-def _refuse_unknown_letters(place: Place, sink: str, ids: Sequence[int]) -> None:
+def _refuse_unknown_letters(place: Place, sink: str, ids: Sequence[int | str]) -> None:
     """Refuse a sink or a number that does not exist: doing nothing would look like success."""
     refuse_unknown("sink", [sink], sinks_of(place))
     # Without numbers all are meant, and none is a good answer.
-    known = {letter.id for letter in _stored(place, sink=sink)} if ids else set()
-    unknown = sorted({*ids} - known)
+    known = {_id_of(letter) for letter in _stored(place, sink=sink)} if ids else set()
+    unknown = [one for one in dict.fromkeys(ids) if one not in known]
     if unknown:
         listed = ", ".join(map(str, unknown))
         raise click.UsageError(
@@ -272,10 +290,15 @@ def _stored(place: Place, **choice: Any) -> list[StoredLetter]:
     return list(read(place, lambda view: view.letters(**choice)))
 
 
+def _id_of(letter: StoredLetter) -> int | str:
+    """Return what the commands call a dead letter."""
+    return letter.id if letter.shard is None else f"{letter.shard}-{letter.id}"
+
+
 def _described(place: Place, letter: StoredLetter) -> Mapping[str, Any]:
     """Return a dead letter without its content."""
     return {
-        "id": letter.id,
+        "id": _id_of(letter),
         "sink": letter.sink,
         "account": place.labels.get(letter.account_id, letter.account_id),
         "stream": letter.stream,

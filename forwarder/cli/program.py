@@ -11,9 +11,9 @@ import click
 from click.shell_completion import get_completion_class
 
 from forwarder import __version__
-from forwarder.core.errors import ConfigError, ForwarderError, LockedError
+from forwarder.core.errors import ConfigError, ForwarderError, LockedError, PartlyDoneError
 
-DONE, FAILED, UNUSABLE = 0, 1, 2
+DONE, FAILED, UNUSABLE, PARTLY = 0, 1, 2, 3
 EXIT_STATUSES: Mapping[int, str] = {
     DONE: "done; of `status`: ready or degraded; of `verify` and `check`: nothing wrong was found",
     FAILED: "failed; of `status`: not ready, or no daemon runs; of `verify` and `check`: something "
@@ -21,6 +21,7 @@ EXIT_STATUSES: Mapping[int, str] = {
     UNUSABLE: "settings with faults; usage: unknown options, sinks, accounts, streams, lanes or "
     "dead letters, times out of range, a question that nobody can answer without `--yes`; a state "
     "folder that cannot be used or is in use",
+    PARTLY: "done in some shards of the journal only; the message says in which, and what to do",
 }
 """What every command ends with; a test runs them all."""
 
@@ -156,6 +157,9 @@ def run_program() -> None:
     except LockedError as error:
         _report(str(error))
         sys.exit(UNUSABLE)
+    except PartlyDoneError as error:
+        _report(str(error))
+        sys.exit(PARTLY)
     except ForwarderError as error:
         hint = getattr(error, "hint", "")
         _report(f"{error} ({hint})" if hint else str(error))

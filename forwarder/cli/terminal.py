@@ -257,6 +257,15 @@ def since_option(*, required: bool) -> Callable[[_F], _F]:
     )
 
 
+def lane_option(function: _F) -> _F:
+    """Add ``--lane``."""
+    return click.option(
+        "--lane",
+        metavar="LANE",
+        help="Finish a command that was done in some shards only: the lane that it named.",
+    )(function)
+
+
 def choice_options(*names: Literal["account", "sink", "stream"]) -> Callable[[_F], _F]:
     """Add any of ``--account``, ``--stream``, ``--sink``; each may be given several times."""
 

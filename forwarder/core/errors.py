@@ -6,7 +6,9 @@
     ├── StateError              the state folder or database cannot be used; nothing was changed
     │   ├── LockedError         another process holds it; exit 2
     │   ├── DamagedError        the journal is damaged; exit 1
+    │   ├── AbsentError         correct the name: the journal has no such sink or lane
     │   └── FreeShardError      do it yourself: no replica has the shard; nothing was changed
+    ├── PartlyDoneError         repeat the command for the shards that the message names; exit 3
     ├── TransientError          wait, then try the same thing again
     │   ├── NotTakingError      answer that nothing can be taken now; the other side comes again
     │   └── NeedsOperatorError  the same, slowly and loudly, until a person has fixed it
@@ -71,8 +73,19 @@ class DamagedError(StateError):
     """The journal is damaged; the message says what, where, and what to do."""
 
 
+class AbsentError(StateError):
+    """The journal has no sink or lane of that name, or nothing of what a command is about.
+
+    Of several shards, those that raise it have nothing to do if another has something.
+    """
+
+
 class FreeShardError(StateError):
     """Nobody owns the shard of a shared journal, and the request to its owner was withdrawn."""
+
+
+class PartlyDoneError(ForwarderError):
+    """A command was carried out in some shards of a journal; the message says in which."""
 
 
 class TransientError(ForwarderError):

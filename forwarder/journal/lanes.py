@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from forwarder.core.errors import StateError
+from forwarder.core.errors import AbsentError
 from forwarder.core.journal import (
     CANCELLED,
     DONE,
@@ -220,7 +220,7 @@ def open_backfill(
 def replay_since(session: Session, lane: str, sink: str, since_us: int, now_us: int) -> int:
     """Open a lane over all kept rows from the first one seen at or after a time; return how many.
 
-    Raises ``StateError`` when nothing is kept from then on.
+    Raises ``AbsentError`` when nothing is kept from then on.
     """
     number = sink_id(session, sink)
     (first,) = session.execute(
@@ -228,7 +228,7 @@ def replay_since(session: Session, lane: str, sink: str, since_us: int, now_us: 
         (LIVE_LANE, since_us),
     ).fetchone()
     if first is None:
-        raise StateError(
+        raise AbsentError(
             "no rows are kept from that time on; `journal.keep_delivered` sets how long delivered "
             "rows stay, and `forwarder backfill --again` reads them from Cloudflare"
         )
@@ -269,14 +269,14 @@ def end_finished(session: Session) -> bool:
 
 
 def stop_lane(session: Session, name: str) -> None:
-    """Take a lane out of the sinks' lanes; raises ``StateError`` when it is not open."""
+    """Take a lane out of the sinks' lanes; raises ``AbsentError`` when it is not open."""
     stopped = session.execute(
         "UPDATE lane SET state = ?, end_offset = coalesce(end_offset, ?) "
         "WHERE name = ? AND state IN ('open', 'cancelling') AND id <> ?",
         (CANCELLING, next_offset(session), name, LIVE_LANE),
     )
     if not stopped.rowcount:
-        raise StateError(f"no open lane is called {name}; `forwarder status` lists them")
+        raise AbsentError(f"no open lane is called {name}; `forwarder status` lists them")
     session.execute("DELETE FROM reader WHERE name = ?", (name,))
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import orjson
 
 from forwarder.core.contracts import StoredPage, StreamKey
-from forwarder.core.errors import StateError, TransientError
+from forwarder.core.errors import AbsentError, StateError, TransientError
 from forwarder.core.identity import SIZE
 from forwarder.core.source_contract import Records
 
@@ -367,12 +367,12 @@ def open_lane_id(session: Session, lane: str) -> int:
 
 
 def sink_id(session: Session, sink: str) -> int:
-    """Return the number of a sink; raises ``StateError`` for one the journal does not know."""
+    """Return the number of a sink; raises ``AbsentError`` for one the journal does not know."""
     found = session.execute("SELECT id FROM sink WHERE name = ?", (sink,)).fetchone()
     if found is None:
         names = [name for (name,) in session.execute("SELECT name FROM sink ORDER BY id")]
         known = ", ".join(names) or "none yet"
-        raise StateError(f"the journal knows no sink called {sink}; known sinks: {known}")
+        raise AbsentError(f"the journal knows no sink called {sink}; known sinks: {known}")
     return int(found[0])
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from forwarder.core.contracts import StreamKey, Window
-from forwarder.core.errors import BadRequestError, StateError
+from forwarder.core.errors import AbsentError, BadRequestError, StateError
 from forwarder.core.journal import OPEN, Journal, check_moment
 from forwarder.core.timing import format_us
 from forwarder.ingest.backfill import Backfiller, BackfillOrder
@@ -79,16 +79,20 @@ class Backfills:
         """Open a lane and start reading; answers ``lane`` and the ``streams`` that are read.
 
         ``since_us``, ``until_us`` bound the rows' times; ``again`` delivers rows that are known
-        as well; ``sinks``, ``accounts`` (ids or labels) and ``streams`` choose, all when empty.
+        as well; ``sinks``, ``accounts`` (ids or labels) and ``streams`` choose, all when empty. A
+        ``lane`` that is there already stays as it is.
         """
         if check_moment(given["since_us"]) >= check_moment(given["until_us"]):
             raise BadRequestError("the window ends before it begins")
         keys = self._keys(given)
         if not keys:
-            raise StateError("no running stream matches; `forwarder status` lists them")
-        lane = f"{_KIND}{self._replica.clock.now_us():x}"
-        await self._journal.open_backfill(lane, dict(given), list(given.get("sinks") or ()))
-        self._start(lane, given)
+            raise AbsentError("no running stream matches; `forwarder status` lists them")
+        lane = str(given.get("lane") or f"{_KIND}{self._replica.clock.now_us():x}")
+        if not lane.startswith(_KIND):
+            raise BadRequestError(f"{lane} is no lane of a backfill; its name begins with {_KIND}")
+        if not await self.is_known(lane):
+            await self._journal.open_backfill(lane, dict(given), list(given.get("sinks") or ()))
+            self._start(lane, given)
         return {"lane": lane, "streams": [self._replica.scope_name(str(key)) for key in keys]}
 
     async def cancel(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,6 +122,10 @@ class Backfills:
         if running is None and lane not in self._stored:
             raise StateError(f"no backfill called {lane} has run here")
         return {"lane": lane, "rows": running.rows if running else self._stored[lane]}
+
+    async def is_known(self, lane: str) -> bool:
+        """Return True if the journal has a lane of that name, over or not."""
+        return any(one.name == lane for one in await self._journal.lanes())
 
     async def is_open(self, lane: str) -> bool:
         """Return True until every sink has the lane to its end."""

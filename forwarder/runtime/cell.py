@@ -98,6 +98,11 @@ class Cell:
         """Sentences about the state folder that are worth a log line."""
         return self._folder.warnings()
 
+    def own(self, settings: ForwarderSettings) -> list[AccountSettings]:
+        """Return the accounts of this shard."""
+        shard_of = self._replica.shard_of
+        return [one for one in settings.accounts if shard_of(one.account_id) == self.shard]
+
     async def start(self) -> None:
         """Read and deliver what the settings name, and resume backfills."""
         settings = self._replica.settings
@@ -105,7 +110,7 @@ class Cell:
         await self.sinks.join(settings.sinks)
         await self.note(Own.START)
         self.sinks.start(sink.name for sink in settings.sinks)
-        await self.streams.start(self._mine(settings))
+        await self.streams.start(self.own(settings))
         self._expect()
         await self.backfills.resume()
         self._started = True
@@ -124,7 +129,7 @@ class Cell:
         keys = (*streams.added, *streams.changed, *streams.removed)
         accounts = {key.account_id for key in keys}
         await self.streams.stop(accounts)
-        await self.streams.start(one for one in self._mine(new) if one.account_id in accounts)
+        await self.streams.start(one for one in self.own(new) if one.account_id in accounts)
         self._expect()
 
     async def wind_down(self, grace: float) -> int:
@@ -173,11 +178,6 @@ class Cell:
         """Let everything that waits for a later attempt retry now."""
         self.streams.wake()
         self.sinks.wake()
-
-    def _mine(self, settings: ForwarderSettings) -> list[AccountSettings]:
-        """Return the accounts of this shard."""
-        shard_of = self._replica.shard_of
-        return [one for one in settings.accounts if shard_of(one.account_id) == self.shard]
 
     def _expect(self) -> None:
         """Let the counters of the running streams and sinks begin at zero."""
@@ -261,6 +261,6 @@ class Seat:
         cell = self._cells.get(shard)
         if cell is None:
             owner = next((o.owner for o in self._fleet.shards if o.shard == shard and o.owner), "")
-            who = f"{owner} has the journal" if owner else "no replica has the journal yet"
-            raise StateError(f"this replica stands by: {who}; run the command there")
+            who = f"{owner} has it" if owner else "no replica has it at present"
+            raise StateError(f"shard {shard} of the journal is not here: {who}")
         return cell

@@ -35,9 +35,10 @@ from forwarder.observe.events import (
 )
 from forwarder.observe.output import BackgroundWriter
 from forwarder.runtime import pushes
+from forwarder.runtime.anywhere import routed
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.opening import fleet_of
-from forwarder.runtime.operations import Operations, Requests, routed
+from forwarder.runtime.operations import Operations, Requests
 from forwarder.runtime.reloading import FileWatch, Reloader, SettingsReader, stamps
 from forwarder.runtime.replica import (
     VERSION,
@@ -293,9 +294,11 @@ class Daemon:
 
     def _commands(self, fleet: Fleet | None) -> dict[str, Command]:
         """Return what the control socket of a running daemon offers: the operations and more."""
-        operations = Operations(self._replica, self._seat).table()
+        replica, seat = self._replica, self._seat
         return {
-            **(operations if fleet is None else routed(operations, self._seat, fleet)),
+            **(
+                Operations(replica, seat).table() if fleet is None else routed(replica, seat, fleet)
+            ),
             "status": self._status,
             "reload": self._reload,
             "wake": self._wake,

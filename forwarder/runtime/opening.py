@@ -6,13 +6,14 @@ process would start on a new folder of the same path. So the path itself is clai
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import re
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
@@ -83,14 +84,19 @@ async def fleet_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
 
 
 @asynccontextmanager
-async def asking(journal: JournalSettings) -> AsyncIterator[Fleet]:
-    """Give the replicas that share a journal to a process that only asks them for something."""
+async def asking(
+    journal: JournalSettings,
+) -> AsyncIterator[tuple[Fleet, Sequence[int], Mapping[str, int]]]:
+    """Give the replicas that share a journal to a process that only asks them for something.
+
+    With them come the shards of the journal, and the shard of each account that has one.
+    """
     with _faults():
         shared = _shared(journal)
+        shards, placed = await asyncio.to_thread(shared.fleet.contents_of, shared.database)
         fleet = shared.fleet.SqlFleet(shared.database, "", journal.lease)
         try:
-            await fleet.check()
-            yield fleet
+            yield fleet, shards, placed
         finally:
             await fleet.aclose()
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from forwarder.core.contracts import Record, StoredPage, StreamKey
-from forwarder.core.errors import StateError
+from forwarder.core.errors import AbsentError, StateError
 from forwarder.core.journal import (
     OPEN,
     Cursor,
@@ -89,11 +89,15 @@ class ShardViews:
         self, *, sink: str | None = None, letter_id: int | None = None, limit: int | None = None
     ) -> Sequence[StoredLetter]:
         """See ``JournalView``; a number alone names a letter of each shard."""
-        found = [
-            replace(letter, shard=shard)
-            for shard, view in self._views.items()
-            for letter in await view.letters(sink=sink, letter_id=letter_id, limit=limit)
-        ]
+        found, absent = list[StoredLetter](), list[AbsentError]()
+        for shard, view in self._views.items():
+            try:
+                letters = await view.letters(sink=sink, letter_id=letter_id, limit=limit)
+                found += (replace(letter, shard=shard) for letter in letters)
+            except AbsentError as error:  # a shard that nobody has worked on has no sinks
+                absent.append(error)
+        if len(absent) == len(self._views):
+            raise absent[0]
         return sorted(found, key=lambda letter: letter.at_us)[:limit]
 
     async def summarise_letters(self, limit: int) -> Sequence[LetterGroup]:

@@ -142,7 +142,7 @@ class Overview:
         """Return the whole state as JSON values."""
         snapshot, live, ready = await self.snapshot(), self.live(), self.ready()
         journal = self._seat.journal(self._replica.placed)
-        cells = self._seat.cells.values()
+        cells, here = self._seat.cells.values(), snapshot.shards
         kinds = {
             name: {"type": sink.type, "format": sink.format}
             for cell in cells
@@ -163,7 +163,7 @@ class Overview:
             "streams": streams_json(snapshot),
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
-            "shards": [asdict(one) for one in snapshot.fleet.shards],
+            "shards": [asdict(one) | {"here": one.shard in here} for one in snapshot.fleet.shards],
             "replicas": replicas_json(snapshot.fleet),
             "backfills": [one for cell in cells for one in cell.backfills.states()],
             **(_NO_LOSSES if journal is None else await self._losses(journal)),

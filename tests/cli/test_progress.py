@@ -17,10 +17,12 @@ READING = {
 }
 
 
-def status(*, reading: bool, backlog: int) -> dict[str, Any]:
+def status(*, reading: bool, backlog: int, here: bool = True) -> dict[str, Any]:
     lanes = [{"lane": "live", "backlog_events": 5}]
     lanes += [{"lane": "backfill:7f", "backlog_events": backlog}] if backlog else []
-    return {"backfills": [READING] if reading else [], "sinks": [{"lanes": lanes}]}
+    shards = [{"shard": 0, "here": True}, {"shard": 1, "here": here}]
+    reading_now = [READING] if reading else []
+    return {"backfills": reading_now, "sinks": [{"lanes": lanes}], "shards": shards}
 
 
 def test_without_a_terminal_there_is_a_line_now_and_then(
@@ -42,3 +44,5 @@ def test_a_lane_is_open_until_it_is_read_and_delivered() -> None:
     assert is_open(status(reading=True, backlog=0), "backfill:7f")
     assert is_open(status(reading=False, backlog=3), "backfill:7f")
     assert not is_open(status(reading=False, backlog=0), "backfill:7f")
+    # Whoever works on the other shard has not said.
+    assert is_open(status(reading=False, backlog=0, here=False), "backfill:7f")

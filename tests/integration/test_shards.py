@@ -58,6 +58,7 @@ class ShardedFleet:
     ) -> None:
         self.api = api
         self.database = database
+        self.accounts = simulated.accounts
         self.members = [self._member(folder / f"r{n}", simulated) for n in range(3)]
         self._leases = Leases(database, "", 0.0)
 
