@@ -255,6 +255,13 @@ class Intake(Protocol):
         """Return id and label of the account with this id or label; None if there is none."""
         ...
 
+    def elsewhere(self, account_id: str) -> str:
+        """Return the base URL of the replica that takes an account's pushes.
+
+        Empty if this one does, or nobody at present: ``admit`` says which.
+        """
+        ...
+
     async def admit(self, account_id: str) -> None:
         """Return if rows of an account can be stored now; called before anything is read.
 

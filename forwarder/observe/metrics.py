@@ -37,6 +37,7 @@ PUSH_RESULTS = (
     "accepted",
     "duplicate",
     "validation",
+    "passed_on",
     "refused_secret",
     "refused_network",
     "refused_account",

@@ -7,7 +7,7 @@ from forwarder.core.log import Addition, ReaderState
 from forwarder.core.source_contract import PushedPart, SourceContext
 from forwarder.ingest.events import PageStored
 from forwarder.runtime.cell import Cell, Seat
-from forwarder.runtime.replica import Replica
+from forwarder.runtime.replica import USER_AGENT, Replica
 from forwarder.sources.logpush.events import LogpushListening, LogpushTlsUnusable
 from forwarder.sources.logpush.receiver import Receiver
 from forwarder.transport.listening import protection
@@ -29,6 +29,14 @@ class CellIntake:
             if name in {account.account_id, account.label}:
                 return account.account_id, account.label
         return None
+
+    def elsewhere(self, account_id: str) -> str:
+        """Return where the owner of an account's shard takes pushes; empty: here, or nowhere."""
+        shard, fleet = self._replica.shard_of(account_id), self._seat.fleet
+        owner = next((one.owner for one in fleet.shards if one.shard == shard), "")
+        if shard in self._seat.cells or not owner:
+            return ""
+        return next((one.push_url for one in fleet.replicas if one.name == owner), "")
 
     async def admit(self, account_id: str) -> None:
         """Return if rows of an account can be stored now; raises ``NotTakingError``."""
@@ -99,7 +107,7 @@ async def listen(replica: Replica, seat: Seat) -> Receiver | None:
     settings = replica.settings.root.logpush
     if settings is None:
         return None
-    context = SourceContext(clock=replica.clock, shared=None, emit=replica.emit)
+    context = SourceContext(replica.clock, None, USER_AGENT, replica.emit)
     receiver = Receiver(settings, CellIntake(replica, seat), context)
 
     def on_trouble(error: NeedsOperatorError) -> None:
@@ -107,5 +115,16 @@ async def listen(replica: Replica, seat: Seat) -> Receiver | None:
 
     tls = protection("logpush", settings.server_tls, on_trouble)
     host, port = settings.address
-    replica.emit(LogpushListening(await receiver.start(host, port, tls)))
+    url = await receiver.start(host, port, tls)
+    replica.listens(push_url=_seen_from_outside(url, settings.peer.host))
+    replica.emit(LogpushListening(url))
     return receiver
+
+
+def _seen_from_outside(url: str, host: str | None) -> str:
+    """Return a base URL with another host, if one is given."""
+    if host is None:
+        return url
+    scheme, port = url.partition("://")[0], url.rpartition(":")[2]
+    # An IPv6 address stands in brackets in a URL.
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -160,9 +160,12 @@ class Replica:
     def config_hash(self) -> str:
         """12 hex digits over the settings in force, to see which pods run which.
 
-        Secrets do not take part.
+        Secrets do not take part, nor where this replica is.
         """
-        text = orjson.dumps(effective(self._settings), option=orjson.OPT_SORT_KEYS)
+        shown = effective(self._settings)
+        if shown["logpush"] is not None:
+            del shown["logpush"]["peer"]["host"]
+        text = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
         return blake2b(text, digest_size=6).hexdigest()
 
     def listens(self, *, admin_url: str = "", push_url: str = "") -> None:

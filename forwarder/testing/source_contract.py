@@ -257,11 +257,16 @@ class MemoryIntake:
         self._accounts = accounts
         self._parts: dict[tuple[str, str], PushedPart] = {}
         self._closed = ""
+        self._elsewhere = ""
         self._failures = 0
 
     def account(self, name: str) -> tuple[str, str] | None:
         """Return id and label of the account with this id or label."""
         return next((one for one in self._accounts if name in one), None)
+
+    def elsewhere(self, account_id: str) -> str:  # noqa: ARG002 - one place for all
+        """Return what ``lead`` said last; empty at first."""
+        return self._elsewhere
 
     async def admit(self, account_id: str) -> None:  # noqa: ARG002 - one state for all
         """Raise while the intake is closed."""
@@ -287,6 +292,10 @@ class MemoryIntake:
     def open(self) -> None:
         """Take what comes."""
         self._closed = ""
+
+    def lead(self, url: str) -> None:
+        """Let another source take what comes, at its base URL; empty for nobody else."""
+        self._elsewhere = url
 
     def fail(self, times: int = 1) -> None:
         """Fail to store so many times."""

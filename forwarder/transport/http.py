@@ -15,7 +15,7 @@ import os
 import re
 import ssl
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from fnmatch import fnmatchcase
@@ -218,15 +218,16 @@ class HttpClient:
         url: str,
         *,
         headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
+        body: bytes | AsyncIterable[bytes] | None = None,
         seconds: float | None = None,
         silence: float | None = None,
         largest: int = LARGEST_ANSWER,
     ) -> Answer:
         """Send one request and return its answer, read to the end.
 
-        ``seconds`` bounds the whole request (``response_timeout`` unless given), ``silence`` the
-        seconds without a byte of the answer. Raises ``TransientError`` for a failure on the way,
+        A body that comes in pieces is sent as they come. ``seconds`` bounds the whole request
+        (``response_timeout`` unless given), ``silence`` the seconds without a byte of the answer.
+        Raises ``TransientError`` for a failure on the way,
         ``AnswerTooLargeError`` for an answer of more than ``largest`` bytes and
         ``NeedsOperatorError`` for a certificate or proxy that only a person can fix.
         """
@@ -313,9 +314,9 @@ def _sendable(headers: Mapping[str, str]) -> Mapping[str, str]:
     return headers
 
 
-def _payload(body: bytes | None) -> bytes | io.BytesIO | None:
+def _payload(body: bytes | AsyncIterable[bytes] | None) -> Any:
     # aiohttp sends a file in parts; bytes would block one turn of the loop with all of them.
-    return io.BytesIO(body) if body and len(body) > _AT_ONCE else body
+    return io.BytesIO(body) if isinstance(body, bytes) and len(body) > _AT_ONCE else body
 
 
 def basic(user: str, password: str) -> str:

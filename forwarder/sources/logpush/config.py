@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator
 
-from forwarder.transport.settings import Duration, Secret, Settings, Size
+from forwarder.transport.settings import Duration, Secret, Settings, Size, TlsSettings
 
 DATASET = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 """Names of datasets, as Cloudflare writes them."""
@@ -52,6 +52,17 @@ class Limits(Settings):
     )
 
 
+class PeerSettings(Settings):
+    """How the replicas of a shared journal reach each other, to pass pushes on to the owner."""
+
+    host: str | None = Field(
+        None, description="name or address of this replica; default: that of listen, or the host's"
+    )
+    tls: TlsSettings = Field(
+        TlsSettings(), description="how the other replicas' certificates are verified"
+    )
+
+
 class LogpushConfig(Settings):
     """Who may push which datasets, and what sinks get of them."""
 
@@ -67,6 +78,7 @@ class LogpushConfig(Settings):
     )
     limits: Limits = Field(Limits(), description="bounds of bodies and connections")
     datasets: tuple[str, ...] = Field((), description="names of datasets to accept; default: any")
+    peer: PeerSettings = Field(PeerSettings(), description="how replicas reach each other")
 
     deliver: Literal["poll", "push", "both"] = Field(
         "poll",

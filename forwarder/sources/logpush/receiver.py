@@ -1,6 +1,7 @@
 """Receives pushes over HTTP and answers 200 only when their rows are durable.
 
     secret -> account and dataset -> may anything be stored? -> body -> parts -> 200
+                                  -> another replica has the journal: it answers
 
 Every step may end a request; only after the third is a byte of the body read.
 """
@@ -20,7 +21,12 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from forwarder.core.contracts import Lost, StreamKey
-from forwarder.core.errors import ForwarderError, NeedsOperatorError, NotTakingError
+from forwarder.core.errors import (
+    ForwarderError,
+    NeedsOperatorError,
+    NotTakingError,
+    TransientError,
+)
 from forwarder.core.source_contract import Intake, PushedPart, SourceContext
 from forwarder.sources.logpush.body import Body, PushRefusedError
 from forwarder.sources.logpush.config import DATASET, LogpushConfig
@@ -32,6 +38,7 @@ from forwarder.sources.logpush.events import (
     RequestAnswered,
     SecretRefused,
 )
+from forwarder.sources.logpush.peers import Peers, was_passed_on
 from forwarder.sources.logpush.rows import Read, RowReader, joined
 from forwarder.transport.listening import Listener
 
@@ -92,6 +99,7 @@ class Receiver:
         self._emit = context.emit
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._storing = asyncio.Semaphore(_PARTS_AT_ONCE)
+        self._peers = Peers(config, context.user_agent)
         self._streams = set[StreamKey]()
         self._refusals = Refusals(config.limits.refusals)
         app = web.Application()
@@ -116,11 +124,15 @@ class Receiver:
     async def aclose(self) -> None:
         """Stop listening and close what is open; idempotent."""
         await self._listener.aclose()
+        await self._peers.aclose()
 
     async def _answer(self, request: web.Request) -> web.Response:
         peer, path = request.remote or "", request.path[:_LONGEST_PATH]
         try:
             target = self._granted(request, peer)
+            owner = self._intake.elsewhere(target.key.account_id)
+            if owner and not was_passed_on(request):
+                return await self._passed_on(request, target, owner)
             await self._intake.admit(target.key.account_id)
             await self._bound(target.key)
             await _continue(request)
@@ -140,6 +152,17 @@ class Receiver:
         self._emit(RequestAnswered(result))
         headers = {"Retry-After": str(_RETRY)} if status == 503 else {}  # noqa: PLR2004
         return web.Response(status=status, text=reason + "\n", headers=headers)
+
+    async def _passed_on(self, request: web.Request, target: Target, owner: str) -> web.Response:
+        """Return the answer of the replica at ``owner``; raises ``NotTakingError`` without one."""
+        url = f"{owner}/{target.key.account_id}/{target.dataset}"
+        try:
+            answer = await self._peers.pass_on(request, url, lambda: _continue(request))
+        except TransientError as error:
+            reason = f"the replica that has the journal of the account: {error}"
+            raise NotTakingError("no_owner", reason) from error
+        self._emit(RequestAnswered("passed_on"))
+        return answer
 
     def _granted(self, request: web.Request, peer: str) -> Target:
         """Return what a request is for; raises ``PushRefusedError``."""

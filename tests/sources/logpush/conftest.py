@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -64,9 +65,9 @@ class Sender:
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
 
-    async def restart(self) -> None:
+    async def restart(self, tls: ssl.SSLContext | None = None) -> None:
         await self._stop()
-        await self._start()
+        await self._start(tls)
 
     async def push(self, rows: Sequence[bytes], *, secret: bool = True) -> bool:
         status, _ = await self.post(packed(rows), secret=SECRET if secret else "wrong")
@@ -94,10 +95,10 @@ class Sender:
         """Return the events of a kind that were emitted."""
         return [event for event in self.events if isinstance(event, kind)]
 
-    async def _start(self) -> None:
+    async def _start(self, tls: ssl.SSLContext | None = None) -> None:
         context = SourceContext(clock=SystemClock(), shared=None, emit=self.events.append)
         self._receiver = Receiver(self.settings, self.intake, context)
-        self.url = await self._receiver.start("127.0.0.1", 0)
+        self.url = await self._receiver.start("127.0.0.1", 0, tls)
 
     async def _stop(self) -> None:
         if self._receiver is not None:

@@ -1,0 +1,173 @@
+"""A push that arrives at another replica is passed on, once, and its answer is relayed."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trustme
+
+from forwarder.sources.logpush.events import PushDelayed, RequestAnswered
+from forwarder.testing.network import free_port
+from forwarder.testing.source_contract import MemoryIntake
+from forwarder.transport.settings import Secret, TlsSettings
+from forwarder.transport.tls import ServerTls
+from tests.sources.logpush.conftest import PATH, SECRET, Sender, packed, row
+
+MIB = 2**20
+
+
+def results(sender: Sender) -> list[str]:
+    return [event.result for event in sender.said(RequestAnswered)]
+
+
+@pytest.fixture
+async def owner() -> AsyncIterator[Sender]:
+    async with Sender(MemoryIntake()) as owner:
+        yield owner
+
+
+@pytest.fixture
+def other(sender: Sender, owner: Sender) -> Sender:
+    """Return a receiver whose accounts are with ``owner``."""
+    sender.intake.lead(owner.url)
+    return sender
+
+
+async def test_the_owner_stores_and_its_answer_is_relayed(other: Sender, owner: Sender) -> None:
+    rows = [row(1), b"broken", row(2)]
+    answers = [await other.post(packed(rows)) for _ in range(2)]
+    test = await other.post(gzip.compress(b'{"content":"tests"}'))
+    refused = await other.post(b"no gzip")
+
+    assert [(200, "accepted"), (200, "duplicate"), (200, "validation")] == [*answers, test]
+    assert (400, "the body is not valid gzip: it does not begin as gzip does") == refused
+    assert ["passed_on"] * 4 == results(other)
+    assert ["accepted", "duplicate", "validation", "refused_encoding"] == results(owner)
+    assert [] == other.intake.parts
+    assert 3 == len(owner.intake.records)
+
+
+async def test_a_secret_that_is_no_ascii_is_passed_on_as_it_came() -> None:
+    secret = Secret("geheimnis-äöü-0123456789abcdefghij")
+    async with (
+        Sender(MemoryIntake(), secret=secret) as owner,
+        Sender(MemoryIntake(), secret=secret) as other,
+    ):
+        other.intake.lead(owner.url)
+        answer = await other.post(packed([row(1)]), secret=secret.reveal())
+
+    assert (200, "accepted") == answer
+
+
+async def test_nobody_without_the_secret_is_passed_on(other: Sender, owner: Sender) -> None:
+    answer = await other.post(packed([row(1)]), secret="wrong")
+
+    assert 401 == answer[0]
+    assert [] == results(owner)
+
+
+async def test_there_is_no_second_hop(other: Sender, owner: Sender) -> None:
+    """Each believes that the other is the owner, as in the moments of a take-over."""
+    owner.intake.lead(other.url)
+    owner.intake.close("no_owner")
+    answer = await other.post(packed([row(1)]))
+
+    assert (503, "closed by the test") == answer
+    assert ["passed_on"] == results(other)
+    assert ["no_owner"] == results(owner)
+
+
+async def test_an_owner_that_is_gone_delays_the_push(sender: Sender) -> None:
+    sender.intake.lead(f"http://127.0.0.1:{free_port()}")
+    status, reason = await sender.post(packed([row(1)]))
+
+    assert 503 == status
+    assert "no connection to http://127.0.0.1" in reason
+    assert ["no_owner"] == [event.result for event in sender.said(PushDelayed)]
+
+
+async def test_while_the_owners_journal_is_full_no_body_is_read(
+    other: Sender, owner: Sender
+) -> None:
+    """The client waits for its 100, and gets the owner's answer in its place."""
+    owner.intake.close()
+    reader, writer = await asyncio.open_connection("127.0.0.1", other.port)
+    writer.write(
+        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n"
+        "Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n".encode()
+    )
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"Retry-After: 30" in answer
+
+
+async def test_a_body_streams_through(sender: Sender) -> None:
+    """Its beginning is with the owner before its end was sent."""
+    half, reached = b"x" * MIB, asyncio.Event()
+
+    async def own(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await reader.readexactly(MIB // 2)
+        reached.set()
+        await reader.readuntil(b"\r\n0\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\naccepted\n")
+        writer.close()
+
+    async def halves() -> AsyncIterator[bytes]:
+        yield half
+        await asyncio.wait_for(reached.wait(), 30)
+        yield half
+
+    async with await asyncio.start_server(own, "127.0.0.1", 0, limit=3 * MIB) as server:
+        sender.intake.lead(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        answer = await sender.post(halves())
+
+    assert (200, "accepted") == answer
+
+
+@pytest.mark.parametrize(("name", "status"), [("push.example.com", 200), (None, 503)])
+async def test_the_owners_certificate_is_verified(
+    tmp_path: Path, name: str | None, status: int
+) -> None:
+    """The address of a replica is in no certificate: its name is given beside it."""
+    authority = trustme.CA()
+    chain, key, ca = tmp_path / "chain", tmp_path / "key", tmp_path / "ca"
+    issued = authority.issue_cert("push.example.com")
+    chain.write_bytes(issued.cert_chain_pems[0].bytes())
+    key.write_bytes(issued.private_key_pem.bytes())
+    ca.write_bytes(authority.cert_pem.bytes())
+    context = ServerTls(TlsSettings(cert_file=chain, key_file=key)).listening(lambda _: None)
+    peer = {"tls": {"ca_file": ca, "server_name": name}}
+    async with Sender(MemoryIntake(), peer=peer) as other, Sender(MemoryIntake()) as owner:
+        await owner.restart(context)
+        other.intake.lead(owner.url)
+        answer = await other.post(packed([row(1)]))
+
+    assert status == answer[0]
+
+
+async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(
+    other: Sender, owner: Sender
+) -> None:
+    _, writer = await asyncio.open_connection("127.0.0.1", other.port)
+    writer.write(
+        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n"
+        "Content-Length: 500\r\n\r\n".encode()
+        + row(1)
+    )
+    await asyncio.sleep(0.2)
+    writer.close()
+    for _ in range(1000):
+        if results(owner):
+            break
+        await asyncio.sleep(0.01)
+
+    assert ["incomplete"] == results(owner)
+    assert [] == owner.intake.parts
