@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+import yaml
 
 from deploy.generate.catalogue import catalogue
 from deploy.generate.commands_page import commands_page
@@ -73,9 +75,21 @@ def _versioned(root: Path) -> str:
     return re.sub(r"(?m)^appVersion: .*$", f'appVersion: "{__version__}"', text)
 
 
-def _schema(root: Path) -> str:
+def chart_schema(root: Path) -> dict[str, Any]:
+    """Return the schema of the chart's values."""
+
+    def read(path: Path) -> Any:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+    groups = read(root / "deploy/prometheus/alerts.yaml")["groups"]
+    alerts = [rule["alert"] for group in groups for rule in group["rules"]]
     values = (root / CHART / "values.yaml").read_text(encoding="utf-8")
-    schema = values_schema(values, json_schema(InstalledPlugins()))
+    settings = json_schema(InstalledPlugins())
+    return values_schema(values, settings, alerts, read(root / CHART / "files/thresholds.yaml"))
+
+
+def _schema(root: Path) -> str:
+    schema = chart_schema(root)
     return json.dumps(schema, indent=1, ensure_ascii=False) + "\n"
 
 

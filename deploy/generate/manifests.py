@@ -26,7 +26,7 @@ def manifests(root: Path) -> dict[Path, str]:
     texts = {
         folder / Path(name).name: _plain(text)
         for name, text in sorted(rendered.items())
-        if text.strip() and not name.endswith("NOTES.txt") and "/tests/" not in name
+        if text.strip(" -\n") and not name.endswith("NOTES.txt") and "/tests/" not in name
     }
     return texts | {folder / "kustomization.yaml": _kustomization(texts)}
 

@@ -6,21 +6,15 @@ Draft 7, since older releases of Helm know nothing newer. Pure.
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
 import yaml
 
+from deploy.generate.kubernetes_shapes import SHAPES
+
 Schema: TypeAlias = dict[str, Any]
 
-_OPEN = {  # objects whose keys are Kubernetes' or the user's, not the chart's
-    "podSecurityContext",
-    "securityContext",
-    "resources",
-    "probes.startup",
-    "probes.liveness",
-    "probes.readiness",
-    "dashboard.labels",
-}
 _NARROWER: dict[str, Schema] = {
     "replicas": {"type": ["integer", "null"], "minimum": 0},
     "image.pullPolicy": {"enum": ["Always", "IfNotPresent", "Never"]},
@@ -34,9 +28,9 @@ _NARROWER: dict[str, Schema] = {
     },
     "persistence.size": {"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?([KMGT]i?)?$"},
     "persistence.retentionPolicy.whenDeleted": {"enum": ["Retain", "Delete"]},
-    "logpush.service.type": {"enum": ["ClusterIP", "NodePort", "LoadBalancer"]},
-    "logpush.service.port": {"type": "integer", "minimum": 1, "maximum": 65535},
     "persistence.retentionPolicy.whenScaled": {"enum": ["Retain", "Delete"]},
+    "existingConfigMap.key": {"type": "string", "minLength": 1},
+    "prometheusRule.runbook": {"type": "string", "pattern": r"^(https?://\S+)?$"},
 }
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
 _OWN_KEYS = {"version", "state_dir", "accounts", "sinks"}
@@ -49,13 +43,19 @@ _LISTEN: Schema = {
 }
 
 
-def values_schema(values: str, settings: Schema) -> Schema:
+def values_schema(
+    values: str, settings: Schema, alerts: Sequence[str] = (), thresholds: Collection[str] = ()
+) -> Schema:
     """Return the schema for a chart with these default ``values`` (the text of values.yaml).
 
-    ``settings`` is the schema of the settings file as ``forwarder config schema`` prints it.
+    ``settings`` is the schema of the settings file as ``forwarder config schema`` prints it,
+    ``alerts`` are the names of all alerts, ``thresholds`` of those whose number may be changed.
     """
     ours = _renamed(_without_plain_secrets(copy.deepcopy(settings)))
     root = _from_default("", yaml.safe_load(values))
+    rules = root["properties"]["prometheusRule"]["properties"]
+    rules["disabled"] = {"type": "array", "items": {"enum": list(alerts)}}
+    rules["alerts"] = _changes_of_alerts(alerts, thresholds)
     root["properties"]["settings"] = _rest_of_the_settings(ours)
     root["properties"]["global"] = {"type": "object"}
     for listener in ("AdminSettings", "LogpushSettings"):
@@ -77,14 +77,34 @@ def values_schema(values: str, settings: Schema) -> Schema:
 
 def _from_default(path: str, value: Any) -> Schema:
     """Return what may replace a default: the same type, and no key that the chart ignores."""
-    if path in _NARROWER:
-        return _NARROWER[path]
+    if path in _NARROWER or path in SHAPES:
+        return _NARROWER.get(path) or SHAPES[path]
     if not isinstance(value, dict):
         return {"type": _TYPES[type(value)]}
-    if not value or path in _OPEN:
+    if not value:
         return {"type": "object"}
     below = {key: _from_default(f"{path}.{key}".lstrip("."), item) for key, item in value.items()}
     return {"type": "object", "additionalProperties": False, "properties": below}
+
+
+def _changes_of_alerts(alerts: Sequence[str], thresholds: Collection[str]) -> Schema:
+    change: Schema = {
+        "for": {"type": "string", "pattern": "^([0-9]+(ms|[smhdwy]))+$"},
+        "severity": {"type": "string", "minLength": 1},
+    }
+    number: Schema = {"threshold": {"type": "number"}}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            name: {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": change | number if name in thresholds else change,
+            }
+            for name in alerts
+        },
+    }
 
 
 def _rest_of_the_settings(ours: Schema) -> Schema:

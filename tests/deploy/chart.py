@@ -28,15 +28,17 @@ def values_of(path: Path) -> dict[str, Any]:
     return values
 
 
-def files(values: dict[str, Any]) -> dict[str, str]:
+def files(values: dict[str, Any], revision: int = 1) -> dict[str, str]:
     """Return the rendered texts by the template's name."""
-    return _rendered(json.dumps(values, sort_keys=True))
+    return _rendered(json.dumps(values, sort_keys=True), revision)
 
 
 @cache
-def _rendered(values: str) -> dict[str, str]:
+def _rendered(values: str, revision: int) -> dict[str, str]:
     with helm.Chart.load(CHART) as chart:
-        rendered = chart.render(json.loads(values), name="demo", namespace="siem")
+        rendered = chart.render(
+            json.loads(values), name="demo", namespace="siem", revision=revision
+        )
     return {Path(name).name: text for name, text in rendered.items()}
 
 

@@ -351,21 +351,19 @@ def test_a_monitor_has_the_shape_that_the_operator_takes(name: str) -> None:
     (endpoint,) = monitor["spec"][key]
 
     assert monitor["spec"].keys() == {"selector", key}
-    assert endpoint.keys() - {"authorization", "tlsConfig"} == {
-        "port",
-        "path",
-        "interval",
-        "scrapeTimeout",
-        "scheme",
-    }
+    passed = {"authorization", "metricRelabelings", "relabelings", "tlsConfig"}
+    assert endpoint.keys() - passed == {"port", "path", "interval", "scrapeTimeout", "scheme"}
+    monitored = values["serviceMonitor" if name == "service-monitor" else "podMonitor"]
+    assert {key: endpoint[key] for key in passed} == {key: monitored[key] for key in passed}
     assert (endpoint["port"], endpoint["path"], endpoint["scheme"]) == ("admin", "/metrics", "http")
     labels = one(values, "Service")["metadata"]["labels"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
 
 
 def test_the_rules_arrive_whole_but_for_what_is_left_out() -> None:
-    values = values_of(VALUES / "service-monitor.yaml")
-    groups = one(values, "PrometheusRule")["spec"]["groups"]
+    wiki = "https://wiki.example.org/forwarder"
+    given = {"enabled": True, "disabled": ["ForwarderRowsReshaped"], "runbook": wiki}
+    groups = one(changed(prometheusRule=given), "PrometheusRule")["spec"]["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     written = [
         rule
@@ -380,8 +378,7 @@ def test_the_rules_arrive_whole_but_for_what_is_left_out() -> None:
     alerts = [rule for rule in rules if "alert" in rule]
     assert len(alerts) > 15
     for alert in alerts:
-        runbook = alert["annotations"]["runbook_url"]
-        assert runbook.startswith("https://wiki.example.org/forwarder#")
+        assert alert["annotations"]["runbook_url"].startswith(f"{wiki}#")
 
 
 def test_an_objective_of_the_values_replaces_the_one_of_the_rules() -> None:

@@ -12,17 +12,15 @@ from typing import Any
 import helm_python as helm
 import kubernetes_validate
 import pytest
-import yaml
 from jsonschema import Draft7Validator
 
-from deploy.generate.values_schema import values_schema
-from forwarder.config import InstalledPlugins, json_schema, load
+from deploy.generate.artefacts import chart_schema
+from forwarder.config import InstalledPlugins, load
 from tests.deploy.chart import (
     CHART,
     MATRIX,
     NEEDED,
     Resource,
-    files,
     one,
     pods_of,
     resources,
@@ -30,7 +28,7 @@ from tests.deploy.chart import (
 )
 from tests.deploy.pod_security import violations
 
-OLDEST = "1.29"
+OLDEST, MIDDLE = "1.29", "1.33"
 NEWEST = kubernetes_validate.latest_version()
 UNCHECKED = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
 """Kinds of monitoring.coreos.com, whose schemas are not Kubernetes' own: see the shape tests."""
@@ -57,7 +55,7 @@ def test_helm_lint_has_nothing_to_say() -> None:
         assert (path.stem, told["errors"], faults) == (path.stem, [], [])
 
 
-@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("version", [OLDEST, MIDDLE, NEWEST])
 def test_kubernetes_takes_every_resource(version: str) -> None:
     distinct = {
         json.dumps(resource, sort_keys=True)
@@ -81,7 +79,7 @@ def test_a_misspelt_key_would_be_found() -> None:
     stateful_set = one(NEEDED, "StatefulSet")
     stateful_set["spec"]["template"]["spec"]["nodeSelektor"] = {}
 
-    for version in (OLDEST, NEWEST):
+    for version in (OLDEST, MIDDLE, NEWEST):
         with pytest.raises(kubernetes_validate.ValidationError, match="nodeSelektor"):
             kubernetes_validate.validate(stateful_set, version, strict=True)
 
@@ -104,21 +102,39 @@ def test_the_forwarder_takes_the_settings(tmp_path: Path) -> None:
         check_settings(path, folder)
 
 
+def settings_in(values: dict[str, Any]) -> str:
+    """Return the settings file that the pod reads."""
+    kinds = {"StatefulSet", "Deployment"}
+    (pod,) = (pod for each in resources(values) if each["kind"] in kinds for pod in pods_of(each))
+    (volume,) = (each["configMap"] for each in pod["volumes"] if each["name"] == "config")
+    (found,) = (
+        each
+        for each in resources(values)
+        if each["kind"] == "ConfigMap" and each["metadata"]["name"] == volume["name"]
+    )
+    (item,) = volume.get("items", [{"key": "config.yaml", "path": "config.yaml"}])
+    assert item["path"] == "config.yaml"
+    return str(found["data"][item["key"]])
+
+
 def check_settings(path: Path, tmp_path: Path) -> None:
     values = values_of(path)
-    text = yaml.safe_load(files(values)["configmap.yaml"])["data"]["config.yaml"]
-    for name in re.findall(rf"{SECRETS}/([\w.-]+)", text):
-        (tmp_path / name).write_text("s3cret")
+    text = settings_in(values)
+    folder = values.get("secrets", {}).get("mountPath", SECRETS)
+    for name in re.findall(rf"{folder}/([\w.-]+)", text):
+        (tmp_path / name).write_text("s3cret" * 6)
         (tmp_path / name).chmod(0o400)
     settings = tmp_path / "config.yaml"
-    settings.write_text(text.replace(SECRETS, str(tmp_path)))
+    settings.write_text(text.replace(folder, str(tmp_path)))
     environment = {each["name"]: each.get("value", "v") for each in values.get("extraEnv", [])}
 
     loaded = load(settings, environment)
 
-    assert loaded.warnings == ()
-    assert len(loaded.accounts) == len(values["accounts"])
-    assert {sink.name for sink in loaded.sinks} == set(values["sinks"])
+    # An Ingress is the proxy that the warning about plain HTTP wants.
+    assert [text for text in loaded.warnings if "only a proxy with HTTPS" not in text] == []
+    if "existingConfigMap" not in values:
+        assert len(loaded.accounts) == len(values["accounts"])
+        assert {sink.name for sink in loaded.sinks} == set(values["sinks"])
     assert str(loaded.root.state_dir) == "/var/lib/forwarder/state"
 
 
@@ -136,8 +152,7 @@ def test_there_is_a_set_with_every_sink() -> None:
 
 def test_the_schema_says_the_same_to_every_validator() -> None:
     """Helm's releases use different validators: the sets are valid for another one too."""
-    text = (CHART / "values.yaml").read_text(encoding="utf-8")
-    schema: Any = values_schema(text, json_schema(InstalledPlugins()))
+    schema: Any = chart_schema(CHART.parents[1])
     Draft7Validator.check_schema(schema)
     with helm.Chart.load(CHART) as chart:
         for path in MATRIX:

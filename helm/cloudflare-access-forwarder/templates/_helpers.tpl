@@ -64,6 +64,11 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- if include "forwarder.postgres" . }}deployment/{{ $name }}{{ else }}{{ $name }}-0{{ end -}}
 {{- end -}}
 
+{{/* The ConfigMap with the settings file. */}}
+{{- define "forwarder.configMap" -}}
+{{- default (include "forwarder.fullname" .) .Values.existingConfigMap.name -}}
+{{- end -}}
+
 {{- define "forwarder.replicas" -}}
 {{- if not (kindIs "invalid" .Values.replicas) -}}
 {{- int .Values.replicas -}}
@@ -109,31 +114,68 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- define "forwarder.settings" -}}
 {{- $own := dict "version" 1 "state_dir" "/var/lib/forwarder/state" -}}
 {{- $given := dict "accounts" .Values.accounts "sinks" .Values.sinks -}}
-{{- toYaml (merge $own $given .Values.settings) -}}
+{{- $default := dict -}}
+{{- /* Where every revision is the first (Argo CD), the database keeps the order by itself. */ -}}
+{{- if and (include "forwarder.postgres" .) (gt (int .Release.Revision) 1) -}}
+{{- $default = dict "journal" (dict "settings_generation" (int .Release.Revision)) -}}
+{{- end -}}
+{{- toYaml (merge $own $given (deepCopy .Values.settings) $default) -}}
 {{- end -}}
 
-{{/* What no schema can say in a sentence. */}}
-{{- define "forwarder.checks" -}}
-{{- $postgres := include "forwarder.postgres" . -}}
-{{- $replicas := int (include "forwarder.replicas" .) -}}
-{{- if and (gt $replicas 1) (not $postgres) -}}
-{{- fail (printf "replicas is %d; with a journal in a file only 1 (or 0, to pause) is possible: every further process would read the same logs and deliver every event again. Set settings.journal.type to postgres for standbys; to spread load, install the chart once for each account." $replicas) -}}
+{{/* What a new pod is needed for. Secrets are no part of it: their files are read again. */}}
+{{- define "forwarder.checksum" -}}
+{{- $settings := include "forwarder.settings" . | fromYaml -}}
+{{- if .Values.settings.reload_on_change -}}
+{{- $fixed := pick $settings "version" "state_dir" "admin" "logpush" "tracing" -}}
+{{- $journal := omit (default dict $settings.journal) "settings_generation" -}}
+{{- $settings = merge $fixed (dict "journal" $journal "log" (pick (default dict $settings.log) "format")) -}}
 {{- end -}}
-{{- if and $postgres .Values.persistence.existingClaim -}}
-{{- fail "persistence.existingClaim is set, but with settings.journal.type postgres the journal is in the database and the pods have no volume: remove one of the two" -}}
+{{- toYaml $settings | sha256sum -}}
 {{- end -}}
-{{- if empty .Values.accounts -}}
-{{- fail "accounts is empty: name at least one Cloudflare account, for example --set accounts[0].account_id=ID --set accounts[0].api_token_file=/run/secrets/forwarder/cloudflare-api-token" -}}
+
+{{/* Bytes of `2GiB`, `8Gi` or `500MB`; nothing if it is no size. */}}
+{{- define "forwarder.bytes" -}}
+{{- $units := dict "" 1 "K" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $text := . | toString -}}
+{{- if regexMatch "^[0-9.]+ ?[KMGT]?i?B?$" $text -}}
+{{- $unit := regexFind "[KMGT]i?" $text -}}
+{{- mulf (regexFind "^[0-9.]+" $text | float64) (get $units $unit) | int64 -}}
 {{- end -}}
-{{- if empty .Values.sinks -}}
-{{- fail "sinks is empty: name at least one destination, for example --set sinks.console.type=stdout" -}}
 {{- end -}}
-{{- if le (int .Values.terminationGracePeriodSeconds) 25 -}}
-{{- fail (printf "terminationGracePeriodSeconds is %d; it must be more than the 25 s in which the forwarder settles what is under way" (int .Values.terminationGracePeriodSeconds)) -}}
-{{- end -}}
-{{- if and .Values.serviceMonitor.enabled .Values.podMonitor.enabled -}}
-{{- fail "serviceMonitor and podMonitor are both enabled: every metric would be scraped twice; choose one" -}}
-{{- end -}}
+
+{{/* An Ingress that leads to one port of a Service; takes root, name, port and ingress. */}}
+{{- define "forwarder.ingress" -}}
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: {{ .name }}
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    {{- include "forwarder.labels" .root | nindent 4 }}
+  {{- with .ingress.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+spec:
+  {{- with .ingress.className }}
+  ingressClassName: {{ . }}
+  {{- end }}
+  {{- if .ingress.tlsSecret }}
+  tls:
+    - hosts: [{{ .ingress.host | quote }}]
+      secretName: {{ .ingress.tlsSecret }}
+  {{- end }}
+  rules:
+    - host: {{ .ingress.host | quote }}
+      http:
+        paths:
+          - path: /
+            pathType: Prefix
+            backend:
+              service:
+                name: {{ .name }}
+                port:
+                  name: {{ .port }}
 {{- end -}}
 
 {{/* One endpoint of a ServiceMonitor or PodMonitor; takes root and monitor. */}}
@@ -143,6 +185,14 @@ path: /metrics
 interval: {{ .monitor.interval }}
 scrapeTimeout: {{ .monitor.scrapeTimeout }}
 scheme: {{ include "forwarder.scheme" .root | lower }}
+{{- with .monitor.relabelings }}
+relabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .monitor.metricRelabelings }}
+metricRelabelings:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- with .monitor.authorization }}
 authorization:
   {{- toYaml . | nindent 2 }}

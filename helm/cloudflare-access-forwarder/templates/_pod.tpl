@@ -7,8 +7,9 @@ metadata:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   annotations:
-    # Secrets are not part of it: a changed secret file is read again without a restart.
-    checksum/config: {{ include "forwarder.settings" . | sha256sum }}
+    {{- if not .Values.existingConfigMap.name }}
+    checksum/config: {{ include "forwarder.checksum" . }}
+    {{- end }}
     {{- with .Values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -37,6 +38,10 @@ spec:
           scheme: {{ include "forwarder.scheme" $ }}
         {{- toYaml (get $.Values.probes $probe) | nindent 8 }}
       {{- end }}
+      {{- with .Values.lifecycle }}
+      lifecycle:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
       {{- with .Values.resources }}
       resources:
         {{- toYaml . | nindent 8 }}
@@ -45,7 +50,7 @@ spec:
     {{- toYaml . | nindent 4 }}
     {{- end }}
   volumes:
-    {{- include "forwarder.volumes" (dict "root" . "name" (include "forwarder.fullname" .)) | nindent 4 }}
+    {{- include "forwarder.volumes" (dict "root" . "config" (include "forwarder.configMap" .) "secret" (include "forwarder.fullname" .)) | nindent 4 }}
   {{- with .Values.affinity }}
   affinity:
     {{- toYaml . | nindent 4 }}
@@ -79,6 +84,17 @@ securityContext:
 {{- end }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .Values.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.hostAliases }}
+hostAliases:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .Values.priorityClassName }}
@@ -135,12 +151,17 @@ volumeMounts:
   {{- end }}
 {{- end -}}
 
-{{/* Takes root, and the name of the ConfigMap and of the Secret of secrets.inline. */}}
+{{/* Takes root, and the names of the ConfigMap and of the Secret of secrets.inline. */}}
 {{- define "forwarder.volumes" -}}
 {{- $values := .root.Values -}}
 - name: config
   configMap:
-    name: {{ .name }}
+    name: {{ .config }}
+    {{- if $values.existingConfigMap.name }}
+    items:
+      - key: {{ $values.existingConfigMap.key }}
+        path: config.yaml
+    {{- end }}
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi
@@ -151,7 +172,7 @@ volumeMounts:
     sources:
       {{- if $values.secrets.inline }}
       - secret:
-          name: {{ .name }}
+          name: {{ .secret }}
       {{- end }}
       {{- with $values.secrets.existingSecret }}
       - secret:
