@@ -19,7 +19,7 @@ from forwarder.core.schema import (
     OwnEvent,
     Provisioning,
 )
-from forwarder.formats.json_events import JsonEvents, Object, filled, iso_text, members_of
+from forwarder.formats.json_events import JsonEvents, Mappings, Object, filled, iso_text, members_of
 
 _RESULTS = {SUCCESS: "Success", FAILURE: "Failure"}
 _LOGONS = {"login": "Logon", "logout": "Logoff"}
@@ -41,34 +41,6 @@ _CHANGES = {
         "delete": "GroupDeleted",
     },
 }
-
-
-class AsimFormat(JsonEvents):
-    """Columns of the schemas Authentication, User Management and Audit Event."""
-
-    summary: ClassVar[str] = "columns of Microsoft Sentinel's ASIM tables"
-    # Azure cuts a text at 64 KB, and a cut body would take the rest of AdditionalFields with it.
-    request_bodies = False
-
-    def map(self, event: Event) -> Object:
-        """Return the columns of ``event``, without empty ones."""
-        if isinstance(event, Login):
-            return map_login(event)
-        if isinstance(event, Provisioning):
-            return map_provisioning(event)
-        if isinstance(event, AdminActivity):
-            return map_activity(event)
-        return map_own(event)
-
-    @staticmethod
-    def time_text(time_us: int) -> str:
-        """Return RFC 3339 with microseconds, UTC."""
-        return iso_text(time_us)
-
-    @staticmethod
-    def nearest_path(path: str) -> str:
-        """Return where an added field is kept: other columns have to be declared in Azure first."""
-        return path if path.startswith("AdditionalFields.") else f"AdditionalFields.{path}"
 
 
 def _describe(event: Event, fields: Object, **columns: Any) -> Object:
@@ -244,3 +216,22 @@ def map_own(event: OwnEvent) -> Object:
 
 def _name_type(named: bool, *, upn: bool) -> str:  # noqa: FBT001 - two facts about one name
     return "" if not named else "UPN" if upn else "Simple"
+
+
+class AsimFormat(JsonEvents):
+    """Columns of the schemas Authentication, User Management and Audit Event."""
+
+    summary: ClassVar[str] = "columns of Microsoft Sentinel's ASIM tables"
+    kinds: ClassVar[Mappings] = {
+        Login: map_login,
+        Provisioning: map_provisioning,
+        AdminActivity: map_activity,
+        OwnEvent: map_own,
+    }
+    # Azure cuts a text at 64 KB, and a cut body would take the rest of AdditionalFields with it.
+    request_bodies = False
+
+    @staticmethod
+    def nearest_path(path: str) -> str:
+        """Return where an added field is kept: other columns have to be declared in Azure first."""
+        return path if path.startswith("AdditionalFields.") else f"AdditionalFields.{path}"

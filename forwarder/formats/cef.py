@@ -19,6 +19,7 @@ from forwarder.formats.lines import (
     VENDOR,
     EventLines,
     Fields,
+    Mappings,
     clean,
     members_text,
 )
@@ -34,26 +35,6 @@ _LIMITS = {
 }
 """Bytes a value may have, by key; all others ``_USUAL``."""
 _CLASS_LIMIT, _NAME_LIMIT = 1023, 512
-
-
-class CefFormat(EventLines):
-    r"""``CEF:0|Cloudflare|Access|1|access.login|Access login allowed|2|key=value ...``."""
-
-    summary: ClassVar[str] = "ArcSight Common Event Format 0, one line"
-    name = "CEF"
-
-    def render(self, event: Event) -> bytes:
-        """Map ``event`` and write it as one line."""
-        if isinstance(event, Login):
-            head, fields = _login_head(event), _login_fields(event)
-        elif isinstance(event, Provisioning):
-            head, fields = _change_head(event), _change_fields(event)
-        elif isinstance(event, AdminActivity):
-            head, fields = _activity_head(event), _activity_fields(event)
-        else:
-            head, fields = _own_head(event), _own_fields(event)
-        pairs = " ".join(_pair(key, text) for key, text in self.filled(fields).items())
-        return f"CEF:0|{VENDOR}|{PRODUCT}|{PRODUCT_VERSION}|{head}|{pairs}".encode()
 
 
 def _pair(key: str, text: str) -> str:
@@ -229,3 +210,22 @@ def _own_fields(event: OwnEvent) -> Fields:
             ("quality", " ".join(event.quality)),
         ),
     }
+
+
+class CefFormat(EventLines):
+    r"""``CEF:0|Cloudflare|Access|1|access.login|Access login allowed|2|key=value ...``."""
+
+    summary: ClassVar[str] = "ArcSight Common Event Format 0, one line"
+    name = "CEF"
+    kinds: ClassVar[Mappings] = {
+        Login: (_login_head, _login_fields),
+        Provisioning: (_change_head, _change_fields),
+        AdminActivity: (_activity_head, _activity_fields),
+        OwnEvent: (_own_head, _own_fields),
+    }
+
+    def render(self, event: Event) -> bytes:
+        """Map ``event`` and write it as one line."""
+        head_of, fields_of = self.kinds[type(event)]
+        pairs = " ".join(_pair(*item) for item in self.filled(fields_of(event)).items())
+        return f"CEF:0|{VENDOR}|{PRODUCT}|{PRODUCT_VERSION}|{head_of(event)}|{pairs}".encode()

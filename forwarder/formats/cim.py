@@ -19,6 +19,7 @@ from forwarder.core.schema import (
 from forwarder.formats.json_events import (
     USER_TYPES,
     JsonEvents,
+    Mappings,
     Object,
     filled,
     iso_text,
@@ -31,27 +32,6 @@ _CHANGES = {"create": "created", "delete": "deleted"}
 _DASHBOARD = "Cloudflare dashboard"
 ACCOUNTS = frozenset({"user", "member", "service_token", "api_token"})
 """What an administrator changes that is an account to CIM."""
-
-
-class CimFormat(JsonEvents):
-    """Fields of the models Authentication and Change (Account Management)."""
-
-    summary: ClassVar[str] = "field names of Splunk's Common Information Model"
-
-    def map(self, event: Event) -> Object:
-        """Return the fields of ``event``, without empty ones."""
-        if isinstance(event, Login):
-            return map_login(event)
-        if isinstance(event, Provisioning):
-            return map_provisioning(event)
-        if isinstance(event, AdminActivity):
-            return map_activity(event)
-        return map_own(event)
-
-    @staticmethod
-    def time_text(time_us: int) -> str:
-        """Return RFC 3339 with microseconds, UTC."""
-        return iso_text(time_us)
 
 
 def _describe(event: Event, **model: Any) -> Object:
@@ -212,3 +192,15 @@ def map_own(event: OwnEvent) -> Object:
         message=event.detail,
         version=event.version,
     )
+
+
+class CimFormat(JsonEvents):
+    """Fields of the models Authentication and Change (Account Management)."""
+
+    summary: ClassVar[str] = "field names of Splunk's Common Information Model"
+    kinds: ClassVar[Mappings] = {
+        Login: map_login,
+        Provisioning: map_provisioning,
+        AdminActivity: map_activity,
+        OwnEvent: map_own,
+    }

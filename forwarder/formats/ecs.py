@@ -16,6 +16,7 @@ from forwarder.core.schema import AdminActivity, Event, Login, Member, OwnEvent,
 from forwarder.formats.json_events import (
     USER_TYPES,
     JsonEvents,
+    Mappings,
     Object,
     filled,
     iso_text,
@@ -28,6 +29,8 @@ ECS_VERSION = "9.4.0"
 _LOGIN_TYPES = {"login": "start", "logout": "end"}
 _OWN_TYPES = {"start": "start", "stop": "end"}
 _MODULE = "cloudflare_access"
+_DATASETS = {"access_requests": "audit", "scim_updates": "scim"}
+"""The name of each stream within the name of its data stream; other streams have their own."""
 _TYPES = {"create": "creation", "delete": "deletion"}
 _ACTIVITY_TYPES = {**_TYPES, "update": "change", **_LOGIN_TYPES}
 _IAM = frozenset({"user", "member", "service_token", "api_token"})
@@ -48,47 +51,15 @@ class EcsConfig(PluginSettings):
     )
 
 
-class EcsFormat(JsonEvents):
-    """Events of ECS 9: ``authentication`` and ``iam``, our own fields below ``cloudflare``."""
-
-    Config: ClassVar[type[EcsConfig]] = EcsConfig
-    summary: ClassVar[str] = "Elastic Common Schema 9, for data streams"
-
-    def __init__(self, config: EcsConfig, added: Mapping[str, str] | None = None) -> None:
-        """Take the settings and the fields to add (dotted paths)."""
-        # A template passes on texts and times; event.original is the whole row.
-        super().__init__(config, added, templates=not config.event_original)
-
-    def map(self, event: Event) -> Object:
-        """Return ``event`` as an object of ECS."""
-        namespace = self._config.data_stream_namespace
-        if isinstance(event, Login):
-            target = map_login(event, namespace)
-        elif isinstance(event, Provisioning):
-            target = map_provisioning(event, namespace)
-        elif isinstance(event, AdminActivity):
-            target = map_activity(event, namespace)
-        else:
-            target = map_own(event, namespace)
-        if self._config.event_original:
-            target["event"]["original"] = dumps(event.row).decode()
-        return target
-
-    @staticmethod
-    def time_text(time_us: int) -> str:
-        """Return RFC 3339 with microseconds, UTC."""
-        return iso_text(time_us)
-
-
-def describe(event: Event, dataset: str, namespace: str, **more: Any) -> Object:
+def describe(event: Event, **more: Any) -> Object:
     """Return what all events share; ``more`` goes into ``event``."""
-    dataset = f"{_MODULE}.{dataset}"
     origin = event.origin
+    dataset = f"{_MODULE}.{_DATASETS.get(origin.stream, origin.stream)}"
     return {
         "@timestamp": iso_text(event.time_us),
         "ecs": {"version": ECS_VERSION},
         # Elastic requires the data set of the stream and of the event to be the same.
-        "data_stream": {"type": "logs", "dataset": dataset, "namespace": namespace},
+        "data_stream": {"type": "logs", "dataset": dataset},
         "event": filled(
             {
                 "kind": "event",
@@ -110,14 +81,12 @@ def describe(event: Event, dataset: str, namespace: str, **more: Any) -> Object:
     }
 
 
-def map_login(login: Login, namespace: str) -> Object:
+def map_login(login: Login) -> Object:
     """Return the ECS event of ``login``."""
     email = login.user_email
     source = filled({"ip": login.ip_address, "geo": filled({"country_iso_code": login.country})})
     event = describe(
         login,
-        "audit",
-        namespace,
         category=["authentication"],
         type=[_LOGIN_TYPES.get(login.action, "info")],
         action=login.action,
@@ -166,7 +135,7 @@ def _access(login: Login) -> Object:
     )
 
 
-def map_activity(activity: AdminActivity, namespace: str) -> Object:
+def map_activity(activity: AdminActivity) -> Object:
     """Return the ECS event of ``activity``; ``user`` is whoever did it."""
     iam = activity.object in _IAM
     category = "authentication" if activity.is_login else "iam" if iam else "configuration"
@@ -175,8 +144,6 @@ def map_activity(activity: AdminActivity, namespace: str) -> Object:
         {
             **describe(
                 activity,
-                activity.origin.stream,
-                namespace,
                 category=[category],
                 type=[_ACTIVITY_TYPES.get(activity.activity, "info")],
                 action=activity.description or activity.operation or activity.activity,
@@ -240,7 +207,7 @@ def _audit(activity: AdminActivity) -> Object:
     )
 
 
-def map_own(event: OwnEvent, namespace: str) -> Object:
+def map_own(event: OwnEvent) -> Object:
     """Return the ECS event of something the forwarder says about itself."""
     particular = {
         "stream": event.about_stream,
@@ -253,8 +220,6 @@ def map_own(event: OwnEvent, namespace: str) -> Object:
         {
             **describe(
                 event,
-                "forwarder",
-                namespace,
                 category=["process"],
                 type=[_OWN_TYPES.get(event.action, "info")],
                 action=event.action,
@@ -267,7 +232,7 @@ def map_own(event: OwnEvent, namespace: str) -> Object:
     )
 
 
-def map_provisioning(change: Provisioning, namespace: str) -> Object:
+def map_provisioning(change: Provisioning) -> Object:
     """Return the ECS event of ``change``.
 
     Whom it is about is in ``user.target`` alone: the actor is an identity provider, no user.
@@ -277,8 +242,6 @@ def map_provisioning(change: Provisioning, namespace: str) -> Object:
         {
             **describe(
                 change,
-                "scim",
-                namespace,
                 category=["iam"],
                 type=_types(change),
                 action=f"scim-{change.resource or 'unknown'}-{change.action or 'unknown'}",
@@ -359,3 +322,29 @@ def _scim(change: Provisioning) -> Object:
             "members_set": members_of(change.members_set),
         }
     )
+
+
+class EcsFormat(JsonEvents):
+    """Events of ECS 9: ``authentication`` and ``iam``, our own fields below ``cloudflare``."""
+
+    Config: ClassVar[type[EcsConfig]] = EcsConfig
+    summary: ClassVar[str] = "Elastic Common Schema 9, for data streams"
+    kinds: ClassVar[Mappings] = {
+        Login: map_login,
+        Provisioning: map_provisioning,
+        AdminActivity: map_activity,
+        OwnEvent: map_own,
+    }
+
+    def __init__(self, config: EcsConfig, added: Mapping[str, str] | None = None) -> None:
+        """Take the settings and the fields to add (dotted paths)."""
+        # A template passes on texts and times; event.original is the whole row.
+        super().__init__(config, added, templates=not config.event_original)
+
+    def map(self, event: Event) -> Object:
+        """Return ``event`` as an object of ECS."""
+        target = super().map(event)
+        target["data_stream"]["namespace"] = self._config.data_stream_namespace
+        if self._config.event_original:
+            target["event"]["original"] = dumps(event.row).decode()
+        return target

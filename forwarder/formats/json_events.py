@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from typing import Any
+from typing import Any, ClassVar, TypeAlias
 
 from forwarder.core.identity import dumps
 from forwarder.core.schema import Event, Member
@@ -13,6 +12,7 @@ from forwarder.core.timing import format_seconds
 from forwarder.formats.templates import Templated
 
 Object = dict[str, Any]
+Mappings: TypeAlias = Mapping[type, Callable[..., Object]]
 
 USER_TYPES = {"email": "user", "address": "user", "service": "service"}
 """What the kinds of user are; a name says nothing of that."""
@@ -27,14 +27,21 @@ class JsonEvents(Templated):
 
     media_type = "application/json"
     request_bodies = True
+    kinds: ClassVar[Mappings]
+    """What maps each kind of event; pure and total."""
 
-    @abstractmethod
     def map(self, event: Event) -> Object:
-        """Return ``event`` as an object that nobody else holds. Pure and total."""
+        """Return ``event`` as an object that nobody else holds, without empty values."""
+        return self.kinds[type(event)](event)
 
     def render(self, event: Event) -> bytes:
         """Map ``event`` and write it as JSON."""
         return dumps(add_fields(self.map(event), self._added))
+
+    @staticmethod
+    def time_text(time_us: int) -> str:
+        """Return RFC 3339 with microseconds, UTC."""
+        return iso_text(time_us)
 
 
 def filled(given: Mapping[str, Any]) -> Object:

@@ -11,6 +11,7 @@ from forwarder.formats.lines import (
     VENDOR,
     EventLines,
     Fields,
+    Mappings,
     clean,
     identifier,
     members_text,
@@ -21,34 +22,6 @@ _EVENT_ID_LIMIT = 255
 _LIMITS = {"usrName": 255, "requestBody": 4000}
 _USUAL = 1024
 """Bytes a value may have, where ``_LIMITS`` says nothing else."""
-
-
-class LeefFormat(EventLines):
-    """``LEEF:2.0|Cloudflare|Access|1|access_login_allowed|x09|`` and pairs, a tab between them.
-
-    LEEF has no escapes: whatever could be taken for a separator is a space in the values.
-    """
-
-    summary: ClassVar[str] = "IBM Log Event Extended Format 2.0 for QRadar, one line"
-    name = "LEEF"
-
-    def render(self, event: Event) -> bytes:
-        """Map ``event`` and write it as one line."""
-        if isinstance(event, Login):
-            event_id, fields = _login_id(event), _login_fields(event)
-        elif isinstance(event, Provisioning):
-            event_id, fields = _change_id(event), _change_fields(event)
-        elif isinstance(event, AdminActivity):
-            event_id, fields = _activity_id(event), _activity_fields(event)
-        else:
-            event_id, fields = f"forwarder_{event.action or 'event'}", _own_fields(event)
-        # QRadar maps an event by this id, so it holds no text that somebody can choose freely.
-        name = identifier(event_id)[:_EVENT_ID_LIMIT]
-        pairs = _DELIMITER.join(
-            f"{key}={clean(text, _LIMITS.get(key, _USUAL))}"
-            for key, text in self.filled(fields).items()
-        )
-        return f"LEEF:2.0|{VENDOR}|{PRODUCT}|{PRODUCT_VERSION}|{name}|x09|{pairs}".encode()
 
 
 def _shared(event: Event, category: str, severity: int) -> Fields:
@@ -147,6 +120,10 @@ def _activity_fields(activity: AdminActivity) -> Fields:
     }
 
 
+def _own_id(event: OwnEvent) -> str:
+    return f"forwarder_{event.action or 'event'}"
+
+
 def _own_fields(event: OwnEvent) -> Fields:
     return {
         **_shared(event, "Forwarder", 7 if event.outcome == FAILURE else 1),
@@ -159,3 +136,30 @@ def _own_fields(event: OwnEvent) -> Fields:
         "detail": event.detail,
         "version": event.version,
     }
+
+
+class LeefFormat(EventLines):
+    """``LEEF:2.0|Cloudflare|Access|1|access_login_allowed|x09|`` and pairs, a tab between them.
+
+    LEEF has no escapes: whatever could be taken for a separator is a space in the values.
+    """
+
+    summary: ClassVar[str] = "IBM Log Event Extended Format 2.0 for QRadar, one line"
+    name = "LEEF"
+    kinds: ClassVar[Mappings] = {
+        Login: (_login_id, _login_fields),
+        Provisioning: (_change_id, _change_fields),
+        AdminActivity: (_activity_id, _activity_fields),
+        OwnEvent: (_own_id, _own_fields),
+    }
+
+    def render(self, event: Event) -> bytes:
+        """Map ``event`` and write it as one line."""
+        id_of, fields_of = self.kinds[type(event)]
+        # QRadar maps an event by this id, so it holds no text that somebody can choose freely.
+        name = identifier(id_of(event))[:_EVENT_ID_LIMIT]
+        pairs = _DELIMITER.join(
+            f"{key}={clean(text, _LIMITS.get(key, _USUAL))}"
+            for key, text in self.filled(fields_of(event)).items()
+        )
+        return f"LEEF:2.0|{VENDOR}|{PRODUCT}|{PRODUCT_VERSION}|{name}|x09|{pairs}".encode()

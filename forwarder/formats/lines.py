@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import ClassVar, Self
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar, Self, TypeAlias
 
 from forwarder.core.errors import ConfigError, Fault
 from forwarder.core.schema import Login, Member, Provisioning
@@ -13,6 +13,7 @@ from forwarder.formats.templates import Templated
 VENDOR, PRODUCT, PRODUCT_VERSION = "Cloudflare", "Access", "1"
 
 Fields = dict[str, str]
+Mappings: TypeAlias = Mapping[type, tuple[Callable[..., str], Callable[..., Fields]]]
 
 # Whatever ends a line somewhere, and what turns the direction of writing: a name could otherwise
 # show the rest of the line backwards.
@@ -29,6 +30,8 @@ class EventLines(Templated):
     media_type = "text/plain"
     request_bodies = False
     name: ClassVar[str]
+    kinds: ClassVar[Mappings]
+    """What writes the head and what the fields of each kind of event."""
 
     def adding(self, fields: Mapping[str, str]) -> Self:
         """Return this format with ``fields`` in every event.

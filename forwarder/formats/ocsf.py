@@ -10,7 +10,7 @@ from pydantic import Field
 
 from forwarder.core.identity import dumps
 from forwarder.core.schema import FAILURE, AdminActivity, Event, Login, OwnEvent, Provisioning
-from forwarder.formats.json_events import USER_TYPES, JsonEvents, Object, filled
+from forwarder.formats.json_events import USER_TYPES, JsonEvents, Mappings, Object, filled
 from forwarder.formats.ocsf_activity import map_activity
 from forwarder.formats.ocsf_classes import (
     ACCESS,
@@ -50,52 +50,6 @@ class OcsfConfig(PluginSettings):
     raw_data: bool = Field(
         default=False, description="also send the row as received, as the text raw_data"
     )
-
-
-class OcsfFormat(JsonEvents):
-    """Events of OCSF: who logged in, which account, group or setting was changed, and our own."""
-
-    Config: ClassVar[type[OcsfConfig]] = OcsfConfig
-    summary: ClassVar[str] = "OCSF events as JSON, 1.8.0 unless set otherwise"
-
-    def __init__(self, config: OcsfConfig, added: Mapping[str, str] | None = None) -> None:
-        """Take the settings and the fields to add (dotted paths)."""
-        self._version = Version.of(config.ocsf_version)
-        # A template passes on texts and times: raw_data is the whole row, and old versions have
-        # patterns that a text may not fit.
-        templates = self._version.has(ANY_TEXT) and not config.raw_data
-        super().__init__(config, added, templates=templates)
-
-    @staticmethod
-    def nearest_path(path: str) -> str:
-        """Return ``path`` if every event may have a text there, else the nearest such path."""
-        head, dot, rest = path.partition(".")
-        if head in ADDABLE:
-            return path
-        found = get_close_matches(head, ADDABLE, 1)
-        return f"{found[0]}{dot}{rest}" if found else f"unmapped.{path}"
-
-    def map(self, event: Event) -> Object:
-        """Return ``event`` as an object of the class that fits it."""
-        version = self._version
-        if isinstance(event, Login):
-            target = map_login(event, version)
-        elif isinstance(event, Provisioning):
-            target = map_provisioning(event, version)
-        elif isinstance(event, AdminActivity):
-            target = map_activity(event, version)
-        else:
-            target = map_own(event, version)
-        if not self._version.has(ANY_TEXT):
-            target = cut(target)
-        if self._config.raw_data:
-            target["raw_data"] = dumps(event.row).decode()
-        return target
-
-    @staticmethod
-    def time_text(time_us: int) -> str:
-        """Return milliseconds since 1970, as OCSF has it."""
-        return str(time_us // 1000)
 
 
 _ACTIVITIES = {"login": (1, "Logon"), "logout": (2, "Logoff"), "": (0, "Unknown")}
@@ -329,3 +283,47 @@ def map_own(event: OwnEvent, version: Version) -> Object:
             "unmapped": {**filled(particular), **event.extra},
         }
     )
+
+
+class OcsfFormat(JsonEvents):
+    """Events of OCSF: who logged in, which account, group or setting was changed, and our own."""
+
+    Config: ClassVar[type[OcsfConfig]] = OcsfConfig
+    summary: ClassVar[str] = "OCSF events as JSON, 1.8.0 unless set otherwise"
+    kinds: ClassVar[Mappings] = {
+        Login: map_login,
+        Provisioning: map_provisioning,
+        AdminActivity: map_activity,
+        OwnEvent: map_own,
+    }
+
+    def __init__(self, config: OcsfConfig, added: Mapping[str, str] | None = None) -> None:
+        """Take the settings and the fields to add (dotted paths)."""
+        self._version = Version.of(config.ocsf_version)
+        # A template passes on texts and times: raw_data is the whole row, and old versions have
+        # patterns that a text may not fit.
+        templates = self._version.has(ANY_TEXT) and not config.raw_data
+        super().__init__(config, added, templates=templates)
+
+    @staticmethod
+    def nearest_path(path: str) -> str:
+        """Return ``path`` if every event may have a text there, else the nearest such path."""
+        head, dot, rest = path.partition(".")
+        if head in ADDABLE:
+            return path
+        found = get_close_matches(head, ADDABLE, 1)
+        return f"{found[0]}{dot}{rest}" if found else f"unmapped.{path}"
+
+    def map(self, event: Event) -> Object:
+        """Return ``event`` as an object of the class that fits it."""
+        target = self.kinds[type(event)](event, self._version)
+        if not self._version.has(ANY_TEXT):
+            target = cut(target)
+        if self._config.raw_data:
+            target["raw_data"] = dumps(event.row).decode()
+        return target
+
+    @staticmethod
+    def time_text(time_us: int) -> str:
+        """Return milliseconds since 1970, as OCSF has it."""
+        return str(time_us // 1000)

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import BatchEvent, Rejection, SinkContext, WriteResult
 from forwarder.core.errors import ForwarderError, NeedsOperatorError, TransientError
+from forwarder.core.schema import Origin
+from forwarder.formats.ecs import EcsConfig, EcsFormat
 from forwarder.sinks.elasticsearch import ElasticsearchConfig
-from forwarder.sinks.elasticsearch.bulk import Bulk, judge, makes_data_stream
+from forwarder.sinks.elasticsearch.bulk import Bulk, judge, makes_data_stream, target_name
 from forwarder.testing.fake_sinks import make_event, sink_context
+from forwarder.testing.samples import ACCOUNT, ACCOUNT_ID, ROWS, event_of
 
 WHERE = "https://es:9200"
 
@@ -42,6 +45,20 @@ def test_each_log_has_its_data_stream_and_each_event_its_own_id(stream: str, nam
     event = make_event(0, stream=stream)
 
     assert encode(event)[0] == {"_index": name, "_id": event.id}
+
+
+@pytest.mark.parametrize("stream", [*ROWS, "logpush_access_requests", "logpush_gateway_dns"])
+def test_an_event_s_data_set_is_that_of_its_data_stream(stream: str) -> None:
+    """Elasticsearch refuses an event that names another one."""
+    origin = Origin(ACCOUNT_ID, ACCOUNT, stream, 0)
+    events = [event_of(known, row, origin) for known, rows in ROWS.items() for row in rows.values()]
+    style = EcsFormat(EcsConfig())
+
+    found = {orjson.loads(style.render(event))["data_stream"]["dataset"] for event in events}
+
+    assert {target_name("logs-{log}-x", stream, "")} == {
+        f"logs-{name.removeprefix('cloudflare_access.')}-x" for name in found
+    }
 
 
 def test_names_follow_the_settings() -> None:
