@@ -14,17 +14,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, ClassVar, Self, TypeAlias, cast
 
-from forwarder.core.schema import (
-    CHANGE_ARGUMENTS,
-    IN_SHAPE,
-    LOGIN_ARGUMENTS,
-    Bodies,
-    Event,
-    Login,
-    Normaliser,
-    Origin,
-    Provisioning,
-)
+from forwarder.core.schema import Bodies, Event, Login, Normaliser, Origin, Provisioning
+from forwarder.core.usual_rows import CHANGE_ARGUMENTS, IN_SHAPE, LOGIN_ARGUMENTS
 from forwarder.formats.shape import showing
 from forwarder.transport.settings import PluginSettings
 

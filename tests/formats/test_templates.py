@@ -13,15 +13,8 @@ from hypothesis import strategies as st
 
 from bench.rows import changes
 from forwarder.core.identity import members
-from forwarder.core.schema import (
-    CHANGE_ARGUMENTS,
-    LOGIN_ARGUMENTS,
-    Bodies,
-    Login,
-    Normaliser,
-    Provisioning,
-    RowView,
-)
+from forwarder.core.schema import Bodies, Login, Normaliser, Provisioning
+from forwarder.core.usual_rows import CHANGE_ARGUMENTS, LOGIN_ARGUMENTS, RowView
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import Shape, showing
 from forwarder.formats.templates import EXTRA, ID, SEEN, TIME, line_writer

@@ -20,7 +20,6 @@ import orjson
 from forwarder.core.masking import mask_row
 from forwarder.core.schema import (
     FAILURE,
-    LOGIN_ARGUMENTS,
     LONGEST,
     MALFORMED_KEY,
     RAW_BYTES_KEY,
@@ -30,11 +29,11 @@ from forwarder.core.schema import (
     Login,
     Normaliser,
     Origin,
-    Summary,
     UsualRows,
     is_email,
 )
 from forwarder.core.timing import parse_us
+from forwarder.core.usual_rows import LOGIN_ARGUMENTS, Summary
 from forwarder.sources.cloudflare_access.row_layout import Layout, without_nulls
 
 TEXTS = LOGIN_ARGUMENTS[:-3]
@@ -207,7 +206,7 @@ def view_login(
     seen_us: int,
     _: Bodies,
 ) -> tuple[Hashable, tuple[str, ...], str]:
-    """Return the ``core.schema.RowView`` of a row; this runs for every row of the busiest stream.
+    """Return the ``core.usual_rows.RowView`` of a row; the busiest function of all.
 
     A row is usual if it has a result, a time of its own and an address, no value is of a wrong
     kind, and no text needs escaping or cutting. Texts may be missing, and keys may be new.

@@ -25,11 +25,11 @@ from forwarder.core.schema import (
     Normaliser,
     Origin,
     Provisioning,
-    Summary,
     UsualRows,
     are_long,
 )
 from forwarder.core.timing import parse_us
+from forwarder.core.usual_rows import Summary
 from forwarder.sources.cloudflare_access.login_mapping import is_plain
 from forwarder.sources.cloudflare_access.row_layout import Layout, without_nulls
 from forwarder.sources.cloudflare_access.scim.body import Request, read_request
@@ -152,7 +152,7 @@ _MOST_MEMBERS = 32
 def view_change(
     row: Mapping[str, Any], time_us: int, seen_us: int, bodies: Bodies
 ) -> tuple[Hashable, tuple[str, ...], str]:
-    """Return the ``core.schema.RowView`` of a row.
+    """Return the ``core.usual_rows.RowView`` of a row.
 
     A row is usual if it has a time of its own, a method, and a body that can be read or none; if no
     value is of a wrong kind, no text needs escaping or cutting, and no two names are the same.
