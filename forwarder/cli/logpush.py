@@ -34,7 +34,7 @@ FIELDS: Mapping[str, str] = {
     "http_requests": "ClientASN ClientCountry ClientIP ClientMTLSAuthCertFingerprint "
     "ClientMTLSAuthStatus ClientRequestBytes ClientRequestHost ClientRequestMethod "
     "ClientRequestPath ClientRequestProtocol ClientRequestReferer ClientRequestScheme "
-    "ClientRequestSource ClientRequestURI ClientRequestUserAgent ClientSSLProtocol "
+    "ClientRequestSource ClientRequestURI ClientRequestUserAgent ClientSSLProtocol ClientSrcPort "
     "EdgeEndTimestamp EdgeResponseBytes EdgeResponseStatus EdgeStartTimestamp JA4 OriginIP "
     "OriginResponseStatus ParentRayID RayID RequestHeaders SecurityAction SecurityActions "
     "SecurityRuleID SecurityRuleIDs SecuritySources WorkerSubrequest",

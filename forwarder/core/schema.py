@@ -1,8 +1,9 @@
-"""The common schema: what happened, in four kinds of event that every format understands.
+"""The common schema: what happened, in five kinds of event that every format understands.
 
     Login          somebody logged in to an application, or was refused      (``access_requests``)
     Provisioning   an identity provider changed a user or a group by SCIM    (``scim_updates``)
     AdminActivity  somebody changed the account, or logged in to change it   (``account_audit``)
+    Traffic        a request or a network session that passed Access         (pushed datasets)
     OwnEvent       the forwarder itself: start, stop, gap, late rows, ...    (``forwarder``)
 
 A *text* is a ``str`` that is never None: empty means that the row has none. A value that is not
@@ -361,6 +362,73 @@ BODIES = frozenset({"request", "response"})
 """Keys of ``resource`` in a row of the audit log that hold bodies."""
 
 
+class Traffic(NamedTuple):
+    """A request to an application, or a session of a private network: what is behind a login.
+
+    A session has no ``method`` and no ``url``. ``email`` is ``user_name`` if that is an e-mail
+    address. ``uid`` is the request's ray, or the session's id; ``ip_address``
+    and ``port`` are the client's, ``host``, ``dst_ip`` and ``dst_port`` the application's.
+    ``transport`` is ``tcp``, ``udp``, ...; ``protocol`` is ``HTTP/2``, or what was detected in the
+    session. ``sent`` and ``received`` are bytes, as the client sees it. ``reason`` is why a session
+    ended. None stands for what the row does not say.
+    """
+
+    origin: Origin
+    id: str
+    time_us: int
+    row: Row
+    quality: tuple[str, ...]
+    extra: Row
+    outcome: str
+    user_name: str = ""
+    email: str = ""
+    user_id: str = ""
+    uid: str = ""
+    ip_address: str = ""
+    port: int | None = None
+    country: str = ""
+    host: str = ""
+    dst_ip: str = ""
+    dst_port: int | None = None
+    transport: str = ""
+    protocol: str = ""
+    method: str = ""
+    url: str = ""
+    scheme: str = ""
+    path: str = ""
+    query: str = ""
+    user_agent: str = ""
+    referrer: str = ""
+    status_code: int | None = None
+    reason: str = ""
+    sent: int | None = None
+    received: int | None = None
+    duration_ms: int | None = None
+    device_id: str = ""
+    device_name: str = ""
+
+    @property
+    def action(self) -> str:
+        """Return the request's method in small letters, ``close`` for a session."""
+        return self.method.lower() or "close"
+
+    @property
+    def user(self) -> str:
+        """Return who it was: mostly an e-mail address, else an id, or nothing."""
+        return self.user_name or self.user_id
+
+    @property
+    def message(self) -> str:
+        """Return what happened in one line for people."""
+        what = f"{self.method} {self.host}{self.path}"
+        if not self.method:
+            what = " ".join(
+                filter(None, [self.transport, "session with", self.host or self.dst_ip])
+            )
+        result = self.reason or self.status_code or self.outcome
+        return f"Access {what} by {self.user or 'unknown'}: {result}"
+
+
 class OwnEvent(NamedTuple):
     """Something the forwarder says about itself; see ``forwarder.core.own_events``.
 
@@ -397,7 +465,7 @@ class OwnEvent(NamedTuple):
         return ": ".join(filter(None, [f"forwarder {about}", self.reason, self.detail]))
 
 
-Event: TypeAlias = Login | Provisioning | AdminActivity | OwnEvent
+Event: TypeAlias = Login | Provisioning | AdminActivity | Traffic | OwnEvent
 
 Normalise: TypeAlias = Callable[[Row, Origin, str, int], Event]
 """From (row, origin, id as 32 hex digits, time in microseconds) to an event. Pure and total."""

@@ -1,7 +1,8 @@
 """The format ``asim``: columns of Microsoft's Advanced Security Information Model.
 
 Logins fill the table of the schema Authentication, SCIM changes that of User Management, the
-account's audit log and the forwarder's own events that of Audit Event. What has no column is in
+account's audit log and the forwarder's own events that of Audit Event, requests and sessions those
+of Web Session and Network Session. What has no column is in
 ``AdditionalFields``. Azure drops a column that the data collection rule does not declare and says
 nothing, so ``deploy/sentinel/dcr.json`` declares each column that is written here.
 """
@@ -18,6 +19,7 @@ from forwarder.core.schema import (
     Login,
     OwnEvent,
     Provisioning,
+    Traffic,
 )
 from forwarder.formats.json_events import JsonEvents, Mappings, Object, filled, iso_text, members_of
 
@@ -188,8 +190,61 @@ def map_activity(activity: AdminActivity) -> Object:
     )
 
 
+def map_traffic(traffic: Traffic) -> Object:
+    """Return the columns of ``ASimWebSessionLogs``, or ``ASimNetworkSessionLogs`` for a session."""
+    request, failed = bool(traffic.method), traffic.outcome == FAILURE
+    sent, received, status = traffic.sent, traffic.received, traffic.status_code
+    columns = {
+        "EventSchemaVersion": "0.2.7",
+        "EventResult": _RESULTS.get(traffic.outcome, "NA"),
+        "EventSeverity": "Low" if failed else "Informational",
+        "DvcAction": "Allow",
+        "SrcIpAddr": traffic.ip_address,
+        "SrcPortNumber": traffic.port,
+        "SrcGeoCountry": traffic.country,
+        "SrcUsername": traffic.user_name,
+        "SrcUsernameType": _name_type(bool(traffic.user_name), upn=bool(traffic.email)),
+        "SrcBytes": sent,
+        "DstBytes": received,
+        "DstIpAddr": traffic.dst_ip,
+        "DstHostname": traffic.host,
+        "NetworkBytes": None if sent is None or received is None else sent + received,
+        "NetworkDuration": traffic.duration_ms,
+        "NetworkApplicationProtocol": traffic.protocol,
+    }
+    if request:
+        columns |= {
+            "EventType": "HTTPsession",
+            "EventResultDetails": "" if status is None else str(status),
+            "NetworkSessionId": traffic.uid,
+            "Url": traffic.url,
+            "HttpHost": traffic.host,
+            "HttpRequestMethod": traffic.method,
+            "HttpReferrer": traffic.referrer,
+            "HttpUserAgent": traffic.user_agent,
+            "HttpVersion": traffic.protocol.partition("/")[2],
+        }
+    else:
+        columns |= {
+            "EventType": "NetworkSession",
+            "EventSubType": "End",
+            "EventOriginalResultDetails": traffic.reason,
+            "NetworkSessionId": traffic.uid,
+            "NetworkProtocol": traffic.transport.upper(),
+            "SrcUserId": traffic.user_id,
+            "SrcUserIdType": "Other" if traffic.user_id else "",
+            "SrcDvcId": traffic.device_id,
+            "SrcDvcIdType": "Other" if traffic.device_id else "",
+            "SrcHostname": traffic.device_name,
+            "DstPortNumber": traffic.dst_port,
+        }
+    return _describe(traffic, {}, **columns)
+
+
 def map_own(event: OwnEvent) -> Object:
     """Return the columns of ``ASimAuditEventLogs`` for an event about the forwarder itself."""
+    # A pushed row without a mapping says nothing, and other tables have no such columns.
+    object_ = event.about_sink or event.about_stream or ("forwarder" if event.action else "")
     fields = {
         "about_stream": event.about_stream,
         "about_sink": event.about_sink,
@@ -201,7 +256,7 @@ def map_own(event: OwnEvent) -> Object:
     return _describe(
         event,
         fields,
-        EventProduct="Access Forwarder",
+        EventProduct="Access Forwarder" if event.action else "Access",
         EventProductVersion=event.version,
         EventSchemaVersion="0.1",
         EventType=_OWN.get(event.action, "Other"),
@@ -209,8 +264,8 @@ def map_own(event: OwnEvent) -> Object:
         EventResult=_RESULTS.get(event.outcome, "NA"),
         EventOriginalResultDetails=event.reason,
         EventSeverity="Medium" if event.outcome == FAILURE else "Informational",
-        Object=event.about_sink or event.about_stream or "forwarder",
-        ObjectType="Service",
+        Object=object_,
+        ObjectType="Service" if object_ else "",
     )
 
 
@@ -226,6 +281,7 @@ class AsimFormat(JsonEvents):
         Login: map_login,
         Provisioning: map_provisioning,
         AdminActivity: map_activity,
+        Traffic: map_traffic,
         OwnEvent: map_own,
     }
     # Azure cuts a text at 64 KB, and a cut body would take the rest of AdditionalFields with it.

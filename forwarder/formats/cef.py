@@ -12,6 +12,7 @@ from forwarder.core.schema import (
     Member,
     OwnEvent,
     Provisioning,
+    Traffic,
 )
 from forwarder.formats.lines import (
     PRODUCT,
@@ -21,6 +22,7 @@ from forwarder.formats.lines import (
     Fields,
     Mappings,
     clean,
+    digits,
     members_text,
 )
 
@@ -28,6 +30,7 @@ from forwarder.formats.lines import (
 _CUSTOM, _USUAL = 4000, 1023
 _LIMITS = {
     "act": 63,
+    "app": 31,
     "deviceExternalId": 255,
     "externalId": 40,
     "outcome": 63,
@@ -97,7 +100,7 @@ def _login_fields(login: Login) -> Fields:
         "suid": login.user_id,
         **_source(login.ip_address, login.ip_version),
         "dhost": login.host,
-        "dpt": "" if login.port is None else str(login.port),
+        "dpt": digits(login.port),
         "request": login.url,
         "destinationServiceName": login.app_name,
         **_labelled(
@@ -117,6 +120,14 @@ def _source(ip: str, version: int) -> Fields:
     if version != 6:  # noqa: PLR2004 - the protocol's name
         return {"src": ip}
     return {"c6a2": ip, "c6a2Label": "Source IPv6 Address"}
+
+
+def _ends(traffic: Traffic) -> Fields:
+    source, ip = traffic.ip_address, traffic.dst_ip
+    fields = _source(source, 6 if ":" in source else 4)
+    if ":" in ip:
+        return {**fields, "c6a3": ip, "c6a3Label": "Destination IPv6 Address"}
+    return {**fields, "dst": ip}
 
 
 def _change_head(change: Provisioning) -> str:
@@ -189,6 +200,45 @@ def _activity_fields(activity: AdminActivity) -> Fields:
     }
 
 
+def _traffic_head(traffic: Traffic) -> str:
+    severity = 3 if traffic.outcome == FAILURE else 2
+    if not traffic.method:
+        return _head("ztna.session", "Network session", severity)
+    return _head("http.request", f"HTTP {traffic.method}", severity)
+
+
+def _traffic_fields(traffic: Traffic) -> Fields:
+    status = traffic.status_code
+    return {
+        **_shared(traffic, "Web" if traffic.method else "Network"),
+        "act": "allowed",
+        "suser": traffic.user_name,
+        "suid": traffic.user_id,
+        **_ends(traffic),
+        "spt": digits(traffic.port),
+        "dhost": traffic.host,
+        "dpt": digits(traffic.dst_port),
+        "proto": traffic.transport.upper(),
+        "app": traffic.protocol,
+        "request": traffic.url,
+        "requestMethod": traffic.method,
+        "requestClientApplication": traffic.user_agent,
+        "requestContext": traffic.referrer,
+        # Inbound is from the source to the destination.
+        "in": digits(traffic.sent),
+        "out": digits(traffic.received),
+        "reason": traffic.reason if status is None else f"HTTP {status}",
+        "shost": traffic.device_name,
+        **_labelled(
+            ("rayId" if traffic.method else "sessionId", traffic.uid),
+            ("deviceId", traffic.device_id),
+            ("country", traffic.country),
+            ("durationMs", digits(traffic.duration_ms)),
+            ("quality", " ".join(traffic.quality)),
+        ),
+    }
+
+
 def _own_head(event: OwnEvent) -> str:
     action = event.action or "event"
     severity = 7 if event.outcome == FAILURE else 1
@@ -200,7 +250,7 @@ def _own_fields(event: OwnEvent) -> Fields:
         **_shared(event, "Forwarder"),
         "reason": event.reason,
         "msg": event.detail,
-        "cnt": "" if event.rows is None else str(event.rows),
+        "cnt": digits(event.rows),
         **_labelled(
             ("stream", event.about_stream),
             ("sink", event.about_sink),
@@ -221,6 +271,7 @@ class CefFormat(EventLines):
         Login: (_login_head, _login_fields),
         Provisioning: (_change_head, _change_fields),
         AdminActivity: (_activity_head, _activity_fields),
+        Traffic: (_traffic_head, _traffic_fields),
         OwnEvent: (_own_head, _own_fields),
     }
 

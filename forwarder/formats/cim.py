@@ -15,6 +15,7 @@ from forwarder.core.schema import (
     Login,
     OwnEvent,
     Provisioning,
+    Traffic,
 )
 from forwarder.formats.json_events import (
     USER_TYPES,
@@ -28,6 +29,8 @@ from forwarder.formats.json_events import (
 
 _PRODUCT = "Cloudflare Access"
 _FORWARDER = "Cloudflare Access Forwarder"
+_STATUS = {SUCCESS: SUCCESS, FAILURE: FAILURE}
+"""The model knows these two."""
 _CHANGES = {"create": "created", "delete": "deleted"}
 _DASHBOARD = "Cloudflare dashboard"
 ACCOUNTS = frozenset({"user", "member", "service_token", "api_token"})
@@ -83,8 +86,6 @@ def map_login(login: Login) -> Object:
 
 def map_provisioning(change: Provisioning) -> Object:
     """Return the fields of the model Change, data set Account Management."""
-    # The model knows success and failure only; Cloudflare's word stays in status_raw.
-    status = change.outcome if change.outcome in {SUCCESS, FAILURE} else ""
     name = change.group_name if change.resource == "group" else change.user
     return _describe(
         change,
@@ -95,7 +96,8 @@ def map_provisioning(change: Provisioning) -> Object:
         http_method=change.method,
         dest=_PRODUCT,
         dvc=_PRODUCT,
-        status=status,
+        # Cloudflare's own word stays in status_raw.
+        status=_STATUS.get(change.outcome),
         status_raw=change.status,
         object=name or change.cf_resource_id,
         object_category=change.resource or change.resource_type,
@@ -149,7 +151,7 @@ def map_activity(activity: AdminActivity) -> Object:
             activity,
             **shared,
             app=_DASHBOARD,
-            action=activity.outcome if activity.outcome in {SUCCESS, FAILURE} else "error",
+            action=_STATUS.get(activity.outcome, "error"),
             signature=activity.activity,
             user=activity.user,
             dest=_DASHBOARD,
@@ -162,7 +164,7 @@ def map_activity(activity: AdminActivity) -> Object:
         action=_CHANGES.get(activity.activity, "modified"),
         dest=_PRODUCT,
         dvc=_PRODUCT,
-        status=activity.outcome if activity.outcome in {SUCCESS, FAILURE} else "",
+        status=_STATUS.get(activity.outcome),
         result=activity.result,
         object=activity.resource_id or activity.kind,
         object_category=activity.kind,
@@ -176,12 +178,65 @@ def map_activity(activity: AdminActivity) -> Object:
     )
 
 
+def map_traffic(traffic: Traffic) -> Object:
+    """Return the fields of the model Web for a request, of Network Traffic for a session."""
+    sent, received, duration = traffic.sent, traffic.received, traffic.duration_ms
+    shared = {
+        "action": "allowed",
+        "status": traffic.status_code if traffic.method else _STATUS.get(traffic.outcome),
+        "user": traffic.user,
+        "user_id": traffic.user_id,
+        "src": traffic.ip_address,
+        "src_port": traffic.port,
+        "src_country": traffic.country,
+        "dest": traffic.host or traffic.dst_ip,
+        "dest_ip": traffic.dst_ip,
+        "dest_port": traffic.dst_port,
+        "bytes": None if sent is None or received is None else sent + received,
+        "protocol": traffic.protocol,
+        "dvc": _PRODUCT,
+    }
+    if traffic.method:
+        return _describe(
+            traffic,
+            **shared,
+            app=_PRODUCT,
+            # A web server counts what comes in, the client of a session what it gets.
+            bytes_in=sent,
+            bytes_out=received,
+            duration=duration,
+            http_method=traffic.method,
+            http_referrer=traffic.referrer,
+            http_user_agent=traffic.user_agent,
+            site=traffic.host,
+            uri_path=traffic.path,
+            uri_query=traffic.query,
+            url=traffic.url,
+            ray_id=traffic.uid,
+        )
+    return _describe(
+        traffic,
+        **shared,
+        app=traffic.protocol,
+        bytes_in=received,
+        bytes_out=sent,
+        # In seconds here, and in milliseconds in the model Web.
+        duration=None if duration is None else duration / 1000,
+        transport=traffic.transport,
+        reason=traffic.reason,
+        session_id=traffic.uid,
+        src_device_id=traffic.device_id,
+        src_device_name=traffic.device_name,
+    )
+
+
 def map_own(event: OwnEvent) -> Object:
     """Return fields in the manner of CIM; no model is about a forwarder."""
     return _describe(
         event,
-        vendor_product=_FORWARDER,
-        app="forwarder",
+        # A pushed row without a mapping is no event of ours.
+        vendor_product=_FORWARDER if event.action else _PRODUCT,
+        app="forwarder" if event.action else "",
         action=event.action,
         status=event.outcome,
         about_stream=event.about_stream,
@@ -202,5 +257,6 @@ class CimFormat(JsonEvents):
         Login: map_login,
         Provisioning: map_provisioning,
         AdminActivity: map_activity,
+        Traffic: map_traffic,
         OwnEvent: map_own,
     }

@@ -12,7 +12,16 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import AdminActivity, Event, Login, Member, OwnEvent, Provisioning
+from forwarder.core.schema import (
+    FAILURE,
+    AdminActivity,
+    Event,
+    Login,
+    Member,
+    OwnEvent,
+    Provisioning,
+    Traffic,
+)
 from forwarder.formats.json_events import (
     USER_TYPES,
     JsonEvents,
@@ -207,6 +216,75 @@ def _audit(activity: AdminActivity) -> Object:
     )
 
 
+def map_traffic(traffic: Traffic) -> Object:
+    """Return the ECS event of a request (``web``) or of a session (``network``)."""
+    request, duration = bool(traffic.method), traffic.duration_ms
+    failed = ["error"] if request and traffic.outcome == FAILURE else []
+    country = filled({"country_iso_code": traffic.country})
+    source = filled({"ip": traffic.ip_address, "port": traffic.port, "geo": country})
+    user = {"id": traffic.user_id, "name": traffic.user_name, "email": traffic.email}
+    return filled(
+        {
+            **describe(
+                traffic,
+                category=["web" if request else "network"],
+                type=["access", *failed] if request else ["connection", "end"],
+                action=traffic.action,
+                reason=traffic.reason,
+                duration=None if duration is None else duration * 1_000_000,
+            ),
+            "message": traffic.message,
+            "user": filled(user),
+            "source": filled({**source, "bytes": traffic.sent}),
+            "client": source,
+            "destination": _destination(traffic),
+            **(_exchange(traffic) if request else _session(traffic)),
+            "related": filled(
+                {
+                    "ip": list(filter(None, [traffic.ip_address, traffic.dst_ip])),
+                    "user": list(filter(None, [traffic.user_name, traffic.user_id])),
+                    "hosts": list(filter(None, [traffic.host])),
+                }
+            ),
+        }
+    )
+
+
+def _destination(traffic: Traffic) -> Object:
+    end = {"domain": traffic.host, "ip": traffic.dst_ip, "port": traffic.dst_port}
+    return filled({**end, "bytes": traffic.received})
+
+
+def _exchange(traffic: Traffic) -> Object:
+    """Return what a request has and a session has not."""
+    request = {"id": traffic.uid, "method": traffic.method, "referrer": traffic.referrer}
+    url = {"full": traffic.url, "scheme": traffic.scheme, "domain": traffic.host}
+    return {
+        "network": {"protocol": "http"},
+        "http": filled(
+            {
+                "version": traffic.protocol.partition("/")[2],
+                "request": filled({**request, "bytes": traffic.sent}),
+                "response": filled({"status_code": traffic.status_code, "bytes": traffic.received}),
+            }
+        ),
+        "url": filled({**url, "path": traffic.path, "query": traffic.query}),
+        "user_agent": filled({"original": traffic.user_agent}),
+        "cloudflare": filled({"unmapped": traffic.extra}),
+    }
+
+
+def _session(traffic: Traffic) -> Object:
+    """Return what a session has and a request has not."""
+    own = {"session_id": traffic.uid, "device_name": traffic.device_name}
+    network = {"transport": traffic.transport, "protocol": traffic.protocol.lower()}
+    return {
+        "network": filled(network),
+        "device": filled({"id": traffic.device_id}),
+        "cloudflare": filled({**own, "unmapped": traffic.extra}),
+    }
+
+
 def map_own(event: OwnEvent) -> Object:
     """Return the ECS event of something the forwarder says about itself."""
     particular = {
@@ -333,6 +411,7 @@ class EcsFormat(JsonEvents):
         Login: map_login,
         Provisioning: map_provisioning,
         AdminActivity: map_activity,
+        Traffic: map_traffic,
         OwnEvent: map_own,
     }
 

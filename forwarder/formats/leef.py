@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from forwarder.core.schema import FAILURE, AdminActivity, Event, Login, OwnEvent, Provisioning
+from forwarder.core.schema import (
+    FAILURE,
+    AdminActivity,
+    Event,
+    Login,
+    OwnEvent,
+    Provisioning,
+    Traffic,
+)
 from forwarder.formats.lines import (
     PRODUCT,
     PRODUCT_VERSION,
@@ -13,6 +21,7 @@ from forwarder.formats.lines import (
     Fields,
     Mappings,
     clean,
+    digits,
     identifier,
     members_text,
 )
@@ -51,7 +60,7 @@ def _login_fields(login: Login) -> Fields:
         "userId": login.user_id,
         "realm": login.connection,
         "resource": login.host,
-        "dstPort": "" if login.port is None else str(login.port),
+        "dstPort": digits(login.port),
         "url": login.url,
         "appName": login.app_name,
         "appUid": login.app_uid,
@@ -97,7 +106,6 @@ def _activity_id(activity: AdminActivity) -> str:
 
 
 def _activity_fields(activity: AdminActivity) -> Fields:
-    status = activity.status_code
     category = "Authentication" if activity.is_login else "Audit"
     return {
         **_shared(activity, category, 6 if activity.outcome == FAILURE else 3),
@@ -113,10 +121,45 @@ def _activity_fields(activity: AdminActivity) -> Fields:
         "product": activity.product,
         "method": activity.method,
         "url": activity.uri,
-        "status": "" if status is None else str(status),
+        "status": digits(activity.status_code),
         "rowId": activity.row_id,
         "rayId": activity.ray_id,
         "zone": activity.zone_name,
+    }
+
+
+def _traffic_id(traffic: Traffic) -> str:
+    return f"{'http_request' if traffic.method else 'ztna_session'}_{traffic.outcome}"
+
+
+def _traffic_fields(traffic: Traffic) -> Fields:
+    request = bool(traffic.method)
+    severity = 3 if traffic.outcome == FAILURE else 2
+    return {
+        **_shared(traffic, "Web" if request else "Network", severity),
+        "src": traffic.ip_address,
+        "srcPort": digits(traffic.port),
+        "dst": traffic.dst_ip,
+        "dstPort": digits(traffic.dst_port),
+        "proto": traffic.transport.upper(),
+        "srcBytes": digits(traffic.sent),
+        "dstBytes": digits(traffic.received),
+        "usrName": traffic.user,
+        "userId": traffic.user_id,
+        "resource": traffic.host,
+        "url": traffic.url,
+        "method": traffic.method,
+        "status": digits(traffic.status_code),
+        "reason": traffic.reason,
+        "userAgent": traffic.user_agent,
+        "referrer": traffic.referrer,
+        "protocol": traffic.protocol,
+        "country": traffic.country,
+        "durationMs": digits(traffic.duration_ms),
+        "rayId": traffic.uid if request else "",
+        "sessionId": "" if request else traffic.uid,
+        "deviceId": traffic.device_id,
+        "deviceName": traffic.device_name,
     }
 
 
@@ -132,7 +175,7 @@ def _own_fields(event: OwnEvent) -> Fields:
         "reason": event.reason,
         "from": event.since,
         "to": event.until,
-        "rows": "" if event.rows is None else str(event.rows),
+        "rows": digits(event.rows),
         "detail": event.detail,
         "version": event.version,
     }
@@ -150,6 +193,7 @@ class LeefFormat(EventLines):
         Login: (_login_id, _login_fields),
         Provisioning: (_change_id, _change_fields),
         AdminActivity: (_activity_id, _activity_fields),
+        Traffic: (_traffic_id, _traffic_fields),
         OwnEvent: (_own_id, _own_fields),
     }
 

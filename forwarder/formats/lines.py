@@ -77,6 +77,11 @@ def identifier(text: str) -> str:
     return _NO_NAME.sub("_", text)
 
 
+def digits(value: int | None) -> str:
+    """Return the number in digits, nothing for None."""
+    return "" if value is None else str(value)
+
+
 def members_text(members: Iterable[Member]) -> str:
     """Return members as ``id (name); id; ...``."""
     return "; ".join(

@@ -9,7 +9,15 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import FAILURE, AdminActivity, Event, Login, OwnEvent, Provisioning
+from forwarder.core.schema import (
+    FAILURE,
+    AdminActivity,
+    Event,
+    Login,
+    OwnEvent,
+    Provisioning,
+    Traffic,
+)
 from forwarder.formats.json_events import USER_TYPES, JsonEvents, Mappings, Object, filled
 from forwarder.formats.ocsf_activity import map_activity
 from forwarder.formats.ocsf_classes import (
@@ -37,6 +45,7 @@ from forwarder.formats.ocsf_classes import (
     status_of,
 )
 from forwarder.formats.ocsf_provisioning import map_provisioning
+from forwarder.formats.ocsf_traffic import map_traffic
 from forwarder.transport.settings import PluginSettings
 
 
@@ -294,6 +303,7 @@ class OcsfFormat(JsonEvents):
         Login: map_login,
         Provisioning: map_provisioning,
         AdminActivity: map_activity,
+        Traffic: map_traffic,
         OwnEvent: map_own,
     }
 

@@ -52,6 +52,8 @@ class SentinelConfig(HttpSettings):
             "access_requests": "Custom-CloudflareAccessLogins",
             "logpush_access_requests": "Custom-CloudflareAccessLogins",
             "scim_updates": "Custom-CloudflareAccessChanges",
+            "logpush_http_requests": "Custom-CloudflareAccessRequests",
+            "logpush_zero_trust_network_sessions": "Custom-CloudflareAccessSessions",
             "forwarder": "Custom-CloudflareAccessAudit",
         },
         min_length=1,

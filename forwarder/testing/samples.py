@@ -17,6 +17,9 @@ from forwarder.core.contracts import StoredPage
 from forwarder.core.schema import Event, Normaliser, Origin
 from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access import CloudflareAccess
+from forwarder.sources.logpush.mapping import NORMALISERS as PUSHED
+from forwarder.sources.logpush.rows import time_us_of
+from forwarder.testing.samples_of_pushes import HTTP_REQUESTS, SESSIONS
 
 ACCOUNT_ID = "023e105f4ecef8ad9ca31a8372d0c353"
 ACCOUNT = "acme"
@@ -435,6 +438,8 @@ ROWS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "scim_updates": SCIM_UPDATES,
     "account_audit": ACCOUNT_AUDIT,
     "jit_requests": JIT_REQUESTS,
+    "logpush_http_requests": HTTP_REQUESTS,
+    "logpush_zero_trust_network_sessions": SESSIONS,
     "forwarder": OWN_EVENTS,
 }
 """All rows: stream, then name, then row."""
@@ -445,6 +450,8 @@ SEEN_US = 1_783_004_700_000_000
 
 NORMALISERS: Mapping[str, Normaliser] = {
     **CloudflareAccess.normalisers,
+    "logpush_http_requests": PUSHED["http_requests"],
+    "logpush_zero_trust_network_sessions": PUSHED["zero_trust_network_sessions"],
     "forwarder": own_events.OWN_EVENTS,
 }
 ACCOUNTS: Mapping[str, str] = {ACCOUNT_ID: ACCOUNT}
@@ -457,7 +464,7 @@ def time_of(row: Mapping[str, Any]) -> int:
         one.get(key) for one in inner if isinstance(one, Mapping) for key in ("time", "timestamp")
     ]
     times += [row.get(key) for key in ("created_at", "logged_at", "time")]
-    found = map(parse_us, times)
+    found = (*map(parse_us, times), time_us_of(row))
     return next((time_us for time_us in found if time_us is not None), SEEN_US)
 
 

@@ -40,7 +40,7 @@ _KEYS = {
     "GroupName": "groupName",
 }
 _ODD = {"access_event", "access_login", "access_reauthenticate_allowed", "scim_unknown_merge"}
-_ODD |= {"", "audit_unknown_unknown", "audit_temporary_access_unknown"}
+_ODD |= {"forwarder_event", "", "audit_unknown_unknown", "audit_temporary_access_unknown"}
 _ODD |= {"audit_temporary_access_x_y_z_n_b_a_b_cef_0_fake_end_"}
 """Of rows that say too little, or something new."""
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.timing import format_us
 from forwarder.testing.samples import ACCOUNT_AUDIT, JIT_REQUESTS, LOGIN, LOGINS, SCIM, SCIM_UPDATES
+from forwarder.testing.samples_of_pushes import HTTP_REQUESTS, SESSIONS
 
 HOSTILE = (
     "",
@@ -303,6 +304,60 @@ jit_rows = st.one_of(
     st.sampled_from(list(JIT_REQUESTS.values())),
 )
 
+_counts = st.integers(-1, 2**64 - 1) | json_values
+_moments = times | st.integers(0, 2**63 - 1) | json_values
+_request: dict[str, st.SearchStrategy[Any]] = {
+    "RayID": texts | json_values,
+    "ClientIP": addresses,
+    "ClientSrcPort": st.integers(0, 2**16) | json_values,
+    "ClientCountry": st.sampled_from(["us", "DE", "T1", "xx"]) | json_values,
+    "ClientRequestHost": _letters.map("{}.example.com".format) | texts,
+    "ClientRequestMethod": st.sampled_from(["GET", "PATCH", "PURGE"]) | texts,
+    "ClientRequestURI": st.sampled_from(["/", "/a?b=c", "?"]) | texts | json_values,
+    "ClientRequestScheme": st.sampled_from(["http", "https"]) | json_values,
+    "ClientRequestProtocol": st.sampled_from(["HTTP/2", "HTTP/1.1"]) | texts | json_values,
+    "ClientRequestUserAgent": texts | json_values,
+    "ClientRequestReferer": texts | json_values,
+    "ClientRequestBytes": _counts,
+    "EdgeStartTimestamp": _moments,
+    "EdgeEndTimestamp": _moments,
+    "EdgeResponseStatus": st.integers(0, 1000),
+    "EdgeResponseBytes": _counts,
+    "OriginIP": addresses | texts | json_values,
+    "RequestHeaders": st.fixed_dictionaries({"cf-access-user": emails | texts}),
+    "new_key": json_values,
+}
+_session: dict[str, st.SearchStrategy[Any]] = {
+    "SessionID": texts,
+    "Email": emails | json_values,
+    "UserID": _uuids | json_values,
+    "SourceIP": addresses,
+    "SourcePort": st.integers(0, 2**16) | json_values,
+    "OriginIP": addresses | json_values,
+    "OriginPort": st.integers(0, 2**16) | json_values,
+    "ResolvedFQDN": texts | json_values,
+    "Protocol": st.sampled_from(["TCP", "UDP", "ICMPV6"]) | texts,
+    "DetectedProtocol": texts | json_values,
+    "BytesSent": _counts,
+    "BytesReceived": _counts,
+    "ConnectionCloseReason": st.sampled_from(["CLIENT_CLOSED", "PROXY_CONN_REFUSED"]) | texts,
+    "DeviceID": texts | json_values,
+    "DeviceName": texts | json_values,
+    "SessionStartTime": _moments,
+    "SessionEndTime": _moments,
+    "new_key": json_values,
+}
+request_rows = (
+    st.fixed_dictionaries({}, optional=_request)
+    | st.fixed_dictionaries(_request)
+    | st.sampled_from(list(HTTP_REQUESTS.values()))
+)
+session_rows = (
+    st.fixed_dictionaries({}, optional=_session)
+    | st.fixed_dictionaries(_session)
+    | st.sampled_from(list(SESSIONS.values()))
+)
+
 own_rows = st.fixed_dictionaries(
     {},
     optional={
@@ -327,6 +382,8 @@ streams_and_rows = st.one_of(
     st.tuples(st.just("scim_updates"), scim_rows),
     st.tuples(st.just("account_audit"), audit_rows),
     st.tuples(st.just("jit_requests"), jit_rows),
+    st.tuples(st.just("logpush_http_requests"), request_rows),
+    st.tuples(st.just("logpush_zero_trust_network_sessions"), session_rows),
     st.tuples(st.just("forwarder"), own_rows),
 )
 """A stream and a row of it."""
@@ -346,6 +403,7 @@ pages_of_rows = st.one_of(
     st.tuples(st.just("scim_updates"), st.lists(_changes, min_size=1, max_size=4)),
     st.tuples(st.just("account_audit"), st.lists(audit_rows, min_size=1, max_size=2)),
     st.tuples(st.just("jit_requests"), st.lists(jit_rows, min_size=1, max_size=2)),
+    st.tuples(st.just("logpush_http_requests"), st.lists(request_rows, min_size=1, max_size=2)),
     st.tuples(st.just("forwarder"), st.lists(own_rows, min_size=1, max_size=2)),
 )
 """A stream and the rows of a page of it."""

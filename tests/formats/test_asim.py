@@ -16,12 +16,14 @@ from tests.sinks.fakes.sentinel import STREAMS, TEMPLATE, fits
 
 _STYLE = AsimFormat(FormatConfig())
 _FLOWS = json.loads(TEMPLATE.read_text())["resources"][0]["properties"]["dataFlows"]
-_LOGINS, _CHANGES, _AUDIT = STREAMS
+_LOGINS, _CHANGES, _REQUESTS, _SESSIONS, _AUDIT = STREAMS
 _STREAM_OF = {
     "access_requests": _LOGINS,
     "scim_updates": _CHANGES,
     "account_audit": _AUDIT,
     "jit_requests": _AUDIT,
+    "logpush_http_requests": _REQUESTS,
+    "logpush_zero_trust_network_sessions": _SESSIONS,
     "forwarder": _AUDIT,
 }
 

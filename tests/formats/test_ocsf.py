@@ -102,7 +102,13 @@ def test_any_row_gives_an_event_that_the_official_schema_knows(
 def test_profiles_are_listed_exactly_when_they_are_used(given: tuple[str, dict[str, Any]]) -> None:
     event = orjson.loads(_STYLES["1.8.0"].render(event_of(*given)))
 
-    used = {"cloud" if "cloud" in event else "", "security_control" if "action_id" in event else ""}
+    # Where the class itself has no actor, the profile host brings one.
+    hosted = "actor" in event and event["class_uid"] in {4001, 4002}
+    used = {
+        "cloud" if "cloud" in event else "",
+        "security_control" if "action_id" in event else "",
+        "host" if hosted else "",
+    }
     assert set(event["metadata"]["profiles"]) == used - {""}
 
 
@@ -126,6 +132,7 @@ def test_the_validator_is_strict(version: str) -> None:
 
 
 _MODELS = {3001: "AccountChange", 3002: "Authentication", 3004: "EntityManagement"}
+_MODELS |= {4001: "NetworkActivity", 4002: "HttpActivity"}
 _MODELS |= {3006: "GroupManagement", 6002: "ApplicationLifecycle", 6003: "ApiActivity"}
 
 

@@ -59,7 +59,13 @@ SHARED: Columns = {
 """Columns of every class."""
 
 _ACTOR: Columns = {"app_name": str, "app_uid": str, "idp": _NAMED, "user": _USER}
-_SOURCE: Columns = {"ip": str, "name": str, "location": {"country": str}}
+_ENDPOINT: Columns = {
+    **_NAMED,
+    "ip": str,
+    "hostname": str,
+    "port": int,
+    "location": {"country": str},
+}
 _API: Columns = {
     "operation": str,
     "request": {"uid": str},
@@ -71,6 +77,8 @@ _REQUEST: Columns = {
     "http_method": str,
     "body_length": int,
     "user_agent": str,
+    "referrer": str,
+    "version": str,
     "url": {
         "url_string": str,
         "scheme": str,
@@ -79,6 +87,13 @@ _REQUEST: Columns = {
         "path": str,
         "query_string": str,
     },
+}
+_TRAFFIC: Columns = {
+    "duration": LONG,
+    "actor": _ACTOR,
+    "src_endpoint": _ENDPOINT,
+    "dst_endpoint": _ENDPOINT,
+    "traffic": {"bytes_out": LONG, "bytes_in": LONG},
 }
 
 OF_CLASS: Mapping[int, Columns] = {
@@ -95,8 +110,8 @@ OF_CLASS: Mapping[int, Columns] = {
         "is_remote": bool,
         "user": _USER,
         "actor": _ACTOR,
-        "src_endpoint": _SOURCE,
-        "dst_endpoint": {"hostname": str, "port": int},
+        "src_endpoint": _ENDPOINT,
+        "dst_endpoint": _ENDPOINT,
         "service": _NAMED,
         "http_request": _REQUEST,
         "api": _API,
@@ -106,7 +121,7 @@ OF_CLASS: Mapping[int, Columns] = {
         "actor": _ACTOR,
         "entity": {**_NAMED, "type": str, "type_id": int},
         "http_request": _REQUEST,
-        "src_endpoint": _SOURCE,
+        "src_endpoint": _ENDPOINT,
         "api": _API,
     },
     3006: {
@@ -118,11 +133,22 @@ OF_CLASS: Mapping[int, Columns] = {
         "http_request": _REQUEST,
     },
     3007: {"actor": _ACTOR, "user": _USER, "http_request": _REQUEST},
+    4001: {
+        **_TRAFFIC,
+        "app_name": str,
+        "connection_info": {
+            "uid": str,
+            "protocol_name": str,
+            "direction_id": int,
+            "direction": str,
+        },
+    },
+    4002: {**_TRAFFIC, "http_request": _REQUEST, "http_response": {"code": int}},
     6002: {"app": _PRODUCT},
     6003: {
         "actor": _ACTOR,
         "api": _API,
-        "src_endpoint": _SOURCE,
+        "src_endpoint": _ENDPOINT,
         "http_request": _REQUEST,
         "resources": [{"uid": str, "type": str}],
     },

@@ -66,6 +66,16 @@ ALIKE = {
         "event_uid vendor_account vendor_account_name user object_category object_id product "
         "ray_id status vendor_product "
     ),
+    "logpush_http_requests": (
+        "event_uid vendor_account vendor_account_name user src src_port src_country dest dest_ip "
+        "status http_method http_referrer http_user_agent site uri_path uri_query url ray_id "
+        "bytes_in bytes_out action app vendor_product "
+    ),
+    "logpush_zero_trust_network_sessions": (
+        "event_uid vendor_account vendor_account_name user src src_port dest dest_ip dest_port "
+        "session_id transport reason status bytes_in bytes_out action src_device_id "
+        "src_device_name vendor_product "
+    ),
     "forwarder": (
         "event_uid vendor_account vendor_account_name action about_stream about_sink "
         "reason from to rows version status vendor_product "
@@ -80,6 +90,16 @@ DIFFERENT = {
         "command",
         "object_category",
         "result",
+    },
+    # A row without a mapping: what schemas demand of any event.
+    **{
+        (f"cloudflare:logpush_{dataset}{ending}", name): {"status"}
+        for ending in (":ocsf", ":ecs")
+        for dataset, name in (
+            ("http_requests", "request_without_identity"),
+            ("http_requests", "request_odd"),
+            ("zero_trust_network_sessions", "session_odd"),
+        )
     },
     ("cloudflare:scim_updates:ecs", "scim_unknown"): {"action", "command", "object_category"},
 }
@@ -214,7 +234,11 @@ def test_the_time_of_a_bare_line_is_found(sourcetype: str) -> None:
 
     # Their rows have no usable time.
     without = (
-        {"login_wrong_values", "login_unreadable", "audit_odd", "jit_odd"}
+        {
+            *("login_wrong_values", "login_unreadable", "audit_odd", "jit_odd"),
+            *("request_few_fields", "request_hostile", "request_odd"),
+            *("session_hostile", "session_odd", "session_udp"),
+        }
         if sourcetype.endswith(":raw")
         else set()
     )

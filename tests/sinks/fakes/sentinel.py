@@ -37,6 +37,8 @@ def fits(kind: str, value: Any) -> bool:
             return isinstance(value, str)
         case "int":
             return type(value) is int and abs(value) < 2**31
+        case "long":
+            return type(value) is int and abs(value) < 2**63
         case "datetime":
             return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
     return kind == "dynamic"
