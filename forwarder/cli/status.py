@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sys
@@ -64,18 +63,21 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
 
     If none runs here, but the journal is shared, that of the replica which owns it.
 
-    --watch refreshes the screen every second. Without a terminal it prints a line every ten
-    seconds, and with --json one JSON object per line.
+    --watch refreshes the screen every second, with what needs a person first, rates and trends; q
+    ends it. A journal that replicas share is asked every five seconds. Without a terminal it prints
+    a line every ten seconds, and with --json one JSON object per line.
 
     Exit status: 0 if it is ready or degraded, 1 if it is not ready or not running.
     """
     place = place_from(config)
     if watch:
         with contextlib.suppress(KeyboardInterrupt):
-            if as_json or not sys.stdout.isatty():
+            if as_json or not sys.stdout.isatty() or os.environ.get("TERM") in {None, "", "dumb"}:
                 _follow(place, as_json=as_json)
             else:
-                asyncio.run(_watch(place))
+                from forwarder.cli.watching import watch as draw  # noqa: PLC0415 - as above
+
+                draw(lambda: status_of(place), _pace(place))
         return
     state = status_of(place)
     if as_json:
@@ -89,13 +91,10 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
     sys.exit(0 if state["ready"] else 1)
 
 
-async def _watch(place: Place) -> None:
-    from rich.live import Live  # noqa: PLC0415 - slow to import
-
-    with Live(rendered(status_of(place)), auto_refresh=False, screen=True) as live:
-        while True:
-            await asyncio.sleep(1)
-            live.update(rendered(await asyncio.to_thread(status_of, place)), refresh=True)
+def _pace(place: Place) -> float:
+    """Return the seconds between two statuses."""
+    # Where replicas share a journal, each question may be a row in their database.
+    return 5.0 if place.shared else 1.0
 
 
 def _follow(place: Place, *, as_json: bool) -> None:
@@ -108,7 +107,7 @@ def _follow(place: Place, *, as_json: bool) -> None:
             say(summary(printable_tree(state)))
         # A pipe is buffered: without this a reader sees nothing for minutes.
         sys.stdout.flush()
-        Event().wait(1 if as_json else _LINE_EVERY)
+        Event().wait(_pace(place) if as_json else _LINE_EVERY)
 
 
 def summary(state: Mapping[str, Any]) -> str:

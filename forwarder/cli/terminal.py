@@ -7,11 +7,16 @@ printable here, so that nothing they contain can steer the terminal.
 from __future__ import annotations
 
 import os
+import select
 import shutil
+import signal
 import sys
+import termios
+import tty
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -28,6 +33,10 @@ _EARLIEST_US = 946_684_800_000_000
 """2000-01-01T00:00:00Z: no log is older, and calendars of clients fail near the year 1."""
 _DAY_US = 86_400_000_000
 """How far a time may be ahead of this machine's clock, which may be wrong."""
+
+_TAKE = "\x1b[?1049h\x1b[?25l\x1b[?7l"
+"""The other screen, no cursor, and no second line for what is too long."""
+_GIVE_BACK = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -111,6 +120,49 @@ def laid_out(
     for number, row in enumerate(texts):
         yield from [""] if number else []
         yield from (_BETWEEN.join(pair).rstrip() for pair in zip(names, row, strict=True))
+
+
+class Line(NamedTuple):
+    """A line of the whole screen; ``colour`` is the parameter of its escape, empty for none."""
+
+    text: str
+    colour: str = ""
+
+
+def draw(lines: Sequence[Line]) -> None:
+    """Replace what is on the whole screen; there are no more lines than the terminal has."""
+    # Written over what is there, in one piece: a screen that is erased first flickers.
+    plain = "NO_COLOR" in os.environ
+    texts = (
+        text if plain or not colour else f"\x1b[{colour}m{text}\x1b[0m" for text, colour in lines
+    )
+    sys.stdout.write("\x1b[H" + "\x1b[K\n".join(texts) + "\x1b[K\x1b[J")
+    sys.stdout.flush()
+
+
+@contextmanager
+def whole_screen() -> Iterator[Callable[[float], str]]:
+    """Have the terminal to ourselves; yields what waits some seconds for a key."""
+    keys = sys.stdin.fileno() if sys.stdin.isatty() else None
+    before = None if keys is None else termios.tcgetattr(keys)
+    # So that the terminal is given back then, too.
+    ended = signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def key(seconds: float) -> str:
+        ready, _, _ = select.select([] if keys is None else [keys], [], [], seconds)
+        return os.read(ready[0], 1).decode("ascii", "replace") if ready else ""
+
+    try:
+        if keys is not None:
+            tty.setcbreak(keys)
+        sys.stdout.write(_TAKE)
+        yield key
+    finally:
+        sys.stdout.write(_GIVE_BACK)
+        sys.stdout.flush()
+        if keys is not None:
+            termios.tcsetattr(keys, termios.TCSADRAIN, before or [])
+        signal.signal(signal.SIGTERM, ended)
 
 
 def when(time_us: int, *, exact: bool = False) -> str:

@@ -6,21 +6,15 @@
 from __future__ import annotations
 
 import os
-import select
 import shutil
-import signal
-import sys
-import termios
 import textwrap
 import time
-import tty
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
-from forwarder.cli.terminal import now_us, one_line, printable_tree, when
+from forwarder.cli.terminal import Line, draw, now_us, one_line, printable_tree, when, whole_screen
 from forwarder.core.errors import ForwarderError
 from forwarder.transport.settings import format_size
 
@@ -36,16 +30,6 @@ _MOST_COLUMNS = round(KEPT / _COLUMN)
 _URGENCY = ("held", "waiting", "gated", "starting")
 _RED, _YELLOW, _GREEN, _BOLD, _FAINT = "31", "33", "32", "1", "2"
 _COLOURS = {"held": _RED, "waiting": _YELLOW, "gated": _YELLOW}
-_TAKE = "\x1b[?1049h\x1b[?25l\x1b[?7l"
-"""The other screen, no cursor, and no second line for what is too long."""
-_GIVE_BACK = "\x1b[?7h\x1b[?25h\x1b[?1049l"
-
-
-class Line(NamedTuple):
-    """A line of the screen; ``colour`` is the parameter of its escape sequence, empty for none."""
-
-    text: str
-    colour: str = ""
 
 
 class Look(NamedTuple):
@@ -281,10 +265,10 @@ def watch(ask: Callable[[], Status], pace: float) -> None:
     ``ask`` is called every ``pace`` seconds; what it raises at first is raised, later shown.
     """
     looks, trouble = deque([look(time.monotonic(), ask())]), ""
-    with _taken_over() as key:
+    signs = signs_for(os.environ)
+    with whole_screen() as key:
         while True:
-            lines = screen(looks, when(now_us()), shutil.get_terminal_size(), _signs(), trouble)
-            _draw(lines)
+            draw(screen(looks, when(now_us()), shutil.get_terminal_size(), signs, trouble))
             if key(1.0) in {"q", "Q"}:
                 return
             if time.monotonic() - looks[-1].at < pace:
@@ -296,42 +280,3 @@ def watch(ask: Callable[[], Status], pace: float) -> None:
                 trouble = str(error)
             while looks[-1].at - looks[0].at > KEPT:
                 looks.popleft()
-
-
-def _signs() -> str:
-    return signs_for(os.environ)
-
-
-def _draw(lines: Sequence[Line]) -> None:
-    # Written over what is there, in one piece: a screen that is erased first flickers.
-    plain = "NO_COLOR" in os.environ
-    texts = (
-        text if plain or not colour else f"\x1b[{colour}m{text}\x1b[0m" for text, colour in lines
-    )
-    sys.stdout.write("\x1b[H" + "\x1b[K\r\n".join(texts) + "\x1b[K\x1b[J")
-    sys.stdout.flush()
-
-
-@contextmanager
-def _taken_over() -> Iterator[Callable[[float], str]]:
-    """Have the terminal to ourselves; yields what waits some seconds for a key."""
-    keys = sys.stdin.fileno() if sys.stdin.isatty() else None
-    before = None if keys is None else termios.tcgetattr(keys)
-    # So that the terminal is given back then, too.
-    ended = signal.signal(signal.SIGTERM, signal.default_int_handler)
-
-    def key(seconds: float) -> str:
-        ready, _, _ = select.select([] if keys is None else [keys], [], [], seconds)
-        return os.read(ready[0], 1).decode("ascii", "replace") if ready else ""
-
-    try:
-        if keys is not None:
-            tty.setcbreak(keys)
-        sys.stdout.write(_TAKE)
-        yield key
-    finally:
-        sys.stdout.write(_GIVE_BACK)
-        sys.stdout.flush()
-        if keys is not None:
-            termios.tcsetattr(keys, termios.TCSADRAIN, before or [])
-        signal.signal(signal.SIGTERM, ended)

@@ -66,14 +66,14 @@ _SINK_STREAM = ("sink", "stream")
 _PUSH = ("account", "dataset")
 
 
-def summed(metric: Counter | Gauge, label: str) -> dict[str, float]:
-    """Return the sums of a counter or gauge by one of its labels."""
+def summed(metric: Counter | Gauge, *labels: str) -> dict[str, float]:
+    """Return the sums of a counter or gauge by some of its labels, whose values a slash parts."""
     sums: dict[str, float] = {}
     for family in metric.collect():
         for sample in family.samples:
             # A counter may also have a sample with the time of its creation.
             if not sample.name.endswith("_created"):
-                name = sample.labels[label]
+                name = "/".join(sample.labels[label] for label in labels)
                 sums[name] = sums.get(name, 0.0) + sample.value
     return sums
 

@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -136,6 +136,8 @@ class Overview:
             usage=await self._seat.usage(),
             gate_closed=any(cell.gate.closed for cell in self._seat.cells.values()),
             degraded=self.degraded(),
+            rows=summed(self._metrics.rows_new, "account", "stream"),
+            delivered=summed(self._metrics.delivered, "sink"),
         )
 
     async def status(self) -> Mapping[str, Any]:
@@ -203,6 +205,7 @@ class Overview:
 class Snapshot:
     """Everything that status shows; ``dead_letters`` by sink, ``now_us`` the local wall clock.
 
+    ``rows`` by ``account/stream`` and ``delivered`` by sink are counted since the process began.
     ``shards`` are those that this replica works on; ``fleet`` is empty for a journal in a file, and
     has no replicas while the database does not answer.
     """
@@ -218,6 +221,8 @@ class Snapshot:
     ready: bool = False
     reloads: Reloads = _NEVER
     degraded: Sequence[str] = ()
+    rows: Mapping[str, float] = field(default_factory=dict)
+    delivered: Mapping[str, float] = field(default_factory=dict)
     started_us: int = 0
     shards: Collection[int] = ()
     fleet: FleetState = _ALONE
@@ -275,7 +280,13 @@ def _seconds(time_us: int | None) -> float | None:
 
 def streams_json(snapshot: Snapshot) -> list[dict[str, Any]]:
     """Return the streams as /status shows them; ages in seconds, times in RFC 3339."""
-    return [_stream_json(one, snapshot.now_us) for one in snapshot.streams]
+    return [
+        {
+            **_stream_json(one, snapshot.now_us),
+            "rows": round(snapshot.rows.get(f"{one.account}/{one.stream}", 0)),
+        }
+        for one in snapshot.streams
+    ]
 
 
 def sinks_json(snapshot: Snapshot, kinds: Mapping[str, Mapping[str, str]]) -> list[dict[str, Any]]:
@@ -342,6 +353,7 @@ def _sink_json(one: SinkState, snapshot: Snapshot, kind: Mapping[str, str]) -> d
         "backlog_events": backlog(snapshot, one.name),
         "oldest_unacknowledged_seconds": round(oldest_age(snapshot, one.name), 1),
         "last_success": None if last is None else format_us(last),
+        "delivered_events": round(snapshot.delivered.get(one.name, 0)),
         "in_flight_batches": one.in_flight,
         "dead_letters": (snapshot.dead_letters or {}).get(one.name, 0),
         "attempts": one.attempts,

@@ -44,6 +44,8 @@ SNAPSHOT = Snapshot(
     usage=Usage(100, 200, 300, 11),
     limit=1000,
     gate_closed=True,
+    rows={"acme/access_requests": 700.0},
+    delivered={"splunk": 650.0},
     shards={1},
     fleet=FleetState(
         [ShardOwner(0, 3, "a:1"), ShardOwner(1, 1, "b:2")], [Member("a:1"), Member("b:2")]
@@ -55,6 +57,7 @@ def test_a_stream_is_shown_with_its_lag_and_what_to_do() -> None:
     (shown,) = streams_json(SNAPSHOT)
 
     assert shown["lag_seconds"] == 90
+    assert shown["rows"] == 700
     assert shown["covered_until"] == "2027-01-15T07:58:30.000000Z"
     assert (shown["error"], shown["hint"]) == ("no access", "replace the token")
 
@@ -64,6 +67,7 @@ def test_a_sinks_backlog_is_that_of_all_its_lanes() -> None:
 
     assert (shown["type"], shown["format"], shown["phase"]) == ("splunk_hec", "cim", "running")
     assert shown["backlog_events"] == 9
+    assert shown["delivered_events"] == 650
     assert shown["oldest_unacknowledged_seconds"] == 3600
     assert [lane["lane"] for lane in shown["lanes"]] == ["live", "replay:1"]
 
