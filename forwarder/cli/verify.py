@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,10 @@ from forwarder.cli.terminal import (
 )
 
 if TYPE_CHECKING:
-    from forwarder.runtime.inspection import Audit
+    from forwarder.runtime.inspection import Audit, PushAudit
 
 _COUNTS = ("shown", "delivered", "dead", "waiting", "skipped", "forgotten", "missing")
+_COMPARED = ("polled", "pushed", "both", "forgotten", "not_pushed", "not_polled")
 
 
 @click.command()
@@ -49,49 +50,89 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
 
     For each sink: rows shown, delivered, in the dead letters, waiting (in the journal, not yet
     acknowledged), skipped (stored before the sink began, or dropped from its dead letters),
-    forgotten, missing. Rows that a sink's own filters exclude count as delivered. Changes nothing;
-    uses requests of the same token. The journal keeps identities for as long as a reader may see
-    the rows again (a day with the default settings); older rows are forgotten, so that their fate
-    is unknown.
+    forgotten, missing. Rows that a sink's own filters exclude count as delivered. Where logins are
+    polled and pushed, both logs are compared by ray id and time. Changes nothing; uses requests of
+    the same token. The journal keeps identities for as long as a reader may see the rows again (a
+    day with the default settings); older rows are forgotten, so that their fate is unknown.
 
-    Exit status: 0 if nothing is missing or forgotten, 1 if something is or Cloudflare could not be
-    read, 2 if the settings or the choice have faults.
+    Exit status: 0 if nothing is missing or forgotten and no login is in one log only, 1 if
+    something is or Cloudflare could not be read, 2 if the settings or the choice have faults.
     """
     from forwarder.core.contracts import Window  # noqa: PLC0415 - keeps --help fast
-    from forwarder.runtime.inspection import Choice, audit  # noqa: PLC0415 - imports everything
+    from forwarder.runtime import inspection  # noqa: PLC0415 - imports everything
 
     settings = settings_from(config)
     labels = {account.account_id: account.label for account in settings.accounts}
-    chosen = Choice(choice["accounts"], choice["streams"], choice["sinks"])
+    chosen = inspection.Choice(choice["accounts"], choice["streams"], choice["sinks"])
     refuse_unknown("account", chosen.accounts, {*labels, *labels.values()})
     refuse_unknown("sink", chosen.sinks, {sink.name for sink in settings.sinks})
     # Here and not in the daemon: an audit must not rely on what it audits.
-    found = asyncio.run(audit(settings, Window(*window(since, until)), chosen))
+    period = Window(*window(since, until))
+    found = asyncio.run(inspection.audit(settings, period, chosen))
+    pushes = asyncio.run(inspection.audit_pushes(settings, period, chosen))
     # Afterwards: only the audit knows which streams each source has.
-    refuse_unknown("stream", chosen.streams, {one.stream for one in found})
-    rows = [_row(one) for one in found]
+    known = {one.stream for one in found} | {one.stream for one in pushes}
+    refuse_unknown("stream", chosen.streams, known)
+    rows, compared = [_row(one) for one in found], [_compared(one) for one in pushes]
     if as_json:
-        print_json(rows)
+        print_json([*rows, *compared])
     else:
-        columns = ("account", "stream", "sink", *_COUNTS)
-        cells = [tuple(str(row[column]) for column in columns) for row in rows]
-        show(columns, cells, nothing="no stream and no sink matches")
-        for line in _advice(found):
+        _table(("account", "stream", "sink", *_COUNTS), rows)
+        if compared:
+            _table(("account", "stream", *_COMPARED), compared)
+        for line in (*_advice(found), *_advice_on(pushes)):
             tell(f"forwarder: {line}")
-    sys.exit(1 if any(row["missing"] or row["forgotten"] for row in rows) else 0)
+    wrong = [row[column] for row in rows for column in ("missing", "forgotten")]
+    wrong += [row[column] for row in compared for column in _COMPARED[-3:]]
+    sys.exit(1 if any(wrong) else 0)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    cells = [[str(row[column]) for column in columns] for row in rows]
+    shown = [column.replace("_", " ") for column in columns]
+    show(shown, cells, nothing="no stream and no sink matches")
 
 
 def _row(audit: Audit) -> dict[str, Any]:
-    counts = asdict(audit.verdict)
-    first, last = (counts.pop(f"{end}_missing_us") for end in ("first", "last"))
+    names = {"account": audit.account, "stream": audit.stream, "sink": audit.sink}
+    return {**names, **_readable(asdict(audit.verdict))}
+
+
+def _compared(audit: PushAudit) -> dict[str, Any]:
+    names = {"account": audit.account, "stream": audit.stream, "sink": None}
+    return {**names, **_readable(asdict(audit.found))}
+
+
+def _readable(counts: dict[str, Any]) -> dict[str, Any]:
+    """Return counts as they are, and moments (keys that end in ``_us``) in RFC 3339."""
     return {
-        "account": audit.account,
-        "stream": audit.stream,
-        "sink": audit.sink,
-        **counts,
-        "first_missing": None if first is None else when(first, exact=True),
-        "last_missing": None if last is None else when(last, exact=True),
+        key.removesuffix("_us"): when(value, exact=True)
+        if key.endswith("_us") and value is not None
+        else value
+        for key, value in counts.items()
     }
+
+
+def _advice_on(pushes: Collection[PushAudit]) -> Iterator[str]:
+    """Yield what to do about logins that only one of the logs has."""
+    for one in pushes:
+        first, last = one.found.first_not_pushed_us, one.found.last_not_pushed_us
+        if first is not None and last is not None:
+            yield (
+                f"{one.account}: {one.found.not_pushed} logins between {when(first)} and "
+                f"{when(last + 1_000_000)} were polled and not pushed: nobody sends them again. "
+                "`forwarder logpush job --check` shows whether the job is enabled, and its errors"
+            )
+        if one.found.not_polled:
+            yield (
+                f"{one.account}: {one.found.not_polled} logins were pushed, and the API does not "
+                "show them: they are older than the API keeps them, or it does not have them yet"
+            )
+        if one.found.forgotten:
+            yield (
+                f"{one.account}: {one.found.forgotten} logins cannot be compared: the journal "
+                "keeps what was pushed for journal.keep_delivered. Begin later"
+            )
 
 
 def _advice(found: Collection[Audit]) -> Iterator[str]:

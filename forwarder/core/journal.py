@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from forwarder.core.contracts import Record, StoredPage, StreamKey
+from forwarder.core.contracts import Record, StoredPage, StreamKey, Window
 from forwarder.core.errors import BadRequestError, TransientError
 from forwarder.core.log import KeySet, Progress, SinkQueue, StreamLog
 from forwarder.core.telemetry import (
@@ -32,12 +32,10 @@ StartAt = Literal["now", "beginning"]
 Fate = Literal["delivered", "dead", "waiting", "skipped", "forgotten", "missing"]
 
 OPEN, DONE, CANCELLED = "open", "done", "cancelled"
-# Far inside of what a date can be: readers step back and forth from a position.
 EARLIEST_US, LATEST_US = 946_684_800_000_000, 4_102_444_800_000_000
 """Moments that commands take: 2000-01-01 to 2100-01-01."""
-# A destination that refuses everything would otherwise fill the journal with letters.
 MOST_LETTERS = 10_000
-"""Dead letters that one sink may have."""
+"""Dead letters of one sink; a destination that refuses everything must not fill the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,9 +312,8 @@ def check_moment(moment_us: int) -> int:
     from it, and the answer must still be a date.
     """
     if not EARLIEST_US <= moment_us <= LATEST_US:
-        raise BadRequestError(
-            "a moment must lie between 2000-01-01T00:00:00Z and 2100-01-01T00:00:00Z"
-        )
+        allowed = "between 2000-01-01T00:00:00Z and 2100-01-01T00:00:00Z"
+        raise BadRequestError(f"a moment must lie {allowed}")
     return moment_us
 
 
@@ -383,6 +380,10 @@ class JournalView(Protocol):
 
     async def recall(self, scope: str, key: str) -> Any | None:
         """Return a JSON value that was kept, or None; a stream's scope is ``str(StreamKey)``."""
+        ...
+
+    async def pages(self, key: StreamKey, window: Window, start: int) -> list[StoredPage] | None:
+        """Return some pages in a window, from ``start`` on; None: rows of that time may be gone."""
         ...
 
     async def judge(

@@ -7,21 +7,50 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from forwarder.core.contracts import Record, StreamKey
+from forwarder.core.contracts import Record, StoredPage, StreamKey, Window
 from forwarder.core.journal import CANCELLED, Fate, Verdict
 from forwarder.core.log import Progress
 from forwarder.journal.lanes import NO_END, read_ranges
 from forwarder.journal.ledger import BEFORE_START, WITH_INTENT
 from forwarder.journal.retention import forgotten_until
-from forwarder.journal.storage import HOUR_US, Session, buckets, split_hashes
+from forwarder.journal.storage import (
+    HOUR_US,
+    PageRow,
+    Session,
+    buckets,
+    split_hashes,
+    to_stored,
+)
 
 _PAGES = """
 SELECT first_offset, lane, hashes FROM page WHERE stream = :stream AND timeless = 0
 AND tmax_us BETWEEN :low AND :until AND tmin_us <= :high
 """
+_TOUCHING = """
+SELECT account_id, name, first_offset, count, stream, lane, seen_us, timeless, tmin_us, tmax_us,
+    crc, times, hashes, body
+FROM page JOIN stream ON stream.id = page.stream
+WHERE account_id = :account AND name = :name AND timeless = 0 AND first_offset >= :start
+AND tmax_us BETWEEN :low AND :until AND tmin_us <= :high ORDER BY first_offset LIMIT 16
+"""
 _TIMELESS = "SELECT first_offset, lane, hashes FROM page WHERE stream = ? AND timeless = 1"
 _ORDER = ("dead", "delivered", "waiting", "skipped", "missing")
 """Which fate counts for a row that is stored at several places."""
+
+
+def touching(
+    session: Session, key: StreamKey, window: Window, start: int
+) -> list[StoredPage] | None:
+    """Return some pages of a stream that touch a window, from offset ``start`` on, in order.
+
+    None if rows of that time may be gone, or their bodies are.
+    """
+    if window.since_us <= (forgotten_until(session, key) or 0):
+        return None
+    among = {"account": key.account_id, "name": key.stream, "start": start}
+    times = {"low": window.since_us, "high": window.until_us, "until": window.until_us + HOUR_US}
+    found = [PageRow(*row) for row in session.execute(_TOUCHING, {**among, **times})]
+    return None if any(row.body is None for row in found) else list(map(to_stored, found))
 
 
 def judge(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
-from forwarder.core.contracts import LIVE, Record, StoredPage, StreamKey
+from forwarder.core.contracts import LIVE, Record, StoredPage, StreamKey, Window
 from forwarder.core.errors import StateError, TransientError
 from forwarder.core.journal import (
     Cursor,
@@ -32,7 +32,7 @@ from forwarder.core.log import KeySet
 from forwarder.core.telemetry import Emit, TelemetryEvent
 from forwarder.core.timing import Clock
 from forwarder.journal import dead_letters, lanes, ledger, retention, stream_log
-from forwarder.journal.auditing import judge
+from forwarder.journal.auditing import judge, touching
 from forwarder.journal.cancelling import cancel_lane, forget_sink
 from forwarder.journal.reader import JournalQueue, JournalReader, LaneEnds, PageCache
 from forwarder.journal.retention import Member
@@ -121,6 +121,10 @@ class SqlJournalView:
     async def recall(self, scope: str, key: str) -> Any | None:
         """See ``JournalView``."""
         return await self._reader.query(lambda session: recall(session, scope, key))
+
+    async def pages(self, key: StreamKey, window: Window, start: int) -> list[StoredPage] | None:
+        """See ``JournalView``."""
+        return await self._reader.query(lambda session: touching(session, key, window, start))
 
     async def judge(
         self,

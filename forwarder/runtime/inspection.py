@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -23,14 +23,24 @@ from forwarder.core.contracts import Finding, Rendered, StoredPage, StreamKey, W
 from forwarder.core.errors import ConfigError, Fault, ForwarderError
 from forwarder.core.identity import Identifier
 from forwarder.core.journal import JournalView, Verdict
-from forwarder.core.source_contract import SourcePlugin, StreamPlan
+from forwarder.core.source_contract import Source, SourcePlugin, StreamPlan
 from forwarder.core.timing import SystemClock, parse_us
-from forwarder.ingest.backfill import verify
+from forwarder.ingest.backfill import pages_of, verify
 from forwarder.runtime.opening import check_address, open_view
 from forwarder.runtime.replica import Rendering, run_fast
 from forwarder.runtime.workers import preflight, sink_of, source_of
+from forwarder.sources.logpush.comparing import (
+    APART_US,
+    LOGINS,
+    Comparing,
+    Comparison,
+    Seen,
+    login_polled,
+    login_pushed,
+)
 
 _LONGEST = 60.0
+_HOUR_US = 3_600_000_000
 _REACHABLE = "is it reachable?"
 _TIME_KEYS = ("timestamp", "created_at", "logged_at", "time")
 EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
@@ -261,6 +271,12 @@ class Choice:
     streams: Collection[str] = ()
     sinks: Collection[str] = ()
 
+    def has(self, account: AccountSettings) -> bool:
+        """Return True if an account is chosen, by its id or its name."""
+        return not self.accounts or not {account.account_id, account.label}.isdisjoint(
+            self.accounts
+        )
+
 
 async def audit(settings: ForwarderSettings, window: Window, choice: Choice) -> list[Audit]:
     """Return a verdict for every chosen stream and sink.
@@ -273,7 +289,7 @@ async def audit(settings: ForwarderSettings, window: Window, choice: Choice) -> 
     try:
         found: list[Audit] = []
         for account in settings.accounts:
-            if not choice.accounts or {account.account_id, account.label} & set(choice.accounts):
+            if choice.has(account):
                 found += await _audit_account(reader, account, window, sinks, choice.streams)
         return found
     finally:
@@ -302,6 +318,91 @@ async def _audit_account(
         return found
     finally:
         await source.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class PushAudit:
+    """How the pushed logins of one account compare with those that the API shows."""
+
+    account: str
+    stream: str
+    found: Comparison
+
+
+async def audit_pushes(
+    settings: ForwarderSettings, window: Window, choice: Choice
+) -> list[PushAudit]:
+    """Compare polled with pushed logins, for each chosen account whose journal has both.
+
+    Reads that log from the API once more, an hour at a time; what is held is an hour of logins.
+    Raises as ``audit``.
+    """
+    logpush = settings.root.logpush
+    stream = "" if logpush is None else logpush.stream_prefix + LOGINS
+    if not stream or (choice.streams and stream not in choice.streams):
+        return []
+    view = open_view(settings.root.state_dir, settings.root.journal)
+    try:
+        known = {one.account_id for one in await view.cursors() if one.stream == stream}
+        return [
+            PushAudit(account.label, stream, found)
+            for account in settings.accounts
+            if account.account_id in known and choice.has(account)
+            if (found := await _compare(view, account, stream, window)) is not None
+        ]
+    finally:
+        await view.aclose()
+
+
+async def _compare(
+    view: JournalView, account: AccountSettings, stream: str, window: Window
+) -> Comparison | None:
+    """Return None if the account's logins are not polled."""
+    source, key = _source(account), StreamKey(account.account_id, stream)
+    try:
+        plan = source.streams().get(LOGINS)
+        if plan is None:
+            return None
+        comparing = Comparing(window)
+        for hour in _hours(Window(window.since_us - APART_US, window.until_us + APART_US)):
+            polled = await _polled(plan.source, hour)
+            pushed = await _pushed(view, key, hour)
+            if pushed is None:
+                comparing.forget(polled)
+            else:
+                comparing.add(polled, pushed, hour.until_us)
+        return comparing.result()
+    finally:
+        await source.aclose()
+
+
+def _hours(window: Window) -> Iterator[Window]:
+    for since_us in range(window.since_us, window.until_us + 1, _HOUR_US):
+        yield Window(since_us, min(since_us + _HOUR_US - 1, window.until_us))
+
+
+async def _polled(source: Source, hour: Window) -> Collection[Seen]:
+    # The walk reads some seconds twice, and rows around the window come along.
+    seen: dict[bytes, Seen] = {}
+    async for page in pages_of(source, hour, ()):
+        for one in page.records:
+            if one.time_us is not None and hour.since_us <= one.time_us <= hour.until_us:
+                seen[one.identity] = login_polled(orjson.loads(one.row), one.time_us)
+    return seen.values()
+
+
+async def _pushed(view: JournalView, key: StreamKey, hour: Window) -> Collection[Seen] | None:
+    """Return the pushed logins of an hour; None if the journal may have had more."""
+    # A row that came again in another batch is stored again, with the same identity.
+    seen: dict[bytes, Seen] = {}
+    start = 0
+    while pages := await view.pages(key, hour, start):
+        for page in pages:
+            for place, (time_us, row) in enumerate(zip(page.times_us, page.rows, strict=True)):
+                if hour.since_us <= time_us <= hour.until_us:
+                    seen[page.ids[16 * place : 16 * place + 16]] = login_pushed(row, time_us)
+        start = pages[-1].end_offset
+    return None if pages is None else seen.values()
 
 
 async def _audit_stream(

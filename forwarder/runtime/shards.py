@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from forwarder.core.contracts import Record, StoredPage, StreamKey
+from forwarder.core.contracts import Record, StoredPage, StreamKey, Window
 from forwarder.core.errors import AbsentError, StateError
 from forwarder.core.journal import (
     OPEN,
@@ -134,6 +134,10 @@ class ShardViews:
     async def recall(self, scope: str, key: str) -> Any | None:
         """See ``JournalView``."""
         return await self._of(scope.partition("/")[0]).recall(scope, key)
+
+    async def pages(self, key: StreamKey, window: Window, start: int) -> list[StoredPage] | None:
+        """See ``JournalView``."""
+        return await self._of(key.account_id).pages(key, window, start)
 
     async def judge(
         self,

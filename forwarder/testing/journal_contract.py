@@ -391,6 +391,25 @@ class JournalContract:
             last_missing_us=NOON_US + 4 * DAY_US,
         )
 
+    async def test_pages_of_a_time_are_found_in_order_as_long_as_none_can_be_gone(
+        self, opened: Opened, clock: WallClock
+    ) -> None:
+        journal = await opened()
+        for hour in (3, 1, 2, 1):
+            page = addition(records(NOON_US + hour * HOUR_US, first=hour))
+            await journal.stream_log(KEY).append(replace(page, again=True))
+        window = Window(NOON_US + HOUR_US, NOON_US + 2 * HOUR_US)
+
+        found = await journal.pages(KEY, window, 0) or []
+        rest = await journal.pages(KEY, window, found[1].first_offset)
+        none = await journal.pages(KEY, window, found[-1].end_offset)
+        await journal.stream_log(KEY).append(addition([], NOON_US + 5 * DAY_US))
+        clock.wall_us += 5 * DAY_US
+        await journal.maintain()
+        assert [1, 2, 1] == [page.rows[0]["n"] for page in found]
+        assert (found[1:], []) == (rest, none)
+        assert await journal.pages(KEY, window, 0) is None
+
     async def test_what_was_passed_over_is_forgotten_with_its_rows(
         self, opened: Opened, clock: WallClock
     ) -> None:

@@ -22,10 +22,10 @@ BODY_ROWS = 200
 
 
 class Receiving(Forwarder):
-    """A forwarder that reads nothing from Cloudflare and receives pushes."""
+    """A forwarder that receives pushes; without a ``url`` it reads nothing from Cloudflare."""
 
-    def __init__(self, folder: Path, *more: str) -> None:
-        super().__init__(folder, NOWHERE)
+    def __init__(self, folder: Path, *more: str, url: str = NOWHERE) -> None:
+        super().__init__(folder, url)
         self.port = free_port()
         secret = folder / "secret"
         secret.touch(mode=0o600)

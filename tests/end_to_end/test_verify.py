@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import re
 import shlex
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ import orjson
 import pytest
 
 from tests.end_to_end.processes import Cloudflare, Forwarder, caught_up, cloudflare
+from tests.end_to_end.test_logpush import Receiving, push
 from tests.end_to_end.test_operations import asked, command, reads_only_the_last
 
 
@@ -86,6 +88,44 @@ async def test_what_verify_advises_delivers_what_it_misses(
     assert missing == 1
     assert done == 0, said
     assert after[0]["shown"] == after[0]["delivered"] > 1000
+
+
+PUSHED = {
+    "action": "Action", "allowed": "Allowed", "app_domain": "AppDomain", "app_uid": "AppUUID",
+    "created_at": "CreatedAt", "ray_id": "RayID", "user_email": "Email", "user_id": "UserUID",
+}  # fmt: skip
+
+
+async def test_verify_says_what_the_push_lacks_and_what_the_poll_lacks(
+    api: Cloudflare, tmp_path: Path
+) -> None:
+    forwarder = Receiving(tmp_path, url=api.url)
+    await forwarder.start()
+    await caught_up(api, forwarder)
+    shown = [orjson.loads(line) for line in (await api.shown()).elements()]
+    logins = sorted((row for row in shown if "ray_id" in row), key=lambda row: row["created_at"])
+    until = logins[-1]["created_at"]
+    invented = {**logins[50], "ray_id": "ffffffffffffffff"}
+    rows = [
+        orjson.dumps({PUSHED[key]: value for key, value in row.items() if key in PUSHED})
+        for row in (*logins[:100], *logins[110:], invented)
+    ]
+    await push(forwarder, gzip.compress(b"\n".join(rows)))
+
+    asking = ("verify", "--since", "3h", "--until", until, "--stream", "logpush_access_requests")
+    code, out, err = await command(forwarder, *asking, "--json")
+    _, table, advice = await command(forwarder, *asking)
+    await forwarder.kill()
+
+    assert code == 1, err
+    (found,) = orjson.loads(out)
+    assert found["polled"] >= len(logins) > 1000
+    assert (found["not_pushed"], found["not_polled"]) == (found["polled"] - len(logins) + 10, 1)
+    assert found["pushed"] == found["both"] + 1
+    # Rows that come late are shown to verify, and were not there to be pushed.
+    assert found["first_not_pushed"][:19] <= logins[100]["created_at"][:19]
+    assert "not pushed" in table
+    assert "forwarder logpush job --check" in advice
 
 
 async def test_verify_refuses_names_that_nothing_has(forwarder: Forwarder) -> None:

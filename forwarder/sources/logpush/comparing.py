@@ -1,0 +1,133 @@
+"""Compares the logins that were pushed with those that the API shows. Pure.
+
+The two logs have no id in common. A login is known by its ray id and by its time, which one of the
+logs may have rounded; the same ray may have several logins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from forwarder.core.contracts import Window
+
+LOGINS = "access_requests"
+"""The log that may be polled and pushed."""
+APART_US = 2_000_000
+"""Most microseconds between the times of one login in the two logs."""
+
+
+class Seen(NamedTuple):
+    """A login in one of the logs; without a ray id ``ray`` is the address of the user."""
+
+    ray: str
+    time_us: int
+
+
+def login_polled(row: Mapping[str, Any], time_us: int) -> Seen:
+    """Return the login in a row of the API."""
+    return Seen(str(row.get("ray_id") or row.get("user_email") or "").lower(), time_us)
+
+
+def login_pushed(row: Mapping[str, Any], time_us: int) -> Seen:
+    """Return the login in a pushed row."""
+    return Seen(str(row.get("RayID") or row.get("Email") or "").lower(), time_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How many logins of a window each log has.
+
+    ``not_pushed`` only the API shows, ``not_polled`` were only pushed. ``forgotten`` the API shows,
+    and the journal has no bodies of that time any more: they may have been pushed or not.
+    """
+
+    polled: int
+    pushed: int
+    both: int
+    not_pushed: int
+    not_polled: int
+    forgotten: int
+    first_not_pushed_us: int | None
+    last_not_pushed_us: int | None
+
+
+class Comparing:
+    """Counts while both logs are read in order of time, some at a time.
+
+    Holds what it was given last and no more: what has no partner within ``APART_US`` has none.
+    """
+
+    def __init__(self, window: Window) -> None:
+        """Compare what lies in ``window``; pushed logins next to it are given, too."""
+        self._window = window
+        self._waiting: tuple[list[Seen], list[Seen]] = ([], [])
+        self._polled = self._pushed = self._both = self._forgotten = 0
+        self._not_pushed = self._not_polled = 0
+        self._ends_us: list[int] = []
+
+    def add(self, polled: Iterable[Seen], pushed: Iterable[Seen], until_us: int) -> None:
+        """Take the next logins of both logs; all that come later are after ``until_us``."""
+        shown = [one for one in polled if self._holds(one)]
+        sent = list(pushed)
+        self._polled += len(shown)
+        self._pushed += sum(map(self._holds, sent))
+        lone, alone = parted([*self._waiting[0], *shown], [*self._waiting[1], *sent])
+        self._both += len(self._waiting[0]) + len(shown) - len(lone)
+        settled_us = until_us - APART_US
+        self._waiting = (
+            [one for one in lone if one.time_us > settled_us],
+            [one for one in alone if one.time_us > settled_us],
+        )
+        self._settle(lone, alone, settled_us)
+
+    def forget(self, polled: Iterable[Seen]) -> None:
+        """Take logins that the API shows and that the journal can say nothing of."""
+        count = sum(map(self._holds, polled))
+        self._polled += count
+        self._forgotten += count
+
+    def result(self) -> Comparison:
+        """Return the counts; nothing may be added afterwards."""
+        self._settle(*self._waiting, until_us=self._window.until_us + 2 * APART_US)
+        return Comparison(
+            self._polled,
+            self._pushed,
+            self._both,
+            self._not_pushed,
+            self._not_polled,
+            self._forgotten,
+            min(self._ends_us, default=None),
+            max(self._ends_us, default=None),
+        )
+
+    def _settle(self, lone: Iterable[Seen], alone: Iterable[Seen], until_us: int) -> None:
+        times = [one.time_us for one in lone if one.time_us <= until_us]
+        self._not_pushed += len(times)
+        ends_us = sorted([*self._ends_us, *times])
+        self._ends_us = [*ends_us[:1], *ends_us[-1:]]
+        # At the ends of the window the partner may lie outside, where the API is not asked.
+        self._not_polled += sum(
+            one.time_us <= until_us and self._holds(one, APART_US) for one in alone
+        )
+
+    def _holds(self, one: Seen, margin_us: int = 0) -> bool:
+        since_us, until_us = self._window.since_us, self._window.until_us
+        return since_us + margin_us <= one.time_us <= until_us - margin_us
+
+
+def parted(polled: Iterable[Seen], pushed: Iterable[Seen]) -> tuple[list[Seen], list[Seen]]:
+    """Return what has no partner in the other log, of each of them."""
+    there: dict[str, list[int]] = {}
+    for ray, time_us in sorted(pushed):
+        there.setdefault(ray, []).append(time_us)
+    lone = list[Seen]()
+    for one in sorted(polled):
+        times = there.get(one.ray, [])
+        near = next((at for at in times if abs(at - one.time_us) <= APART_US), None)
+        if near is None:
+            lone.append(one)
+        else:
+            times.remove(near)
+    return lone, [Seen(ray, at) for ray, times in there.items() for at in times]
