@@ -1,13 +1,19 @@
 """Nobody fetches what there is no room for."""
 
 import asyncio
+from random import Random
+from typing import Any, cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import LIVE, Page, StreamKey, Window
+from forwarder.core.errors import TransientError
+from forwarder.core.log import ReaderState
+from forwarder.core.source_contract import Purpose
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.ingest.events import GateClosed, GateOpened
-from forwarder.ingest.rounds import Gate, is_closed
+from forwarder.ingest.events import FetchFailed, GateClosed, GateOpened
+from forwarder.ingest.rounds import Gate, Reading, Retrier, Rounds, StreamContext, is_closed
 from tests.ingest.virtual_time import VirtualClock
 
 LIMIT = 1000
@@ -18,6 +24,7 @@ class Fill:
 
     def __init__(self, undelivered: int) -> None:
         self.undelivered = undelivered
+        self.away = 0
         self.looks = 0
         self.beats = 0
         self.reported: list[TelemetryEvent] = []
@@ -26,12 +33,14 @@ class Fill:
 
     async def _measure(self) -> int:
         self.looks += 1
+        if self.looks <= self.away:
+            raise TransientError("the database is away")
         return self.undelivered
 
     def pass_through(self, *, backfill: bool = False) -> asyncio.Task[None]:
-        return asyncio.create_task(self.gate.passage(backfill=backfill, beat=self._beat))
+        return asyncio.create_task(self.gate.passage(backfill=backfill, beat=self.beat))
 
-    def _beat(self) -> None:
+    def beat(self) -> None:
         self.beats += 1
 
 
@@ -108,3 +117,32 @@ async def test_near_the_limit_it_looks_every_time() -> None:
         await fill.pass_through()
 
     assert fill.looks == 100
+
+
+class Asked:
+    """A source that counts requests and never answers."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+
+    async def fetch(self, *_: object, **__: object) -> Page:
+        self.requests += 1
+        return await asyncio.Future()
+
+
+async def test_a_reader_waits_for_a_journal_that_cannot_say_how_full_it_is() -> None:
+    fill, source, reported = Fill(0), Asked(), list[TelemetryEvent]()
+    fill.away = 3
+    nothing = cast("Any", None)
+    context = StreamContext(
+        StreamKey("a" * 32, "access_requests"), "acme", cast("Any", source), nothing, fill.gate,
+        fill.clock, Random(1), reported.append, fill.beat, 86_400.0,
+    )  # fmt: skip
+    rounds = Rounds(context, Retrier(context))
+    state = ReaderState(0, Window(0, 60_000_000))
+    reading = asyncio.create_task(rounds.read(Reading(LIVE, Purpose.LIVE), state))
+    await fill.clock.advance(60)
+
+    assert [one.attempt for one in reported if isinstance(one, FetchFailed)] == [1, 2, 3]
+    assert source.requests == 1
+    reading.cancel()
