@@ -64,6 +64,15 @@ class _Life:
         self._crashes = 0
         self._in_a_row = 0
         self._beat_at = self._began_at = clock.monotonic()
+        self._ending = False
+
+    @property
+    def ending(self) -> bool:
+        """True if nobody wants the task to run again."""
+        return self._ending
+
+    def end(self) -> None:
+        self._ending = True
 
     def begin(self) -> None:
         self._began_at = self._clock.monotonic()
@@ -113,10 +122,12 @@ class Supervisor:
 
     async def stop(self, *names: str) -> None:
         """Cancel tasks and wait for their end; names that are not running are ignored."""
-        tasks = self._named(names)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for name in names:
+            if name in self._tasks:
+                life, task = self._tasks[name]
+                life.end()
+                task.cancel()
+        await self.join(*names)
 
     async def stop_all(self) -> None:
         """Cancel every task and wait."""
@@ -138,7 +149,10 @@ class Supervisor:
             life.begin()
             try:
                 await work(life.beat)
-            except Exception as error:  # noqa: BLE001 - the one place where a crash ends
+            except Exception as error:
+                # A TaskGroup that is cancelled while a child fails raises the failure only.
+                if life.ending:
+                    raise
                 delay = self._backoff.delay(life.crash(), self._rng)
                 self._emit(TaskCrashed(life.name, _inner(error), delay))
                 await self._clock.sleep(delay)

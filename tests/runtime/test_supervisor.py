@@ -108,6 +108,36 @@ async def test_a_stopped_task_is_cancelled_and_gone(supervisor: Supervisor) -> N
     assert supervisor.states() == []
 
 
+async def test_a_task_is_stopped_while_something_in_it_fails(
+    supervisor: Supervisor, told: list[TelemetryEvent]
+) -> None:
+    """A group of tasks then raises the failure and forgets the cancellation."""
+
+    async def fail_at_the_end() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise OSError("the connection is gone")
+
+    runs = 0
+
+    async def work(_: Callable[[], None]) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(fail_at_the_end())
+                await asyncio.Event().wait()
+
+    supervisor.start("stream:a", work)
+    await asyncio.sleep(0.01)
+    await supervisor.stop_all()
+
+    assert runs == 1
+    assert supervisor.states() == []
+    assert told == []
+
+
 async def test_a_silent_task_is_stuck_until_it_beats(supervisor: Supervisor, clock: Clock) -> None:
     again = asyncio.Event()
 
