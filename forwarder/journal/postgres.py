@@ -191,6 +191,11 @@ def translated() -> Iterator[None]:
         ) from error
     except (errors.DataCorrupted, errors.IndexCorrupted) as error:
         raise DamagedError(f"the database is damaged: {_said(error)}") from error
+    except errors.DiskFull as error:
+        raise TransientError(
+            f"the disk of the journal's database is full: {_said(error)}",
+            hint="free space on it; nothing is lost, `forwarder run` tries again",
+        ) from error
     except (psycopg.OperationalError, *_ENDED) as error:
         raise _unavailable(error) from error
     except psycopg.Error as error:

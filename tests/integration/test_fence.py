@@ -28,6 +28,12 @@ from tests.integration.postgresql import Postgresql
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 _TABLES = ("page", "progress", "reader", "lane", "sink", "gap", "dead_letter", "counter", "memory")
 
+_FULL = """
+CREATE FUNCTION {0}.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$;
+CREATE TRIGGER full_disk BEFORE INSERT ON {0}.memory EXECUTE FUNCTION {0}.full();
+"""
+
 
 @pytest.fixture(params=["direct", "pooled"])
 def opener(request: pytest.FixtureRequest, server: Postgresql) -> Iterator[PostgresOpener]:
@@ -232,6 +238,25 @@ async def test_a_session_that_the_server_ends_is_an_outage(opener: PostgresOpene
             await journal.keep("scope", "key", 1)
 
         assert journal.ended is not None
+
+
+async def test_a_full_disk_of_the_database_is_named_and_ends_nothing(
+    opener: PostgresOpener,
+) -> None:
+    async with journal_of(opener) as journal:
+        with opener.database.connect() as connection:
+            connection.execute(_FULL.format(opener.database.shard_schema(0)))
+        with pytest.raises(TransientError, match="is full: could not extend") as raised:
+            await journal.keep("scope", "key", 1)
+        trouble = journal.trouble
+        with opener.database.connect() as connection:
+            connection.execute(f"DROP FUNCTION {opener.database.shard_schema(0)}.full() CASCADE")
+        await journal.keep("scope", "key", 1)
+
+        assert raised.value.hint.startswith("free space")
+        assert trouble is raised.value
+        assert journal.trouble is None
+        assert journal.ended is None
 
 
 async def test_a_stopped_owner_inside_a_transaction_holds_nobody_up_for_long(
