@@ -19,6 +19,7 @@ import psycopg
 from forwarder.testing.network import free_port
 from tests.integration.debian import missing_for, unpack
 from tests.integration.unavailable import Unavailable
+from tests.proof.ledger import alone_in
 
 _PATIENCE = 60.0
 _SETTINGS = """
@@ -27,7 +28,11 @@ fsync = off
 shared_buffers = 32MB
 max_connections = 200
 log_min_messages = fatal
+# Otherwise segments in /dev/shm outlive a server that is killed.
+dynamic_shared_memory_type = mmap
 """
+_NAME = "forwarder-tests-"
+_STALE = 60.0
 
 
 class Programs:
@@ -82,14 +87,30 @@ class Programs:
 
 @contextlib.contextmanager
 def memory_folder() -> Iterator[Path]:
-    """Give a folder for the data of a server, in memory if the system has such folders."""
+    """Give a folder for the data of a server, in memory if the system has such folders.
+
+    Removes the folders of tests that were killed: nobody holds their locks. A server that still
+    runs in one of them ends when its files are gone.
+    """
     memory = Path("/dev/shm")
-    place = memory if memory.is_dir() else None
+    place = memory if memory.is_dir() else Path(tempfile.gettempdir())
+    _remove_abandoned(place)
     # What a killed server leaves behind may still write for a moment.
-    with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    with (
+        tempfile.TemporaryDirectory(prefix=_NAME, dir=place, ignore_cleanup_errors=True) as name,
+        alone_in(folder := Path(name)),
+    ):
         folder.chmod(0o755)
         yield folder
+
+
+def _remove_abandoned(place: Path) -> None:
+    for folder in place.glob(f"{_NAME}*"):
+        with contextlib.suppress(OSError):
+            # A folder that was made just now may not have its lock yet.
+            if time.time() - folder.stat().st_mtime > _STALE:
+                with alone_in(folder, wait=False):
+                    shutil.rmtree(folder, ignore_errors=True)
 
 
 def dsn_at(port: int) -> str:

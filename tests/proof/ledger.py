@@ -103,11 +103,14 @@ class Ledger:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock as long as the block runs; the system takes it back from the dead."""
+def alone_in(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a folder's lock as long as the block runs; the system takes it back from the dead.
+
+    Raises ``BlockingIOError`` if ``wait`` is false and another process holds it.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(descriptor)
