@@ -34,7 +34,6 @@ _SIGNALS = {KILLED: signal.SIGKILL, FROZEN: signal.SIGSTOP, "woken": signal.SIGC
 TAKEN = "journal taken"
 _RARE = ("dead letter goes in", TAKEN)
 _PATIENCE = 10.0
-_STARTING = 60.0
 _NOTICED = 30.0
 
 
@@ -66,7 +65,7 @@ class Chaos:
 
     async def rounds(self, number: int) -> None:
         """Strike whoever owns the journal so often; all replicas run before and after."""
-        await until(self._all_run, _STARTING)
+        await self.running.all_run()
         for errand in islice(errands(), number):
             owner = await self.running.owned()
             await owner.running()
@@ -75,10 +74,7 @@ class Chaos:
             self.struck.append((errand.how, point, time.monotonic() - at))
             for member in self.running.members:
                 await self._recover(member)
-            await until(self._all_run, _STARTING)
-
-    def _all_run(self) -> bool:
-        return all("standing_by" in member.errors() for member in self.running.members)
+            await self.running.all_run()
 
     async def _strike(self, owner: Site, errand: Errand) -> tuple[str, float]:
         """Let the owner be struck; return where and when it was."""

@@ -24,6 +24,8 @@ LEASE = 3.0
 SCHEMA = "forwarder"
 _TRAFFIC = ("--rate", "25", "--scim-rate", "3", "--history", "2m")
 _PATIENCE = 60.0
+_STARTING = 600.0
+"""Seconds after which a start has failed; a busy machine makes it slow, which proves nothing."""
 _RECORDED = f"""
 CREATE TABLE public.moves (epoch BIGINT NOT NULL, backend BIGINT NOT NULL);
 CREATE FUNCTION public.record() RETURNS trigger LANGUAGE plpgsql AS
@@ -77,6 +79,18 @@ class Replicas:
         settings = self.sinks.settings()
         del settings["file"]
         return settings | {"stdout": quick({"type": "stdout", "format": "raw"})}
+
+    async def restart(self, *members: Site) -> None:
+        """Start these replicas again, with what has changed in their settings."""
+        for member in members:
+            member.kill()
+            await member.process.wait()
+            await member.start(at="")
+        await self.all_run()
+
+    async def all_run(self) -> None:
+        """Return when each replica has begun to stand by."""
+        await until(lambda: all("standing_by" in one.errors() for one in self.members), _STARTING)
 
     @property
     def books(self) -> Books:

@@ -64,10 +64,7 @@ async def wired(
                 url = f"http://127.0.0.1:{wire.port}/client/v4"
                 streams = member.settings["accounts"][0]["streams"]
                 member.settings["accounts"] = [account(url, streams=streams)]
-            member.kill()
-            await member.process.wait()
-            await member.start(at="")
-        await until(lambda: all("standing_by" in one.errors() for one in running.members), 60)
+        await running.restart(*running.members)
         owner = await running.owned()
         await owner.running()
         await running.settled()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,7 +17,6 @@ from tests.integration.unavailable import Unavailable
 from tests.proof.ledger import Ledger
 from tests.proof.replica_chaos import FROZEN, Errand, begin, order
 from tests.proof.replicas import LEASE, replicas
-from tests.proof.site import Site
 from tests.proof.test_clock import steppable
 
 pytestmark = pytest.mark.timeout(300)
@@ -63,15 +62,6 @@ async def test_a_missing_fence_is_found(server: Postgresql, tmp_path: Path, ledg
     ledger.plant("Replicas", "no fence", f"two connections commit in epochs {shared}")
 
 
-async def restarted(members: Sequence[Site]) -> None:
-    """Start replicas again, with what has changed in their settings."""
-    for member in members:
-        member.kill()
-        await member.process.wait()
-        await member.start(at="")
-    await until(lambda: all("standing_by" in member.errors() for member in members), 60)
-
-
 async def takeovers(folder: Path, dsn: str, *options: str) -> int:
     """Let the standbys' clocks run an hour ahead; return how many of them took the journal."""
     async with replicas(folder, dsn, *options) as running:
@@ -79,7 +69,7 @@ async def takeovers(folder: Path, dsn: str, *options: str) -> int:
         standbys = [member for member in running.members if member is not owner]
         for member in standbys:
             steppable(member, member.folder).write_text("+3600")
-        await restarted(standbys)
+        await running.restart(*standbys)
         await asyncio.sleep(_WATCHED)
         return sum("shard_taken" in member.errors() for member in standbys)
 
@@ -111,7 +101,7 @@ async def stopped(folder: Path, server: Postgresql, *options: str) -> tuple[int,
         with ToxicProxy(port) as wire:
             for member in running.members:
                 member.settings["sinks"]["hec"]["url"] = f"http://127.0.0.1:{wire.port}"
-            await restarted(running.members)
+            await running.restart(*running.members)
             owner = await running.owned()
             await owner.running()
             await running.settled()
