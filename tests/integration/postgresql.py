@@ -121,27 +121,35 @@ def dsn_at(port: int) -> str:
 class Postgresql:
     """One server."""
 
-    def __init__(self, programs: Programs, folder: Path) -> None:
+    def __init__(self, programs: Programs, folder: Path, volume: Path | None = None) -> None:
         self._programs = programs
-        self.data = folder / "data"
+        self.data = (volume or folder) / "data"
         self._log = folder / "log"
         self.port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
     @contextlib.contextmanager
-    def run(cls) -> Iterator[Postgresql]:
-        """Run a fresh server; raises ``Unavailable``."""
+    def run(cls, tables: Path | None = None, wal: Path | None = None) -> Iterator[Postgresql]:
+        """Run a fresh server; raises ``Unavailable``.
+
+        ``tables`` and ``wal`` are volumes for its tables and for its write-ahead log, which then
+        needs another MiB again and again.
+        """
         with memory_folder() as folder:
             programs = Programs(folder, "postgresql", "usr/lib/postgresql/*/bin/initdb")
-            programs.own(folder)
-            server = cls(programs, folder)
+            for place in filter(None, (folder, tables, wal)):
+                programs.own(place)
+            server = cls(programs, folder, tables)
+            small = [] if wal is None else ["--wal-segsize", "1"]
             programs.run(
                 "initdb", "-A", "trust", "-U", "forwarder", "-E", "UTF8", "--locale", "C", "-N",
-                "-D", server.data, log=server._log,
+                "-D", server.data, "--waldir", (wal or folder) / "wal", *small, log=server._log,
             )  # fmt: skip
             with (server.data / "postgresql.conf").open("a") as settings:
                 settings.write(f"{_SETTINGS}unix_socket_directories = '{folder}'\n")
+                if wal is not None:
+                    settings.write("wal_recycle = off\n")
             server.start()
             try:
                 yield server
@@ -173,15 +181,24 @@ class Postgresql:
         words = ("-D", self.data, "-p", str(self.port))
         self._process = self._programs.start("postgres", *words, log=self._log)
         until = time.monotonic() + _PATIENCE
-        while True:
-            try:
-                psycopg.connect(self.dsn, connect_timeout=2).close()
-            except psycopg.OperationalError:
-                if time.monotonic() > until or self._process.poll() is not None:
-                    raise Unavailable(f"no PostgreSQL: {self._log.read_text()[-500:]}") from None
-                time.sleep(0.1)  # noqa: TID251 - no loop runs here
-            else:
-                return
+        while not self.answers:
+            if time.monotonic() > until or self.ended:
+                raise Unavailable(f"no PostgreSQL: {self._log.read_text()[-500:]}")
+            time.sleep(0.1)  # noqa: TID251 - no loop runs here
+
+    @property
+    def answers(self) -> bool:
+        """Return True if it takes connections."""
+        try:
+            psycopg.connect(self.dsn, connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    @property
+    def ended(self) -> bool:
+        """Return True if it has ended, or was never started."""
+        return self._process is None or self._process.poll() is not None
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """End all sessions and stop; with SIGQUIT as a crash would."""

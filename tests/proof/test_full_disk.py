@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from tests.proof.auditing import audited
 from tests.proof.ledger import Ledger
 from tests.proof.sinks import Five, five
 from tests.proof.site import Site, missing, site
+from tests.proof.volumes import Volume, volume
 
 FREE = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
 _FULL = 5.0
@@ -91,35 +91,25 @@ async def test_a_full_disk_stops_nothing_for_longer_than_it_lasts(
 
 
 @pytest.fixture
-def volume(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 32 MiB."""
-    folder = tmp_path / "volume"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m", "none", folder], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
+def small(tmp_path: Path) -> Iterator[Volume]:
+    with volume(tmp_path / "volume", 32) as small:
+        yield small
 
 
 @pytest.mark.timeout(300)
 async def test_a_volume_that_somebody_else_fills_up_is_waited_for(
-    tmp_path: Path, volume: Path, ledger: Ledger
+    tmp_path: Path, small: Volume, ledger: Ledger
 ) -> None:
     async with five(tmp_path) as sinks, site(tmp_path, sinks.settings(), *_OPTIONS) as daemon:
-        daemon.settings["state_dir"] = str(volume / "state")
-        ballast = volume / "ballast"
-        with ballast.open("wb") as file:
-            file.write(bytes(3 * 2**20))
+        daemon.settings["state_dir"] = str(small.folder / "state")
+        small.load(3 * 2**20)
         await daemon.start()
         await until(lambda: sinks.hec.book.arrived)
         waits = []
         for _ in range(3):
-            _stuff(ballast)
+            small.fill()
             await asyncio.sleep(_FULL)
-            ballast.write_bytes(b"")
+            small.empty()
             _, recovery = await daemon.settled(sinks.books, 90, sinks.refused)
             waits.append(recovery)
         met = troubled(daemon)
@@ -145,19 +135,19 @@ async def test_a_volume_that_somebody_else_fills_up_is_waited_for(
 
 @pytest.mark.timeout(200)
 async def test_a_volume_that_turns_read_only_is_waited_for(
-    tmp_path: Path, volume: Path, ledger: Ledger
+    tmp_path: Path, small: Volume, ledger: Ledger
 ) -> None:
     """Files that are open keep a volume from turning read-only, except in a fresh mount of it."""
     async with five(tmp_path) as sinks, site(tmp_path, sinks.settings(), *_OPTIONS) as daemon:
-        daemon.settings["state_dir"] = str(volume / "state")
+        daemon.settings["state_dir"] = str(small.folder / "state")
         await daemon.start()
         await until(lambda: sinks.hec.book.arrived)
         assert await daemon.stop() == 0
-        _remount(volume, "ro")
+        small.remount("ro")
         await daemon.start()
         refused = await daemon.ended(20)
         said = daemon.errors()
-        _remount(volume, "rw")
+        small.remount("rw")
         await daemon.start()
         await daemon.running()
         shown, recovery = await daemon.settled(sinks.books, 90, sinks.refused)
@@ -178,17 +168,3 @@ async def test_a_volume_that_turns_read_only_is_waited_for(
             recovery=recovery,
             more=opinion,
         )
-
-
-def _stuff(ballast: Path) -> None:
-    """Write until the volume takes no more."""
-    with ballast.open("ab", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError:
-            return
-
-
-def _remount(volume: Path, how: str) -> None:
-    subprocess.run(["mount", "-o", f"remount,{how}", volume], check=True)
