@@ -11,12 +11,15 @@ PROOF := $(VENV)/.proof-installed
 AUDIT_VENV := .venv-audit
 LOCK_VENV := .venv-lock
 UV_VERSION := 0.13.9
+ENGINE ?= docker
+IMAGE ?= cloudflare-access-forwarder
+SOURCE ?=
 ARGS ?=
 MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check fmt coverage lock integration integration-all fuzz bench flamegraphs proof proof-long audit docs generate golden splunk-app dist clean
+.PHONY: help venv demo test check fmt coverage lock integration integration-all fuzz bench flamegraphs proof proof-long audit docs generate golden splunk-app dist image clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -86,6 +89,15 @@ splunk-app: $(BIN)/python  ## Pack the Splunk app, dist/cloudflare_access_forwar
 
 dist: $(DEV)  ## Write a release but its image: wheel, sdist, chart, SIEM content, checksums, in dist/
 	@$(BIN)/python -m deploy.release
+
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' forwarder/__init__.py)
+BASE = $(shell sed -n 's/^ARG PYTHON_IMAGE=//p' deploy/Dockerfile)
+
+image:  ## Build the image on the newest base, pinned by its digest (ENGINE=podman IMAGE=name SOURCE=url)
+	$(ENGINE) pull $(BASE)
+	$(ENGINE) build --file deploy/Dockerfile --tag $(IMAGE):$(VERSION) \
+	  --build-arg PYTHON_IMAGE="$$($(ENGINE) image inspect --format '{{index .RepoDigests 0}}' $(BASE))" \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION="$$(git rev-parse HEAD)" --build-arg SOURCE=$(SOURCE) .
 
 docs: $(DEV)  ## Check that the documentation agrees with the code
 	$(BIN)/pytest tests/docs tests/deploy/test_generated.py $(ARGS)

@@ -467,3 +467,24 @@ def test_without_a_receiver_nothing_is_opened() -> None:
 
     assert not [one for one in found if one["metadata"]["name"].endswith("-logpush")]
     assert ["admin"] == [port["name"] for port in container(NEEDED)["ports"]]
+
+
+def test_replicas_pass_pushes_on_to_each_other_and_nobody_else_is_let_in() -> None:
+    values = values_of(VALUES / "postgres-logpush.yaml")
+    config = next(each for each in resources(values) if each["kind"] == "ConfigMap")
+    deployment = one(values, "Deployment")["spec"]
+    (own,) = deployment["template"]["spec"]["containers"]
+    fields = {each["name"]: each.get("valueFrom") for each in own["env"]}
+    policy = one(values, "NetworkPolicy")["spec"]
+    (inward,) = (each for each in policy["ingress"] if each["ports"][0]["port"] == "logpush")
+    (outward,) = (each for each in policy["egress"] if each["ports"][0]["port"] == "logpush")
+    replicas = {"podSelector": deployment["selector"]}
+
+    assert yaml.safe_load(config["data"]["config.yaml"])["logpush"]["peer"] == {
+        "host": "${POD_IP}",
+        "tls": {"server_name": "push.example.com"},
+    }
+    assert fields["POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
+    assert inward["from"] == [*values["logpush"]["from"], replicas]
+    assert outward["to"] == [replicas]
+    assert "POD_IP" not in [each["name"] for each in container(NEEDED)["env"]]

@@ -127,6 +127,7 @@ def check_settings(path: Path, tmp_path: Path) -> None:
     settings = tmp_path / "config.yaml"
     settings.write_text(text.replace(folder, str(tmp_path)))
     environment = {each["name"]: each.get("value", "v") for each in values.get("extraEnv", [])}
+    environment["POD_IP"] = "10.0.0.1"
 
     loaded = load(settings, environment)
 

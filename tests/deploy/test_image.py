@@ -14,12 +14,14 @@ from pathlib import Path
 
 import pytest
 
+from forwarder import __version__
 from tests.deploy.dockerfile import Instruction, Stage, instructions
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "deploy/Dockerfile"
 STEPS = instructions(DOCKERFILE.read_text(encoding="utf-8"))
 BUILD, FINAL = 0, 1
+PINNED = f"python@sha256:{'0' * 64}"
 
 
 def named(name: str, stage: int = FINAL) -> list[Instruction]:
@@ -88,6 +90,38 @@ def test_it_runs_as_nobody_in_particular_and_writes_only_its_state() -> None:
     assert only("USER") == "65532:65532"
     assert json.loads(only("VOLUME")) == ["/var/lib/forwarder"]
     assert [step.text for step in named("COPY")] == ["--from=build /opt/forwarder /opt/forwarder"]
+
+
+def test_make_pins_the_base_and_says_what_the_image_is(tmp_path: Path) -> None:
+    calls, engine = tmp_path / "calls", tmp_path / "engine"
+    engine.write_text(f'#!/bin/sh\necho "$@" >> {calls}\n[ "$1" != image ] || echo {PINNED}\n')
+    engine.chmod(0o700)
+    subprocess.run(
+        ["make", "image", f"ENGINE={engine}", "IMAGE=registry/f", "SOURCE=https://forge/f"],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    pulled, *_, built = calls.read_text().splitlines()
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
+    (base,) = (step.text for step in STEPS if step.name == "ARG" and "=python:" in step.text)
+
+    assert pulled == f"pull {base.partition('=')[2]}"
+    assert f"--tag registry/f:{__version__} " in built
+    given = dict(re.findall(r"--build-arg (\w+)=(\S*)", built))
+    assert given == {
+        "PYTHON_IMAGE": PINNED,
+        "VERSION": __version__,
+        "REVISION": commit,
+        "SOURCE": "https://forge/f",
+    }
+    assert all(f'="${{{name}}}"' in only("LABEL") for name in given)
+
+
+def test_the_state_folder_is_writable_for_the_group_that_openshift_gives() -> None:
+    assert "--group 0 --mode 0770 /var/lib/forwarder" in only("RUN")
 
 
 def test_the_user_is_the_charts() -> None:

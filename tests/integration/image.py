@@ -15,10 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from forwarder import __version__
 from tests.integration.debian import CACHE, installed
 from tests.integration.unavailable import Unavailable, output_of
 
 ROOT = Path(__file__).parents[2]
+SAID = {"VERSION": __version__, "REVISION": "c0ffee", "SOURCE": "https://forge.example.org/f"}
+"""What ``make image`` tells the build about itself."""
 _BASE = "localhost/forwarder-test-base"
 _IMAGE = "localhost/forwarder-test"
 _PACKAGES = "ca-certificates,python3,python3-venv,python-is-python3"
@@ -61,6 +64,7 @@ class Buildah:
         local = [f"--volume={wheels}:{wheels}:ro"] if Path(wheels).is_dir() and wheels else []
         how = ["--isolation=chroot", "--pull-never", "--format=docker", *local]
         what = [f"--build-arg=PYTHON_IMAGE={base}", "--file", "deploy/Dockerfile"]
+        what += [f"--build-arg={name}={value}" for name, value in SAID.items()]
         self.run("bud", "--quiet", *how, *what, "--tag", _IMAGE, ".")
         return _IMAGE
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from forwarder import __version__
-from tests.integration.image import Buildah, as_process_1
+from tests.integration.image import SAID, Buildah, as_process_1
 from tests.integration.unavailable import Unavailable
 
 pytestmark = [pytest.mark.integration, pytest.mark.lengthy, pytest.mark.timeout(1500)]
@@ -43,6 +43,9 @@ def image(built: tuple[Buildah, str]) -> Mapping[str, Any]:
     return buildah.settings(name)
 
 
+IMAGES_OWN = 65532
+
+
 def environment(image: Mapping[str, Any]) -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in image["Env"])
 
@@ -56,16 +59,24 @@ def write_settings(root: Path, state: str) -> None:
     path.write_text(yaml.safe_dump(settings | rest))
 
 
-# 65532 is the image's own; OpenShift gives any uid, with group 0.
-@pytest.mark.parametrize("user", ["65532:65532", "1000680000:0"])
+def mount(root: Path, uid: int) -> str:
+    """Make a folder as Kubernetes mounts a volume: root's, and writable for the pod's group."""
+    volume = root / f"volume-{uid}"
+    volume.mkdir()
+    os.chown(volume, 0, uid if uid == IMAGES_OWN else 0)
+    volume.chmod(0o2770)
+    return f"/{volume.name}"
+
+
+# OpenShift gives any uid, with group 0.
+@pytest.mark.parametrize("volume", [True, False], ids=["volume", "no volume"])
+@pytest.mark.parametrize("user", [f"{IMAGES_OWN}:{IMAGES_OWN}", "1000680000:0"])
 def test_it_runs_as_anybody_and_sigterm_ends_it(
-    root: Path, image: Mapping[str, Any], user: str
+    root: Path, image: Mapping[str, Any], user: str, *, volume: bool
 ) -> None:
-    uid, gid = map(int, user.split(":"))
-    state = root / f"state-{uid}"
-    state.mkdir(mode=0o700)
-    os.chown(state, uid, gid)
-    write_settings(root, f"/state-{uid}")
+    uid = int(user.partition(":")[0])
+    folder = mount(root, uid) if volume else "/var/lib/forwarder"
+    write_settings(root, f"{folder}/state-{uid}")
 
     command = [*image["Entrypoint"], *image["Cmd"]]
     with as_process_1(root, user, command, environment(image)) as outer:
@@ -98,5 +109,11 @@ def test_it_brings_this_version_with_every_plugin(root: Path, image: Mapping[str
 
 def test_it_says_what_it_is(image: Mapping[str, Any]) -> None:
     assert image["User"] == "65532:65532"
-    assert image["Labels"]["org.opencontainers.image.title"] == "cloudflare-access-forwarder"
+    said = {
+        name.rpartition(".")[2].upper(): text
+        for name, text in image["Labels"].items()
+        if name.startswith("org.opencontainers.image.")
+    }
+    assert said["TITLE"] == "cloudflare-access-forwarder"
+    assert {name: said[name] for name in SAID} == SAID
     assert "livez" in " ".join(image["Healthcheck"]["Test"]) + str(image["Env"])

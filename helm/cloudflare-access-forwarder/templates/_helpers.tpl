@@ -102,6 +102,11 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- with .Values.settings.logpush }}{{ regexFind "[0-9]+$" .listen }}{{ end -}}
 {{- end -}}
 
+{{/* Not empty if a replica may get pushes that another one owns. */}}
+{{- define "forwarder.passesPushesOn" -}}
+{{- if and (include "forwarder.postgres" .) (include "forwarder.logpushPort" .) }}yes{{ end -}}
+{{- end -}}
+
 {{- define "forwarder.scheme" -}}
 {{- ternary "HTTPS" "HTTP" (not (empty .Values.settings.admin.tls)) -}}
 {{- end -}}
@@ -118,6 +123,9 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- /* Where every revision is the first (Argo CD), the database keeps the order by itself. */ -}}
 {{- if and (include "forwarder.postgres" .) (gt (int .Release.Revision) 1) -}}
 {{- $default = dict "journal" (dict "settings_generation" (int .Release.Revision)) -}}
+{{- end -}}
+{{- if include "forwarder.passesPushesOn" . -}}
+{{- $_ := set $default "logpush" (dict "peer" (dict "host" "${POD_IP}")) -}}
 {{- end -}}
 {{- toYaml (merge $own $given (deepCopy .Values.settings) $default) -}}
 {{- end -}}

@@ -120,6 +120,12 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 env:
   - name: FORWARDER_CONFIG
     value: /etc/forwarder/config.yaml
+  {{- if include "forwarder.passesPushesOn" . }}
+  - name: POD_IP
+    valueFrom:
+      fieldRef:
+        fieldPath: status.podIP
+  {{- end }}
   {{- with .Values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
