@@ -12,6 +12,7 @@ _HEAD = """\
 
 `console` blocks of the README and of these pages are run by `make docs`. Blocks marked `sh` are
 not: they need a cluster, a container engine, root, the Internet or a SIEM. These are all of them.
+No test used a cluster of EKS, GKE, AKS or OpenShift: [clouds.md](clouds.md) is only rendered.
 """
 
 

@@ -35,6 +35,7 @@ _NARROWER: dict[str, Schema] = {
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array"}
 _OWN_KEYS = {"version", "state_dir", "accounts", "sinks"}
 _VARIABLE = r"^\$\{[A-Za-z_][A-Za-z0-9_]*\}$"
+_SOME_VARIABLE = r"\$\{[A-Za-z_]"
 _LISTEN: Schema = {
     "type": "string",
     "pattern": r"^\S+:[1-9][0-9]{0,4}$",
@@ -128,12 +129,17 @@ def _sink(ours: Schema) -> Schema:
 
 
 def _without_plain_secrets(node: Any) -> Any:
-    """Let a secret be a variable or a file: what stands here ends in a ConfigMap."""
+    """Let a secret be a variable or a file: what stands here ends in a ConfigMap.
+
+    Any other text may hold variables, too, whatever its pattern.
+    """
     if isinstance(node, list):
         return [_without_plain_secrets(item) for item in node]
     if not isinstance(node, dict):
         return node
     changed = {key: _without_plain_secrets(item) for key, item in node.items()}
+    if changed.get("type") == "string" and "pattern" in changed:
+        changed["pattern"] = f"(?:{changed['pattern']})|{_SOME_VARIABLE}"
     keys: Schema = changed.get("properties", {})
     for key in list(keys):
         if keys.get(f"{key}_file", {}).get("description") == f"file that holds {key}":
