@@ -192,53 +192,42 @@ def map_activity(activity: AdminActivity) -> Object:
 
 def map_traffic(traffic: Traffic) -> Object:
     """Return the columns of ``ASimWebSessionLogs``, or ``ASimNetworkSessionLogs`` for a session."""
-    request, failed = bool(traffic.method), traffic.outcome == FAILURE
-    sent, received, status = traffic.sent, traffic.received, traffic.status_code
-    columns = {
-        "EventSchemaVersion": "0.2.7",
-        "EventResult": _RESULTS.get(traffic.outcome, "NA"),
-        "EventSeverity": "Low" if failed else "Informational",
-        "DvcAction": "Allow",
-        "SrcIpAddr": traffic.ip_address,
-        "SrcPortNumber": traffic.port,
-        "SrcGeoCountry": traffic.country,
-        "SrcUsername": traffic.user_name,
-        "SrcUsernameType": _name_type(bool(traffic.user_name), upn=bool(traffic.email)),
-        "SrcBytes": sent,
-        "DstBytes": received,
-        "DstIpAddr": traffic.dst_ip,
-        "DstHostname": traffic.host,
-        "NetworkBytes": None if sent is None or received is None else sent + received,
-        "NetworkDuration": traffic.duration_ms,
-        "NetworkApplicationProtocol": traffic.protocol,
-    }
-    if request:
-        columns |= {
-            "EventType": "HTTPsession",
-            "EventResultDetails": "" if status is None else str(status),
-            "NetworkSessionId": traffic.uid,
-            "Url": traffic.url,
-            "HttpHost": traffic.host,
-            "HttpRequestMethod": traffic.method,
-            "HttpReferrer": traffic.referrer,
-            "HttpUserAgent": traffic.user_agent,
-            "HttpVersion": traffic.protocol.partition("/")[2],
-        }
-    else:
-        columns |= {
-            "EventType": "NetworkSession",
-            "EventSubType": "End",
-            "EventOriginalResultDetails": traffic.reason,
-            "NetworkSessionId": traffic.uid,
-            "NetworkProtocol": traffic.transport.upper(),
-            "SrcUserId": traffic.user_id,
-            "SrcUserIdType": "Other" if traffic.user_id else "",
-            "SrcDvcId": traffic.device_id,
-            "SrcDvcIdType": "Other" if traffic.device_id else "",
-            "SrcHostname": traffic.device_name,
-            "DstPortNumber": traffic.dst_port,
-        }
-    return _describe(traffic, {}, **columns)
+    request, status = bool(traffic.method), traffic.status_code
+    return _describe(
+        traffic,
+        {},
+        EventSchemaVersion="0.2.7",
+        EventType="HTTPsession" if request else "NetworkSession",
+        EventSubType="" if request else "End",
+        EventResult=_RESULTS.get(traffic.outcome, "NA"),
+        EventResultDetails="" if status is None else str(status),
+        EventOriginalResultDetails=traffic.reason,
+        EventSeverity="Low" if traffic.outcome == FAILURE else "Informational",
+        DvcAction="Allow",
+        SrcIpAddr=traffic.ip_address,
+        SrcPortNumber=traffic.port,
+        SrcGeoCountry=traffic.country,
+        SrcUsername=traffic.user_name,
+        SrcUsernameType=_name_type(bool(traffic.user_name), upn=bool(traffic.email)),
+        SrcUserId=traffic.user_id,
+        SrcUserIdType="Other" if traffic.user_id else "",
+        SrcDvcId=traffic.device_id,
+        SrcDvcIdType="Other" if traffic.device_id else "",
+        SrcHostname=traffic.device_name,
+        SrcBytes=traffic.sent,
+        DstBytes=traffic.received,
+        DstIpAddr=traffic.dst_ip,
+        DstPortNumber=traffic.dst_port,
+        DstHostname=traffic.host,
+        NetworkSessionId=traffic.uid,
+        NetworkProtocol=traffic.transport.upper(),
+        NetworkApplicationProtocol=traffic.protocol,
+        NetworkDuration=traffic.duration_ms,
+        Url=traffic.url,
+        HttpRequestMethod=traffic.method,
+        HttpReferrer=traffic.referrer,
+        HttpUserAgent=traffic.user_agent,
+    )
 
 
 def map_own(event: OwnEvent) -> Object:

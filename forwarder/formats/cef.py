@@ -22,7 +22,6 @@ from forwarder.formats.lines import (
     Fields,
     Mappings,
     clean,
-    digits,
     members_text,
 )
 
@@ -54,22 +53,13 @@ def _head(class_id: str, name: str, severity: int) -> str:
     return "|".join((*escaped, str(severity)))
 
 
-def _labelled(*named: tuple[str, str]) -> Fields:
-    """Return custom texts ``cs1``, ``cs2``, ... with a label beside each that is not empty."""
+def _numbered(key: str, *named: tuple[str, str]) -> Fields:
+    """Return texts ``key`` 1, ``key`` 2, ... with a label beside each that is not empty."""
     fields: Fields = {}
     for number, (label, text) in enumerate(named, start=1):
         if text:
             # An empty text keeps its number, so cs3 means the same in every event of a kind.
-            fields |= {f"cs{number}": text, f"cs{number}Label": label}
-    return fields
-
-
-def _flexible(*named: tuple[str, str]) -> Fields:
-    """Return ``flexString1`` and ``flexString2``, with a label beside each that is not empty."""
-    fields: Fields = {}
-    for number, (label, text) in enumerate(named, start=1):
-        if text:
-            fields |= {f"flexString{number}": text, f"flexString{number}Label": label}
+            fields |= {f"{key}{number}": text, f"{key}{number}Label": label}
     return fields
 
 
@@ -100,10 +90,11 @@ def _login_fields(login: Login) -> Fields:
         "suid": login.user_id,
         **_source(login.ip_address, login.ip_version),
         "dhost": login.host,
-        "dpt": digits(login.port),
+        "dpt": login.port,
         "request": login.url,
         "destinationServiceName": login.app_name,
-        **_labelled(
+        **_numbered(
+            "cs",
             ("connection", login.connection),
             ("appUid", login.app_uid),
             ("country", login.country),
@@ -111,7 +102,7 @@ def _login_fields(login: Login) -> Fields:
             ("rayId", login.ray_id),
             ("quality", " ".join(login.quality)),
         ),
-        **_flexible(("network", login.network)),
+        **_numbered("flexString", ("network", login.network)),
     }
 
 
@@ -151,7 +142,8 @@ def _change_fields(change: Provisioning) -> Fields:
         "reason": change.error_description,
         "msg": " ".join(f"quality:{name}" for name in change.quality),
         # There are six custom texts; the flexible ones take what does not fit.
-        **_labelled(
+        **_numbered(
+            "cs",
             ("idpId", change.idp_id),
             ("idpResourceId", change.idp_resource_id),
             ("groupId", change.cf_resource_id) if group else ("resourceType", change.resource_type),
@@ -161,7 +153,8 @@ def _change_fields(change: Provisioning) -> Fields:
             else ("changed", " ".join(change.changed)),
             ("requestBody", change.request_body),
         ),
-        **_flexible(
+        **_numbered(
+            "flexString",
             ("membersRemoved", members_text(change.members_removed)),
             ("membersSet", members_text(change.members_set)),
         ),
@@ -188,7 +181,8 @@ def _activity_fields(activity: AdminActivity) -> Fields:
         "reason": "" if status is None else f"HTTP {status}",
         "msg": " ".join(f"quality:{name}" for name in activity.quality),
         # There are six custom texts; the flexible ones take what does not fit.
-        **_labelled(
+        **_numbered(
+            "cs",
             ("product", activity.product),
             ("resourceType", activity.resource_type),
             ("token", activity.token_name or activity.token_id),
@@ -196,7 +190,7 @@ def _activity_fields(activity: AdminActivity) -> Fields:
             ("rowId", activity.row_id),
             ("resourceId", activity.resource_id),
         ),
-        **_flexible(("rayId", activity.ray_id), ("zone", activity.zone_name)),
+        **_numbered("flexString", ("rayId", activity.ray_id), ("zone", activity.zone_name)),
     }
 
 
@@ -215,9 +209,9 @@ def _traffic_fields(traffic: Traffic) -> Fields:
         "suser": traffic.user_name,
         "suid": traffic.user_id,
         **_ends(traffic),
-        "spt": digits(traffic.port),
+        "spt": traffic.port,
         "dhost": traffic.host,
-        "dpt": digits(traffic.dst_port),
+        "dpt": traffic.dst_port,
         "proto": traffic.transport.upper(),
         "app": traffic.protocol,
         "request": traffic.url,
@@ -225,15 +219,16 @@ def _traffic_fields(traffic: Traffic) -> Fields:
         "requestClientApplication": traffic.user_agent,
         "requestContext": traffic.referrer,
         # Inbound is from the source to the destination.
-        "in": digits(traffic.sent),
-        "out": digits(traffic.received),
+        "in": traffic.sent,
+        "out": traffic.received,
         "reason": traffic.reason if status is None else f"HTTP {status}",
         "shost": traffic.device_name,
-        **_labelled(
+        **_numbered(
+            "cs",
             ("rayId" if traffic.method else "sessionId", traffic.uid),
             ("deviceId", traffic.device_id),
             ("country", traffic.country),
-            ("durationMs", digits(traffic.duration_ms)),
+            ("durationMs", str(traffic.duration_ms or "")),
             ("quality", " ".join(traffic.quality)),
         ),
     }
@@ -250,8 +245,9 @@ def _own_fields(event: OwnEvent) -> Fields:
         **_shared(event, "Forwarder"),
         "reason": event.reason,
         "msg": event.detail,
-        "cnt": digits(event.rows),
-        **_labelled(
+        "cnt": event.rows,
+        **_numbered(
+            "cs",
             ("stream", event.about_stream),
             ("sink", event.about_sink),
             ("from", event.since),

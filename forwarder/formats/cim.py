@@ -180,53 +180,41 @@ def map_activity(activity: AdminActivity) -> Object:
 
 def map_traffic(traffic: Traffic) -> Object:
     """Return the fields of the model Web for a request, of Network Traffic for a session."""
-    sent, received, duration = traffic.sent, traffic.received, traffic.duration_ms
-    shared = {
-        "action": "allowed",
-        "status": traffic.status_code if traffic.method else _STATUS.get(traffic.outcome),
-        "user": traffic.user,
-        "user_id": traffic.user_id,
-        "src": traffic.ip_address,
-        "src_port": traffic.port,
-        "src_country": traffic.country,
-        "dest": traffic.host or traffic.dst_ip,
-        "dest_ip": traffic.dst_ip,
-        "dest_port": traffic.dst_port,
-        "bytes": None if sent is None or received is None else sent + received,
-        "protocol": traffic.protocol,
-        "dvc": _PRODUCT,
-    }
-    if traffic.method:
-        return _describe(
-            traffic,
-            **shared,
-            app=_PRODUCT,
-            # A web server counts what comes in, the client of a session what it gets.
-            bytes_in=sent,
-            bytes_out=received,
-            duration=duration,
-            http_method=traffic.method,
-            http_referrer=traffic.referrer,
-            http_user_agent=traffic.user_agent,
-            site=traffic.host,
-            uri_path=traffic.path,
-            uri_query=traffic.query,
-            url=traffic.url,
-            ray_id=traffic.uid,
-        )
+    request, duration = bool(traffic.method), traffic.duration_ms
+    # A web server counts what comes in, the client of a session what it gets.
+    volume = (traffic.sent, traffic.received)
+    bytes_in, bytes_out = volume if request else volume[::-1]
     return _describe(
         traffic,
-        **shared,
-        app=traffic.protocol,
-        bytes_in=received,
-        bytes_out=sent,
-        # In seconds here, and in milliseconds in the model Web.
-        duration=None if duration is None else duration / 1000,
-        transport=traffic.transport,
+        app=_PRODUCT if request else traffic.protocol,
+        action="allowed",
+        status=traffic.status_code if request else _STATUS.get(traffic.outcome),
         reason=traffic.reason,
-        session_id=traffic.uid,
+        user=traffic.user,
+        user_id=traffic.user_id,
+        src=traffic.ip_address,
+        src_port=traffic.port,
+        src_country=traffic.country,
         src_device_id=traffic.device_id,
         src_device_name=traffic.device_name,
+        dest=traffic.host or traffic.dst_ip,
+        dest_ip=traffic.dst_ip,
+        dest_port=traffic.dst_port,
+        dvc=_PRODUCT,
+        bytes_in=bytes_in,
+        bytes_out=bytes_out,
+        # The model Web wants milliseconds, the other one seconds.
+        duration=duration if request or duration is None else duration / 1000,
+        transport=traffic.transport,
+        protocol=traffic.protocol,
+        http_method=traffic.method,
+        http_referrer=traffic.referrer,
+        http_user_agent=traffic.user_agent,
+        site=traffic.host if request else "",
+        uri_path=traffic.path,
+        uri_query=traffic.query,
+        url=traffic.url,
+        **{"ray_id" if request else "session_id": traffic.uid},
     )
 
 

@@ -218,11 +218,15 @@ def _audit(activity: AdminActivity) -> Object:
 
 def map_traffic(traffic: Traffic) -> Object:
     """Return the ECS event of a request (``web``) or of a session (``network``)."""
-    request, duration = bool(traffic.method), traffic.duration_ms
+    request, duration, host = bool(traffic.method), traffic.duration_ms, traffic.host
     failed = ["error"] if request and traffic.outcome == FAILURE else []
     country = filled({"country_iso_code": traffic.country})
     source = filled({"ip": traffic.ip_address, "port": traffic.port, "geo": country})
     user = {"id": traffic.user_id, "name": traffic.user_name, "email": traffic.email}
+    end = {"domain": host, "ip": traffic.dst_ip, "port": traffic.dst_port}
+    protocol = "http" if request else traffic.protocol.lower()
+    url = {"full": traffic.url, "scheme": traffic.scheme, "domain": host if request else ""}
+    own = {"session_id": "" if request else traffic.uid, "device_name": traffic.device_name}
     return filled(
         {
             **describe(
@@ -237,52 +241,34 @@ def map_traffic(traffic: Traffic) -> Object:
             "user": filled(user),
             "source": filled({**source, "bytes": traffic.sent}),
             "client": source,
-            "destination": _destination(traffic),
-            **(_exchange(traffic) if request else _session(traffic)),
+            "destination": filled({**end, "bytes": traffic.received}),
+            "network": filled({"transport": traffic.transport, "protocol": protocol}),
+            "http": _exchange(traffic) if request else {},
+            "url": filled({**url, "path": traffic.path, "query": traffic.query}),
+            "user_agent": filled({"original": traffic.user_agent}),
+            "device": filled({"id": traffic.device_id}),
             "related": filled(
                 {
                     "ip": list(filter(None, [traffic.ip_address, traffic.dst_ip])),
                     "user": list(filter(None, [traffic.user_name, traffic.user_id])),
-                    "hosts": list(filter(None, [traffic.host])),
+                    "hosts": list(filter(None, [host])),
                 }
             ),
+            "cloudflare": filled({**own, "unmapped": traffic.extra}),
         }
     )
 
 
-def _destination(traffic: Traffic) -> Object:
-    end = {"domain": traffic.host, "ip": traffic.dst_ip, "port": traffic.dst_port}
-    return filled({**end, "bytes": traffic.received})
-
-
 def _exchange(traffic: Traffic) -> Object:
-    """Return what a request has and a session has not."""
     request = {"id": traffic.uid, "method": traffic.method, "referrer": traffic.referrer}
-    url = {"full": traffic.url, "scheme": traffic.scheme, "domain": traffic.host}
-    return {
-        "network": {"protocol": "http"},
-        "http": filled(
-            {
-                "version": traffic.protocol.partition("/")[2],
-                "request": filled({**request, "bytes": traffic.sent}),
-                "response": filled({"status_code": traffic.status_code, "bytes": traffic.received}),
-            }
-        ),
-        "url": filled({**url, "path": traffic.path, "query": traffic.query}),
-        "user_agent": filled({"original": traffic.user_agent}),
-        "cloudflare": filled({"unmapped": traffic.extra}),
-    }
-
-
-def _session(traffic: Traffic) -> Object:
-    """Return what a session has and a request has not."""
-    own = {"session_id": traffic.uid, "device_name": traffic.device_name}
-    network = {"transport": traffic.transport, "protocol": traffic.protocol.lower()}
-    return {
-        "network": filled(network),
-        "device": filled({"id": traffic.device_id}),
-        "cloudflare": filled({**own, "unmapped": traffic.extra}),
-    }
+    response = {"status_code": traffic.status_code, "bytes": traffic.received}
+    return filled(
+        {
+            "version": traffic.protocol.partition("/")[2],
+            "request": filled({**request, "bytes": traffic.sent}),
+            "response": filled(response),
+        }
+    )
 
 
 def map_own(event: OwnEvent) -> Object:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 from forwarder.core.errors import ConfigError, Fault
 from forwarder.core.schema import Login, Member, Provisioning
@@ -12,7 +12,8 @@ from forwarder.formats.templates import Templated
 
 VENDOR, PRODUCT, PRODUCT_VERSION = "Cloudflare", "Access", "1"
 
-Fields = dict[str, str]
+Fields = dict[str, Any]
+"""Texts and numbers by key; an empty text and None stand for nothing."""
 Mappings: TypeAlias = Mapping[type, tuple[Callable[..., str], Callable[..., Fields]]]
 
 # Whatever ends a line somewhere, and what turns the direction of writing: a name could otherwise
@@ -20,6 +21,7 @@ Mappings: TypeAlias = Mapping[type, tuple[Callable[..., str], Callable[..., Fiel
 _SEPARATORS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]"
 )
+_EMPTY = ("", None)
 _NO_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 _KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 
@@ -57,9 +59,10 @@ class EventLines(Templated):
         """Return milliseconds since 1970."""
         return str(time_us // 1000)
 
-    def filled(self, fields: Mapping[str, str]) -> Fields:
-        """Return ``fields`` without those that are empty, and with the added ones."""
-        return {**{key: text for key, text in fields.items() if text}, **self._added}
+    def filled(self, fields: Fields) -> dict[str, str]:
+        """Return ``fields`` as texts, without those that are empty, and with the added ones."""
+        texts = {key: str(value) for key, value in fields.items() if value not in _EMPTY}
+        return {**texts, **self._added}
 
 
 def clean(text: str, limit: int | None = None) -> str:
@@ -75,11 +78,6 @@ def clean(text: str, limit: int | None = None) -> str:
 def identifier(text: str) -> str:
     """Return ``text`` with nothing in it but letters, digits, ``_``, ``.`` and ``-``."""
     return _NO_NAME.sub("_", text)
-
-
-def digits(value: int | None) -> str:
-    """Return the number in digits, nothing for None."""
-    return "" if value is None else str(value)
 
 
 def members_text(members: Iterable[Member]) -> str:

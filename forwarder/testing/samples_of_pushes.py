@@ -1,4 +1,4 @@
-"""Sample rows of what is only pushed: requests and sessions behind Access.
+"""Sample rows of what is only pushed: requests and sessions behind Access, as Logpush writes them.
 
 Names, addresses and ids are invented.
 """
@@ -8,30 +8,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 # What separates or ends texts in some format.
 _HOSTILE = 'x|y=z\\n"<b>\u202ea\r\nCEF:0|fake\tend \x00\x7f'
 _PASSED = {"cf-access-user": "ann@example.com"}
-REQUEST: Mapping[str, Any] = {
-    "RayID": "8e9b1c60ef9e1c9a",
-    "ClientIP": "203.0.113.10",
-    "ClientSrcPort": 50_123,
-    "ClientCountry": "us",
-    "ClientRequestHost": "kibana.example.com",
-    "ClientRequestMethod": "GET",
-    "ClientRequestURI": "/app/home?tab=1",
-    "ClientRequestScheme": "https",
-    "ClientRequestProtocol": "HTTP/2",
-    "ClientRequestUserAgent": "Mozilla/5.0",
-    "ClientRequestReferer": "https://kibana.example.com/",
-    "ClientRequestBytes": 1200,
-    "EdgeStartTimestamp": "2026-07-02T15:04:05.123456789Z",
-    "EdgeEndTimestamp": "2026-07-02T15:04:05.323456789Z",
-    "EdgeResponseStatus": 200,
-    "EdgeResponseBytes": 5300,
-    "OriginIP": "192.0.2.44",
-    "JA4": "t13d1516h2_8daaf6152771_b186095e22b6",
-    "RequestHeaders": {**_PASSED, "x-team": "search"},
-}
+REQUEST: Mapping[str, Any] = orjson.loads(
+    b'{"RayID":"8e9b1c60ef9e1c9a","ClientIP":"203.0.113.10","ClientSrcPort":50123,'
+    b'"ClientCountry":"us","ClientRequestHost":"kibana.example.com","ClientRequestMethod":"GET",'
+    b'"ClientRequestURI":"/app/home?tab=1","ClientRequestScheme":"https",'
+    b'"ClientRequestProtocol":"HTTP/2","ClientRequestUserAgent":"Mozilla/5.0",'
+    b'"ClientRequestReferer":"https://kibana.example.com/","ClientRequestBytes":1200,'
+    b'"EdgeStartTimestamp":"2026-07-02T15:04:05.123456789Z",'
+    b'"EdgeEndTimestamp":"2026-07-02T15:04:05.323456789Z","EdgeResponseStatus":200,'
+    b'"EdgeResponseBytes":5300,"OriginIP":"192.0.2.44","WorkerSubrequest":false,'
+    b'"RequestHeaders":{"cf-access-user":"ann@example.com","x-team":"search"}}'
+)
+_NEEDED = ("ClientIP", "ClientRequestHost", "EdgeResponseStatus")
 HTTP_REQUESTS: Mapping[str, Mapping[str, Any]] = {
     "request": REQUEST,
     "request_refused": {
@@ -46,7 +39,7 @@ HTTP_REQUESTS: Mapping[str, Mapping[str, Any]] = {
     # Without the identity nobody knows whether it passed Access.
     "request_without_identity": {**REQUEST, "RequestHeaders": {"x-team": "search"}},
     "request_few_fields": {
-        **{key: REQUEST[key] for key in ("ClientIP", "ClientRequestHost", "EdgeResponseStatus")},
+        **{key: REQUEST[key] for key in _NEEDED},
         "ClientRequestMethod": "PURGE",
         "RequestHeaders": _PASSED,
     },
@@ -54,33 +47,23 @@ HTTP_REQUESTS: Mapping[str, Mapping[str, Any]] = {
         **{key: _HOSTILE for key in REQUEST if key.startswith("Client")},
         "ClientIP": "203.0.113.10",
         "EdgeResponseStatus": 200,
+        "EdgeResponseBytes": -1,
         "OriginIP": _HOSTILE,
         "EdgeStartTimestamp": _HOSTILE,
-        "EdgeResponseBytes": -1,
         "RequestHeaders": {"cf-access-user": _HOSTILE, _HOSTILE: _HOSTILE},
     },
     "request_odd": {"RayID": 17, "ClientIP": ["x"], "RequestHeaders": "none"},
 }
-SESSION: Mapping[str, Any] = {
-    "SessionID": "5d1f8c2e0b9a4c7d8e6f1a2b3c4d5e6f",
-    "Email": "ann@example.com",
-    "UserID": "b4bf51f2-c72b-50b1-a179-20b76a49b18b",
-    "SourceIP": "203.0.113.10",
-    "SourcePort": 50_123,
-    "OriginIP": "10.1.2.3",
-    "OriginPort": 22,
-    "ResolvedFQDN": "db.internal.example.com",
-    "Protocol": "TCP",
-    "DetectedProtocol": "SSH",
-    "BytesSent": 12_000,
-    "BytesReceived": 48_000,
-    "ConnectionCloseReason": "CLIENT_CLOSED",
-    "DeviceID": "083a8354-d56c-11ed-9771-6a842b111aff",
-    "DeviceName": "ann-laptop",
-    "SessionStartTime": "2026-07-02T15:03:05Z",
-    "SessionEndTime": "2026-07-02T15:04:05.5Z",
-    "IngressColoName": "FRA",
-}
+SESSION: Mapping[str, Any] = orjson.loads(
+    b'{"SessionID":"5d1f8c2e0b9a4c7d8e6f1a2b3c4d5e6f","Email":"ann@example.com",'
+    b'"UserID":"b4bf51f2-c72b-50b1-a179-20b76a49b18b","SourceIP":"203.0.113.10",'
+    b'"SourcePort":50123,"OriginIP":"10.1.2.3","OriginPort":22,'
+    b'"ResolvedFQDN":"db.internal.example.com","Protocol":"TCP","DetectedProtocol":"SSH",'
+    b'"BytesSent":12000,"BytesReceived":48000,"ConnectionCloseReason":"CLIENT_CLOSED",'
+    b'"DeviceID":"083a8354-d56c-11ed-9771-6a842b111aff","DeviceName":"ann-laptop",'
+    b'"SessionStartTime":"2026-07-02T15:03:05Z","SessionEndTime":"2026-07-02T15:04:05.5Z",'
+    b'"IngressColoName":"FRA"}'
+)
 
 
 def _without(*keys: str) -> dict[str, Any]:

@@ -195,7 +195,6 @@ def normalise_pushed_activity(
 
 IDENTITY = "cf-access-user"
 """The request header in which Access tells the application who it is; a custom field of the job."""
-_HEADERS = "RequestHeaders"
 _REQUEST: Mapping[str, str] = {
     "uid": "RayID",
     "ip_address": "ClientIP",
@@ -257,7 +256,7 @@ def normalise_request(row: Row, origin: Origin, id: str, time_us: int) -> Event:
 
     A row without the identity, or without what makes a request, is an event without a mapping.
     """
-    headers = row.get(_HEADERS)
+    headers = row.get("RequestHeaders")
     user = headers.get(IDENTITY) if isinstance(headers, Mapping) else None
     found = _read(row, _REQUEST)
     needed = {"ip_address", "host", "method", "status_code"}
@@ -267,10 +266,9 @@ def normalise_request(row: Row, origin: Origin, id: str, time_us: int) -> Event:
     path, _, query = uri.partition("?")
     url = f"{found.get('scheme', 'https')}://{found['host']}{uri}"
     found |= {"user_name": user, "url": url, "path": path, "query": query}
-    found["outcome"] = FAILURE if found["status_code"] >= _REFUSED else SUCCESS
-    event = _traffic(row, origin, id, time_us, _REQUEST, found)
-    rest = {key: value for key, value in event.extra[_HEADERS].items() if key != IDENTITY}
-    return event._replace(extra={k: v for k, v in {**event.extra, _HEADERS: rest}.items() if v})
+    status = found["status_code"]
+    found["outcome"] = FAILURE if status >= _REFUSED else SUCCESS if status else UNKNOWN
+    return _traffic(row, origin, id, time_us, _REQUEST, found)
 
 
 def normalise_session(row: Row, origin: Origin, id: str, time_us: int) -> Event:  # noqa: A002
@@ -312,7 +310,8 @@ def _traffic(
     found: dict[str, Any],
 ) -> Traffic:
     row = mask_nested(row)
-    odd = [key for f, key in names.items() if f not in found and row.get(key) not in _EMPTY]
+    given = [(field, key) for field, key in names.items() if row.get(key) not in _EMPTY]
+    odd = [key for field, key in given if not _fits(field, row[key])]
     known = {*names.values()}.difference(odd)
     begin, end = (moment_us(row.get(key)) for key in _TIMES[names["uid"]])
     duration = 0 if begin is None or end is None else (end - begin) // 1000
