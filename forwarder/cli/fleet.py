@@ -25,7 +25,7 @@ def journal() -> None:
 @config_option
 @click.option("--print", "printed", is_flag=True, help="Print the SQL; change nothing.")
 def create(config: Path, *, printed: bool) -> None:
-    """Create schemas and tables in the database of the settings; harmless if they are there."""
+    """Create or upgrade schemas and tables in the database; harmless if they are up to date."""
     from forwarder.runtime.opening import create_journal, statements_of  # noqa: PLC0415 - as above
 
     shared = _shared(config)
@@ -36,7 +36,12 @@ def create(config: Path, *, printed: bool) -> None:
         say("COMMIT;")
         return
     done = create_journal(shared)
-    say(f"schema {shared.schema_}: {'created' if done else 'is there, nothing was changed'}")
+    said = "created" if done.shards else "is there, and up to date"
+    if done.older:
+        said = "upgraded when the replicas of an older release have stopped: " + ", ".join(
+            done.older
+        )
+    say(f"schema {shared.schema_}: {said}")
 
 
 @journal.command()

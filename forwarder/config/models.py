@@ -146,6 +146,12 @@ class JournalSettings(Settings):
         pattern=f"^{_SCHEMA}$",
         description="schema of the database; each forwarder needs one of its own",
     )
+    fleet: str = Field(
+        "",
+        max_length=200,
+        description="name of this forwarder, the same for all its replicas; a replica with another "
+        "name is refused. Without names, one without a common account is",
+    )
     lease: Duration = Field(
         10.0, ge=2, le=300, description="after how long a replica that died is replaced"
     )
@@ -171,7 +177,15 @@ class JournalSettings(Settings):
             raise ValueError("type postgres needs dsn or dsn_file")
         names = ", ".join(
             name.rstrip("_")
-            for name in ("dsn", "password", "schema_", "lease", "settings_generation", "pooler")
+            for name in (
+                "dsn",
+                "password",
+                "schema_",
+                "fleet",
+                "lease",
+                "settings_generation",
+                "pooler",
+            )
             if getattr(self, name) != type(self).model_fields[name].default
         )
         if self.type == "sqlite" and names:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from forwarder.core.journal import Journal, Keeping
@@ -53,13 +53,37 @@ class FleetState:
     """Who owns the shards, and which replicas live, by the judgement of the database.
 
     ``newest`` are the replicas with the newest settings, which alone take shards. ``sinks`` are
-    those of all replicas within the last hour.
+    those of all replicas within the last hour. ``older`` are the replicas of an older release: the
+    tables are theirs for as long as they live, and this one knows nothing else of the fleet.
     """
 
     shards: Sequence[ShardOwner] = ()
     replicas: Sequence[Member] = ()
     newest: Sequence[str] = ()
     sinks: frozenset[str] = frozenset()
+    older: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a fleet is known by: its name, empty if it has none, and its accounts.
+
+    Each account has what says which of them share a request budget, as in ``Fleet.place``.
+    """
+
+    name: str
+    accounts: Mapping[str, str] = field(repr=False)
+
+
+def is_foreign(found: Identity, own: Identity) -> bool:
+    """Return True if settings are not those of the fleet that was found.
+
+    If both have a name, only the names count. Otherwise one account in common is enough: settings
+    may change while replicas run.
+    """
+    if found.name and own.name:
+        return found.name != own.name
+    return bool(found.accounts) and not found.accounts.keys() & own.accounts.keys()
 
 
 @dataclass(frozen=True, slots=True)

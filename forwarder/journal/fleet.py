@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias, TypeVar
@@ -21,9 +21,9 @@ from forwarder.core.journal import Keeping
 from forwarder.core.lease import (
     Announcement,
     FleetState,
+    Identity,
     Member,
     Request,
-    ShardOwner,
     Taken,
     placing,
 )
@@ -32,16 +32,14 @@ from forwarder.core.timing import Clock
 from forwarder.journal import requests
 from forwarder.journal.journal import SqlJournalView
 from forwarder.journal.postgres import (
-    LIMITS,
     Database,
     Ownership,
     PostgresEngine,
     PostgresJournal,
     placeholders,
-    translated,
 )
 from forwarder.journal.reader import JournalReader
-from forwarder.journal.tables import require_usable
+from forwarder.journal.tables import Tables, is_there, require_usable, upgrade_fleet, upgrade_shard
 
 T = TypeVar("T")
 Held: TypeAlias = tuple[int | None, int | None]
@@ -64,23 +62,19 @@ WHERE shard = ? AND epoch = ?
 _RELEASE = """
 UPDATE lease SET owner = '', expires_at = '-infinity' WHERE shard = ? AND epoch = ?
 """
-_OWNERS = """
-SELECT shard, epoch, CASE WHEN lives THEN owner ELSE '' END, undelivered_bytes, stored_bytes,
-    CASE WHEN lives THEN to_char(taken_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
-    ELSE '' END
-FROM (SELECT *, expires_at >= clock_timestamp() AS lives FROM lease) AS found ORDER BY shard
-"""
 _FIRST_SEEN = """
 INSERT INTO settings (hash) SELECT ? WHERE NOT EXISTS (SELECT FROM settings WHERE hash = ?)
 ON CONFLICT DO NOTHING
 """
+# Two replicas must not part the accounts of one credential. A take does not wait for that.
+_ONE_BY_ONE = "SELECT id FROM fleet FOR NO KEY UPDATE"
 # Looks come several times a second; a row that is fresh enough is not written again.
 _BEAT = """
 INSERT INTO replica AS old
-SELECT ?, clock_timestamp(), coalesce(?, generation), ?, ?, ?, ?, ? FROM settings WHERE hash = ?
-ON CONFLICT (name) DO UPDATE SET (seen_at, generation, sinks, version, started_at, admin_url,
-    push_url) = ROW(excluded.seen_at, excluded.generation, excluded.sinks, excluded.version,
-    excluded.started_at, excluded.admin_url, excluded.push_url)
+SELECT ?, clock_timestamp(), coalesce(?, generation), ?, ?, ?, ?, ?, ? FROM settings WHERE hash = ?
+ON CONFLICT (name) DO UPDATE SET (seen_at, generation, sinks, tables, version, started_at,
+    admin_url, push_url) = ROW(excluded.seen_at, excluded.generation, excluded.sinks,
+    excluded.tables, excluded.version, excluded.started_at, excluded.admin_url, excluded.push_url)
 WHERE old.seen_at < clock_timestamp() - ? * interval '1 second'
     OR (old.generation, old.sinks, old.version, old.started_at, old.admin_url, old.push_url)
     <> (excluded.generation, excluded.sinks, excluded.version, excluded.started_at,
@@ -95,23 +89,25 @@ _LEAVE = "UPDATE replica SET seen_at = seen_at - ? * interval '1 second' WHERE n
 _OLD = "DELETE FROM replica WHERE seen_at < clock_timestamp() - interval '1 day'"
 
 
-class Leases:
+class Leases(Tables):
     """Takes, renews and gives back shards, over a connection of its own; blocks."""
 
     def __init__(self, database: Database, owner: str, seconds: float) -> None:
         """Connect to nothing yet; ``owner`` names this process, a lease lasts ``seconds``."""
-        self._database = database
+        super().__init__(database)
         self._owner = owner
         self._seconds = seconds
-        self._connection: Connection[Any] | None = None
 
     def take(self, shard: int) -> Ownership | None:
         """Become the owner of a shard whose lease is over; None if somebody owns it.
 
         Raises ``TransientError`` if the database is away, or the old owner's transaction is open,
-        and as ``check``: a journal can be moved or upgraded while a replica stands by.
+        and as ``check``: a journal can be moved or upgraded while a replica stands by. The shard's
+        tables are up to date after it; if that took long, the lease may be over again.
         """
         with self._transaction() as connection:
+            # Nobody upgrades the fleet's tables between this look at their version and the take.
+            connection.execute(f"SELECT id FROM {self._database.home}.fleet FOR KEY SHARE")
             require_usable(connection, self._database)
             taken = connection.execute(
                 placeholders(_TAKE), (shard, self._owner, self._seconds)
@@ -123,6 +119,7 @@ class Leases:
                 placeholders("UPDATE fence SET epoch = ?, version = ? WHERE shard = ?"),
                 (taken[0], version, shard),
             )
+            upgrade_shard(connection, self._database, shard)
         return Ownership(shard, int(taken[0]), version, str(taken[1]))
 
     def renew(self, own: Ownership, held: Held = (None, None)) -> bool:
@@ -141,20 +138,19 @@ class Leases:
         with self._transaction() as connection:
             connection.execute(placeholders(_RELEASE), (own.shard, own.epoch))
 
-    def owners(self) -> list[ShardOwner]:
-        """Return every shard's owner."""
-        with self._transaction() as connection:
-            return [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
-
     def look(self, own: Announcement) -> FleetState:
-        """Say that this replica lives with its ``own`` settings; return the state of the fleet."""
+        """Say that this replica lives with its ``own`` settings; return the state of the fleet.
+
+        Raises as ``check``: the tables may have become those of a newer release.
+        """
         with self._transaction() as connection:
+            require_usable(connection, self._database)
             connection.execute(placeholders(_FIRST_SEEN), (own.settings, own.settings))
             sinks, me = json.dumps(sorted(own.sinks)), own.about
-            mine = (me.version, me.since, me.admin_url, me.push_url, own.settings)
-            beat = (self._owner, own.generation, sinks, *mine, self._seconds / 5)
+            about = (self._database.version, me.version, me.since, me.admin_url, me.push_url)
+            beat = (self._owner, own.generation, sinks, *about, own.settings, self._seconds / 5)
             connection.execute(placeholders(_BEAT), beat)
-            shards = [ShardOwner(*row) for row in connection.execute(_OWNERS).fetchall()]
+            shards = self._owners(connection)
             seen = connection.execute(placeholders(_SEEN), (self._seconds,)).fetchall()
         alive = {Member(*about): generation for *about, generation, _, lives in seen if lives}
         return FleetState(
@@ -164,62 +160,60 @@ class Leases:
             frozenset(sink for *_, sinks, _ in seen for sink in json.loads(sinks)),
         )
 
-    def placed(self) -> dict[str, int]:
-        """Return the shard of each account that has one."""
-        with self._transaction() as connection:
-            return self._placed(connection)
-
     def place(self, credentials: Mapping[str, str]) -> dict[str, int]:
         """Give each account a shard for good; see ``core.lease.Fleet``."""
         with self._transaction() as connection:
-            # One after the other: two replicas must not part the accounts of one credential.
-            connection.execute("SELECT id FROM fleet FOR UPDATE")
-            placed = self._placed(connection)
-            shards = [shard for (shard,) in connection.execute("SELECT shard FROM lease")]
-            chosen = placing(placed, credentials, shards)
-            for account, shard in chosen.items():
+            connection.execute(_ONE_BY_ONE)
+            return self._place(connection, credentials)
+
+    def join(self, own: Identity) -> list[str]:
+        """Become a replica of the fleet; return the older ones that this one has to wait for.
+
+        Nothing was changed if there are any. Raises as ``check``.
+        """
+        with self._transaction() as connection:
+            older = upgrade_fleet(connection, self._database, self._seconds)
+            if not older:
+                require_usable(connection, self._database)
+                connection.execute(_ONE_BY_ONE)
+                self._identify(connection, own)
                 connection.execute(
-                    placeholders("INSERT INTO account VALUES (?, ?)"), (account, shard)
+                    placeholders("UPDATE fleet SET name = ? WHERE name = ''"), (own.name,)
                 )
+                self._place(connection, own.accounts)
+        return older
+
+    def _place(self, connection: Connection[Any], credentials: Mapping[str, str]) -> dict[str, int]:
+        placed = self._placed(connection)
+        shards = [shard for (shard,) in connection.execute("SELECT shard FROM lease")]
+        chosen = placing(placed, credentials, shards)
+        for account, shard in chosen.items():
+            connection.execute(placeholders("INSERT INTO account VALUES (?, ?)"), (account, shard))
         return placed | chosen
 
-    def _placed(self, connection: Connection[Any]) -> dict[str, int]:
-        # A journal that was copied, or that had one shard, knows its accounts by their streams.
-        schema = self._database.shard_schema(0)
-        old = connection.execute(f"SELECT DISTINCT account_id FROM {schema}.stream").fetchall()
-        new = connection.execute("SELECT account_id, shard FROM account").fetchall()
-        return dict.fromkeys((account for (account,) in old), 0) | dict(new)
+    def upgrade(self) -> list[str]:
+        """Upgrade all tables, if there are any; return the older replicas that must stop first.
+
+        A shard that is owned is left to its owner, who has upgraded it.
+        """
+        with self._transaction() as connection:
+            if not is_there(connection, self._database):
+                return []
+            older = upgrade_fleet(connection, self._database, self._seconds)
+            rest = connection.execute(
+                "SELECT shard FROM fence WHERE tables < (SELECT version FROM fleet)"
+            ).fetchall()
+        for (shard,) in rest:
+            own = self.take(shard)
+            if own is not None:
+                self.release(own)
+        return older
 
     def leave(self) -> None:
         """Live no more; what this replica knew of sinks is still remembered for an hour."""
         with self._transaction() as connection:
             connection.execute(placeholders(_LEAVE), (self._seconds, self._owner))
             connection.execute(_OLD)
-
-    def check(self) -> None:
-        """Raise ``StateError`` unless the journal is in use, and known to this program."""
-        with self._transaction() as connection:
-            require_usable(connection, self._database)
-
-    def close(self) -> None:
-        """Give the connection back; idempotent."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection[Any]]:
-        if self._connection is None or self._connection.closed:
-            self._connection = self._database.connect()
-        connection = self._connection
-        try:
-            with translated(), connection.transaction():
-                connection.execute(f"SET LOCAL search_path = {self._database.home}; {LIMITS}")
-                yield connection
-        except TransientError:
-            # Whatever state it is in: the next attempt begins with a new one.
-            self.close()
-            raise
 
 
 class _Line:
@@ -242,12 +236,23 @@ class _Line:
 class SqlFleet:
     """The replicas on one database; implements ``core.lease.Fleet``."""
 
-    def __init__(self, database: Database, owner: str, seconds: float) -> None:
-        """Connect to nothing yet; arguments as for ``Leases``."""
+    def __init__(
+        self,
+        database: Database,
+        owner: str,
+        seconds: float,
+        identity: Identity | None = None,
+    ) -> None:
+        """Connect to nothing yet; arguments as for ``Leases``.
+
+        A replica has an ``identity``; who only asks the others for something has none.
+        """
         self._database = database
         self._owner = owner
         self._seconds = seconds
-        self._known = False
+        self._identity = identity
+        self._joined = False
+        self._older: Sequence[str] = ()
         self._own = Announcement("", None, (), Member(owner))
         # A take may wait for the transaction of a former owner; renewals must not wait for it.
         self._takes = _Line(Leases(database, owner, seconds), "journal-takes")
@@ -264,8 +269,10 @@ class SqlFleet:
 
     async def look(self) -> FleetState:
         """See ``Fleet``."""
-        if not self._known:
+        if not self._joined:
             await self.check()
+        if self._older:
+            return FleetState(replicas=[Member(one) for one in self._older], older=self._older)
         own = self._own
         return await self._renewals.call(lambda leases: leases.look(own))
 
@@ -274,9 +281,13 @@ class SqlFleet:
         self._own = settings
 
     async def check(self) -> None:
-        """Raise as ``Leases.check``; this process is no replica by that."""
-        await self._renewals.call(Leases.check)
-        self._known = True
+        """Raise as ``Leases.check``; a replica joins the fleet by that."""
+        own = self._identity
+        if own is None:
+            await self._renewals.call(Leases.check)
+            return
+        self._older = await self._renewals.call(lambda leases: leases.join(own))
+        self._joined = not self._older
 
     def lease(self, shard: int) -> ShardLease:
         """See ``Fleet``."""
@@ -400,12 +411,12 @@ def contents_of(database: Database) -> tuple[list[int], dict[str, int]]:
 
     Raises ``StateError`` if the database has no journal, or one that this program does not know.
     """
-    leases = Leases(database, "", 0.0)
+    tables = Tables(database)
     try:
-        leases.check()
-        return [one.shard for one in leases.owners()], leases.placed()
+        tables.check()
+        return [one.shard for one in tables.owners()], tables.placed()
     finally:
-        leases.close()
+        tables.close()
 
 
 def open_view(database: Database, shard: int) -> SqlJournalView:

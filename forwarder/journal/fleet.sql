@@ -1,16 +1,20 @@
 -- What the replicas of one forwarder share, in the search path; each shard's tables have a schema
--- of their own (postgres.sql).
+-- of their own (postgres.sql). Both files are version 1 of the tables. What a newer program reads
+-- before it upgrades them stays in all versions: fleet.version, replica's name, seen_at and tables,
+-- and lease's owner and expires_at.
 
 CREATE TABLE fleet (
     id BIGINT PRIMARY KEY CHECK (id = 1),
-    version BIGINT NOT NULL,                -- of both files
+    version BIGINT NOT NULL,                -- of the tables in this schema
+    name TEXT NOT NULL DEFAULT '',          -- of the forwarder whose replicas these are, if it has one
     moved TEXT NOT NULL DEFAULT ''          -- when the journal was copied elsewhere; nobody uses it since
 );
 -- Apart from the lease: a long write transaction, which holds its row, must not delay a renewal.
 CREATE TABLE fence (
     shard BIGINT PRIMARY KEY,
     epoch BIGINT NOT NULL,                  -- who owns the shard: grows with every owner
-    version BIGINT NOT NULL                 -- what the owner has seen last: grows with every commit
+    version BIGINT NOT NULL,                -- what the owner has seen last: grows with every commit
+    tables BIGINT NOT NULL                  -- the version of the shard's tables
 ) WITH (fillfactor = 10);
 CREATE TABLE lease (
     shard BIGINT PRIMARY KEY,
@@ -26,6 +30,7 @@ CREATE TABLE replica (
     seen_at TIMESTAMPTZ NOT NULL,           -- when it last said that it lives
     generation BIGINT NOT NULL,             -- of its settings: the higher are newer
     sinks TEXT COLLATE "C" NOT NULL,        -- their names, as JSON
+    tables BIGINT NOT NULL,                 -- the version of them that its program knows
     version TEXT NOT NULL,                  -- of the program
     started_at TEXT NOT NULL,               -- RFC 3339, by its own clock
     admin_url TEXT NOT NULL,                -- of its status page; empty: it has none

@@ -84,7 +84,21 @@ UPDATE request SET epoch = ? WHERE epoch IS NULL AND id = (
 ) RETURNING id, command, given
 """
 _ANSWER_REQUEST = "UPDATE request SET answer = ? WHERE id = ?"
+GRANT_HINT = (
+    "grant the role USAGE on the journal's schemas, and all rights on their tables and sequences"
+)
 CREATE_HINT = "run `forwarder journal create` with a role that may create schemas"
+
+
+class Upgrade(NamedTuple):
+    """SQL from one version of the tables to the next: of the fleet's, and of each shard's."""
+
+    fleet: str = ""
+    shard: str = ""
+
+
+UPGRADES: Sequence[Upgrade] = ()
+"""From version 1 on. What was released never changes; a new version is one more."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +106,18 @@ class Database:
     """Where the journal's database is, and which schema of it is the forwarder's.
 
     ``conninfo`` is asked at every connection: a password in a file may have changed. With
-    ``pooler``, nothing is prepared on the server.
+    ``pooler``, nothing is prepared on the server. ``upgrades`` are the program's.
     """
 
     conninfo: Callable[[], str]
     schema: str
     pooler: bool = False
+    upgrades: Sequence[Upgrade] = UPGRADES
+
+    @property
+    def version(self) -> int:
+        """Return the version of the tables that this program works on."""
+        return 1 + len(self.upgrades)
 
     def arguments(self) -> Mapping[str, str]:
         """Return the parts of the connection string; raises ``StateError`` if it has no such form.
@@ -181,14 +201,9 @@ def translated() -> Iterator[None]:
     except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
         raise StateError(f"the database has no journal: {_said(error)}; {CREATE_HINT}") from error
     except errors.InsufficientPrivilege as error:
-        raise NeedsOperatorError(
-            f"the role of the journal lacks a right: {_said(error)}", hint=CREATE_HINT
-        ) from error
+        raise lacking_right(_said(error)) from error
     except errors.ReadOnlySqlTransaction as error:
-        raise TransientError(
-            "the database takes no writes: it is in recovery, or a standby",
-            hint="add target_session_attrs=read-write and all hosts to journal.dsn",
-        ) from error
+        raise read_only() from error
     except (errors.DataCorrupted, errors.IndexCorrupted) as error:
         raise DamagedError(f"the database is damaged: {_said(error)}") from error
     except errors.DiskFull as error:
@@ -208,6 +223,20 @@ def translated() -> Iterator[None]:
         raise DamagedError(
             f"the journal is damaged: a stored value is unreadable: {error}"
         ) from error
+
+
+def lacking_right(what: str) -> NeedsOperatorError:
+    """Return the error for a role that may not do ``what``."""
+    hint = CREATE_HINT if "database" in what else GRANT_HINT
+    return NeedsOperatorError(f"the role of the journal lacks a right: {what}", hint=hint)
+
+
+def read_only() -> TransientError:
+    """Return the error for a database that takes no writes."""
+    return TransientError(
+        "the journal's database takes no writes: it is in recovery, or a standby",
+        hint="add target_session_attrs=read-write and all hosts to journal.dsn",
+    )
 
 
 def _said(error: psycopg.Error) -> str:

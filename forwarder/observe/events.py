@@ -87,6 +87,13 @@ class SettingsOlder(TelemetryEvent):
     newer: tuple[str, ...]
 
 
+@event("upgrade_waits", INFO, hint="it continues by itself when they have stopped")
+class UpgradeWaits(TelemetryEvent):
+    """The journal's tables are upgraded when these replicas of an older release have stopped."""
+
+    older: tuple[str, ...]
+
+
 @event("shard_given", INFO)
 class ShardGiven(TelemetryEvent):
     """This replica gave a shard back, so that another one with fewer shards can take it."""

@@ -14,7 +14,13 @@ import socket
 import stat
 import struct
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
+from contextlib import (
+    AbstractContextManager,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    suppress,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
 
@@ -28,7 +34,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.journal import Journal, JournalView, Keeping
-from forwarder.core.lease import Fleet, Lease, ShardOwner
+from forwarder.core.lease import Fleet, Identity, Lease, ShardOwner
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock, format_seconds
 from forwarder.journal import copying, sqlite
@@ -72,7 +78,9 @@ async def fleet_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
     lock = StateLock(root.state_dir, clock.now_us())
     try:
         shared = _shared(root.journal)
-        fleet = shared.fleet.SqlFleet(shared.database, _owner(), root.journal.lease)
+        fleet = shared.fleet.SqlFleet(
+            shared.database, _owner(), root.journal.lease, identity_of(settings)
+        )
         try:
             with suppress(TransientError), _faults():  # if it is away, the replica waits for it
                 await fleet.check()
@@ -99,6 +107,25 @@ async def asking(
             yield fleet, shards, placed
         finally:
             await fleet.aclose()
+
+
+def identity_of(settings: ForwarderSettings) -> Identity:
+    """Return what the replicas with these settings have in common."""
+    accounts = {one.account_id: one.credential for one in settings.accounts}
+    return Identity(settings.root.journal.fleet, accounts)
+
+
+def check_fleet(settings: ForwarderSettings) -> None:
+    """Raise ``ConfigError``, ``StateError`` or ``TransientError`` if a replica could not work."""
+    with _faults(), _tables(settings.root.journal) as tables:
+        tables.check_live(identity_of(settings))
+
+
+@contextmanager
+def _tables(journal: JournalSettings) -> Iterator[Any]:
+    shared = _shared(journal)
+    with closing(shared.tables.Tables(shared.database)) as tables:
+        yield tables
 
 
 def _owner() -> str:
@@ -156,14 +183,23 @@ def _stopped(
     return held
 
 
-def create_journal(journal: JournalSettings) -> int:
-    """Make what is missing of a shared journal's schemas; return how many shards were added.
+class Created(NamedTuple):
+    """How many shards were added, and the older replicas that keep the tables from an upgrade."""
 
-    Raises ``StateError`` if the role may not, ``TransientError`` if the database is away.
+    shards: int
+    older: Sequence[str]
+
+
+def create_journal(journal: JournalSettings) -> Created:
+    """Make what is missing of a shared journal's schemas, and upgrade what is old.
+
+    Raises ``ConfigError`` if the role may not, ``StateError``, ``TransientError``.
     """
-    shared = _shared(journal)
-    created: int = shared.tables.create(shared.database)
-    return created
+    with _faults():
+        shared = _shared(journal)
+        with closing(shared.fleet.Leases(shared.database, _owner(), journal.lease)) as leases:
+            older = leases.upgrade()
+        return Created(0 if older else shared.tables.create(shared.database), older)
 
 
 def statements_of(journal: JournalSettings) -> Iterator[str]:
@@ -175,12 +211,9 @@ def statements_of(journal: JournalSettings) -> Iterator[str]:
 
 def owners_of(journal: JournalSettings) -> Sequence[ShardOwner]:
     """Return who owns the shards of a shared journal."""
-    shared = _shared(journal)
-    leases = shared.fleet.Leases(shared.database, "", 0.0)
-    try:
-        owners: Sequence[ShardOwner] = leases.owners()
-    finally:
-        leases.close()
+    with _faults(), _tables(journal) as tables:
+        tables.check()
+        owners: Sequence[ShardOwner] = tables.owners()
     return owners
 
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from forwarder.config import ForwarderSettings
 from forwarder.core.errors import ForwarderError, StateError, TransientError
 from forwarder.core.lease import Fleet, FleetState, Lease, Taken, spare, wanted
-from forwarder.observe.events import JournalLost, SettingsOlder, ShardGiven, ShardTaken
+from forwarder.observe.events import (
+    JournalLost,
+    SettingsOlder,
+    ShardGiven,
+    ShardTaken,
+    UpgradeWaits,
+)
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.replica import Replica
 
@@ -49,6 +55,7 @@ class Turns:
         self._free_since: dict[int, float] = {}
         self._announced: ForwarderSettings | None = None
         self._held_back = False
+        self._older: Sequence[str] = ()
 
     async def run(self, ending: asyncio.Task[None]) -> None:
         """Take turns until ``ending`` is done, then wind down all of them."""
@@ -72,6 +79,10 @@ class Turns:
         try:
             self._announce()
             fleet = await self._fleet.look()
+            self._wait_for(fleet.older)
+            if fleet.older:
+                self._seat.learn(fleet)
+                return
             self._replica.join(self._fleet, len(fleet.shards))
             await self._replica.place(self._replica.settings)
         except ForwarderError as error:
@@ -91,6 +102,12 @@ class Turns:
             own = [one.shard for one in fleet.shards if one.owner == self._fleet.name]
             if spare(fleet, self._fleet.name) and own[-1] in self._given:
                 self._given[own[-1]].set()
+
+    def _wait_for(self, older: Sequence[str]) -> None:
+        """Report the replicas of an older release for which this one waits, when they change."""
+        if older and older != self._older:
+            self._replica.emit(UpgradeWaits(tuple(older)))
+        self._older = older
 
     def _announce(self) -> None:
         settings = self._replica.settings

@@ -7,7 +7,17 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.lease import FleetState, Member, ShardOwner, placing, shares, spare, wanted
+from forwarder.core.lease import (
+    FleetState,
+    Identity,
+    Member,
+    ShardOwner,
+    is_foreign,
+    placing,
+    shares,
+    spare,
+    wanted,
+)
 
 Owners = dict[int, str]
 
@@ -97,3 +107,16 @@ def test_a_replica_with_older_settings_keeps_its_shards_and_takes_no_other() -> 
     assert not wanted(fleet, "old", 2, overdue=True)
     assert wanted(fleet, "new", 0, overdue=False)
     assert not spare(FleetState(shards[:2], [Member("new"), Member("old")], ["new"]), "old")
+
+
+def test_a_fleet_is_known_by_its_name_or_by_one_common_account() -> None:
+    found, named = Identity("", {"a": "", "b": ""}), Identity("east", {"a": ""})
+
+    assert is_foreign(found, Identity("", {"c": "token"}))
+    assert is_foreign(found, Identity("east", {"c": "token"}))
+    assert is_foreign(named, Identity("west", {"a": "token"}))
+    assert not is_foreign(Identity("", {}), Identity("", {"c": "token"}))
+    assert not is_foreign(found, Identity("", {"b": "token", "c": "token"}))
+    assert not is_foreign(named, Identity("", {"a": "token"}))
+    assert not is_foreign(named, Identity("east", {"c": "token"}))
+    assert "token" not in repr(Identity("", {"c": "token"}))

@@ -35,6 +35,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     daemon.StandingBy("1.0", "abc"),
     daemon.ShardTaken(0, 3, "host-1:17"),
     daemon.SettingsOlder(("host-2:9",)),
+    daemon.UpgradeWaits(("host-2:9",)),
     daemon.ShardGiven(2),
     daemon.JournalLost(0, "another replica has taken over"),
     daemon.Stopped(settled=True, backlog=3),
