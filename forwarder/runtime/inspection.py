@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from forwarder.config import AccountSettings, ForwarderSettings, RootSettings, SinkSettings
+from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
 from forwarder.core.contracts import Finding, Rendered, StoredPage, StreamKey, Window
 from forwarder.core.errors import ConfigError, Fault, ForwarderError
 from forwarder.core.identity import Identifier
@@ -26,7 +26,7 @@ from forwarder.core.journal import JournalView, Verdict
 from forwarder.core.source_contract import Source, SourcePlugin, StreamPlan
 from forwarder.core.timing import SystemClock, parse_us
 from forwarder.ingest.backfill import pages_of, verify
-from forwarder.runtime.opening import check_address, open_view
+from forwarder.runtime.opening import check_address, check_fleet, open_view
 from forwarder.runtime.replica import Rendering, run_fast
 from forwarder.runtime.workers import preflight, sink_of, source_of
 from forwarder.sources.logpush.comparing import (
@@ -198,26 +198,27 @@ async def diagnose(settings: ForwarderSettings) -> Sequence[Finding]:
     Every subject begins with its account or sink, since two sinks of one type find the same.
     """
     found = await asyncio.gather(
-        _diagnose_journal(settings.root),
+        _diagnose_journal(settings),
         *(_diagnose_account(account) for account in settings.accounts),
         *(_diagnose_sink(sink) for sink in settings.sinks),
     )
     return [finding for findings in found for finding in findings]
 
 
-async def _diagnose_journal(root: RootSettings) -> Sequence[Finding]:
-    """Open a shared journal for reading; a file has nobody to ask."""
-    if root.journal.type == "sqlite":
+async def _diagnose_journal(settings: ForwarderSettings) -> Sequence[Finding]:
+    """Check that replicas with these settings could work; a file has nobody to ask."""
+    if settings.root.journal.type == "sqlite":
         return []
     try:
         async with asyncio.timeout(_LONGEST):
-            view = await asyncio.to_thread(open_view, root.state_dir, root.journal)
-            await view.aclose()
+            await asyncio.to_thread(check_fleet, settings)
+    except ConfigError as error:
+        return [Finding("fault", "journal", one.problem, one.hint) for one in error.faults]
     except ForwarderError as error:
         return [Finding("fault", "journal", str(error), getattr(error, "hint", ""))]
     except TimeoutError:
         return [Finding("fault", "journal", f"no answer within {_LONGEST:.0f} s", _REACHABLE)]
-    return [Finding("ok", "journal", "can be reached, and has its tables")]
+    return [Finding("ok", "journal", "can be reached, and may be used")]
 
 
 async def _diagnose_account(account: AccountSettings) -> Sequence[Finding]:
