@@ -58,7 +58,7 @@ class Overview(Protocol):
 
 
 _SOURCES = files("forwarder.admin") / "status_page"
-_SCRIPTS = ("elements.js", "charts.js", "page.js")
+_SCRIPTS = ("elements.js", "charts.js", "fleet.js", "page.js")
 
 
 def _read(name: str) -> str:

@@ -35,10 +35,10 @@ class ShardOwner:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A replica that lives, as it presents itself to the others.
+    """A replica, as it presents itself to the others.
 
     ``since`` is when it started, in RFC 3339 by its own clock. An address is empty if the replica
-    does not listen there.
+    does not listen there. ``seen_seconds`` ago it last said that it lives.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Member:
     since: str = ""
     admin_url: str = ""
     push_url: str = ""
+    seen_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,8 @@ class FleetState:
     """Who owns the shards, and which replicas live, by the judgement of the database.
 
     ``newest`` are the replicas with the newest settings, which alone take shards. ``sinks`` are
-    those of all replicas within the last hour. ``older`` are the replicas of an older release: the
+    those of all replicas within the last hour; ``lost`` are the replicas that were seen within it,
+    live no more and did not take their leave. ``older`` are the replicas of an older release: the
     tables are theirs for as long as they live, and this one knows nothing else of the fleet.
     """
 
@@ -61,6 +63,7 @@ class FleetState:
     replicas: Sequence[Member] = ()
     newest: Sequence[str] = ()
     sinks: frozenset[str] = frozenset()
+    lost: Sequence[Member] = ()
     older: Sequence[str] = ()
 
 

@@ -70,10 +70,11 @@ ON CONFLICT DO NOTHING
 _ONE_BY_ONE = "SELECT id FROM fleet FOR NO KEY UPDATE"
 # Looks come several times a second; a row that is fresh enough is not written again.
 _BEAT = """
-INSERT INTO replica AS old
+INSERT INTO replica AS old (name, seen_at, generation, sinks, tables, version, started_at,
+    admin_url, push_url)
 SELECT ?, clock_timestamp(), coalesce(?, generation), ?, ?, ?, ?, ?, ? FROM settings WHERE hash = ?
-ON CONFLICT (name) DO UPDATE SET (seen_at, generation, sinks, tables, version, started_at,
-    admin_url, push_url) = ROW(excluded.seen_at, excluded.generation, excluded.sinks,
+ON CONFLICT (name) DO UPDATE SET (left_at, seen_at, generation, sinks, tables, version, started_at,
+    admin_url, push_url) = ROW(NULL, excluded.seen_at, excluded.generation, excluded.sinks,
     excluded.tables, excluded.version, excluded.started_at, excluded.admin_url, excluded.push_url)
 WHERE old.seen_at < clock_timestamp() - ? * interval '1 second'
     OR (old.generation, old.sinks, old.version, old.started_at, old.admin_url, old.push_url)
@@ -81,11 +82,12 @@ WHERE old.seen_at < clock_timestamp() - ? * interval '1 second'
     excluded.admin_url, excluded.push_url)
 """
 _SEEN = """
-SELECT name, version, started_at, admin_url, push_url, generation, sinks,
-    seen_at > clock_timestamp() - ? * interval '1 second'
+SELECT name, version, started_at, admin_url, push_url,
+    round(extract(epoch FROM clock_timestamp() - seen_at), 1)::float8 AS seen,
+    generation, sinks, left_at IS NOT NULL
 FROM replica WHERE seen_at > clock_timestamp() - interval '1 hour' ORDER BY name
 """
-_LEAVE = "UPDATE replica SET seen_at = seen_at - ? * interval '1 second' WHERE name = ?"
+_LEAVE = "UPDATE replica SET left_at = clock_timestamp() WHERE name = ?"
 _OLD = "DELETE FROM replica WHERE seen_at < clock_timestamp() - interval '1 day'"
 
 
@@ -151,13 +153,15 @@ class Leases(Tables):
             beat = (self._owner, own.generation, sinks, *about, own.settings, self._seconds / 5)
             connection.execute(placeholders(_BEAT), beat)
             shards = self._owners(connection)
-            seen = connection.execute(placeholders(_SEEN), (self._seconds,)).fetchall()
-        alive = {Member(*about): generation for *about, generation, _, lives in seen if lives}
+            seen = connection.execute(_SEEN).fetchall()
+        here = {Member(*about): generation for *about, generation, _, left in seen if not left}
+        alive = {one: there for one, there in here.items() if one.seen_seconds < self._seconds}
         return FleetState(
             shards,
             list(alive),
             [one.name for one, generation in alive.items() if generation == max(alive.values())],
             frozenset(sink for *_, sinks, _ in seen for sink in json.loads(sinks)),
+            [one for one in here if one not in alive],
         )
 
     def place(self, credentials: Mapping[str, str]) -> dict[str, int]:
@@ -212,7 +216,7 @@ class Leases(Tables):
     def leave(self) -> None:
         """Live no more; what this replica knew of sinks is still remembered for an hour."""
         with self._transaction() as connection:
-            connection.execute(placeholders(_LEAVE), (self._seconds, self._owner))
+            connection.execute(placeholders(_LEAVE), (self._owner,))
             connection.execute(_OLD)
 
 

@@ -1,7 +1,7 @@
 -- What the replicas of one forwarder share, in the search path; each shard's tables have a schema
 -- of their own (postgres.sql). Both files are version 1 of the tables. What a newer program reads
--- before it upgrades them stays in all versions: fleet.version, replica's name, seen_at and tables,
--- and lease's owner and expires_at.
+-- before it upgrades them stays in all versions: fleet.version, replica's name, seen_at, left_at and
+-- tables, and lease's owner and expires_at.
 
 CREATE TABLE fleet (
     id BIGINT PRIMARY KEY CHECK (id = 1),
@@ -28,6 +28,7 @@ CREATE TABLE lease (
 CREATE TABLE replica (
     name TEXT COLLATE "C" PRIMARY KEY,      -- as the owner in lease
     seen_at TIMESTAMPTZ NOT NULL,           -- when it last said that it lives
+    left_at TIMESTAMPTZ,                    -- when it took its leave; nobody waits for it
     generation BIGINT NOT NULL,             -- of its settings: the higher are newer
     sinks TEXT COLLATE "C" NOT NULL,        -- their names, as JSON
     tables BIGINT NOT NULL,                 -- the version of them that its program knows

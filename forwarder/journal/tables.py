@@ -35,7 +35,8 @@ FROM (SELECT *, expires_at >= clock_timestamp() AS lives FROM lease) AS found OR
 """
 # An owner that is no replica is a command, of whatever release.
 _OLDER = """
-SELECT name FROM replica WHERE tables < ? AND seen_at > clock_timestamp() - ? * interval '1 second'
+SELECT name FROM replica WHERE tables < ? AND left_at IS NULL
+    AND seen_at > clock_timestamp() - ? * interval '1 second'
 UNION SELECT owner FROM lease WHERE expires_at >= clock_timestamp()
     AND owner NOT IN (SELECT name FROM replica WHERE tables >= ?) ORDER BY 1
 """

@@ -26,7 +26,7 @@ from forwarder.core.journal import (
     Usage,
     with_name,
 )
-from forwarder.core.lease import FleetState
+from forwarder.core.lease import FleetState, Member
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.delivery.state import SinkState, together
 from forwarder.ingest.poller import StreamStatus
@@ -166,7 +166,9 @@ class Overview:
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
             "shards": [asdict(one) | {"here": one.shard in here} for one in snapshot.fleet.shards],
-            "replicas": replicas_json(snapshot.fleet),
+            "replicas": [_member_json(one, snapshot.fleet) for one in snapshot.fleet.replicas],
+            "lost_replicas": [_member_json(one, snapshot.fleet) for one in snapshot.fleet.lost],
+            "older_replicas": list(snapshot.fleet.older),
             "backfills": [one for cell in cells for one in cell.backfills.states()],
             **(_NO_LOSSES if journal is None else await self._losses(journal)),
             "tasks": tasks_json(self.tasks()),
@@ -403,15 +405,9 @@ def tasks_json(tasks: Iterable[TaskState]) -> list[dict[str, Any]]:
     ]
 
 
-def replicas_json(fleet: FleetState) -> list[dict[str, Any]]:
-    """Return the replicas of a shared journal that live, each with the shards that it owns."""
-    return [
-        {
-            **asdict(one),
-            "shards": [shard.shard for shard in fleet.shards if shard.owner == one.name],
-        }
-        for one in fleet.replicas
-    ]
+def _member_json(one: Member, fleet: FleetState) -> dict[str, Any]:
+    shards = [shard.shard for shard in fleet.shards if shard.owner == one.name]
+    return {**asdict(one), "shards": shards}
 
 
 def reloads_json(reloads: Reloads) -> dict[str, Any]:

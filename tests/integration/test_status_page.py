@@ -162,6 +162,56 @@ async def test_what_needs_a_person_comes_first_with_the_command_to_run(page: Pag
     assert await page.value(f"{order}(document.getElementById('charts'))") == 4  # it follows
 
 
+async def test_it_shows_which_replica_owns_what_and_which_is_lost(page: Page) -> None:
+    rows = "[...document.querySelectorAll('#fleet tbody tr')].map((row) => row.innerText)"
+    links = "[...document.querySelectorAll('#fleet a')].map((one) => one.href)"
+    lost, me, other = [row.split("\t") for row in await page.value(rows)]
+    told = await page.value("document.getElementById('fleet').textContent")
+
+    assert (f"forwarder-2:1 {ATTACK}", "lost", "5.2 min ago") == (lost[0], lost[1], lost[4])
+    assert ("forwarder-0:1 (this one)", "works", "0", "1.4.0") == (*me[:3], me[5])
+    assert ("forwarder-1:1", "stands by", "", "") == (*other[:4],)
+    assert "Nobody owns shard 1" in told
+    assert "owns shard 0 of 2" in told
+    assert ["http://10.0.0.7:9090/"] * 2 == await page.value(links)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"shards": [{"shard": 0, "owner": "other:7", "epoch": 1, "since": ""}]}, "takes over"),
+        ({"shards": [], "older_replicas": ["old:7"]}, "older release have stopped: old:7"),
+    ],
+)
+async def test_a_standby_is_called_so(browser: Browser, changed: dict[str, Any], told: str) -> None:
+    standby = {**state(), "ready": True, "state": "ready", "reasons": [], **changed}
+    server = AdminServer(FakeDaemon(state=standby, past=history()))
+    url = await server.start("127.0.0.1", 0)
+    async with tab(browser.port) as opened:
+        await opened.open(url)
+        await opened.until(_DRAWN)
+        badge = await opened.value("document.getElementById('state').textContent")
+        shown = await opened.value("document.getElementById('fleet').textContent")
+    await server.aclose()
+
+    assert "Standing by" == badge
+    assert told in shown
+
+
+async def test_a_journal_that_nobody_shares_has_no_replicas(browser: Browser) -> None:
+    alone = state() | {"shards": [], "replicas": [], "lost_replicas": []}
+    server = AdminServer(FakeDaemon(state=alone, past=history()))
+    url = await server.start("127.0.0.1", 0)
+    async with tab(browser.port) as opened:
+        await opened.open(url)
+        await opened.until(_DRAWN)
+        hidden = await opened.value("document.getElementById('fleet-section').hidden")
+        complaints = opened.complaints
+    await server.aclose()
+
+    assert (True, []) == (hidden, complaints)
+
+
 async def test_a_narrow_page_scrolls_in_one_direction_only(page: Page) -> None:
     await page.width(400)
 

@@ -28,7 +28,7 @@ const settings = ({ refused = [], needs_restart: waiting = [] }) => [
 const headline = (found) => {
   const state = document.getElementById("state");
   const [ready, tone] = STATES[found.state] ?? STATES.not_ready;
-  const word = found.live ? ready : "Stuck";
+  const word = !found.live ? "Stuck" : found.ready && standsBy(found) ? "Standing by" : ready;
   if (state.textContent !== word) state.textContent = word;
   state.className = `pill ${tone}`;
   document.title = `${word} \u00b7 ${found.host} \u00b7 forwarder`;
@@ -164,7 +164,7 @@ const gaps = (found) => show("gaps", found.gaps.latest, (rows) => rows.length
 
 const render = () => {
   if (!status) return;
-  for (const part of [headline, summary, streams, sinks, journal, letters, gaps]) part(status);
+  for (const part of [headline, summary, fleet, streams, sinks, journal, letters, gaps]) part(status);
 };
 
 const ask = async (path) => {

@@ -138,6 +138,34 @@ def state() -> dict[str, Any]:
             {"sink": "elastic", "reason": "event too large", "events": 1, "latest": _moment(9_000)},
         ],
         "tasks": [],
+        **_fleet(),
+    }
+
+
+def _fleet() -> dict[str, Any]:
+    """Return three replicas on two shards, one of them lost, and a shard that nobody owns."""
+    return {
+        "shards": [
+            {"shard": 0, "owner": "forwarder-0:1", "epoch": 4, "since": _moment(7_200)},
+            {"shard": 1, "owner": "", "epoch": 9, "since": ""},
+        ],
+        "replicas": [_replica("forwarder-0:1", [0]), _replica("forwarder-1:1", [])],
+        "lost_replicas": [_replica(f"forwarder-2:1 {ATTACK}", [], 312.4, "javascript:alert(3)")],
+        "older_replicas": [],
+    }
+
+
+def _replica(
+    name: str, shards: list[int], seen: float = 0.4, url: str = "http://10.0.0.7:9090"
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "version": "1.4.0",
+        "since": _moment(273_000),
+        "admin_url": url,
+        "push_url": "",
+        "seen_seconds": seen,
+        "shards": shards,
     }
 
 
