@@ -28,6 +28,7 @@ from forwarder.cli.terminal import (
     when,
     yes_option,
 )
+from forwarder.core.contracts import PUSH
 
 if TYPE_CHECKING:
     from forwarder.core.journal import Gap, StoredLetter
@@ -67,7 +68,8 @@ def list_cursors(config: Path, *, as_json: bool) -> None:
             "account": place.labels.get(cursor.account_id, cursor.account_id),
             "stream": cursor.stream,
             "reader": cursor.reader,
-            "covered_until": when(cursor.covered_until_us),
+            # A push says nothing of what was not pushed.
+            "covered_until": "" if cursor.reader == PUSH else when(cursor.covered_until_us),
             "reading_until": when(cursor.reading_until_us) if cursor.reading_until_us else "",
         }
         for cursor in read(place, lambda view: view.cursors())

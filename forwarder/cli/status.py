@@ -37,11 +37,13 @@ _NUMBERS = {
     "oldest",
     "dead letters",
     "lag",
+    "ago",
+    "oldest row",
     "retention left",
     "done",
     "rows",
 }
-_MOMENTS = {"covered until", "read until", "to", "from", "latest"}
+_MOMENTS = {"covered until", "last push", "read until", "to", "from", "latest"}
 _UNWELL = {"held", "waiting", "gated"}
 _LINE_EVERY = 10.0
 _COLOURS = {
@@ -139,6 +141,7 @@ def rendered(state: Mapping[str, Any]) -> RenderableType:
     parts = (
         _headline(state),
         _streams(state),
+        _pushes(state),
         _troubles(state, "streams", lambda one: f"{one['stream']} of {one['account']}"),
         _sinks(state),
         _troubles(state, "sinks", lambda one: f"sink {one['sink']}"),
@@ -174,6 +177,21 @@ def _streams(state: Mapping[str, Any]) -> Table:
             _seconds(one["retention_left_seconds"]),
         )
     return table
+
+
+def _pushes(state: Mapping[str, Any]) -> Table | None:
+    table = _table("account", "pushed dataset", "last push", "ago", "rows", "oldest row")
+    # A daemon that has not been restarted since an upgrade does not list them.
+    for one in state.get("pushes", ()):
+        table.add_row(
+            escape(one["account"]),
+            one["dataset"],
+            _second(one["last_push"]),
+            _seconds(one["last_push_seconds_ago"]),
+            f"{one['rows']:,}",
+            _seconds(one["oldest_row_seconds"]),
+        )
+    return table if table.rows else None
 
 
 def _sinks(state: Mapping[str, Any]) -> Table:

@@ -26,6 +26,8 @@ FORWARDER_STREAM = "forwarder"
 
 LIVE = "live"
 """The lane that always goes first; the others are ``backfill:ID`` and ``replay:ID``."""
+PUSH = "push"
+"""The reader of a stream that is pushed: its position is the last push, and covers nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,23 @@
-"""Stores what is pushed in the journal of this process, while it has one."""
+"""Stores what is pushed in the journal of this process, while it has one, and shows it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from forwarder.config import LogpushSettings
+from forwarder.core.contracts import PUSH
 from forwarder.core.errors import NeedsOperatorError, NotTakingError
+from forwarder.core.journal import Cursor
 from forwarder.core.log import Addition, ReaderState
 from forwarder.core.source_contract import PushedPart, SourceContext
+from forwarder.core.timing import format_us
 from forwarder.ingest.events import PageStored
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.replica import USER_AGENT, Replica
 from forwarder.sources.logpush.events import LogpushListening, LogpushTlsUnusable
 from forwarder.sources.logpush.receiver import Receiver
 from forwarder.transport.listening import protection
-
-_READER = "push"
 
 
 class CellIntake:
@@ -50,7 +55,7 @@ class CellIntake:
         """Return the streams of an account that were pushed; raises ``NotTakingError``."""
         cursors = await self._cell(account_id).journal.cursors()
         return frozenset(
-            one.stream for one in cursors if (one.account_id, one.reader) == (account_id, _READER)
+            one.stream for one in cursors if (one.account_id, one.reader) == (account_id, PUSH)
         )
 
     async def store(self, part: PushedPart) -> bool:
@@ -61,8 +66,7 @@ class CellIntake:
         clock, key = self._replica.clock, part.key
         began, seen_us = clock.monotonic(), clock.now_us()
         addition = Addition(
-            reader=_READER,
-            # It covers the time up to the last push: nobody knows more.
+            reader=PUSH,
             state=ReaderState(seen_us),
             seen_us=seen_us,
             records=part.records,
@@ -77,7 +81,7 @@ class CellIntake:
         stored = PageStored(
             self._replica.rendering.labels.get(key.account_id, key.account_id),
             key.stream,
-            _READER,
+            PUSH,
             len(times),
             len(appended.new),
             appended.reshaped,
@@ -128,3 +132,33 @@ def _seen_from_outside(url: str, host: str | None) -> str:
     scheme, port = url.partition("://")[0], url.rpartition(":")[2]
     # An IPv6 address stands in brackets in a URL.
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def pushes_json(
+    cursors: Iterable[Cursor],
+    labels: Mapping[str, str],
+    rows: Mapping[str, float],
+    oldest_s: Mapping[str, float],
+    now_us: int,
+) -> list[dict[str, Any]]:
+    """Return what was pushed as /status shows it, an entry for each dataset of an account.
+
+    ``labels`` are the accounts' names by id. Since the process began: ``rows`` by
+    ``account/stream``, and by ``account/dataset`` the age of the oldest row of the last push.
+    """
+    found = []
+    for one in cursors:
+        if one.reader == PUSH:
+            account = labels.get(one.account_id, one.account_id)
+            dataset = one.stream.removeprefix(LogpushSettings.stream_prefix)
+            age = oldest_s.get(f"{account}/{dataset}")
+            entry = {
+                "account": account,
+                "dataset": dataset,
+                "last_push": format_us(one.covered_until_us),
+                "last_push_seconds_ago": round((now_us - one.covered_until_us) / 1_000_000, 1),
+                "rows": round(rows.get(f"{account}/{one.stream}", 0)),
+                "oldest_row_seconds": None if age is None else round(age, 1),
+            }
+            found.append(entry)
+    return found

@@ -198,6 +198,7 @@ def merged_status(statuses: Sequence[Status], failed: Mapping[int, ForwarderErro
         "state": state_of(ready=ready, degraded=worse),
         "reasons": list(dict.fromkeys(reasons)),
         "streams": _joined(statuses, "streams"),
+        "pushes": _joined(statuses, "pushes"),
         "sinks": _sinks(_joined(statuses, "sinks")),
         "journal": _sizes([one["journal"] for one in statuses]),
         "shards": [{**one, "here": one["shard"] in here} for one in statuses[0]["shards"]],
@@ -209,7 +210,8 @@ def merged_status(statuses: Sequence[Status], failed: Mapping[int, ForwarderErro
 
 
 def _joined(statuses: Iterable[Status], key: str) -> list[Any]:
-    return [one for status in statuses for one in status[key]]
+    # A replica of another version may not have it.
+    return [one for status in statuses for one in status.get(key, ())]
 
 
 def _sinks(found: Iterable[Status]) -> list[Status]:

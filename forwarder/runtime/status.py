@@ -41,6 +41,7 @@ from forwarder.runtime.health import (
     state_of,
 )
 from forwarder.runtime.history import INTERVAL, History, Point, Series
+from forwarder.runtime.pushes import pushes_json
 from forwarder.runtime.replica import VERSION, Reloads, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor, TaskState
 
@@ -163,6 +164,7 @@ class Overview:
             "state": state_of(ready=live.well and ready.well, degraded=snapshot.degraded),
             "reasons": [*live.reasons, *ready.reasons, *snapshot.degraded],
             "streams": streams_json(snapshot),
+            "pushes": [] if journal is None else await self._pushes(snapshot, journal),
             "sinks": sinks_json(snapshot, kinds),
             "journal": journal_json(snapshot),
             "shards": [asdict(one) | {"here": one.shard in here} for one in snapshot.fleet.shards],
@@ -192,6 +194,11 @@ class Overview:
             with suppress(ForwarderError):
                 self._history.add(point_of(await self.snapshot(), self._metrics))
             await self._replica.clock.sleep(INTERVAL)
+
+    async def _pushes(self, snapshot: Snapshot, journal: JournalView) -> list[dict[str, Any]]:
+        labels, cursors = self._replica.rendering.labels, await journal.cursors()
+        oldest = summed(self._metrics.logpush_oldest_row, "account", "dataset")
+        return pushes_json(cursors, labels, snapshot.rows, oldest, snapshot.now_us)
 
     async def _losses(self, journal: JournalView) -> Mapping[str, Any]:
         """Return what was lost or given up, with the latest entries."""

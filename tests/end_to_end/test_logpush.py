@@ -15,6 +15,7 @@ from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from forwarder.testing.network import free_port
 from tests.end_to_end.processes import Forwarder, until
+from tests.end_to_end.test_operations import asked, command
 
 SECRET = "the-secret-of-the-job"
 NOWHERE = "http://127.0.0.1:9/client/v4"
@@ -104,6 +105,22 @@ async def forwarder(tmp_path: Path) -> AsyncIterator[Receiving]:
     await running.start()
     yield running
     await running.kill()
+
+
+async def test_status_shows_pushes_and_cursors_claim_no_coverage(forwarder: Receiving) -> None:
+    await push(forwarder, body(range(3)))
+    # Not ready, since it reads nothing: then the command's exit status is 1.
+    _, state, _ = await command(forwarder, "status", "--json")
+    (pushed,) = orjson.loads(state)["pushes"]
+    _, table, _ = await command(forwarder, "status")
+    cursors = await asked(forwarder, "cursors", "list")
+
+    assert ("acme", "access_requests", 3) == (
+        pushed["account"], pushed["dataset"], pushed["rows"]
+    )  # fmt: skip
+    assert pushed["last_push_seconds_ago"] < 120 < pushed["oldest_row_seconds"]
+    assert "pushed dataset" in table
+    assert [""] == [one["covered_until"] for one in cursors if one["reader"] == "push"]
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from forwarder.journal.postgres import Database
 from forwarder.journal.tables import create
 from forwarder.testing.network import free_port
 from tests.end_to_end.processes import Forwarder, until
+from tests.end_to_end.test_operations import command
 from tests.integration.conftest import Start
 from tests.integration.postgresql import Postgresql
 
@@ -183,7 +184,10 @@ async def test_pushes_reach_the_owner_of_the_shard_whichever_replica_takes_them(
     }
     await until(lambda: replicas.delivered() == wanted, 60)
     stored = replicas.stored()
+    _, status, _ = await command(replicas.members[0], "status", "--json")
+    pushes = orjson.loads(status)["pushes"]
 
     print(dict(replicas.answers))  # noqa: T201
     assert ["accepted", "duplicate", "duplicate"] * ACCOUNTS == everywhere
+    assert {f"company-{n}" for n in range(ACCOUNTS)} == {one["account"] for one in pushes}
     assert {f"{n:032x}": (BODIES + 1) * ROWS for n in range(ACCOUNTS)} == dict(stored)
