@@ -48,6 +48,15 @@ _OF_THE_SETTINGS = {
 """Trying again does not help: the path is wrong, or belongs to somebody else."""
 
 
+@contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        connection.close()
+        raise
+
+
 class StateLock:
     """An advisory lock on ``state_dir/lock``; the kernel releases it when the process dies."""
 
@@ -162,14 +171,15 @@ class SqliteEngine:
         """
         with self.translated():
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            # Rows hold e-mail addresses and IP addresses; the umask is not ours to trust.
-            self.path.chmod(0o600)
-            connection.execute("PRAGMA journal_mode = WAL")
-            # In WAL mode NORMAL may lose the last commits in a power cut, and with them rows that
-            # Cloudflare shows only once in the retention.
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
-            connection.execute(_CACHE)
+            with _closed_on_error(connection):
+                # Rows hold e-mail addresses and IP addresses; the umask is not ours to trust.
+                self.path.chmod(0o600)
+                connection.execute("PRAGMA journal_mode = WAL")
+                # In WAL mode NORMAL may lose the last commits in a power cut, and with them rows
+                # that Cloudflare shows only once in the retention.
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute(f"PRAGMA journal_size_limit = {_WAL_LIMIT}")
+                connection.execute(_CACHE)
         return SqliteSession(connection)
 
     def reading(self) -> SqliteSession:
@@ -189,7 +199,8 @@ class SqliteEngine:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            connection.execute(_CACHE)
+            with _closed_on_error(connection):
+                connection.execute(_CACHE)
         return SqliteSession(connection)
 
     def size(self, _: Session) -> int:

@@ -7,6 +7,7 @@ import gzip
 import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import orjson
@@ -43,7 +44,7 @@ class Receiving(Forwarder):
     def stored(self) -> int:
         """Return how many pushed rows the journal has, as another process sees it."""
         file = self.folder / "state" / "journal.db"
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True) as session:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as session:
             (rows,) = session.execute(
                 "SELECT coalesce(sum(count), 0) FROM page JOIN stream ON stream.id = page.stream "
                 "WHERE name = 'logpush_access_requests'"

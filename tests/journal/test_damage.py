@@ -1,5 +1,6 @@
 """A damaged journal stops the start, says what and where, and is left as it is."""
 
+import re
 import sqlite3
 import stat
 from contextlib import closing
@@ -31,7 +32,9 @@ async def test_a_flipped_header_or_schema_stops_the_start(
     opened: Opener, tmp_path: Path, text: bytes
 ) -> None:
     path = await closed_journal(opened, tmp_path)
-    content = flip(path, path.read_bytes().index(text))
+    # Free room of a page may hold an older copy.
+    for copy in re.finditer(text, path.read_bytes()):
+        content = flip(path, copy.start())
 
     with pytest.raises(DamagedError, match=r"journal\.db"):
         await opened()
