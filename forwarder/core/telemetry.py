@@ -178,6 +178,20 @@ class SentUnconfirmed(PluginEvent):
     events: int
 
 
+@event()
+class CertificateSeen(TelemetryEvent):
+    """A certificate is in use: of a ``sink NAME`` or a ``listener NAME``.
+
+    ``side`` is ``theirs`` for what the other side has shown, ``ours`` for what we show; times are
+    seconds since 1970.
+    """
+
+    where: str
+    side: str
+    valid_from_s: float
+    expires_s: float
+
+
 Emit: TypeAlias = Callable[[TelemetryEvent], None]
 """What the logic emits with: it returns at once and never raises."""
 

@@ -6,7 +6,12 @@ from functools import singledispatch
 
 from forwarder.core.journal import GapOpened, JournalPruned, RowsDropped
 from forwarder.core.log import JournalCommitted
-from forwarder.core.telemetry import PluginEvent, SentUnconfirmed, TelemetryEvent
+from forwarder.core.telemetry import (
+    CertificateSeen,
+    PluginEvent,
+    SentUnconfirmed,
+    TelemetryEvent,
+)
 from forwarder.delivery.events import (
     BatchSettled,
     EventsDeadLettered,
@@ -93,6 +98,12 @@ def _refused(_: SettingsRefused, metrics: Metrics) -> None:
 def _crashed(one: TaskCrashed, metrics: Metrics) -> None:
     # A task's name is KIND:WHAT; a label with the whole name would grow with the settings.
     metrics.task_crashes.labels(one.task.partition(":")[0]).inc()
+
+
+@count.register
+def _certificate(one: CertificateSeen, metrics: Metrics) -> None:
+    metrics.certificate_valid_from.labels(one.where, one.side).set(one.valid_from_s)
+    metrics.certificate_expires.labels(one.where, one.side).set(one.expires_s)
 
 
 @count.register

@@ -6,7 +6,7 @@ sinks) or by a list in the code. Account and sink never meet on one metric.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate, product
 from typing import Any
 
@@ -178,6 +178,16 @@ class Metrics:
             "forwarder_journal_pruned_bytes_total", "Bytes of delivered rows that made room.", ()
         )
 
+        self.certificate_expires = self._gauge(
+            "forwarder_certificate_expires_timestamp_seconds",
+            "When a certificate expires: theirs, as a sink has last seen it, or ours.",
+            ("where", "side"),
+        )
+        self.certificate_valid_from = self._gauge(
+            "forwarder_certificate_valid_from_timestamp_seconds",
+            "When its validity begins.",
+            ("where", "side"),
+        )
         self.commit_duration = self._histogram(
             "forwarder_journal_commit_seconds", "Time of a write transaction.", (), _COMMIT
         )
@@ -360,8 +370,19 @@ def expect(metrics: Metrics, streams: Iterable[tuple[str, str]], sinks: Iterable
     for account, stream in known:
         _expect_stream(metrics, stream, account)
     names = {FORWARDER_STREAM, *(stream for _, stream in known)}
-    for sink in sinks:
+    configured = list(sinks)
+    for sink in configured:
         _expect_sink(metrics, sink, names)
+    _forget_certificates(metrics, {f"sink {sink}" for sink in configured})
+
+
+def _forget_certificates(metrics: Metrics, sinks: Collection[str]) -> None:
+    """Remove those of sinks that are gone: nobody would see them renewed."""
+    for gauge in (metrics.certificate_expires, metrics.certificate_valid_from):
+        for sample in [sample for family in gauge.collect() for sample in family.samples]:
+            where = sample.labels["where"]
+            if where.startswith("sink ") and where not in sinks:
+                gauge.remove(where, sample.labels["side"])
 
 
 def _expect_stream(metrics: Metrics, stream: str, account: str) -> None:

@@ -50,12 +50,12 @@ class RelpSink:
 
     def __init__(self, config: RelpConfig, context: SinkContext) -> None:
         """Prepare; no I/O."""
-        del context
+        where = f"sink {context.name}"
         self._config = config
         self._lines = SyslogLines(config.header())
         self._route = Route(
             config.addresses(_DEFAULT_PORT),
-            Tls(config.tls) if config.tls is not None else None,
+            Tls(config.tls, where, context.emit) if config.tls is not None else None,
             config.connect_timeout,
             config.user_timeout,
         )

@@ -211,7 +211,8 @@ class StreamCarrier:
 
     def __init__(self, config: SyslogConfig, context: SinkContext) -> None:
         """Connect to nothing yet."""
-        tls = Tls(config.tls) if config.transport == "tls" else None
+        where = f"sink {context.name}"
+        tls = Tls(config.tls, where, context.emit) if config.transport == "tls" else None
         self._route = _route(config, tls)
         self._window = ResendWindow(config.resend_window, config.resend_age)
         self._context = context

@@ -31,6 +31,7 @@ from multidict import CIMultiDictProxy
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from forwarder.core.errors import NeedsOperatorError, TransientError, system_reason
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.transport.settings import (
     Duration,
     PluginSettings,
@@ -203,13 +204,18 @@ class HttpClient:
         *,
         connections: int = 8,
         environ: Mapping[str, str] = os.environ,
+        where: str = "",
+        emit: Emit = ignore,
     ) -> None:
-        """Open nothing yet; ``connections`` bounds how many requests run at once."""
+        """Open nothing yet; ``connections`` bounds how many requests run at once.
+
+        ``emit`` gets the validity of certificates, and ``where`` says whose they are.
+        """
         self._settings = settings
         self._user_agent = user_agent
         self._connections = connections
         self._environ = environ
-        self._tls = Tls(settings.tls)
+        self._tls = Tls(settings.tls, where, emit)
         self._session: aiohttp.ClientSession | None = None
 
     async def request(

@@ -119,7 +119,13 @@ class HttpDestination:
         """
         self._settings = settings
         self._clock = context.clock
-        self._client = HttpClient(settings, context.user_agent, connections=connections)
+        self._client = HttpClient(
+            settings,
+            context.user_agent,
+            connections=connections,
+            where=f"sink {context.name}",
+            emit=context.emit,
+        )
         if isinstance(settings, HttpAuth):
             oauth = settings.oauth2
         self._tokens = TokenSource(oauth, context.clock, via=settings) if oauth else None

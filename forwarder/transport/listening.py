@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError, system_reason
+from forwarder.core.telemetry import Emit, ignore
 from forwarder.transport.settings import TlsSettings
 from forwarder.transport.tls import ServerTls
 
@@ -94,17 +95,21 @@ def _shorten(record: logging.LogRecord) -> bool:
 
 
 def protection(
-    name: str, tls: TlsSettings | None, on_error: Callable[[NeedsOperatorError], None]
+    name: str,
+    tls: TlsSettings | None,
+    on_error: Callable[[NeedsOperatorError], None],
+    emit: Emit = ignore,
 ) -> ssl.SSLContext | None:
     """Return what the listener ``name`` serves HTTPS with, None for plain HTTP.
 
     Raises ``ConfigError`` if the files cannot be used now. If renewed files cannot be used,
-    ``on_error`` is called at each connection, and the files before them stay in use.
+    ``on_error`` is called at each connection, and the files before them stay in use. ``emit``
+    gets the validity of the certificate.
     """
     if tls is None:
         return None
     try:
-        return ServerTls(tls).listening(on_error)
+        return ServerTls(tls, f"listener {name}", emit).listening(on_error)
     except NeedsOperatorError as error:
         raise ConfigError([Fault(f"{name}.tls", str(error), error.hint)]) from error
 

@@ -3,20 +3,24 @@
     tls = Tls(settings)
     open_connection(host, port, ssl=tls.context(), server_hostname=tls.name_for(host))
 
-Call ``context`` for every connection, so that a rotated certificate needs no restart.
+Call ``context`` for every connection, so that a rotated certificate needs no restart. When a
+certificate expires is reported at each handshake, and of our own ones when they are read.
 """
 
 from __future__ import annotations
 
 import errno
+import re
 import ssl
 import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeAlias
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.telemetry import CertificateSeen, Emit, ignore
 from forwarder.transport.settings import TlsSettings
 
 # What each verification error of OpenSSL (X509_V_ERR_...) says, and what to do about it.
@@ -56,14 +60,18 @@ _HANDSHAKE_FAULTS = {
     "SSLV3_ALERT_HANDSHAKE_FAILURE": "check tls.min_version and tls.cert_file",
 }
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 _Stamp: TypeAlias = tuple[int, int, int]
 
 
 class _Followed(ABC):
     """A context, and the state of its files when it was made."""
 
-    def __init__(self, settings: TlsSettings) -> None:
+    def __init__(self, settings: TlsSettings, where: str = "", emit: Emit = ignore) -> None:
+        """Make nothing yet; ``where`` (``sink NAME``) is whose certificates are reported."""
         self.settings = settings
+        self._where = where
+        self._emit = emit
         files = (settings.ca_file, settings.cert_file, settings.key_file)
         self._files = tuple(path for path in files if path)
         self._stamps: tuple[_Stamp, ...] = ()
@@ -96,6 +104,13 @@ class _Followed(ABC):
             context.load_cert_chain(
                 self.settings.cert_file, self.settings.key_file, password=_no_password
             )
+            first = _CERTIFICATE.search(self.settings.cert_file.read_text("ascii", "replace"))
+            self._report("ours", ssl.PEM_cert_to_DER_cert(first[0]) if first else None)
+
+    def _report(self, side: str, certificate: bytes | None) -> None:
+        times = None if certificate is None else validity(certificate)
+        if times is not None:
+            self._emit(CertificateSeen(self._where, side, *times))
 
 
 class Tls(_Followed):
@@ -118,7 +133,20 @@ class Tls(_Followed):
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         self._present(context)
+        context.sslobject_class = self._observed()
         return context
+
+    def _observed(self) -> type[ssl.SSLObject]:
+        """Return the class of connections that report the other side's certificate."""
+        report = self._report
+
+        # asyncio and uvloop make connections of this class, whichever library asks for them.
+        class Observed(ssl.SSLObject):
+            def do_handshake(self) -> None:
+                super().do_handshake()
+                report("theirs", self.getpeercert(binary_form=True))
+
+        return Observed
 
     def name_for(self, host: str) -> str:
         """Return the name that the other side's certificate must carry."""
@@ -159,6 +187,47 @@ class ServerTls(_Followed):
     def _make_readable(self) -> ssl.SSLContext:
         self.context()
         return self._make()
+
+
+def validity(certificate: bytes) -> tuple[float, float] | None:
+    """Return from when until when a certificate (DER) is valid, in seconds since 1970.
+
+    None if it cannot be read.
+    """
+    # The standard library reads only certificates that it has verified.
+    try:
+        _, at, _ = _element(certificate, 0)
+        _, at, _ = _element(certificate, at)
+        tag, _, end = _element(certificate, at)
+        at = end if tag == _VERSION else at
+        for _ in ("serial number", "signature", "issuer"):
+            _, _, at = _element(certificate, at)
+        _, at, _ = _element(certificate, at)
+        _, _, behind = _element(certificate, at)
+        return _time(certificate, at), _time(certificate, behind)
+    except (IndexError, ValueError):
+        return None
+
+
+_VERSION, _TWO_DIGITS = 0xA0, 0x17
+"""Tags of X.509: of an element that may be left out, and of a time whose year has two digits."""
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """Return the tag of the element at ``at``, where its content begins, and where it ends."""
+    tag, size, begin = der[at], der[at + 1], at + 2
+    if size >= 0x80:  # noqa: PLR2004 - then it is the number of bytes that hold the size
+        begin += size & 0x7F
+        size = int.from_bytes(der[at + 2 : begin], "big")
+    return tag, begin, begin + size
+
+
+def _time(der: bytes, at: int) -> float:
+    tag, begin, end = _element(der, at)
+    text = der[begin:end].decode("ascii")
+    if tag == _TWO_DIGITS:
+        text = ("19" if text[:2] >= "50" else "20") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp()
 
 
 def _stamp(path: Path) -> _Stamp:

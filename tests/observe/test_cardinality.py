@@ -32,10 +32,12 @@ def everything(sinks: int) -> Metrics:
         "reason": GAP_REASONS,
         "shard": tuple(map(str, range(64))),
         "result": ("applied", "refused", *PUSH_RESULTS),
+        "side": ("theirs", "ours"),
         "since": ("event", "seen"),
         "state": STATES,
         "sink": tuple(f"destination-{number}" for number in range(sinks)),
         "stream": (*STREAMS, "forwarder"),
+        "where": ("listener admin", "listener logpush", *(f"sink {n}" for n in range(sinks))),
     }
     metrics = Metrics()
     for collector in filter(labels_of, metrics.collectors):

@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 
 import forwarder
+from forwarder.core.telemetry import CertificateSeen
+from forwarder.observe.counting import count
 from forwarder.observe.metrics import GAP_REASONS, Metrics, expect
 
 STREAM = {"stream": "access_requests", "account": "acme"}
@@ -38,6 +40,22 @@ def test_what_has_counted_stays_after_a_reload() -> None:
     value = metrics.registry.get_sample_value
     assert value("forwarder_gaps_total", {"reason": "cursor_moved"}) == 1
     assert value("forwarder_sink_retried_events_total", {"sink": "bus"}) == 0
+
+
+def test_certificates_of_a_sink_that_is_gone_are_forgotten() -> None:
+    metrics = expected()
+    for where in ("sink splunk", "sink bus", "listener admin"):
+        count(CertificateSeen(where, "theirs", 1.0, 2.0), metrics)
+    expect(metrics, [], ["splunk"])
+
+    for kind in ("expires", "valid_from"):
+        name = f"forwarder_certificate_{kind}_timestamp_seconds"
+        found = {
+            where: metrics.registry.get_sample_value(name, {"where": where, "side": "theirs"})
+            for where in ("sink splunk", "sink bus", "listener admin")
+        }
+        value = {"expires": 2.0, "valid_from": 1.0}[kind]
+        assert found == {"sink splunk": value, "sink bus": None, "listener admin": value}
 
 
 def constants(text: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from deploy.generate.log_lines import described_events, log_lines
 from forwarder.core import journal
 from forwarder.core.log import JournalCommitted
-from forwarder.core.telemetry import Level, SentUnconfirmed, TelemetryEvent
+from forwarder.core.telemetry import CertificateSeen, Level, SentUnconfirmed, TelemetryEvent
 from forwarder.core.timing import SystemClock
 from forwarder.delivery import events as delivery
 from forwarder.delivery.outgoing import AGE_BOUNDS, Ages
@@ -112,6 +112,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     logpush.SecretRefused("192.0.2.1"),
     logpush.PushGivenUp("acme", "http_requests", "it is cut short", 5),
     SentUnconfirmed("siem", 5),
+    CertificateSeen("sink siem", "theirs", 1.0, 2.0),
     WindowResent("siem", "127.0.0.1:514", 7),
 )
 

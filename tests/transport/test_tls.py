@@ -1,5 +1,6 @@
 """TLS contexts follow their files and refuse what cannot work, without ever asking a terminal."""
 
+import asyncio
 import os
 import ssl
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.telemetry import CertificateSeen, TelemetryEvent
 from forwarder.transport.settings import TlsSettings
-from forwarder.transport.tls import ServerTls, Tls, explain_tls
+from forwarder.transport.tls import ServerTls, Tls, explain_tls, validity
 from tests.transport.conftest import Papers
 
 
@@ -216,3 +218,63 @@ def test_an_intermediate_certificate_in_the_ca_file_is_trusted(papers: Papers) -
     papers.key_file.write_bytes(leaf.private_key_pem.bytes())
 
     assert complaint(papers.folder) is None
+
+
+def der_of(path: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(path.read_bytes())[0]
+
+
+@pytest.mark.parametrize("year", [1950, 1999, 2000, 2049, 2050, 9999])
+def test_the_validity_of_a_certificate_is_read(year: int) -> None:
+    """A time has two digits of its year until 2049, and four afterwards."""
+    key, name = key_and_name("siem")
+    last = datetime(year, 12, 31, 23, 59, 59, tzinfo=UTC)
+    begun = x509.CertificateBuilder().subject_name(name).issuer_name(name)
+    begun = begun.public_key(key.public_key()).serial_number(2**150)
+    begun = begun.not_valid_before(datetime(1950, 1, 2, tzinfo=UTC)).not_valid_after(last)
+    der = begun.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+    assert validity(der) == (datetime(1950, 1, 2, tzinfo=UTC).timestamp(), last.timestamp())
+
+
+def test_what_is_no_certificate_has_no_validity(papers: Papers) -> None:
+    der = der_of(papers.cert_file).public_bytes(serialization.Encoding.DER)
+    cut = [der[:length] for length in range(120)]
+
+    assert {validity(one) for one in (b"", b"\x30", b"\xff" * 50, *cut)} == {None}
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("verify", [True, False])
+def test_certificates_are_reported_as_they_are_seen(
+    papers: Papers, loop: str, *, verify: bool
+) -> None:
+    """Theirs at each handshake, also where it is not verified; ours when it is read."""
+    seen: list[TelemetryEvent] = []
+    files = {"cert_file": papers.cert_file, "key_file": papers.key_file}
+    server = ServerTls(TlsSettings.model_validate(files), "listener admin", seen.append)
+    given = {"ca_file": papers.ca_file, "verify": verify, **files}
+    client = Tls(TlsSettings.model_validate(given), "sink siem", seen.append)
+
+    async def meet() -> None:
+        listening = await asyncio.start_server(
+            lambda _, writer: writer.close(), "127.0.0.1", 0, ssl=server.context()
+        )
+        port = listening.sockets[0].getsockname()[1]
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client.context(), server_hostname="localhost"
+        )
+        writer.close()
+        listening.close()
+
+    factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(meet())
+
+    paper = der_of(papers.cert_file)
+    times = (paper.not_valid_before_utc.timestamp(), paper.not_valid_after_utc.timestamp())
+    assert seen == [
+        CertificateSeen("listener admin", "ours", *times),
+        CertificateSeen("sink siem", "ours", *times),
+        CertificateSeen("sink siem", "theirs", *times),
+    ]

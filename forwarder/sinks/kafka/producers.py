@@ -20,8 +20,8 @@ from aiokafka import errors as kafka
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.conn import create_conn
 
+from forwarder.core.contracts import SinkContext
 from forwarder.core.errors import TransientError
-from forwarder.core.timing import Clock
 from forwarder.sinks.kafka.config import KafkaConfig
 from forwarder.sinks.kafka.records import explain
 from forwarder.transport.oauth import TokenSource
@@ -36,13 +36,14 @@ _LOOK_AGAIN = 0.1
 class Producers:
     """Makes producers and ends them."""
 
-    def __init__(self, config: KafkaConfig, clock: Clock, batch_bytes: int) -> None:
+    def __init__(self, config: KafkaConfig, context: SinkContext, batch_bytes: int) -> None:
         """Connect to nothing yet; ``batch_bytes`` bounds a record batch before compression."""
         self._config = config
         self._batch_bytes = batch_bytes
-        self._tls = Tls(config.tls) if config.tls is not None else None
+        where = f"sink {context.name}"
+        self._tls = Tls(config.tls, where, context.emit) if config.tls is not None else None
         oauth = config.sasl.oauth() if config.sasl is not None else None
-        self._tokens = TokenSource(oauth, clock) if oauth is not None else None
+        self._tokens = TokenSource(oauth, context.clock) if oauth is not None else None
         self._current: Any = None
         self._starting = asyncio.Lock()
         self._ending: set[asyncio.Task[None]] = set()

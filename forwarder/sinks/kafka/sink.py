@@ -92,7 +92,7 @@ class KafkaSink:
             compressed=config.compression != "none",
         )
         self._records = Records(context.format, context.media_type)
-        self._producers = Producers(config, context.clock, self._layout.part_bytes)
+        self._producers = Producers(config, context, self._layout.part_bytes)
         self._transaction = asyncio.Lock()
 
     @property
