@@ -29,6 +29,7 @@ from forwarder.testing.journal_model import KEY
 from tests.end_to_end.processes import ACCOUNT, Forwarder, cloudflare, until
 from tests.integration import upgrading
 from tests.integration.postgresql import Postgresql
+from tests.integration.upgrading import VERSION
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 KEEPING = Keeping(2**30, HOUR_US)
@@ -61,7 +62,7 @@ def versions(database: Database) -> tuple[list[int], list[str]]:
 
 def columns_of(schema: str, versions: list[int]) -> list[str]:
     """Return the new columns that tables of these versions have."""
-    fleet, *shards = (version > 1 for version in versions)
+    fleet, *shards = (version == VERSION for version in versions)
     found = [f"{schema}.account", f"{schema}.replica"] if fleet else []
     for shard, upgraded in enumerate(shards):
         found += [f"{schema}_s{shard:02}.page", f"{schema}_s{shard:02}.sink"] if upgraded else []
@@ -83,6 +84,8 @@ async def test_a_newer_replica_waits_for_the_older_one_then_upgrades_and_loses_n
         await journal.stream_log(KEY).append(addition(rows[:1]))
 
         waiting = await second.look()
+        with closing(Leases(new, "creating", upgrading.LEASE)) as leases:
+            asked = await asyncio.to_thread(leases.upgrade)
         before = versions(old)
         await journal.stream_log(KEY).append(addition(rows[1:]))
         await journal.aclose()
@@ -90,17 +93,18 @@ async def test_a_newer_replica_waits_for_the_older_one_then_upgrades_and_loses_n
         still = await second.look()
         await first.aclose()
 
-        assert FleetState(replicas=[Member("old")], older=["old"]) == waiting == still
+        assert FleetState(older=["old"]) == waiting == still
+        assert ["old"] == asked
         assert ([1, 1], []) == before
         state = await second.look()
         assert (["new"], [""]) == (
             [one.name for one in state.replicas],
             [one.owner for one in state.shards],
         )
-        assert ([2, 1], columns_of("rollout", [2, 1])) == versions(new)
+        assert ([VERSION, 1], columns_of("rollout", [VERSION, 1])) == versions(new)
         heir = second.lease(0)
         assert await heir.take() is not None
-        assert ([2, 2], columns_of("rollout", [2, 2])) == versions(new)
+        assert ([VERSION, VERSION], columns_of("rollout", [VERSION, VERSION])) == versions(new)
         journal = await heir.open(KEEPING, clock=WallClock(), emit=ignore)
         assert {"shown": 2, "waiting": 2} == await verdict(journal, rows)
         await journal.aclose()
@@ -122,6 +126,27 @@ async def test_an_older_replica_takes_nothing_that_a_newer_one_has_upgraded(
                     await refused
 
             assert await second.lease(0).take() is not None
+
+
+async def test_an_upgrade_waits_for_a_take_that_is_under_way(server: Postgresql) -> None:
+    old, new = (make(server.dsn, "raced") for make in (upgrading.released, upgrading.newer))
+    create(old)
+    with (
+        old.connect() as connection,
+        closing(Leases(old, "command", upgrading.LEASE)) as former,
+        closing(Leases(new, "new", upgrading.LEASE)) as later,
+    ):
+        with connection.transaction():
+            connection.execute(f"SELECT FROM {old.home}.lease FOR UPDATE")
+            taking = asyncio.create_task(asyncio.to_thread(former.take, 0))
+            await asyncio.sleep(0.5)
+            joining = asyncio.create_task(asyncio.to_thread(later.join, Identity("", {})))
+            await asyncio.sleep(0.5)
+        own, older = await taking, await joining
+
+    assert own is not None
+    assert ["command"] == older
+    assert ([1, 1], []) == versions(old)
 
 
 def killed_after(database: Database, seconds: float) -> bool:
@@ -161,18 +186,18 @@ def test_an_upgrade_that_is_killed_leaves_old_or_new_tables_and_can_be_repeated(
         schema = f"killed_{moment}"
         create(upgrading.released(server.dsn, schema), 2)
         database = upgrading.newer(server.dsn, schema)
-        done = killed_after(database, 0.06 * moment)
+        done = killed_after(database, 0.1 * moment)
         settle(database)
         found, columns = versions(database)
         seen[tuple(found)] += 1
         assert columns_of(schema, found) == columns
         with closing(Leases(database, "again", upgrading.LEASE)) as leases:
             assert [] == leases.upgrade()
-        assert ([2, 2, 2], columns_of(schema, [2, 2, 2])) == versions(database)
+        assert ([VERSION] * 3, columns_of(schema, [VERSION] * 3)) == versions(database)
         moment += 1
 
     print(f"killed at {moment - 1} moments, the tables were then of versions {dict(seen)}")  # noqa: T201
-    assert {(1, 1, 1), (2, 1, 1), (2, 2, 1), (2, 2, 2)} == set(seen)
+    assert {tuple([VERSION] * n + [1] * (3 - n)) for n in range(4)} == set(seen)
 
 
 async def test_the_forwarder_steps_back_from_tables_of_a_newer_release(

@@ -1,4 +1,4 @@
-"""A next version of the tables, for tests; as a program, upgrades a schema to it."""
+"""Next versions of the tables, for tests; as a program, upgrades a schema to the last one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from forwarder.journal.fleet import Leases
 from forwarder.journal.postgres import Database, Upgrade
 
 LEASE = 2.0
-_COLUMN = "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} TEXT NOT NULL DEFAULT 'new'; "
+_COLUMN = "ALTER TABLE {} ADD COLUMN IF NOT EXISTS {} TEXT DEFAULT 'new'; "
 _WAIT = "SELECT pg_sleep(0.15); "
-NEXT = Upgrade(
-    # Replicas that know nothing of `zone` could not even say that they live.
-    fleet=_COLUMN.format("replica", "zone")
-    + _WAIT
-    + _COLUMN.format("account", "zone")
-    + _WAIT
-    + "ALTER TABLE replica ALTER COLUMN version DROP NOT NULL",
-    shard=_COLUMN.format("page", "note") + _WAIT + _COLUMN.format("sink", "note"),
+NEXT = (
+    # A replica that knows nothing of the column could not even say that it lives.
+    Upgrade(_COLUMN.format("replica", "zone") + _WAIT, _COLUMN.format("page", "note") + _WAIT),
+    Upgrade(
+        _WAIT
+        + _COLUMN.format("account", "zone")
+        + "ALTER TABLE replica ALTER COLUMN version DROP NOT NULL",
+        _WAIT + _COLUMN.format("sink", "note"),
+    ),
 )
+VERSION = 1 + len(NEXT)
+"""Of the tables after these upgrades."""
 
 
 def released(dsn: str, schema: str) -> Database:
@@ -27,9 +30,9 @@ def released(dsn: str, schema: str) -> Database:
 
 
 def newer(dsn: str, schema: str) -> Database:
-    """Return the database as a program of the next release would see it."""
+    """Return the database as a program of a later release would see it."""
     first = released(dsn, schema)
-    return Database(first.conninfo, schema, upgrades=(*first.upgrades, NEXT))
+    return Database(first.conninfo, schema, upgrades=(*first.upgrades, *NEXT))
 
 
 if __name__ == "__main__":
