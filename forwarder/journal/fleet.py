@@ -276,7 +276,7 @@ class SqlFleet:
         if not self._joined:
             await self.check()
         if self._older:
-            return FleetState(replicas=[Member(one) for one in self._older], older=self._older)
+            return FleetState(older=self._older)
         own = self._own
         return await self._renewals.call(lambda leases: leases.look(own))
 

@@ -180,7 +180,10 @@ async def test_it_shows_which_replica_owns_what_and_which_is_lost(page: Page) ->
     ("changed", "told"),
     [
         ({"shards": [{"shard": 0, "owner": "other:7", "epoch": 1, "since": ""}]}, "takes over"),
-        ({"shards": [], "older_replicas": ["old:7"]}, "older release have stopped: old:7"),
+        (
+            {"shards": [], "replicas": [], "lost_replicas": [], "older_replicas": ["old:7"]},
+            "older release have stopped: old:7",
+        ),
     ],
 )
 async def test_a_standby_is_called_so(browser: Browser, changed: dict[str, Any], told: str) -> None:

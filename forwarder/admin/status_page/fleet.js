@@ -41,7 +41,7 @@ const fleet = (found) => {
   const replicas = [...lost, ...found.replicas];
   show("fleet", [found.shards, replicas, found.older_replicas], () => [
     role(found), free(found),
-    table("Every replica", [
+    !replicas.length ? null : table("Every replica", [
       ["Replica", (one) => one.name === myName(found) ? `${one.name} (this one)` : one.name],
       ["State", (one) => el("span", { class: `pill ${one.lost ? "bad" : one.shards.length ? "good" : ""}` },
         one.lost ? "lost" : one.shards.length ? "works" : "stands by")],
