@@ -4,31 +4,31 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
-from forwarder.cli.access import place_from
+from forwarder.cli.access import Place, place_from
 from forwarder.cli.terminal import config_option, json_option, print_json, say, show
 from forwarder.core.errors import ConfigError, Fault
-
-if TYPE_CHECKING:
-    from forwarder.config.models import JournalSettings
 
 
 @click.group()
 def journal() -> None:
-    """Create the tables of a shared journal (PostgreSQL), show its owner, or move a journal."""
+    """Create the tables of a shared journal (PostgreSQL), show its owners, or move a journal."""
 
 
 @journal.command()
 @config_option
 @click.option("--print", "printed", is_flag=True, help="Print the SQL; change nothing.")
 def create(config: Path, *, printed: bool) -> None:
-    """Create or upgrade schemas and tables in the database; harmless if they are up to date."""
+    """Create or upgrade schemas and tables in the database; harmless if they are up to date.
+
+    If `journal.shards` is larger than before, it adds shards; stop all replicas first. Accounts
+    that have a shard stay there. Shards cannot be removed.
+    """
     from forwarder.runtime.opening import create_journal, statements_of  # noqa: PLC0415 - as above
 
-    shared = _shared(config)
+    shared = _shared(config).journal
     if printed:
         say("BEGIN;")
         for statement in statements_of(shared):
@@ -36,7 +36,10 @@ def create(config: Path, *, printed: bool) -> None:
         say("COMMIT;")
         return
     done = create_journal(shared)
-    said = "created" if done.shards else "is there, and up to date"
+    said = "is there, and up to date"
+    if done.shards:
+        new = done.shards == shared.shards
+        said = f"created, {done.shards} shard(s)" if new else f"{done.shards} shard(s) added"
     if done.older:
         said = "upgraded when the replicas of an older release have stopped: " + ", ".join(
             done.older
@@ -48,15 +51,31 @@ def create(config: Path, *, printed: bool) -> None:
 @config_option
 @json_option
 def shards(config: Path, *, as_json: bool) -> None:
-    """Show which replica has the journal, and how often it has changed hands."""
-    from forwarder.runtime.opening import owners_of  # noqa: PLC0415 - keeps --help fast
+    """Show which replica has each shard of the journal since when, and the accounts in it.
 
-    found = owners_of(_shared(config))
+    The epoch is how often the shard has changed hands.
+    """
+    from forwarder.runtime.opening import shards_of  # noqa: PLC0415 - keeps --help fast
+
+    place = _shared(config)
+    owners, placed = shards_of(place.journal)
+    names: dict[int, list[str]] = {one.shard: [] for one in owners}
+    for account, shard in placed.items():
+        names[shard].append(place.labels.get(account, account))
     if as_json:
-        print_json([asdict(one) for one in found])
+        print_json([asdict(one) | {"accounts": sorted(names[one.shard])} for one in owners])
         return
-    rows = [(str(one.shard), str(one.epoch), one.owner or "nobody") for one in found]
-    show(("shard", "epoch", "owner"), rows, nothing="the journal has no shards")
+    rows = [
+        (
+            str(one.shard),
+            one.owner or "nobody",
+            str(one.epoch),
+            one.since,
+            ", ".join(sorted(names[one.shard])) or "none",
+        )
+        for one in owners
+    ]
+    show(("shard", "owner", "epoch", "since", "accounts"), rows, nothing="there are no shards")
 
 
 @journal.command("copy")
@@ -88,11 +107,11 @@ def copy_to(config: Path, *, target: Path) -> None:
     say(f"the old journal is {copied.aside}. Start the forwarder with {target} only")
 
 
-def _shared(config: Path) -> JournalSettings:
-    """Return the settings of a journal in a database; raises ``ConfigError`` for a file."""
-    settings = place_from(config).journal
-    if settings.type == "sqlite":
+def _shared(config: Path) -> Place:
+    """Return where a journal in a database is; raises ``ConfigError`` for one in a file."""
+    place = place_from(config)
+    if not place.shared:
         problem = "is sqlite: a file, which needs no tables and has one user"
         hint = "this command is for journal.type: postgres"
         raise ConfigError([Fault("journal.type", problem, hint)])
-    return settings
+    return place

@@ -123,12 +123,16 @@ def _listening(given: Any) -> str | None:
 
 
 _SCHEMA = r"[a-z_][a-z0-9_]{0,50}"
+_OF_POSTGRES = (
+    "dsn", "password", "schema_", "fleet", "shards", "lease", "settings_generation", "pooler",
+)  # fmt: skip
 
 
 class JournalSettings(Settings):
     """Where the journal is, and how much it may hold; ``postgres`` needs the extra ``postgres``.
 
-    On PostgreSQL, several replicas may run: one works, the others stand by.
+    On PostgreSQL, several replicas may run. Each works on some of the shards; those without one
+    stand by.
     """
 
     type: Literal["sqlite", "postgres"] = Field(
@@ -151,6 +155,9 @@ class JournalSettings(Settings):
         max_length=200,
         description="name of this forwarder, the same for all its replicas; a replica with another "
         "name is refused. Without names, one without a common account is",
+    )
+    shards: int = Field(
+        1, ge=1, le=64, description="parts of the journal, which replicas share out among them"
     )
     lease: Duration = Field(
         10.0, ge=2, le=300, description="after how long a replica that died is replaced"
@@ -177,15 +184,7 @@ class JournalSettings(Settings):
             raise ValueError("type postgres needs dsn or dsn_file")
         names = ", ".join(
             name.rstrip("_")
-            for name in (
-                "dsn",
-                "password",
-                "schema_",
-                "fleet",
-                "lease",
-                "settings_generation",
-                "pooler",
-            )
+            for name in _OF_POSTGRES
             if getattr(self, name) != type(self).model_fields[name].default
         )
         if self.type == "sqlite" and names:

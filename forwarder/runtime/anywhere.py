@@ -22,7 +22,7 @@ from forwarder.core.errors import (
 from forwarder.core.lease import Fleet
 from forwarder.core.timing import SystemClock
 from forwarder.runtime.cell import Cell, Seat
-from forwarder.runtime.opening import asking, fleet_of, owners_of
+from forwarder.runtime.opening import asking, fleet_of, shards_of
 from forwarder.runtime.operations import Operations
 from forwarder.runtime.replica import Replica, libraries_logged, run_fast, telemetry_of
 from forwarder.runtime.routing import (
@@ -200,7 +200,7 @@ def status(journal: JournalSettings, mine: Status | None = None, *, patient: boo
             except ForwarderError as error:
                 failed.update(dict.fromkeys(shards, error))
 
-        owners = await asyncio.to_thread(owners_of, journal)
+        owners, _ = await asyncio.to_thread(shards_of, journal)
         async with asking(journal) as (fleet, _, _):
             await asyncio.gather(*(ask(fleet, shards) for shards in unseen(owners, found)))
         if failed and (patient or not found):

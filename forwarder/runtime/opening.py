@@ -84,6 +84,8 @@ async def fleet_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
         try:
             with suppress(TransientError), _faults():  # if it is away, the replica waits for it
                 await fleet.check()
+                owners, _ = await asyncio.to_thread(shards_of, root.journal)
+                require_shards(root.journal, len(owners))
             yield fleet
         finally:
             await fleet.aclose()
@@ -119,6 +121,7 @@ def check_fleet(settings: ForwarderSettings) -> None:
     """Raise ``ConfigError``, ``StateError`` or ``TransientError`` if a replica could not work."""
     with _faults(), _tables(settings.root.journal) as tables:
         tables.check_live(identity_of(settings))
+        require_shards(settings.root.journal, len(tables.owners()))
 
 
 @contextmanager
@@ -193,28 +196,40 @@ class Created(NamedTuple):
 def create_journal(journal: JournalSettings) -> Created:
     """Make what is missing of a shared journal's schemas, and upgrade what is old.
 
-    Raises ``ConfigError`` if the role may not, ``StateError``, ``TransientError``.
+    Raises ``ConfigError`` if the role may not, ``TransientError``, and ``StateError`` if shards
+    would have to go, or to come while a replica works.
     """
     with _faults():
         shared = _shared(journal)
         with closing(shared.fleet.Leases(shared.database, _owner(), journal.lease)) as leases:
             older = leases.upgrade()
-        return Created(0 if older else shared.tables.create(shared.database), older)
+        added = 0 if older else shared.tables.create(shared.database, journal.shards)
+        return Created(added, older)
 
 
 def statements_of(journal: JournalSettings) -> Iterator[str]:
     """Give the SQL of ``create_journal`` for an empty database, for whoever may run it."""
     shared = _shared(journal)
-    statements: Iterator[str] = shared.tables.statements(shared.database, 1)
+    statements: Iterator[str] = shared.tables.statements(shared.database, journal.shards)
     return statements
 
 
-def owners_of(journal: JournalSettings) -> Sequence[ShardOwner]:
-    """Return who owns the shards of a shared journal."""
+def shards_of(journal: JournalSettings) -> tuple[Sequence[ShardOwner], Mapping[str, int]]:
+    """Return who owns the shards of a shared journal, and the shard of each account."""
     with _faults(), _tables(journal) as tables:
         tables.check()
-        owners: Sequence[ShardOwner] = tables.owners()
-    return owners
+        return tables.owners(), tables.placed()
+
+
+def require_shards(journal: JournalSettings, found: int) -> None:
+    """Raise ``ConfigError`` unless the settings name the number of shards that the journal has."""
+    if found == journal.shards:
+        return
+    problem = f"shards is {journal.shards}, but the journal in schema {journal.schema_} has {found}"
+    hint = f"shards cannot be removed: set it to {found}"
+    if found < journal.shards:
+        hint = f"stop all replicas and run `forwarder journal create`, or set it to {found}"
+    raise ConfigError([Fault("journal", problem, hint)])
 
 
 class _Shared(NamedTuple):

@@ -224,13 +224,13 @@ def _sinks(found: Iterable[Status]) -> list[Status]:
 
 
 def _both(one: Status, other: Status) -> Status:
-    counts = ("backlog_events", "in_flight_batches", "dead_letters", "lanes")
+    counts = ("backlog_events", "delivered_events", "in_flight_batches", "dead_letters", "lanes")
     most = ("oldest_unacknowledged_seconds", "attempts")
     worse = min(one, other, key=lambda sink: (sink["phase"] != "held", sink["phase"] == "running"))
     last = [time for time in (one["last_success"], other["last_success"]) if time is not None]
     return {
         **worse,
-        **{key: one[key] + other[key] for key in counts},
+        **{key: one[key] + other[key] for key in counts if key in one and key in other},
         **{key: max(one[key], other[key]) for key in most},
         "last_success": max(last, default=None),
     }

@@ -17,6 +17,7 @@ from forwarder.observe.events import (
     UpgradeWaits,
 )
 from forwarder.runtime.cell import Cell, Seat
+from forwarder.runtime.opening import require_shards
 from forwarder.runtime.replica import Replica
 
 Work: TypeAlias = Callable[[Cell], Awaitable[None]]
@@ -50,6 +51,8 @@ class Turns:
         self._start = start
         self._wind_down = wind_down
         self._serve = serve
+        # As it was at the start: what a reload says about the journal waits for a restart.
+        self._journal = replica.settings.root.journal
         self._running: dict[int, asyncio.Task[None]] = {}
         self._given: dict[int, asyncio.Event] = {}
         self._free_since: dict[int, float] = {}
@@ -83,6 +86,7 @@ class Turns:
             if fleet.older:
                 self._seat.learn(fleet)
                 return
+            require_shards(self._journal, len(fleet.shards))
             self._replica.join(self._fleet, len(fleet.shards))
             await self._replica.place(self._replica.settings)
         except ForwarderError as error:

@@ -364,3 +364,15 @@ def test_a_duration_without_its_unit_is_a_fault(written: str, faults_of: Faults)
 
     assert "journal.keep_delivered: " in fault
     assert "has no unit; write for example 24" in fault
+
+
+def test_shards_are_for_a_journal_in_a_database_and_at_most_64(
+    settings_of: Build, faults_of: Faults
+) -> None:
+    shared = f"{GOOD}journal: {{ type: postgres, dsn: host=db, shards: %d }}\n"
+    (file,) = faults_of(f"{GOOD}journal: {{ shards: 4 }}\n")
+    (many,) = faults_of(shared % 65)
+
+    assert "only type postgres has shards" in file
+    assert "journal.shards" in many
+    assert 64 == settings_of(shared % 64).root.journal.shards

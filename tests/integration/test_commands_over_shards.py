@@ -228,3 +228,47 @@ async def test_a_command_that_one_shard_cannot_answer_says_so_and_can_be_repeate
     assert [0, 0, 1, 0] == left
     assert 0 == repeated[0], repeated
     assert [0] * SHARDS == at_last
+
+
+async def test_the_settings_name_the_number_of_shards_that_the_journal_has(
+    server: Postgresql, tmp_path: Path
+) -> None:
+    async with sharded(tmp_path, server, "numbers", 8, 4) as fleet:
+        member = fleet.members[0]
+        settings = yaml.safe_load(member.settings.read_text())
+
+        async def run(shards: int, *words: str) -> tuple[int, str]:
+            settings["journal"]["shards"] = shards
+            member.settings.write_text(yaml.safe_dump(settings))
+            return await forwarder(*words, "-c", member.settings)
+
+        fewer = await run(SHARDS - 1, "run")
+        more = await run(SHARDS + 1, "run")
+        live = await run(SHARDS + 1, "check", "--live")
+        removed = await run(SHARDS - 1, "journal", "create")
+        same = await run(SHARDS, "journal", "create")
+        await member.start()
+        await fleet.balanced()
+        shown = await run(SHARDS, "journal", "shards", "--json")
+        busy = await run(SHARDS + 1, "journal", "create")
+        await member.stop()
+        added = await run(SHARDS + 1, "journal", "create")
+        await member.start()
+        await until(lambda: len([one for one in fleet.owners().values() if one]) == SHARDS + 1)
+
+    assert (2, True) == (
+        fewer[0],
+        f"is 3, but the journal in schema numbers has {SHARDS}" in fewer[1],
+    )
+    assert (2, True) == (more[0], "run `forwarder journal create`, or set it to 4" in more[1])
+    assert "journal.shards: is 5, but the journal" in live[1]
+    assert (1, True) == (removed[0], "shards cannot be removed" in removed[1]), removed
+    assert (0, True) == (same[0], "nothing was changed" in same[1]), same
+    assert (1, True) == (busy[0], "Stop all replicas" in busy[1]), busy
+    assert (0, True) == (added[0], "1 shard(s) added" in added[1]), added
+    shards = yaml.safe_load(shown[1])
+    assert list(range(SHARDS)) == [one["shard"] for one in shards]
+    assert {f"company-{n}" for n in range(8)} == {
+        name for one in shards for name in one["accounts"]
+    }
+    assert all(one["since"] and one["owner"] and len(one["accounts"]) == 2 for one in shards)
