@@ -123,7 +123,10 @@ async def _patience(signals: Signals) -> None:
 
 
 class Daemon:
-    """Runs the forwarder until a signal: one replica, with a cell while it owns the journal."""
+    """Runs the forwarder until a signal: one replica, with a cell for each shard that it owns.
+
+    Implements ``turns.Host``.
+    """
 
     def __init__(
         self,
@@ -163,10 +166,10 @@ class Daemon:
             cell = await stack.enter_async_context(Cell.opened(replica))
             self._seat.fill(cell)
             await self._offer(stack)
-            await self._start(cell)
+            await self.start(cell)
             self._start_tasks()
             await self._serve()
-            await self._wind_down(cell)
+            await self.wind_down(cell)
             await self._finish()
         return self._stopped.settled
 
@@ -185,9 +188,7 @@ class Daemon:
             if sink.type == "stdout":
                 self._replica.emit(SettingsWarning(_OWN_OUTPUT.format(name=sink.name)))
         self._start_tasks()
-        turns = Turns(
-            self._replica, self._seat, fleet, self._start, self._wind_down, self._requests
-        )
+        turns = Turns(self._replica, self._seat, fleet, self)
         serving = asyncio.create_task(self._serve(), name="serve")
         try:
             await turns.run(serving)
@@ -209,7 +210,8 @@ class Daemon:
         if receiver is not None:
             stack.push_async_callback(receiver.aclose)
 
-    async def _start(self, cell: Cell) -> None:
+    async def start(self, cell: Cell) -> None:
+        """Read and deliver with a cell; the first one has started the forwarder."""
         replica, settings = self._replica, self._replica.settings
         for warning in cell.warnings:
             replica.emit(SettingsWarning(warning))
@@ -250,7 +252,7 @@ class Daemon:
                     self._replica.report_journal(error, "the settings were not reloaded")
         self._replica.emit(Stopping(self._signals.reason, GRACE))
 
-    async def _wind_down(self, cell: Cell) -> None:
+    async def wind_down(self, cell: Cell) -> None:
         """Stop reading, let writes end, acknowledge; what was not delivered stays stored."""
         backlog = await cell.wind_down(GRACE - _CLOSING)
         settled = self._stopped.settled and not cell.sinks.abandoned
@@ -286,9 +288,9 @@ class Daemon:
         for cell in self._seat.cells.values():
             cell.wake()
 
-    def _requests(self, lease: Lease, shard: int) -> Callable[[Beat], Awaitable[None]]:
+    def requests(self, lease: Lease) -> Callable[[Beat], Awaitable[None]]:
         """Return what carries out the requests of commands elsewhere to the owner of a shard."""
-        operations = Operations(self._replica, self._seat, shard).table()
+        operations = Operations(self._replica, self._seat, lease.shard).table()
         table = {**operations, "status": self._status}
         return Requests(lease, table, self._replica.clock).run
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from typing import Protocol
 
 from forwarder.config import ForwarderSettings
 from forwarder.core.errors import ForwarderError, StateError, TransientError
@@ -20,37 +20,35 @@ from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.opening import require_shards
 from forwarder.runtime.replica import Replica
 
-Work: TypeAlias = Callable[[Cell], Awaitable[None]]
-
-Task: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
-"""Work for a supervisor."""
-
 _LOOK = 0.3
 """Seconds between two looks at the fleet."""
+
+
+class Host(Protocol):
+    """The process, as the turns of its shards need it."""
+
+    async def start(self, cell: Cell) -> None:
+        """Begin to read and deliver; called once the shard's journal is open."""
+        ...
+
+    async def wind_down(self, cell: Cell) -> None:
+        """Read no more, let writes end, acknowledge; called while the shard is still owned."""
+        ...
+
+    def requests(self, lease: Lease) -> Callable[[Callable[[], None]], Awaitable[None]]:
+        """Return the task that carries out what others ask of the owner of a shard."""
+        ...
 
 
 class Turns:
     """Runs a cell for each shard that this replica gets, for as long as it has the shard."""
 
-    def __init__(
-        self,
-        replica: Replica,
-        seat: Seat,
-        fleet: Fleet,
-        start: Work,
-        wind_down: Work,
-        serve: Callable[[Lease, int], Task],
-    ) -> None:
-        """Have no turn yet; ``start`` and ``wind_down`` are called with each cell.
-
-        ``serve`` returns the task that carries out what others ask of the owner of a shard.
-        """
+    def __init__(self, replica: Replica, seat: Seat, fleet: Fleet, host: Host) -> None:
+        """Have no turn yet."""
         self._replica = replica
         self._seat = seat
         self._fleet = fleet
-        self._start = start
-        self._wind_down = wind_down
-        self._serve = serve
+        self._host = host
         # As it was at the start: what a reload says about the journal waits for a restart.
         self._journal = replica.settings.root.journal
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -80,23 +78,12 @@ class Turns:
                 del self._running[shard]
                 turn.result()
         try:
-            self._announce()
-            fleet = await self._fleet.look()
-            self._wait_for(fleet.older)
-            if fleet.older:
-                self._seat.learn(fleet)
-                return
-            require_shards(self._journal, len(fleet.shards))
-            self._replica.join(self._fleet, len(fleet.shards))
-            await self._replica.place(self._replica.settings)
+            fleet = await self._learn()
         except ForwarderError as error:
             self._fail(error)
             return
-        self._seat.learn(fleet)
-        older = self._fleet.name not in fleet.newest
-        if older and not self._held_back:
-            self._replica.emit(SettingsOlder(tuple(fleet.newest)))
-        self._held_back = older
+        if fleet is None:
+            return
         chosen = self._choose(fleet)
         if chosen is not None:
             self._given[chosen] = asyncio.Event()
@@ -106,6 +93,27 @@ class Turns:
             own = [one.shard for one in fleet.shards if one.owner == self._fleet.name]
             if spare(fleet, self._fleet.name) and own[-1] in self._given:
                 self._given[own[-1]].set()
+
+    async def _learn(self) -> FleetState | None:
+        """Say that this replica lives; note who has the shards, and which has which account.
+
+        None while replicas of an older release work, for which this one waits.
+        """
+        self._announce()
+        fleet = await self._fleet.look()
+        self._wait_for(fleet.older)
+        if fleet.older:
+            self._seat.learn(fleet)
+            return None
+        require_shards(self._journal, len(fleet.shards))
+        self._replica.join(self._fleet, len(fleet.shards))
+        await self._replica.place(self._replica.settings)
+        self._seat.learn(fleet)
+        older = self._fleet.name not in fleet.newest
+        if older and not self._held_back:
+            self._replica.emit(SettingsOlder(tuple(fleet.newest)))
+        self._held_back = older
+        return fleet
 
     def _wait_for(self, older: Sequence[str]) -> None:
         """Report the replicas of an older release for which this one waits, when they change."""
@@ -165,16 +173,16 @@ class Turns:
         try:
             async with Cell.opened(replica, lease, self._seat) as cell:
                 self._seat.fill(cell)
-                starting = asyncio.ensure_future(self._start(cell))
+                starting = asyncio.ensure_future(self._host.start(cell))
                 try:
                     await asyncio.wait({lost, starting}, return_when=asyncio.FIRST_COMPLETED)
                     if starting.done():
                         starting.result()
-                        cell.supervisor.start("requests", self._serve(lease, taken.shard))
+                        cell.supervisor.start("requests", self._host.requests(lease))
                         waits = {lost, ending, given}
                         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                     if not lost.done():
-                        await self._wind_down(cell)
+                        await self._host.wind_down(cell)
                         if not ending.done():
                             replica.emit(ShardGiven(taken.shard))
                         return
