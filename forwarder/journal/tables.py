@@ -100,15 +100,16 @@ class Tables:
     def _placed(self, connection: Connection[Any]) -> dict[str, int]:
         # A journal that was copied, or that had one shard, knows its accounts by their streams.
         schema = self._database.shard_schema(0)
-        old = connection.execute(f"SELECT DISTINCT account_id FROM {schema}.stream").fetchall()
+        # The forwarder's own events belong to no account.
+        streams = f"SELECT DISTINCT account_id FROM {schema}.stream WHERE account_id <> ''"
+        old = connection.execute(streams).fetchall()
         new = connection.execute("SELECT account_id, shard FROM account").fetchall()
         return dict.fromkeys((account for (account,) in old), 0) | dict(new)
 
     def _identify(self, connection: Connection[Any], own: Identity) -> None:
         """Raise ``NeedsOperatorError`` if the fleet is another one."""
         (name,) = connection.execute("SELECT name FROM fleet").fetchone() or ("",)
-        # The forwarder's own events belong to no account.
-        accounts = {account: "" for account in self._placed(connection) if account}
+        accounts = dict.fromkeys(self._placed(connection), "")
         if is_foreign(Identity(name, accounts), own):
             raise _of_another(self._database, Identity(name, accounts), own)
 

@@ -230,7 +230,7 @@ def _both(one: Status, other: Status) -> Status:
     last = [time for time in (one["last_success"], other["last_success"]) if time is not None]
     return {
         **worse,
-        **{key: one[key] + other[key] for key in counts if key in one and key in other},
+        **{key: one[key] + other[key] for key in counts},
         **{key: max(one[key], other[key]) for key in most},
         "last_success": max(last, default=None),
     }

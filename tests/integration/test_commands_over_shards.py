@@ -258,12 +258,12 @@ async def test_the_settings_name_the_number_of_shards_that_the_journal_has(
 
     assert (2, True) == (
         fewer[0],
-        f"is 3, but the journal in schema numbers has {SHARDS}" in fewer[1],
+        f"shards is 3, but the journal in schema numbers has {SHARDS}" in fewer[1],
     )
     assert (2, True) == (more[0], "run `forwarder journal create`, or set it to 4" in more[1])
-    assert "journal.shards: is 5, but the journal" in live[1]
+    assert "shards is 5, but the journal" in live[1]
     assert (1, True) == (removed[0], "shards cannot be removed" in removed[1]), removed
-    assert (0, True) == (same[0], "nothing was changed" in same[1]), same
+    assert (0, True) == (same[0], "up to date" in same[1]), same
     assert (1, True) == (busy[0], "Stop all replicas" in busy[1]), busy
     assert (0, True) == (added[0], "1 shard(s) added" in added[1]), added
     shards = yaml.safe_load(shown[1])

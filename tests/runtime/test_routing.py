@@ -174,7 +174,8 @@ def test_every_shard_is_in_the_sum_or_in_the_error(answers: dict[int, Any]) -> N
 
 def status(pid: int, here: set[int], **more: Any) -> dict[str, Any]:
     sink = {
-        "sink": "siem", "phase": "running", "backlog_events": 2, "in_flight_batches": 1,
+        "sink": "siem", "phase": "running", "backlog_events": 2, "delivered_events": 5,
+        "in_flight_batches": 1,
         "dead_letters": 1, "oldest_unacknowledged_seconds": 1.0, "attempts": 0,
         "last_success": None, "lanes": [{"lane": "live"}],
     }  # fmt: skip
