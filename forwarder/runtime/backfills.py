@@ -69,10 +69,11 @@ class Backfills:
         self._running: dict[str, _Backfill] = {}
         self._stored: dict[str, int] = {}
 
-    async def resume(self) -> None:
+    async def resume(self, only: str = _KIND) -> None:
         """Continue what an earlier process did not finish; called once, at the start."""
         for lane in await self._journal.lanes():
-            if lane.name.startswith(_KIND) and lane.state == OPEN and lane.end_offset is None:
+            unread = lane.state == OPEN and lane.end_offset is None
+            if unread and lane.name.startswith(only) and lane.name not in self._running:
                 self._start(lane.name, lane.spec)
 
     async def begin(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,7 +81,7 @@ class Backfills:
 
         ``since_us``, ``until_us`` bound the rows' times; ``again`` delivers rows that are known
         as well; ``sinks``, ``accounts`` (ids or labels) and ``streams`` choose, all when empty. A
-        ``lane`` that is there already stays as it is.
+        ``lane`` that is there already is only read to its end.
         """
         if check_moment(given["since_us"]) >= check_moment(given["until_us"]):
             raise BadRequestError("the window ends before it begins")
@@ -90,7 +91,10 @@ class Backfills:
         lane = str(given.get("lane") or f"{_KIND}{self._replica.clock.now_us():x}")
         if not lane.startswith(_KIND):
             raise BadRequestError(f"{lane} is no lane of a backfill; its name begins with {_KIND}")
-        if not await self.is_known(lane):
+        if await self.is_known(lane):
+            self._stored.setdefault(lane, 0)
+            await self.resume(lane)
+        else:
             await self._journal.open_backfill(lane, dict(given), list(given.get("sinks") or ()))
             self._start(lane, given)
         return {"lane": lane, "streams": [self._replica.scope_name(str(key)) for key in keys]}

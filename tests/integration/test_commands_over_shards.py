@@ -169,6 +169,10 @@ async def carried_out(here: Site, settings: Path) -> None:
     again = await here.run("replay", "--sink=siem", "--since=1h", f"--lane={lane}")
     assert (0, True) == (again[0], again[1].startswith("0 event(s) in lane")), again
     assert [1] * SHARDS == here.counts("lane", "kind = 'replay'")
+    lane = said[5][1].partition(": done, ")[0].split()[-1]
+    again = await here.run("backfill", "--since=50s", "--again", f"--lane={lane}")
+    assert (0, True) == (again[0], f"{lane}: done, " in again[1]), again
+    assert [1] * SHARDS == here.counts("lane", "kind = 'backfill'")
 
 
 async def test_a_command_of_a_replica_that_owns_no_shard_reaches_all(
