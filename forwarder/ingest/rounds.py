@@ -359,11 +359,11 @@ class Rounds:
         be cancelled at any await and resumed with the state that the log has.
         """
         context, began, lost = self._context, self._context.clock.monotonic(), reading.lost
-        clean, late = True, reading.purpose is Purpose.BACKFILL
+        clean, backfill = True, reading.purpose is Purpose.BACKFILL
         while state.window is not None:
             # The gate asks the journal, which may be away.
             await self._retrier.until_done(
-                reading.reader, lambda: context.gate.passage(backfill=late, beat=context.beat)
+                reading.reader, lambda: context.gate.passage(backfill=backfill, beat=context.beat)
             )
             try:
                 stored, unharmed = await self._carry(reading, state, lost, clean=clean)

@@ -67,7 +67,7 @@ class Chaos:
         """Strike whoever owns the journal so often; all replicas run before and after."""
         await self.running.all_run()
         for errand in islice(errands(), number):
-            owner = await self.running.owned()
+            owner = self.random.choice(await self.running.all_owned())
             await owner.running()
             point, at = await self._strike(owner, errand)
             await self.running.owned(by_other_than=owner)
@@ -195,13 +195,13 @@ class Outcome:
         }
 
 
-async def survived(folder: Path, dsn: str, rounds: int) -> Outcome:
+async def survived(folder: Path, dsn: str, rounds: int, shards: int = 1) -> Outcome:
     """Run so many rounds; return what was measured.
 
     Fails if a row is lost, if the deduplicating sink has an event twice, if others have more again
     than was in flight, or if two processes wrote in one epoch.
     """
-    async with replicas(folder, dsn) as running:
+    async with replicas(folder, dsn, shards=shards) as running:
         for member in running.members:
             await begin(member)
         chaos = Chaos(running, Random(rounds))

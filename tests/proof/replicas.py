@@ -13,23 +13,24 @@ from typing import Any
 import psutil
 import psycopg
 
-from tests.end_to_end.processes import Cloudflare, cloudflare, until
+from tests.end_to_end.processes import TOKEN, Cloudflare, cloudflare, until
 from tests.proof.auditing import audited
 from tests.proof.books import Digest
 from tests.proof.destinations import FileBook
 from tests.proof.sinks import Five, five
-from tests.proof.site import Books, Site, missing, quick
+from tests.proof.site import Books, Site, account, missing, quick
 
 LEASE = 3.0
 SCHEMA = "forwarder"
-_TRAFFIC = ("--rate", "25", "--scim-rate", "3", "--history", "2m")
+_RATE = 25
+"""Logins a second."""
 _PATIENCE = 60.0
 _STARTING = 600.0
 """Seconds after which a start has failed; a busy machine makes it slow, which proves nothing."""
 _RECORDED = f"""
-CREATE TABLE public.moves (epoch BIGINT NOT NULL, backend BIGINT NOT NULL);
-CREATE FUNCTION public.record() RETURNS trigger LANGUAGE plpgsql AS
-$$ BEGIN INSERT INTO public.moves VALUES (NEW.epoch, pg_backend_pid()); RETURN NULL; END $$;
+CREATE TABLE public.moves (shard INT NOT NULL, epoch BIGINT NOT NULL, backend BIGINT NOT NULL);
+CREATE FUNCTION public.record() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+INSERT INTO public.moves VALUES (NEW.shard, NEW.epoch, pg_backend_pid()); RETURN NULL; END $$;
 CREATE TRIGGER record AFTER UPDATE ON {SCHEMA}.fence FOR EACH ROW WHEN (OLD.epoch = NEW.epoch)
 EXECUTE FUNCTION public.record();
 """
@@ -39,8 +40,11 @@ EXECUTE FUNCTION public.record();
 class Replicas:
     """Three daemons that share a journal; nothing of what they read is ever read again."""
 
-    def __init__(self, folder: Path, api: Cloudflare, sinks: Five, dsn: str) -> None:
+    def __init__(
+        self, folder: Path, api: Cloudflare, sinks: Five, dsn: str, accounts: Mapping[str, str]
+    ) -> None:
         self.sinks = sinks
+        self._accounts = accounts
         self.database = dsn
         self._lines = FileBook(folder, "r*/out.*")
         self._folder, self._api = folder, api
@@ -59,6 +63,7 @@ class Replicas:
             connection.execute(_RECORDED)
         for member in self.members:
             await member.start(at="")
+        await self.all_run()
         await self.owned()
 
     def _member(self, name: str, journal: dict[str, Any]) -> Site:
@@ -70,9 +75,15 @@ class Replicas:
         } | journal  # fmt: skip
         # A turn of the loop lasts as long as the process is frozen.
         member.timed = False
+        # A shard for each token, as far as there are shards.
+        member.settings["accounts"] = [
+            account(self._api.url, account_id=one, name=f"company-{number}", api_token=token)
+            for number, (one, token) in enumerate(self._accounts.items())
+        ]
         # The least that settings allow, so that nothing repairs a loss.
-        for stream in member.settings["accounts"][0]["streams"].values():
-            stream |= {"reconcile": [], "overlap": "2s"}
+        for one in member.settings["accounts"]:
+            for stream in one["streams"].values():
+                stream |= {"reconcile": [], "overlap": "2s"}
         return member
 
     def _settings(self) -> dict[str, Any]:
@@ -103,35 +114,45 @@ class Replicas:
         found = {name: book().again for name, book in self.books.items()}
         return found | {"bulk (deduplicated)": self.sinks.bulk.deduplicated}
 
-    def owner(self) -> Site | None:
-        """Return who has the journal by the judgement of the database."""
+    def owners(self) -> list[Site | None]:
+        """Return who has each shard by the judgement of the database."""
         with psycopg.connect(self.database, autocommit=True) as connection:
             found = connection.execute(
-                f"SELECT owner FROM {SCHEMA}.lease WHERE expires_at >= clock_timestamp()"
-            ).fetchone()
-        words = re.split(r"\W+", str(found[0])) if found else ()
+                "SELECT CASE WHEN expires_at >= clock_timestamp() THEN owner ELSE '' END "
+                f"FROM {SCHEMA}.lease ORDER BY shard"
+            ).fetchall()
+        return [self._named(str(owner)) for (owner,) in found]
+
+    def owner(self) -> Site | None:
+        """Return who has the first shard, which is the only one unless there are several."""
+        return self.owners()[0]
+
+    def _named(self, owner: str) -> Site | None:
+        words = re.split(r"\W+", owner)
         return next((one for one in self.members if str(one.process.pid) in words), None)
 
-    def shared_epochs(self) -> list[int]:
-        """Return the epochs in which more than one connection has committed."""
+    def shared_epochs(self) -> list[tuple[int, int]]:
+        """Return the shards and epochs in which more than one connection has committed."""
         with psycopg.connect(self.database, autocommit=True) as connection:
-            found = connection.execute(
-                "SELECT epoch FROM public.moves GROUP BY epoch HAVING count(DISTINCT backend) > 1"
+            return connection.execute(
+                "SELECT shard, epoch FROM public.moves GROUP BY shard, epoch "
+                "HAVING count(DISTINCT backend) > 1"
             ).fetchall()
-        return [int(epoch) for (epoch,) in found]
 
     async def owned(self, *, by_other_than: Site | None = None) -> Site:
-        """Return the next owner."""
-        found: Site | None = None
+        """Return the next owner, of the first shard, once each shard has one."""
+        return (await self.all_owned(by_other_than))[0]
+
+    async def all_owned(self, by_other_than: Site | None = None) -> list[Site]:
+        """Return the owner of each shard, once all have one."""
+        found: list[Site | None] = []
 
         def is_owned() -> bool:
-            nonlocal found
-            found = self.owner()
-            return found not in {None, by_other_than}
+            found[:] = self.owners()
+            return not {None, by_other_than} & set(found)
 
         await until(is_owned, _PATIENCE)
-        assert found is not None
-        return found
+        return [one for one in found if one is not None]
 
     async def settled(self, wait: float = 120.0) -> tuple[Counter[Digest], float]:
         """Return when all that the API has is everywhere: the rows, the seconds that it took."""
@@ -171,14 +192,19 @@ def is_frozen(member: Site) -> bool:
 
 @asynccontextmanager
 async def replicas(
-    folder: Path, dsn: str, *options: str, **journal: Any
+    folder: Path, dsn: str, *options: str, shards: int = 1, **journal: Any
 ) -> AsyncIterator[Replicas]:
-    """Run three replicas on the database at ``dsn``.
+    """Run three replicas on the database at ``dsn``, with an account for each shard.
 
     ``options`` are those of ``killable``, ``journal`` is more of the journal's settings.
     """
-    async with five(folder) as sinks, cloudflare(*_TRAFFIC) as api:
-        running = Replicas(folder, api, sinks, dsn)
+    accounts = {f"{number:032x}": f"{TOKEN}-{number}" for number in range(1, shards + 1)}
+    known = [
+        word for pair in accounts.items() for word in ("--account", pair[0], "--token", pair[1])
+    ]
+    rates = ("--rate", str(_RATE // shards), "--scim-rate", "3", "--history", "2m")
+    async with five(folder) as sinks, cloudflare(*rates, *known) as api:
+        running = Replicas(folder, api, sinks, dsn, accounts)
         try:
             await running.start(journal, options)
             yield running

@@ -39,3 +39,14 @@ async def test_no_row_is_lost_whoever_dies_or_freezes(
     assert outcome.slowest(FROZEN) < (TAKEN_WITHIN + IDLE, "")
     what = "three replicas, five sinks: the owner is killed or frozen"
     ledger.row("Replicas", what, **outcome.figures())
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(3600)
+async def test_no_row_of_a_shard_is_lost_whoever_dies_or_freezes(
+    server: Postgresql, tmp_path: Path, ledger: Ledger
+) -> None:
+    outcome = await survived(tmp_path, server.dsn, rounds=20, shards=4)
+
+    what = "three replicas, four shards, five sinks: one with a shard is killed or frozen"
+    ledger.row("Replicas", what, **outcome.figures())

@@ -103,8 +103,8 @@ async def failed_over(
 ) -> AsyncIterator[tuple[Replicas, int]]:
     """Run replicas over a failover; give them, and how many bytes of commits it has lost."""
     # Longer than the failover, so that the owner is still the owner when it is over.
-    settings = {"pooler": True, "lease": "10s"}
-    async with replicas(folder, cluster.pooler.dsn, *options, **settings) as running:
+    dsn = cluster.pooler.dsn
+    async with replicas(folder, dsn, *options, pooler=True, lease="10s") as running:
         await running.settled()
         lost = await FAILOVERS[how](running, cluster)
         # New rows get the numbers of rows that were lost.

@@ -20,7 +20,7 @@ from tests.integration.unavailable import Unavailable
 from tests.proof.ledger import Ledger
 from tests.proof.replica_chaos import IDLE, TAKEN_WITHIN
 from tests.proof.replicas import Replicas, replicas
-from tests.proof.site import Site, account
+from tests.proof.site import Site
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.alone]
 _CUT = 10.0
@@ -61,9 +61,8 @@ async def wired(
             elif to == "a SIEM":
                 member.settings["sinks"]["hec"]["url"] = f"http://127.0.0.1:{wire.port}"
             else:
-                url = f"http://127.0.0.1:{wire.port}/client/v4"
-                streams = member.settings["accounts"][0]["streams"]
-                member.settings["accounts"] = [account(url, streams=streams)]
+                for one in member.settings["accounts"]:
+                    one["api_url"] = f"http://127.0.0.1:{wire.port}/client/v4"
         await running.restart(*running.members)
         owner = await running.owned()
         await owner.running()
