@@ -88,7 +88,7 @@ async def test_a_lease_by_the_local_clock_is_found(
     found = await takeovers(tmp_path, server.dsn, "--fault", fault)
 
     assert found > 0
-    ledger.plant("Replicas", fault, f"{found} standbys take the journal of a living owner")
+    ledger.plant("Replicas", fault, f"standbys that take the journal of a living owner: {found}")
 
 
 async def stopped(folder: Path, server: Postgresql, *options: str) -> tuple[int, int]:
