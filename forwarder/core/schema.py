@@ -420,11 +420,11 @@ class Traffic(NamedTuple):
     @property
     def message(self) -> str:
         """Return what happened in one line for people."""
-        what = f"{self.method} {self.host}{self.path}"
+        target = self.host or self.dst_ip
+        what = f"{self.method} {target}{self.path}"
         if not self.method:
-            what = " ".join(
-                filter(None, [self.transport, "session with", self.host or self.dst_ip])
-            )
+            ends = [self.transport, "session", f"with {target}" if target else ""]
+            what = " ".join(filter(None, ends))
         result = self.reason or self.status_code or self.outcome
         return f"Access {what} by {self.user or 'unknown'}: {result}"
 

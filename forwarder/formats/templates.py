@@ -60,7 +60,7 @@ class Templated(ABC):
         self._config = config
         self._added = added or {}
         self._enabled = templates
-        self._accounts: dict[tuple[str, str], dict[Hashable, WriteLine | None]] = {}
+        self._accounts: dict[Origin, dict[Hashable, WriteLine | None]] = {}
         self._time = lru_cache(_REMEMBERED_TIMES)(self.time_text)
 
     def adding(self, fields: Mapping[str, str]) -> Self:
@@ -92,8 +92,8 @@ class Templated(ABC):
         usual, time_text, seen_us = normaliser.usual, self._time, origin.seen_us
         view = usual.view if usual and self._enabled else _not_usual
         seen = time_text(seen_us)
-        # The account's id and label are constants of a template.
-        templates = self._accounts.setdefault((origin.account_id, origin.account), {})
+        # What all rows of a page share are constants of a template; when they were seen is none.
+        templates = self._accounts.setdefault(origin._replace(seen_us=0), {})
         lines = []
         for row, id, time_us in zip(rows, ids, times_us, strict=True):  # noqa: A001
             shape, texts, extra = view(row, time_us, seen_us, bodies)

@@ -450,8 +450,7 @@ SEEN_US = 1_783_004_700_000_000
 
 NORMALISERS: Mapping[str, Normaliser] = {
     **CloudflareAccess.normalisers,
-    "logpush_http_requests": PUSHED["http_requests"],
-    "logpush_zero_trust_network_sessions": PUSHED["zero_trust_network_sessions"],
+    **{f"logpush_{dataset}": normaliser for dataset, normaliser in PUSHED.items()},
     "forwarder": own_events.OWN_EVENTS,
 }
 ACCOUNTS: Mapping[str, str] = {ACCOUNT_ID: ACCOUNT}

@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from forwarder.core.timing import format_us
+from forwarder.sources.logpush.mapping import LOGIN_NAMES
 from forwarder.testing.samples import ACCOUNT_AUDIT, JIT_REQUESTS, LOGIN, LOGINS, SCIM, SCIM_UPDATES
 from forwarder.testing.samples_of_pushes import HTTP_REQUESTS, SESSIONS
 
@@ -398,8 +399,21 @@ def _changed_changes(draw: st.DrawFn) -> dict[str, Any]:
 
 
 _changes = st.one_of(usual_changes, _changed_changes(), scim_rows)
+_PUSHED_NAMES = {ours: theirs for theirs, ours in LOGIN_NAMES.items()}
+pushed_logins = st.builds(
+    lambda row, more: {**{_PUSHED_NAMES.get(key, key): row[key] for key in row}, **more},
+    logins,
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "PurposeJustificationResponse": texts,
+            "CreatedAt": times | st.sampled_from([1_783_004_645, "1783004645"]) | json_values,
+        },
+    ),
+)
 pages_of_rows = st.one_of(
     st.tuples(st.just("access_requests"), st.lists(logins, min_size=1, max_size=4)),
+    st.tuples(st.just("logpush_access_requests"), st.lists(pushed_logins, min_size=1, max_size=4)),
     st.tuples(st.just("scim_updates"), st.lists(_changes, min_size=1, max_size=4)),
     st.tuples(st.just("account_audit"), st.lists(audit_rows, min_size=1, max_size=2)),
     st.tuples(st.just("jit_requests"), st.lists(jit_rows, min_size=1, max_size=2)),

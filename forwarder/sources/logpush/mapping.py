@@ -6,7 +6,7 @@ and mapped as its twin is. Pure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from forwarder.core.masking import mask_row, mask_value
@@ -17,19 +17,24 @@ from forwarder.core.schema import (
     SUCCESS,
     UNKNOWN,
     AdminActivity,
+    Bodies,
     Event,
     Login,
     Normaliser,
     Origin,
     Traffic,
+    UsualRows,
     is_email,
 )
 from forwarder.core.timing import EARLIEST_US, LATEST_US, format_us, parse_us
+from forwarder.core.usual_rows import Summary
 from forwarder.sources.cloudflare_access.activity_mapping import mask_audit, normalise_audit
 from forwarder.sources.cloudflare_access.login_mapping import (
     COUNTRIES,
     ip_version,
     normalise_login,
+    summarise_logins,
+    view_login,
 )
 
 Row = Mapping[str, Any]
@@ -101,13 +106,33 @@ _ONLY_PUSHED = frozenset(
 
 def normalise_pushed_login(row: Row, origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
     """Return the login in a row of dataset ``access_requests``; see ``core.schema.Normalise``."""
-    twin = {LOGIN_NAMES.get(key, key): value for key, value in row.items()}
+    twin = _as_login(row)
     created_us = moment_us(twin.get("created_at"))
     # A job may ask for Unix times, and the common schema has texts.
     if created_us is not None and parse_us(twin["created_at"]) is None:
         twin["created_at"] = format_us(created_us)
-    login = normalise_login(twin, origin, id, time_us)
-    return login._replace(row=mask_nested(row))
+    return normalise_login(twin, origin, id, time_us)._replace(row=mask_row(row))
+
+
+def _as_login(row: Row) -> dict[str, Any]:
+    return {LOGIN_NAMES.get(key, key): value for key, value in row.items()}
+
+
+def _view(
+    row: Row, time_us: int, seen_us: int, bodies: Bodies
+) -> tuple[Hashable, tuple[str, ...], str]:
+    """Return the ``core.usual_rows.RowView`` of a login; one with a Unix time is not usual."""
+    twin = _as_login(row)
+    if str(twin.get("created_at")).isdecimal():
+        return None, (), ""
+    return view_login(twin, time_us, seen_us, bodies)
+
+
+def _summarise(rows: Sequence[Row], bodies: Bodies) -> Summary:
+    return summarise_logins(list(map(_as_login, rows)), bodies)
+
+
+_USUAL = UsualRows(_view, _summarise, has_bodies=False)
 
 
 ACTIVITY_NAMES: Mapping[str, tuple[str, str]] = {
@@ -132,6 +157,7 @@ ACTIVITY_NAMES: Mapping[str, tuple[str, str]] = {
     "ZoneName": ("zone", "name"),
 }
 """Where an answer of the API has the values of an activity."""
+_SECTIONS = {"id", "raw", *(section for section, _ in ACTIVITY_NAMES.values())}
 _BODIES = ("ResourceRequest", "ResourceResponse")
 _TOKEN_NAMES = {
     "id": "token_id",
@@ -166,7 +192,8 @@ def as_activity(row: Row) -> dict[str, Any]:
                 {names.get(one.replace("_", "").lower(), one): item for one, item in value.items()}
             )
         else:
-            twin[key] = value
+            # A key that Cloudflare does not send must not be taken for a part of the answer.
+            twin[f"{key}_" if key in _SECTIONS else key] = value
     action = twin.get("action", {})
     occurred_us = moment_us(action.get("time"))
     if occurred_us is not None and parse_us(action["time"]) is None:
@@ -336,7 +363,7 @@ LOGINS = "access_requests"
 TWINS: Mapping[str, str] = {LOGINS: LOGINS, "audit_logs_v2": "account_audit"}
 """Datasets that are logs which are polled, too, and the streams of those."""
 NORMALISERS: Mapping[str, Normaliser] = {
-    "access_requests": Normaliser(normalise_pushed_login, _ONLY_PUSHED.union(LOGIN_NAMES)),
+    LOGINS: Normaliser(normalise_pushed_login, _ONLY_PUSHED.union(LOGIN_NAMES), _USUAL),
     "audit_logs_v2": Normaliser(
         normalise_pushed_activity, frozenset({"AuditLogID", *ACTIVITY_NAMES, *_OBJECTS})
     ),

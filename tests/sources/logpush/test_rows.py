@@ -182,6 +182,17 @@ def test_a_pushed_activity_means_what_the_polled_one_means(name: str) -> None:
     assert different <= {"row", "extra"}
 
 
+@pytest.mark.parametrize("key", ["id", "account", "action", "actor", "raw", "resource", "zone"])
+@pytest.mark.parametrize("value", ["x", 17, None, [], {"type": 3}])
+def test_a_key_that_only_answers_of_the_api_have_stops_no_push(key: str, value: Any) -> None:
+    row = {key: value, "AuditLogID": "a", "ActionType": "update", "ResourceID": "r"}
+    read = reader("audit_logs_v2").read([orjson.dumps(row)])
+    found = normalise_pushed_activity(row, ORIGIN, "0" * 32, NOON_US)
+
+    assert (len(read.records), found.row_id, found.activity) == (1, "a", "update")
+    assert found.extra.get(f"{key}_") == (value or None)
+
+
 def test_the_answer_to_a_new_token_is_masked_before_storage() -> None:
     """It is a secret under a key that does not say so."""
     row = {
