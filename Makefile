@@ -135,7 +135,7 @@ $(BIN)/python:
 	@echo "creating $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 
-$(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml | $(BIN)/python
+$(RUNTIME): requirements/build.txt requirements/runtime.txt pyproject.toml forwarder/__init__.py | $(BIN)/python
 	@echo "installing the locked packages into $(VENV): about a minute, once"
 	@$(INSTALL) -r requirements/build.txt -r requirements/runtime.txt
 	@$(PIP) install --no-build-isolation --no-deps --editable .

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 from importlib.metadata import distribution, entry_points
 from pathlib import Path
 
@@ -15,6 +16,14 @@ KINDS = {"sinks": "Sink", "formats": "Format"}
 
 def test_the_version_has_one_source() -> None:
     assert distribution("cloudflare-access-forwarder").version == forwarder.__version__
+
+
+def test_the_changelog_has_this_version_below_what_is_unreleased() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\](?: - (\d{4}-\d\d-\d\d))?$", text, re.MULTILINE)
+
+    assert [name for name, _ in headings[:2]] == ["Unreleased", forwarder.__version__]
+    assert headings[1][1] != ""
 
 
 def test_the_package_ships_its_types() -> None:
