@@ -181,6 +181,18 @@ def test_settings_of_a_later_revision_are_newer_than_those_of_earlier_ones() -> 
     assert "settings_generation" not in files(changed(), 12)["configmap.yaml"]
 
 
+def test_a_fleet_is_called_as_its_release_unless_it_has_a_name() -> None:
+    def journal(**more: str) -> dict[str, Any]:
+        values = changed(settings={"journal": POSTGRES["journal"] | more})
+        text = yaml.safe_load(files(values)["configmap.yaml"])["data"]["config.yaml"]
+        found: dict[str, Any] = yaml.safe_load(text)["journal"]
+        return found
+
+    assert journal()["fleet"] == "siem/demo"
+    assert journal(fleet="north")["fleet"] == "north"
+    assert "fleet" not in files(changed())["configmap.yaml"]
+
+
 def test_a_revision_replaces_replicas_that_do_not_reload() -> None:
     assert checksum(POSTGRES, 2) != checksum(POSTGRES, 3)
     assert checksum(POSTGRES | {"reload_on_change": True}, 2) == checksum(

@@ -120,9 +120,13 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- $own := dict "version" 1 "state_dir" "/var/lib/forwarder/state" -}}
 {{- $given := dict "accounts" .Values.accounts "sinks" .Values.sinks -}}
 {{- $default := dict -}}
+{{- if include "forwarder.postgres" . -}}
+{{- $journal := dict "fleet" (printf "%s/%s" .Release.Namespace .Release.Name) -}}
 {{- /* Where every revision is the first (Argo CD), the database keeps the order by itself. */ -}}
-{{- if and (include "forwarder.postgres" .) (gt (int .Release.Revision) 1) -}}
-{{- $default = dict "journal" (dict "settings_generation" (int .Release.Revision)) -}}
+{{- if gt (int .Release.Revision) 1 -}}
+{{- $_ := set $journal "settings_generation" (int .Release.Revision) -}}
+{{- end -}}
+{{- $_ := set $default "journal" $journal -}}
 {{- end -}}
 {{- if include "forwarder.passesPushesOn" . -}}
 {{- $_ := set $default "logpush" (dict "peer" (dict "host" "${POD_IP}")) -}}
