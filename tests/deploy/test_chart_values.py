@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -276,7 +277,7 @@ def test_every_threshold_is_in_its_alert_once_and_can_be_replaced() -> None:
 
     for name, number in thresholds.items():
         assert before[name]["expr"].count(number) == 1, name
-        assert before[name]["expr"].endswith(number), name
+        assert re.search(rf"{re.escape(number)}(?![\d.])", before[name]["expr"]), name
         assert after[name]["expr"] == before[name]["expr"].replace(number, f"{number[0]} 7.5")
 
 
