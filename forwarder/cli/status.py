@@ -234,7 +234,7 @@ def _journal(state: Mapping[str, Any]) -> Text:
 
 
 def _fleet(state: Mapping[str, Any]) -> Table | None:
-    """Return who owns the shards of a shared journal, then the replicas that stand by."""
+    """Return who owns the shards of a shared journal, then the replicas that own none."""
     table = _table("shard", "owner", "epoch")
     for one in state.get("shards", ()):
         owner = escape(one["owner"]) or Text("nobody", "red")
@@ -243,6 +243,11 @@ def _fleet(state: Mapping[str, Any]) -> Table | None:
     for one in state.get("replicas", ()):
         if one["name"] not in owners:
             table.add_row("", escape(one["name"]), "stands by")
+    for one in state.get("lost_replicas", ()):
+        silent = format_duration(round(one["seen_seconds"]))
+        table.add_row("", escape(one["name"]), Text(f"lost, last seen {silent} ago", "red"))
+    for name in state.get("older_replicas", ()):
+        table.add_row("", escape(name), "of an older release, which has to stop first")
     return table if table.rows else None
 
 

@@ -203,3 +203,11 @@ def test_a_shared_journal_shows_owners_and_who_stands_by() -> None:
     assert ["0", "a:1", "7"] in lines
     assert ["1", "nobody", "2"] in lines
     assert ["b:2", "stands", "by"] in lines
+
+
+def test_a_lost_replica_and_an_older_release_are_shown() -> None:
+    lost = printed(STATE | {"lost_replicas": [{"name": "c:3", "seen_seconds": 312.4}]})
+    older = printed(STATE | {"shards": [], "older_replicas": ["old:7"]})
+
+    assert "c:3    lost, last seen 5m12s ago" in lost
+    assert "old:7  of an older release, which has to stop first" in older
