@@ -21,6 +21,8 @@ from forwarder.core.errors import system_reason
 if TYPE_CHECKING:
     from forwarder.runtime.daemon import Daemon
     from forwarder.runtime.replica import Signals
+    from forwarder.simulator import Simulator
+    from forwarder.simulator.pushing import Job
 
 _SETTINGS = """\
 version: 1
@@ -39,6 +41,8 @@ admin: {{ listen: "127.0.0.1:{port}" }}
 log: {{ level: warning }}
 """
 _STREAMS = ("access_requests", "scim_updates")
+_UPLOAD_EVERY = 5.0
+"""Seconds; Cloudflare waits for 30 unless a job says otherwise."""
 _DELIVERED = "forwarder_sink_delivered_events_total"
 
 
@@ -94,6 +98,14 @@ def run(config: Path) -> None:
 @click.option("--account", "accounts", multiple=True, help="Account ids; repeatable.")
 @click.option("--token", "tokens", multiple=True, help="Valid API tokens; repeatable.")
 @click.option("--unlimited", is_flag=True, help="Without Cloudflare's request quota.")
+@click.option("--push", metavar="URL", help="Also push the logins there, as a job of Logpush does.")
+@click.option(
+    "--push-faults",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of pushes that are cut, repeated, regrouped, reordered, ...",
+)
 def simulate(  # noqa: PLR0913 - one argument per option
     *,
     host: str,
@@ -107,6 +119,8 @@ def simulate(  # noqa: PLR0913 - one argument per option
     accounts: tuple[str, ...],
     tokens: tuple[str, ...],
     unlimited: bool,
+    push: str | None,
+    push_faults: float,
 ) -> None:
     """Serve a simulated Cloudflare API, and print its base URL on stdout.
 
@@ -118,6 +132,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
         SimulatorSettings,
         Token,
     )
+    from forwarder.simulator.pushing import MISHAPS, Job  # noqa: PLC0415 - as above
 
     defaults = SimulatorSettings()
     settings = SimulatorSettings(
@@ -133,10 +148,22 @@ def simulate(  # noqa: PLR0913 - one argument per option
     )
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(Simulator(settings).serve(host, port, say))
+            serving = Simulator(settings)
+            job = Job(push, seed, mishaps=MISHAPS, share=push_faults) if push else None
+            asyncio.run(_serve(serving, host, port, job))
     except OSError as error:
         problem = f"cannot listen on {host}:{port}: {system_reason(error)}"
         raise click.ClickException(problem) from error
+
+
+async def _serve(simulator: Simulator, host: str, port: int, job: Job | None) -> None:
+    """Serve, and run the job beside it, until one of them fails."""
+    from forwarder.simulator import pushing  # noqa: PLC0415 - imports aiohttp
+
+    tasks = [simulator.serve(host, port, say)]
+    if job is not None:
+        tasks.append(pushing.run(simulator, job, _UPLOAD_EVERY))
+    await asyncio.gather(*tasks)
 
 
 @click.command()

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
 from aiohttp import ClientError, ClientSession, ClientTimeout
 
 from forwarder.testing.network import free_port
-from tests.end_to_end.processes import Forwarder, until
+from tests.end_to_end.processes import Forwarder, cloudflare, until
 from tests.end_to_end.test_operations import asked, command
 
 SECRET = "the-secret-of-the-job"
@@ -122,6 +123,18 @@ async def test_status_shows_pushes_and_cursors_claim_no_coverage(forwarder: Rece
     assert pushed["last_push_seconds_ago"] < 120 < pushed["oldest_row_seconds"]
     assert "pushed dataset" in table
     assert [""] == [one["covered_until"] for one in cursors if one["reader"] == "push"]
+
+
+async def test_the_simulator_pushes_the_logins_that_it_shows(forwarder: Receiving) -> None:
+    def logins() -> list[dict[str, Any]]:
+        stream = "logpush_access_requests"
+        return [one for one in forwarder.events() if one["_forwarder"]["stream"] == stream]
+
+    url = f"{forwarder.url}?header_Authorization={SECRET}"
+    async with cloudflare("--history", "5m", "--push", url, "--push-faults", "0.3"):
+        await until(lambda: len(logins()) > 100, 60)
+
+    assert {"CreatedAt", "IPAddress", "RayID"} <= {key for one in logins() for key in one}
 
 
 @pytest.mark.parametrize(
