@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, overload
+from typing import Any, ClassVar, Protocol, overload, runtime_checkable
 
 from forwarder.core.contracts import Lost, Page, Record, StreamKey, Window
 from forwarder.core.schema import Normaliser
@@ -225,6 +225,18 @@ class SourcePlugin(Protocol):
 
     async def aclose(self) -> None:
         """Close all connections; idempotent."""
+        ...
+
+
+@runtime_checkable
+class Expiring(Protocol):
+    """A source whose credential may end; a source need not be one."""
+
+    async def credential_expires_s(self) -> float | None:
+        """Ask the other side when the credential ends, in seconds since 1970; None if never.
+
+        None, too, if it does not say. Called about once an hour. Raises ``TransientError``.
+        """
         ...
 
 

@@ -23,6 +23,7 @@ from forwarder.delivery.events import (
 )
 from forwarder.ingest.events import FetchFailed, PageStored, RoundEnded, RoundStarted
 from forwarder.observe.events import (
+    CredentialSeen,
     JournalLost,
     LibraryWarned,
     LogLinesDropped,
@@ -98,6 +99,16 @@ def _refused(_: SettingsRefused, metrics: Metrics) -> None:
 def _crashed(one: TaskCrashed, metrics: Metrics) -> None:
     # A task's name is KIND:WHAT; a label with the whole name would grow with the settings.
     metrics.task_crashes.labels(one.task.partition(":")[0]).inc()
+
+
+@count.register
+def _credential(one: CredentialSeen, metrics: Metrics) -> None:
+    if one.expires_s is None:
+        # Not zero, which would mean that it has ended; removing what is not there is no error.
+        metrics.token_expires.labels(one.account)
+        metrics.token_expires.remove(one.account)
+    else:
+        metrics.token_expires.labels(one.account).set(one.expires_s)
 
 
 @count.register

@@ -25,6 +25,14 @@ class Started(TelemetryEvent):
     sinks: int
 
 
+@event()
+class CredentialSeen(TelemetryEvent):
+    """An account's credential ends then (seconds since 1970); None: nobody knows of an end."""
+
+    account: str
+    expires_s: float | None
+
+
 @event("admin_listening", INFO)
 class AdminListening(TelemetryEvent):
     """Status and metrics are available at this address."""

@@ -50,7 +50,7 @@ PUSH_RESULTS = (
 )
 """Every way in which a push can end."""
 # The part of a task's name before the colon, as the supervisor and the cell give them.
-_TASKS = ("stream", "sink", "backfill", "upkeep", "history", "secrets")
+_TASKS = ("stream", "sink", "backfill", "upkeep", "history", "secrets", "token")
 _FAULTS = ("outage", "timeout", "throttled", "operator")
 
 # Up to a day: the retention of Cloudflare's smallest plan, beyond which no row can come late.
@@ -178,6 +178,11 @@ class Metrics:
             "forwarder_journal_pruned_bytes_total", "Bytes of delivered rows that made room.", ()
         )
 
+        self.token_expires = self._gauge(
+            "forwarder_token_expires_timestamp_seconds",
+            "When the account's API token ends; nothing if Cloudflare names no end.",
+            ("account",),
+        )
         self.certificate_expires = self._gauge(
             "forwarder_certificate_expires_timestamp_seconds",
             "When a certificate expires: theirs, as a sink has last seen it, or ours.",

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from socket import gethostname
 from typing import Any, TypeVar
 
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
 from forwarder.core.contracts import Render, Sink, SinkContext, StreamKey
-from forwarder.core.errors import ConfigError, Fault
+from forwarder.core.errors import ConfigError, Fault, TransientError
 from forwarder.core.journal import Journal
 from forwarder.core.log import SinkQueue
-from forwarder.core.source_contract import SourceContext, SourcePlugin
+from forwarder.core.source_contract import Expiring, SourceContext, SourcePlugin
 from forwarder.core.telemetry import Emit, TelemetryEvent, ignore
 from forwarder.core.timing import Backoff, Clock, SystemClock
 from forwarder.delivery.consumer import Consumer
@@ -26,6 +27,7 @@ from forwarder.delivery.state import SinkState
 from forwarder.ingest.poller import Poller, StreamStatus
 from forwarder.ingest.rounds import Gate, StreamContext
 from forwarder.ingest.windows import PollOptions
+from forwarder.observe.events import CredentialSeen
 from forwarder.runtime.replica import USER_AGENT, Rendering, Replica
 from forwarder.runtime.supervisor import Beat, Supervisor
 
@@ -35,6 +37,9 @@ T = TypeVar("T")
 _LOOK = 0.05
 _SILENT_FOR = 900.0
 _SHARED = "shared:{type}"
+_CREDENTIAL = "token:{account}"
+# Not at once: a start has more urgent requests, and is often followed by another.
+_ASKED_FIRST, _ASKED_EVERY = 60.0, 3600.0
 
 
 def source_of(
@@ -119,6 +124,11 @@ class Streams:
                 self._supervisor.start(
                     _task(key), partial(self._poll, key), silent_for=account.may_be_silent(name)
                 )
+            if poll and isinstance(source, Expiring):
+                clock, emit = self._replica.clock, self._replica.emit
+                watching = partial(watch_credential, source, settings.label, clock, emit)
+                name = _CREDENTIAL.format(account=settings.account_id)
+                self._supervisor.start(name, watching, silent_for=2 * _ASKED_EVERY)
 
     async def stop(self, account_ids: Iterable[str] | None = None) -> None:
         """Stop the pollers of some accounts, or of all, and close their connections."""
@@ -126,7 +136,8 @@ class Streams:
             account = self._accounts.pop(account_id, None)
             if account is not None:
                 await self._supervisor.stop(
-                    *(_task(StreamKey(account_id, n)) for n in account.plans)
+                    *(_task(StreamKey(account_id, n)) for n in account.plans),
+                    _CREDENTIAL.format(account=account_id),
                 )
                 # After its pollers: a request in flight would fail on a closed connection.
                 await account.source.aclose()
@@ -208,6 +219,23 @@ class Streams:
             kept = await self._journal.recall("runtime", _SHARED.format(type=settings.type))
             self._shared[settings.type] = settings.plugin.share(self._replica.clock, kept)
         return self._shared[settings.type]
+
+
+async def watch_credential(
+    source: Expiring, account: str, clock: Clock, emit: Emit, beat: Beat
+) -> None:
+    """Be the task that learns when the credential of an account ends."""
+    try:
+        await clock.sleep(_ASKED_FIRST)
+        while True:
+            # A refusal is the pollers' to report: they meet it sooner.
+            with suppress(TransientError):
+                emit(CredentialSeen(account, await source.credential_expires_s()))
+            beat()
+            await clock.sleep(_ASKED_EVERY)
+    finally:
+        # Another replica may read the account now, with another token.
+        emit(CredentialSeen(account, None))
 
 
 class _Account:

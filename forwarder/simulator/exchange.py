@@ -172,6 +172,7 @@ def _answered(cloud: Cloud, api_request: ApiRequest) -> Reply:
 
 def _verified(_cloud: Cloud, _request: ApiRequest, token: Token) -> Reply:
     result = {"id": "ed17574386854bf78a67040be0a770b0", "status": token.status}
+    result |= {"expires_on": token.expires_on} if token.expires_on else {}
     return Reply(body=envelope(orjson.dumps(result)))
 
 

@@ -43,7 +43,8 @@ class Token:
     """An API token, or with `email` a legacy API key.
 
     `permissions` are the endpoints it may read; `accounts` limits it to some accounts (None: all);
-    `kind` selects the verify endpoint that knows it, the user's or the account's.
+    `kind` selects the verify endpoint that knows it, the user's or the account's, which also tells
+    `expires_on` (RFC 3339) if it is set.
     """
 
     value: str = field(repr=False)
@@ -52,6 +53,7 @@ class Token:
     kind: Literal["user", "account"] = "user"
     status: Literal["active", "disabled", "expired"] = "active"
     email: str | None = None
+    expires_on: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,6 +45,8 @@ NOT_PROVOKED = {
     "ForwarderTaskCrashing": "it needs a fault of the program itself",
     "ForwarderDegraded": "it needs an outage of minutes, which no query makes shorter",
     "ForwarderMissing": "it needs a target that Prometheus no longer has",
+    "ForwarderTokenExpires": "it needs a token near its end",
+    "ForwarderTokenExpiresSoon": "it needs a token near its end",
     "ForwarderCertificateExpires": "it needs a certificate near its end",
     "ForwarderCertificateExpiresSoon": "it needs a certificate near its end",
     "ForwarderFreshnessBurnsFast": "it needs an hour before the fault",

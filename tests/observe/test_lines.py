@@ -112,6 +112,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     logpush.SecretRefused("192.0.2.1"),
     logpush.PushGivenUp("acme", "http_requests", "it is cut short", 5),
     SentUnconfirmed("siem", 5),
+    daemon.CredentialSeen("acme", 5.0),
     CertificateSeen("sink siem", "theirs", 1.0, 2.0),
     WindowResent("siem", "127.0.0.1:514", 7),
 )

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from forwarder.core.contracts import Finding
 from forwarder.core.schema import Normaliser
 from forwarder.core.source_contract import SourceContext, StreamPlan
-from forwarder.core.timing import Clock
+from forwarder.core.timing import Clock, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.account_audit import RETENTION, AccountAudit
 from forwarder.sources.cloudflare_access.activity_mapping import ACCOUNT_AUDIT, STEPS
@@ -86,6 +86,12 @@ class CloudflareAccess:
                 JitRequests(self.api, config, requests), requests, HOLD_BACK, JIT_RETENTION
             )
         return plans
+
+    async def credential_expires_s(self) -> float | None:
+        """Return when the token ends; see ``core.source_contract.Expiring``."""
+        token = await self.api.verify_token()
+        ends_us = None if token is None else parse_us(token.expires_on)
+        return None if ends_us is None else ends_us / 1_000_000
 
     async def diagnose(self) -> list[Finding]:
         """Check token, permissions and endpoints for ``check --live``; changes nothing."""

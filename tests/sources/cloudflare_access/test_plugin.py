@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from forwarder.core.source_contract import SourceContext
+from forwarder.core.source_contract import Expiring, SourceContext
 from forwarder.core.timing import SystemClock
-from forwarder.simulator import DEFAULT_ACCOUNT, DEFAULT_TOKEN, Simulator, SimulatorSettings
+from forwarder.simulator import DEFAULT_ACCOUNT, DEFAULT_TOKEN, Simulator, SimulatorSettings, Token
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig, StreamsConfig
 from forwarder.sources.cloudflare_access.logs import AccessRequests
@@ -78,3 +78,19 @@ async def _diagnosed(account: CloudflareAccess) -> list[Any]:
         return list(await account.diagnose())
     finally:
         await account.aclose()
+
+
+@pytest.mark.parametrize(
+    ("expires_on", "ends"), [("2027-01-15T08:00:00Z", 1_800_000_000.0), (None, None)]
+)
+async def test_the_end_of_a_token_is_what_cloudflare_tells(
+    expires_on: str | None, ends: float | None
+) -> None:
+    token = Token(DEFAULT_TOKEN, expires_on=expires_on)
+    async with Simulator(SimulatorSettings(rate=0.0, tokens=(token,))) as simulator:
+        account = plugin(simulator.url)
+        found = await account.credential_expires_s()
+        await account.aclose()
+
+    assert isinstance(account, Expiring)
+    assert found == ends
