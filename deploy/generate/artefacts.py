@@ -19,6 +19,7 @@ from deploy.generate.log_lines import log_lines
 from deploy.generate.logs_page import logs_page
 from deploy.generate.manifests import manifests
 from deploy.generate.metrics_page import metrics_page
+from deploy.generate.runbook_page import runbook_page
 from deploy.generate.settings_page import settings_page
 from deploy.generate.unrun_page import unrun_page
 from deploy.generate.values_schema import values_schema
@@ -29,6 +30,8 @@ Texts: TypeAlias = dict[Path, str]
 
 CHART = Path("helm/cloudflare-access-forwarder")
 _UNRUN = Path("docs/not-run.md")
+_OPERATIONS = Path("docs/operations.md")
+_RUNBOOK = Path("forwarder/admin/status_page/runbook.html")
 _COPIED_INTO_THE_CHART = {
     "deploy/prometheus/recording.yaml": "files/recording.yaml",
     "deploy/prometheus/alerts.yaml": "files/alerts.yaml",
@@ -54,6 +57,7 @@ def artefacts(root: Path) -> dict[str, Callable[[], Texts]]:
         },
         "commands page": lambda: {root / "docs/commands.md": commands_page()},
         "logs page": lambda: {root / "docs/logs.md": logs_page(log_lines())},
+        "runbook": lambda: {root / _RUNBOOK: runbook_page((root / _OPERATIONS).read_text("utf-8"))},
         "page of what is not run": lambda: {root / _UNRUN: unrun_page(pages(root))},
     }
 

@@ -75,6 +75,9 @@ _SCRIPT = "\n".join(_read(name) for name in _SCRIPTS)
 PAGE = _read("index.html").replace("/*STYLE*/", _STYLE).replace("/*SCRIPT*/", _SCRIPT)
 """The document; its script requests ``status`` and ``history`` for everything that changes."""
 
+RUNBOOK = _read("runbook.html").replace("/*STYLE*/", _STYLE)
+"""docs/operations.md, which the page links to."""
+
 # Hashes instead of 'unsafe-inline': text from a log that got into the page could not run there.
 POLICY = (
     f"default-src 'none'; style-src {_hash(_STYLE)}; script-src {_hash(_SCRIPT)}; "
@@ -167,6 +170,7 @@ class AdminServer:
     def _routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", self._page),
+            web.get("/runbook", self._runbook),
             web.get("/livez", self._live),
             web.get("/readyz", self._ready),
             web.get("/metrics", self._metrics),
@@ -193,6 +197,9 @@ class AdminServer:
 
     async def _page(self, _: web.Request) -> web.Response:
         return web.Response(text=PAGE, content_type="text/html")
+
+    async def _runbook(self, _: web.Request) -> web.Response:
+        return web.Response(text=RUNBOOK, content_type="text/html")
 
     async def _live(self, _: web.Request) -> web.Response:
         return _verdict(self._overview.live())

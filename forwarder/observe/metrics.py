@@ -139,6 +139,7 @@ class Metrics:
         # Not the library's global registry: tests run several daemons in one process.
         self.registry = CollectorRegistry()
         self._declare_process()
+        self._declare_ends()
         self._declare_streams()
         self._declare_api()
         self._declare_logpush()
@@ -177,7 +178,19 @@ class Metrics:
         self.journal_pruned_bytes = self._counter(
             "forwarder_journal_pruned_bytes_total", "Bytes of delivered rows that made room.", ()
         )
+        self.commit_duration = self._histogram(
+            "forwarder_journal_commit_seconds", "Time of a write transaction.", (), _COMMIT
+        )
+        self.takeovers = self._counter(
+            "forwarder_takeovers_total",
+            "Shards that this replica took; expired: their owner never gave them back.",
+            ("reason",),
+        )
+        self.fenced = self._counter(
+            "forwarder_fenced_total", "Shards that this replica lost while it worked on them.", ()
+        )
 
+    def _declare_ends(self) -> None:
         self.token_expires = self._gauge(
             "forwarder_token_expires_timestamp_seconds",
             "When the account's API token ends; nothing if Cloudflare names no end.",
@@ -192,17 +205,6 @@ class Metrics:
             "forwarder_certificate_valid_from_timestamp_seconds",
             "When its validity begins.",
             ("where", "side"),
-        )
-        self.commit_duration = self._histogram(
-            "forwarder_journal_commit_seconds", "Time of a write transaction.", (), _COMMIT
-        )
-        self.takeovers = self._counter(
-            "forwarder_takeovers_total",
-            "Shards that this replica took; expired: their owner never gave them back.",
-            ("reason",),
-        )
-        self.fenced = self._counter(
-            "forwarder_fenced_total", "Shards that this replica lost while it worked on them.", ()
         )
 
     def _declare_streams(self) -> None:

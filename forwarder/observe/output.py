@@ -13,13 +13,13 @@ import select
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, Protocol, TextIO
 
 import orjson
 
 from forwarder.core.errors import NeedsOperatorError
-from forwarder.core.telemetry import Level
+from forwarder.core.telemetry import WARNING, Level
 from forwarder.core.timing import SystemClock, format_us
 from forwarder.transport.settings import REDACTED, Secret
 
@@ -37,6 +37,7 @@ _SHORTEST = 6
 """A shorter secret is not masked: it would be found in words that hold it by chance."""
 _NOW_US = SystemClock().now_us
 _MOST_WAITING = 256 * 1024
+_TROUBLES = 20
 
 
 class LogStream(Protocol):
@@ -70,6 +71,7 @@ class LogOutput:
         self._redactor = redactor
         self._now_us = now_us
         self._dropped = 0
+        self._troubles = deque[Mapping[str, Any]](maxlen=_TROUBLES)
         terminal = style == "console" or (style == "auto" and stream.isatty())
         self._as_text = _columns(colours=stream.isatty()) if terminal else _as_json
 
@@ -85,12 +87,19 @@ class LogOutput:
             return
         first = {"time": format_us(self._now_us()), "level": level.name.lower(), "event": event}
         last = {} if error is None else {"exception": "".join(traceback.format_exception(error))}
-        text = self._as_text(self._redactor({**first, **fields, **last}))
+        line = self._redactor({**first, **fields, **last})
+        if level >= WARNING:
+            self._troubles.append({key: value for key, value in line.items() if key not in last})
+        text = self._as_text(line)
         try:
             self._stream.write(text + "\n")
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self._dropped += 1
+
+    def troubles(self) -> list[Mapping[str, Any]]:
+        """Return the latest warnings and errors as they were written, without tracebacks."""
+        return list(self._troubles)
 
     def take_dropped(self) -> int:
         """Return how many lines were dropped since the last call."""

@@ -174,6 +174,8 @@ class Overview:
             "backfills": [one for cell in cells for one in cell.backfills.states()],
             **(_NO_LOSSES if journal is None else await self._losses(journal)),
             "tasks": tasks_json(self.tasks()),
+            "budgets": summed(self._metrics.api_budget, "account"),
+            "log": self._replica.telemetry.output.troubles(),
         }
 
     async def metrics(self) -> bytes:

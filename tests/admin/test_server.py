@@ -49,6 +49,21 @@ async def test_the_page_runs_only_its_own_script(http: ClientSession, url: str) 
     assert re.findall(r"\ssrc=|url\(|@import", page) == []
 
 
+async def test_the_runbook_has_every_heading_that_the_page_and_its_own_links_name(
+    http: ClientSession, url: str
+) -> None:
+    async with http.get(url + "/") as answer:
+        page = await answer.text()
+    async with http.get(url + "/runbook") as answer:
+        runbook = await answer.text()
+    anchors = set(re.findall(r'<h\d id="([^"]+)"', runbook))
+    named = set(re.findall(r'"(forwarder[a-z]+)"', page))
+
+    assert len(named) == 7
+    assert named <= anchors
+    assert set(re.findall(r'href="#([^"]+)"', runbook)) <= anchors
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 async def test_nothing_can_be_changed(http: ClientSession, url: str, method: str) -> None:
     for path in ("/", "/status", "/metrics", "/readyz"):

@@ -215,6 +215,28 @@ async def test_a_journal_that_nobody_shares_has_no_replicas(browser: Browser) ->
     assert (True, []) == (hidden, complaints)
 
 
+async def test_troubles_lead_to_the_runbook_and_the_log_is_at_hand(
+    page: Page, browser: Browser
+) -> None:
+    link = "document.querySelector('#sinks .below a').getAttribute('href')"
+    log = "document.querySelector('#log tbody').textContent"
+    budget = "document.querySelector('#summary').textContent"
+
+    assert await page.value(link) == "runbook#forwardersinkheld"
+    assert (await page.value(log)).index("poll_failed") < (await page.value(log)).index("sink_held")
+    assert ATTACK in await page.value(log)
+    assert "Request budget640 left" in await page.value(budget)
+    await page.open(await page.value("location.origin") + "/runbook#forwardersinkheld")
+    await page.until("location.pathname === '/runbook' && document.querySelector('h2')")
+    assert await page.value(
+        "document.querySelector(location.hash).getBoundingClientRect().top < 50"
+    )
+    await page.value(browser.axe + ";0")
+    found = await page.value("axe.run().then((found) => found.violations.map((one) => one.id))")
+    assert found == []
+    assert page.complaints == []
+
+
 async def test_a_narrow_page_scrolls_in_one_direction_only(page: Page) -> None:
     await page.width(400)
 

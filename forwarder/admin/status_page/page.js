@@ -10,10 +10,11 @@ const urgency = ({ phase }) => (URGENCY.indexOf(phase) + URGENCY.length + 1) % (
 const urgent = (rows) => [...rows].sort((one, other) => urgency(one) - urgency(other));
 
 const command = (...words) => el("code", {}, ["forwarder", ...words].join(" "));
-const trouble = (next) => (one) => one.error
+const runbook = (alert) => el("a", { href: `runbook#${alert}` }, "runbook");
+const trouble = (next, alerts) => (one) => one.error
   ? el("div", {}, el("span", { class: "trouble" }, one.error),
     one.hint ? el("span", { class: "hint" }, one.hint) : null,
-    el("span", { class: "hint" }, "Next: ", next(one)))
+    el("span", { class: "hint" }, "Next: ", next(one), ", ", runbook(alerts[one.phase] ?? alerts.held)))
   : null;
 const optional = (value, write) => (value === null || value === undefined ? "" : write(value));
 const none = (text) => el("p", { class: "muted" }, text);
@@ -48,10 +49,12 @@ const summary = (found) => {
   const sum = (key) => found.sinks.reduce((total, one) => total + one[key], 0);
   const oldest = Math.max(...found.sinks.map((one) => one.oldest_unacknowledged_seconds), 0);
   const dead = sum("dead_letters");
+  const budgets = Object.values(found.budgets ?? {});
   const tiles = [
     ["New rows", rate(now("streams", "new_per_second")), "a second", ""],
     ["Delivered", rate(now("sinks", "delivered_per_second")), "a second", ""],
     ["Lag", duration(lag), "", lag > 1800 ? "warn" : ""],
+    ["Request budget", budgets.length ? count(Math.min(...budgets)) : "", "left", ""],
     ["Backlog", count(sum("backlog_events")), oldest >= 60 ? `${duration(oldest)} old` : "", ""],
     ["Dead letters", count(dead), "", dead ? "warn" : ""],
     ["Open gaps", count(found.gaps.open), `of ${count(found.gaps.total)}`, found.gaps.open ? "bad" : ""],
@@ -70,7 +73,8 @@ const streams = (found) => show("streams", found.streams, (rows) => rows.length
     ["Retention left", (one) => optional(one.retention_left_seconds, duration), "number"],
     ["Last success", (one) =>
       optional(one.last_success_seconds_ago, (age) => `${duration(age)} ago`), "number"],
-  ], urgent(rows), trouble(() => command("check", "--live")))
+  ], urgent(rows), trouble(() => command("check", "--live"),
+    { held: "forwarderstreamheld", waiting: "forwardernopollsuccess", gated: "forwarderbackpressure" }))
   : none("No stream is read."));
 
 const sinks = (found) => show("sinks", [found.sinks, history?.times.at(-1)], ([rows]) => rows.length
@@ -88,7 +92,8 @@ const sinks = (found) => show("sinks", [found.sinks, history?.times.at(-1)], ([r
     ["Dead letters", (one) => count(one.dead_letters), "number"],
     ["Last success", (one) => optional(one.last_success, time)],
   ], urgent(rows), trouble((one) => one.dead_letters
-    ? command("dead-letters", "list", "--sink", one.sink) : command("check", "--live")))
+    ? command("dead-letters", "list", "--sink", one.sink) : command("check", "--live"),
+  { held: "forwardersinkheld", waiting: "forwardersinknotdelivering" }))
   : none("No sink is configured."));
 
 const share = ({ since, done_until: done, until }) =>
@@ -140,7 +145,7 @@ const journal = (found) => {
 
 const letters = (found) => show("letters", found.dead_letters, (rows) => rows.length
   ? [next(command("dead-letters", "list"), ", and after the cause is fixed ",
-    command("dead-letters", "replay", "--sink", rows[0].sink)),
+    command("dead-letters", "replay", "--sink", rows[0].sink), ", ", runbook("forwarderdeadletters")),
   table("Dead letters by sink and reason", [
     ["Sink", (one) => one.sink],
     ["Events", (one) => count(one.events), "number"],
@@ -150,7 +155,7 @@ const letters = (found) => show("letters", found.dead_letters, (rows) => rows.le
   : none("None: no sink has refused an event."));
 
 const gaps = (found) => show("gaps", found.gaps.latest, (rows) => rows.length
-  ? [next(command("gaps", "list")), table("The latest gaps", [
+  ? [next(command("gaps", "list"), ", ", runbook("forwardergap")), table("The latest gaps", [
     ["Whose", (one) => one.scope],
     ["State", (one) => one.closed
       ? el("span", { class: "pill" }, "closed") : el("span", { class: "pill bad" }, "open")],
@@ -162,9 +167,21 @@ const gaps = (found) => show("gaps", found.gaps.latest, (rows) => rows.length
   ], rows)]
   : none("None: nothing was lost."));
 
+/** The fields of a log line that have no column of their own, as the log has them. */
+const rest = ({ time, level, event, ...fields }) =>
+  Object.entries(fields).map(([key, value]) => `${key}=${value}`).join(" ");
+const log = (found) => show("log", found.log ?? [], (lines) => lines.length
+  ? table("The latest warnings and errors of the log", [
+    ["Time", (one) => time(one.time)],
+    ["Level", (one) => el("span", { class: `pill ${one.level === "error" ? "bad" : "warn"}` }, one.level)],
+    ["Event", (one) => one.event],
+    ["Details", rest, "wide"],
+  ], [...lines].reverse())
+  : none("None since the start."));
+
 const render = () => {
   if (!status) return;
-  for (const part of [headline, summary, fleet, streams, sinks, journal, letters, gaps]) part(status);
+  for (const part of [headline, summary, fleet, streams, sinks, journal, letters, gaps, log]) part(status);
 };
 
 const ask = async (path) => {

@@ -138,6 +138,18 @@ def state() -> dict[str, Any]:
             {"sink": "elastic", "reason": "event too large", "events": 1, "latest": _moment(9_000)},
         ],
         "tasks": [],
+        "budgets": {"acme": 812.0, "globex": 640.0},
+        "log": [
+            {
+                "time": _moment(5_220),
+                "level": "error",
+                "event": "sink_held",
+                "sink": "elastic",
+                "error": "401 security_exception",
+                "hint": "give the key its privileges",
+            },
+            {"time": _moment(40), "level": "warning", "event": "poll_failed", "error": ATTACK},
+        ],
         **_fleet(),
     }
 
