@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from forwarder.config import ForwarderSettings
 from forwarder.core.errors import ForwarderError, StateError, TransientError
@@ -173,24 +173,26 @@ class Turns:
         try:
             async with Cell.opened(replica, lease, self._seat) as cell:
                 self._seat.fill(cell)
-                starting = asyncio.ensure_future(self._host.start(cell))
+                working = asyncio.ensure_future(self._work_in(cell, lease, {ending, given}))
                 try:
-                    await asyncio.wait({lost, starting}, return_when=asyncio.FIRST_COMPLETED)
-                    if starting.done():
-                        starting.result()
-                        cell.supervisor.start("requests", self._host.requests(lease))
-                        waits = {lost, ending, given}
-                        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                    if not lost.done():
-                        await self._host.wind_down(cell)
+                    await asyncio.wait({lost, working}, return_when=asyncio.FIRST_COMPLETED)
+                    if working.done():
+                        working.result()
                         if not ending.done():
                             replica.emit(ShardGiven(taken.shard))
                         return
                 finally:
                     self._seat.clear(taken.shard)
-                    starting.cancel()
-                    await asyncio.gather(starting, return_exceptions=True)
+                    working.cancel()
+                    await asyncio.gather(working, return_exceptions=True)
             replica.emit(JournalLost(taken.shard, lost.result()))
         finally:
             lost.cancel()
             given.cancel()
+
+    async def _work_in(self, cell: Cell, lease: Lease, ends: set[asyncio.Future[Any]]) -> None:
+        """Work until one of ``ends`` is done, then wind down; cancelled if the shard is lost."""
+        await self._host.start(cell)
+        cell.supervisor.start("requests", self._host.requests(lease))
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        await self._host.wind_down(cell)

@@ -10,6 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -19,12 +20,13 @@ from tests.integration.postgresql import Postgresql
 from tests.integration.unavailable import Unavailable
 from tests.proof.ledger import Ledger
 from tests.proof.replica_chaos import IDLE, TAKEN_WITHIN
-from tests.proof.replicas import Replicas, replicas
+from tests.proof.replicas import SCHEMA, Replicas, replicas
 from tests.proof.site import Site
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.alone]
 _CUT = 10.0
 _DOWN = 60.0
+_SOON = 5.0
 
 
 @pytest.fixture
@@ -159,6 +161,32 @@ async def test_an_owner_that_is_cut_off_elsewhere_stays_the_owner(
             recovery=recovery,
             more=opinion,
         )
+
+
+async def test_an_owner_that_loses_its_journal_while_it_winds_down_ends_at_once(
+    server: Postgresql, tmp_path: Path, stack: ExitStack
+) -> None:
+    """A SIEM that does not answer would let it drain for longer, while another has its shard."""
+    async with wired(tmp_path, server, stack, "a SIEM") as (running, wires):
+        owner = await running.owned()
+        await owner.running()
+        cut(wires[owner], "stalls")
+        await asyncio.sleep(3)
+        owner.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(1)
+        with psycopg.connect(server.dsn, autocommit=True) as connection:
+            connection.execute(f"UPDATE {SCHEMA}.lease SET expires_at = '-infinity'")
+        ended = await owner.ended(within=_SOON)
+        await running.owned(by_other_than=owner)
+        heal(wires[owner])
+        await running.restart(owner)
+        await running.settled()
+        await running.stop()
+        left, _ = await running.judged()
+
+        assert ended
+        assert left == dict.fromkeys(running.books, 0)
+        assert running.shared_epochs() == []
 
 
 async def test_a_database_that_is_down_for_a_minute_is_waited_for(
