@@ -205,6 +205,7 @@ async def replicas(
     rates = ("--rate", str(_RATE // shards), "--scim-rate", "3", "--history", "2m")
     async with five(folder) as sinks, cloudflare(*rates, *known) as api:
         running = Replicas(folder, api, sinks, dsn, accounts)
+        journal["shards"] = shards
         try:
             await running.start(journal, options)
             yield running
