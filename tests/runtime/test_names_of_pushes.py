@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from forwarder.config import load
-from forwarder.core.contracts import BatchEvent
+from forwarder.core.contracts import BatchEvent, StreamKey
+from forwarder.formats.ecs import EcsConfig, EcsFormat
+from forwarder.formats.pipeline import Pipeline
 from forwarder.runtime.replica import Rendering
-from forwarder.testing.samples import ACCOUNT_ID, page_of
+from forwarder.sinks.elasticsearch import ElasticsearchConfig
+from forwarder.sinks.elasticsearch.bulk import target_name
+from forwarder.sinks.loki import LokiConfig, streams_of
+from forwarder.sinks.splunk_hec.envelope import Envelopes, SplunkHecConfig
+from forwarder.testing.fake_sinks import batch_of
+from forwarder.testing.samples import ACCOUNT_ID, ACCOUNTS, NORMALISERS, page_of
 
 LOGIN = {"CreatedAt": "2026-11-30T08:00:00Z", "Allowed": True, "Email": "ann@example.com"}
 PAGES: Mapping[str, Mapping[str, Any]] = {
@@ -78,6 +86,23 @@ def test_pushed_logins_have_the_name_of_polled_ones_unless_sinks_get_both(
     found = delivered(deliver, streams)
 
     assert expected == {key: found[key] for key in found if key.endswith("access_requests")}
+
+
+def test_a_pushed_login_goes_where_a_polled_one_goes() -> None:
+    """By the defaults of the sinks that route by the stream."""
+    names = {StreamKey(ACCOUNT_ID, "logpush_access_requests"): "access_requests"}
+    page = page_of("logpush_access_requests", [LOGIN])
+    (event,) = Pipeline(EcsFormat(EcsConfig()), NORMALISERS, ACCOUNTS, names=names)(page).events
+
+    hec = SplunkHecConfig.model_validate({"url": "http://127.0.0.1:8088", "token": "t"})
+    envelope = orjson.loads(Envelopes(hec, json=True).encode([event]))
+    index = target_name(ElasticsearchConfig(url="https://es:9200").target, event.stream, "")
+    labels = next(iter(streams_of(LokiConfig(url="http://127.0.0.1"), batch_of([event]))))
+    assert envelope["sourcetype"] == "cloudflare:access_requests"
+    assert index == "logs-cloudflare_access.audit-default"
+    assert envelope["event"]["data_stream"]["dataset"] == "cloudflare_access.audit"
+    assert "access_requests" in labels
+    assert "logpush" not in labels
 
 
 def test_a_log_of_administrators_that_comes_twice_has_two_names(delivered: Any) -> None:
