@@ -15,7 +15,6 @@ from forwarder.core.schema import Origin
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.shape import Shape
 from forwarder.testing.samples import (
-    ACCOUNT_AUDIT,
     ACCOUNTS,
     LOGIN,
     LOGINS,
@@ -113,7 +112,7 @@ class FormatContract:
             assert not [body for body in bodies if b"Tr0ub4dor" in body]
 
     def test_no_secret_of_a_changed_setting_gets_through(self) -> None:
-        page = page_of("account_audit", list(ACCOUNT_AUDIT.values()))
+        page = page_of("account_audit", list(ROWS["account_audit"].values()))
 
         for redact in (None, False, True):
             shape = Shape(redact_request_body=redact)

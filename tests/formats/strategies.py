@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.timing import format_us
 from forwarder.sources.logpush.mapping import LOGIN_NAMES
-from forwarder.testing.samples import ACCOUNT_AUDIT, JIT_REQUESTS, LOGIN, LOGINS, SCIM, SCIM_UPDATES
+from forwarder.testing.samples import LOGIN, LOGINS, ROWS, SCIM, SCIM_UPDATES
 from forwarder.testing.samples_of_pushes import HTTP_REQUESTS, SESSIONS
 
 HOSTILE = (
@@ -278,7 +278,7 @@ audit_rows = st.one_of(
             "new_key": json_values,
         },
     ),
-    st.sampled_from(list(ACCOUNT_AUDIT.values())),
+    st.sampled_from(list(ROWS["account_audit"].values())),
 )
 
 jit_rows = st.one_of(
@@ -302,7 +302,7 @@ jit_rows = st.one_of(
             "new_key": json_values,
         },
     ),
-    st.sampled_from(list(JIT_REQUESTS.values())),
+    st.sampled_from(list(ROWS["jit_requests"].values())),
 )
 
 _counts = st.integers(-1, 2**64 - 1) | json_values

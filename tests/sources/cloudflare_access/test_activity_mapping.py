@@ -7,7 +7,7 @@ import pytest
 from forwarder.core.masking import MASK
 from forwarder.core.schema import AdminActivity, Bodies
 from forwarder.sources.cloudflare_access.activity_mapping import concerns_access, mask_audit
-from forwarder.testing.samples import ACCOUNT_AUDIT, event_of
+from forwarder.testing.samples import ROWS, event_of
 
 S = "/accounts/023e105f4ecef8ad9ca31a8372d0c353"
 ID = "0a1b2c3d-0a1b-4c2d-8e3f-0a1b2c3d4e5f"
@@ -118,7 +118,7 @@ def test_nothing_of_a_row_is_lost() -> None:
 
 def test_a_complete_row_has_no_fault() -> None:
     for name in ("audit_policy_update", "audit_member_create", "audit_failure", "audit_system"):
-        found = activity(dict(ACCOUNT_AUDIT[name]))
+        found = activity(dict(ROWS["account_audit"][name]))
         assert (found.quality, found.extra) == ((), {}), name
 
 
@@ -159,7 +159,7 @@ def test_the_value_of_a_setting_is_no_secret() -> None:
 
 
 def test_a_sink_that_wants_no_bodies_gets_none() -> None:
-    whole = activity(dict(ACCOUNT_AUDIT["audit_policy_update"]))
+    whole = activity(dict(ROWS["account_audit"]["audit_policy_update"]))
 
     shown = whole.showing(Bodies.NAMES)
 

@@ -27,7 +27,7 @@ from forwarder.sources.logpush.mapping import (
     normalise_pushed_login,
 )
 from forwarder.sources.logpush.rows import RowReader, joined
-from forwarder.testing.samples import ACCOUNT_AUDIT, ACCOUNTS, LOGINS, NORMALISERS, page_of
+from forwarder.testing.samples import ACCOUNTS, LOGINS, NORMALISERS, ROWS, page_of
 
 ORIGIN = Origin("a" * 32, "acme", "logpush_access_requests", 1_800_000_000_000_000)
 NOON_US = 1_685_000_000_123_456
@@ -166,7 +166,7 @@ def pushed_activity(row: Mapping[str, Any]) -> dict[str, Any]:
 SECTIONS = ("account", "action", "actor", "raw", "resource", "zone")
 ACTIVITIES = [
     name
-    for name, row in ACCOUNT_AUDIT.items()
+    for name, row in ROWS["account_audit"].items()
     # What a push has at its top cannot be of a wrong kind as a whole.
     if all(isinstance(row.get(section) or {}, dict) for section in SECTIONS)
 ]
@@ -174,7 +174,7 @@ ACTIVITIES = [
 
 @pytest.mark.parametrize("name", ACTIVITIES)
 def test_a_pushed_activity_means_what_the_polled_one_means(name: str) -> None:
-    row = ACCOUNT_AUDIT[name]
+    row = ROWS["account_audit"][name]
     polled = normalise_audit(row, ORIGIN, "0" * 32, NOON_US)
     found = normalise_pushed_activity(pushed_activity(row), ORIGIN, "0" * 32, NOON_US)
 
