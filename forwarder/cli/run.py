@@ -88,6 +88,13 @@ def run(config: Path) -> None:
     help="Requests for temporary access per second.",
 )
 @click.option(
+    "--anonymous-rate",
+    type=RATE,
+    default=0.1,
+    show_default=True,
+    help="Logins without identity per second.",
+)
+@click.option(
     "--history",
     type=DurationType(),
     default="1h",
@@ -114,6 +121,7 @@ def simulate(  # noqa: PLR0913 - one argument per option
     scim_rate: float,
     audit_rate: float,
     jit_rate: float,
+    anonymous_rate: float,
     history: float,
     seed: int,
     accounts: tuple[str, ...],
@@ -143,8 +151,10 @@ def simulate(  # noqa: PLR0913 - one argument per option
         scim_rate=scim_rate,
         audit_rate=audit_rate,
         jit_rate=jit_rate,
+        anonymous_rate=anonymous_rate,
         history=history,
         policy=None if unlimited else defaults.policy,
+        query_policy=None if unlimited else defaults.query_policy,
     )
     try:
         with contextlib.suppress(KeyboardInterrupt):

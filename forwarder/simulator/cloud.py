@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from forwarder.simulator.access import Authenticator, RateLimiter
+from forwarder.simulator.analytics import Analytics, anonymous_rows
 from forwarder.simulator.audit_log import Cursors, audit_rows, dated
-from forwarder.simulator.company import Directory, found_company
+from forwarder.simulator.company import Company, Directory, found_company
 from forwarder.simulator.faults import (
     ACCESS_REQUESTS,
     ACCOUNT_AUDIT,
     ENDPOINTS,
+    NON_IDENTITY_LOGINS,
     SCIM_UPDATES,
     FaultScript,
 )
@@ -82,6 +84,7 @@ class Cloud:
         self.faults = FaultScript(*settings.faults, seed=settings.seed)
         """What goes wrong; `faults.add(Fault("html", status=502, times=3))`."""
         self.limiter = RateLimiter(settings.policy)
+        self.query_limiter = RateLimiter(settings.query_policy)
         self.authenticator = Authenticator(settings.tokens, settings.accounts)
         self.requests = RequestLog()
         self.cursors = Cursors()
@@ -90,6 +93,7 @@ class Cloud:
         self._directories: dict[str, Directory] = {}
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._boards: dict[str, Board] = {}
+        self._analytics: dict[str, Analytics] = {}
         for account in settings.accounts:
             self._found(account)
 
@@ -137,6 +141,19 @@ class Cloud:
 
         """
         return self._boards[account]
+
+    def analytics(self, account: str) -> Analytics:
+        """Return the logins without identity of an account, as they are queried.
+
+        Raises:
+            KeyError: the simulator has no such account.
+
+        """
+        return self._analytics[account]
+
+    def company(self, account: str) -> Company:
+        """Return the company that owns an account."""
+        return found_company(self.settings.seed, account)
 
     def add(
         self,
@@ -210,6 +227,15 @@ class Cloud:
             {"action": {"type": "update", "result": "success"}, "resource": {"product": "access"}},
             dated,
         )
+        self._open(
+            account,
+            NON_IDENTITY_LOGINS,
+            lambda second: anonymous_rows(
+                company, settings.seed, account, second, settings.anonymous_rate
+            ),
+            {"identityProvider": "nonidentity", "isSuccessfulLogin": 0},
+        )
+        self._analytics[account] = Analytics(self.feed(account, NON_IDENTITY_LOGINS))
 
     def _open(
         self,

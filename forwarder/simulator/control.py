@@ -2,6 +2,7 @@
 
 GET    shown      the oracle as NDJSON: account, stream, first_shown, and row (or raw: base64)
                   ?account= ?stream= select; ?expected=true: twins only as often as seen at once
+                  of jit_requests the steps, of non_identity_logins the groups (no first_shown)
 GET    requests   counts, last requests, most requests in any ?window= seconds (default 300)
 GET    state      clock, rows, providers, faults in force, times throttled
 POST   faults     one fault or a list, as JSON objects with the fields of `Fault`
@@ -24,9 +25,10 @@ from aiohttp import web
 
 from forwarder.simulator.cloud import Cloud
 from forwarder.simulator.company import IdentityProvider
-from forwarder.simulator.faults import Fault
+from forwarder.simulator.faults import JIT_REQUESTS, NON_IDENTITY_LOGINS, Fault
 from forwarder.simulator.feed import Feed, Sighting
 from forwarder.simulator.settings import Token
+from forwarder.simulator.temporary_access import STEP_KEYS
 
 # What content of the wrong shape raises below; everything else is a fault of ours.
 MALFORMED = (LookupError, TypeError, ValueError)
@@ -96,6 +98,14 @@ async def _send_lines(request: web.Request, lines: Iterable[bytes]) -> web.Strea
 
 def _shown_lines(cloud: Cloud, request: web.Request) -> Iterator[bytes]:
     account, stream = request.query.get("account"), request.query.get("stream")
+    for name in (one for one in cloud.settings.accounts if account in (None, one)):
+        if stream in (None, JIT_REQUESTS):
+            for step in cloud.board(name).shown:
+                row = dict(zip(STEP_KEYS, step, strict=True))
+                yield _line({"account": name, "stream": JIT_REQUESTS, "row": row})
+        if stream in (None, NON_IDENTITY_LOGINS):
+            for group in cloud.analytics(name).shown.values():
+                yield _line({"account": name, "stream": NON_IDENTITY_LOGINS, "row": group})
     for feed in cloud.feeds():
         if account in (None, feed.account) and stream in (None, feed.stream):
             expected = request.query.get("expected") == "true"
@@ -109,8 +119,12 @@ def _shown_line(feed: Feed, seen: Sighting) -> bytes:
         # A row that no JSON reader accepts travels as base64.
         orjson.loads(seen.body)
     except orjson.JSONDecodeError:
-        return orjson.dumps({**line, "raw": b64encode(seen.body).decode()}) + b"\n"
-    return orjson.dumps({**line, "row": orjson.Fragment(seen.body)}) + b"\n"
+        return _line({**line, "raw": b64encode(seen.body).decode()})
+    return _line({**line, "row": orjson.Fragment(seen.body)})
+
+
+def _line(content: dict[str, Any]) -> bytes:
+    return orjson.dumps(content) + b"\n"
 
 
 def _requests(cloud: Cloud, window: float) -> dict[str, Any]:

@@ -19,6 +19,15 @@ import orjson
 from aiohttp import hdrs, web
 
 from forwarder.simulator.access import NO_ROUTE, THROTTLED, Problem, bad_parameter
+from forwarder.simulator.analytics import (
+    NODE,
+    Analytics,
+    Field,
+    QueryError,
+    answered,
+    error_body,
+    query_of,
+)
 from forwarder.simulator.audit_log import (
     audit_query,
     categories_body,
@@ -36,12 +45,15 @@ from forwarder.simulator.faults import (
     BENDING,
     DAMAGING,
     DELAYING,
+    GROUPING,
     HEADING,
     IDENTITY_PROVIDERS,
     JIT_REQUESTS,
     LEADING,
+    NON_IDENTITY_LOGINS,
     REWRITING,
     SCIM_UPDATES,
+    SERVICE_TOKENS,
     SHAPING,
     STREAMS,
     VERIFY,
@@ -73,10 +85,12 @@ ROUTES = {
     "/client/v4/accounts/{account}/logs/audit/product_categories": ACCOUNT_AUDIT,
     "/client/v4/accounts/{account}/access/logs/jit_requests": JIT_REQUESTS,
     "/client/v4/accounts/{account}/access/logs/jit_requests/{name}": JIT_REQUESTS,
+    "/client/v4/accounts/{account}/access/service_tokens": SERVICE_TOKENS,
     "/client/v4/accounts/{account}/access/identity_providers": IDENTITY_PROVIDERS,
     "/client/v4/accounts/{account}/tokens/verify": VERIFY,
     "/client/v4/user/tokens/verify": VERIFY,
 }
+QUERIES = "/client/v4/graphql"
 FIRST_RAY = 0x8A1C_5E2F_0000_0000
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -97,6 +111,7 @@ class ApiRequest:
     path: str
     params: Params
     headers: Mapping[str, str]
+    body: bytes = b""
 
     @property
     def target(self) -> Target:
@@ -154,11 +169,13 @@ def _replaced(fault: Fault) -> Reply:
 
 def _answered(cloud: Cloud, api_request: ApiRequest) -> Reply:
     # Cloudflare routes before it authenticates.
-    if api_request.endpoint not in _ANSWERS:
+    if api_request.endpoint not in {*_ANSWERS, NON_IDENTITY_LOGINS}:
         return refuse(NO_ROUTE)
     token = cloud.authenticator.identify(api_request.headers)
     if isinstance(token, Problem):
         return refuse(token)
+    if api_request.endpoint == NON_IDENTITY_LOGINS:
+        return _queried(cloud, api_request, token)
     refusal = cloud.authenticator.refusal(
         token, api_request.endpoint, api_request.account, api_request.path.partition("?")[0]
     )
@@ -216,6 +233,49 @@ def _temporary(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
     return Reply(body=envelope(orjson.dumps(detail)), sent=lambda _: board.note(detail))
 
 
+def _tokens(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
+    company = cloud.company(api_request.account or "")
+    listed = [{"id": one.partition(".")[0], "client_id": one} for one in company.service_tokens]
+    return Reply(body=envelope(orjson.dumps(listed)))
+
+
+def _queried(cloud: Cloud, api_request: ApiRequest, token: Token) -> Reply:
+    """Answer a query of GraphQL: an error has status 200 and stands in the answer."""
+    try:
+        accounts = query_of(api_request.body).one("viewer").one("accounts")
+        account = str(accounts.args.get("filter", {}).get("accountTag"))
+        refused = cloud.authenticator.refusal(token, api_request.endpoint, account, QUERIES)
+        if refused is not None:
+            return Reply(body=error_body("not authorized for that account", "authz"))
+        return _selected(cloud, api_request.target, accounts.selected[0], cloud.analytics(account))
+    except QueryError as error:
+        return Reply(body=error_body(str(error)))
+
+
+def _selected(cloud: Cloud, target: Target, wanted: Field, analytics: Analytics) -> Reply:
+    faults = cloud.faults.all(target, GROUPING)
+    lacking = frozenset(fault.key for fault in faults if fault.kind == "lacking")
+    if wanted.name == "settings":
+        told = analytics.settings(lacking)
+        content = {one.name: told[one.name] for one in wanted.one(NODE).selected}
+        return Reply(
+            body=_viewed(b'{"settings":{"%b":%b}}' % (NODE.encode(), orjson.dumps(content)))
+        )
+    if wanted.name != NODE:
+        raise QueryError(f'unknown field "{wanted.name}"')
+    for fault in cloud.faults.all(target, REWRITING):
+        # More logins of a group are what amends it.
+        (analytics.recount if fault.kind == "amend" else analytics.feed.rewrite)(fault)
+    every = max([fault.count for fault in faults if fault.kind == "sampled"], default=1)
+    groups = analytics.groups(wanted, cloud.clock.now(), lacking, every)
+    body = _viewed(b'{"%b":%b}' % (NODE.encode(), answered(groups)))
+    return Reply(body=body, sent=lambda _: analytics.note(groups))
+
+
+def _viewed(account: bytes) -> bytes:
+    return b'{"data":{"viewer":{"accounts":[%b]}},"errors":null}' % account
+
+
 def _harmed(cloud: Cloud, api_request: ApiRequest, query: Query) -> tuple[Feed, Query]:
     """Return the feed that a request reads and the query, after the faults that change either."""
     feed = cloud.feed(api_request.account or "", api_request.endpoint)
@@ -266,6 +326,7 @@ _ANSWERS: Mapping[str, Callable[[Cloud, ApiRequest, Token], Reply]] = {
     **dict.fromkeys(STREAMS, _rows),
     ACCOUNT_AUDIT: _audited,
     JIT_REQUESTS: _temporary,
+    SERVICE_TOKENS: _tokens,
     IDENTITY_PROVIDERS: _providers,
     VERIFY: _verified,
 }
@@ -278,6 +339,7 @@ def build_app(cloud: Cloud) -> web.Application:
     app.add_routes(control_routes(cloud))
     for path, endpoint in ROUTES.items():
         app.router.add_get(path, _handler(cloud, endpoint, rays), allow_head=False)
+    app.router.add_post(QUERIES, _handler(cloud, NON_IDENTITY_LOGINS, rays))
     # Unknown paths are answered in the API's own envelope, too.
     app.router.add_route("*", "/{rest:.*}", _handler(cloud, "unknown", rays))
     app.on_response_prepare.append(_drop_absent_date)
@@ -289,15 +351,16 @@ def _handler(cloud: Cloud, endpoint: str, rays: count[int]) -> Handler:
         now = cloud.advance()
         api_request = ApiRequest(
             endpoint, request.match_info.get("account"), request.path_qs, request.query,
-            request.headers,
+            request.headers, await request.read(),
         )  # fmt: skip
-        quota = cloud.limiter.charge(_client(request), now)
+        limiter = cloud.query_limiter if endpoint == NON_IDENTITY_LOGINS else cloud.limiter
+        quota = limiter.charge(_client(request), now)
         admitted = quota is None or quota.allowed
         reply = answer(cloud, api_request) if admitted else refuse(THROTTLED)
         headers = {
             "cf-ray": f"{next(rays):016x}-AMS",
             hdrs.DATE: _date(cloud, api_request.target, now),
-            **cloud.limiter.headers(quota),
+            **limiter.headers(quota),
             **reply.headers,
         }
         # Noted before the delay: a client that gives up has used its quota all the same.

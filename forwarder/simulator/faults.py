@@ -15,14 +15,28 @@ ACCESS_REQUESTS = "access_requests"
 SCIM_UPDATES = "scim_updates"
 ACCOUNT_AUDIT = "account_audit"
 JIT_REQUESTS = "jit_requests"
+NON_IDENTITY_LOGINS = "non_identity_logins"
+SERVICE_TOKENS = "service_tokens"
 IDENTITY_PROVIDERS = "identity_providers"
 VERIFY = "verify"
 
 STREAMS = (ACCESS_REQUESTS, SCIM_UPDATES)
-ENDPOINTS = (*STREAMS, ACCOUNT_AUDIT, JIT_REQUESTS, IDENTITY_PROVIDERS, VERIFY)
+ENDPOINTS = (
+    *STREAMS, ACCOUNT_AUDIT, JIT_REQUESTS, NON_IDENTITY_LOGINS, SERVICE_TOKENS,
+    IDENTITY_PROVIDERS, VERIFY,
+)  # fmt: skip
 
-TIME_KEY = {ACCESS_REQUESTS: "created_at", SCIM_UPDATES: "logged_at", ACCOUNT_AUDIT: "time"}
-DISTINCT_KEY = {ACCESS_REQUESTS: "ray_id", SCIM_UPDATES: "cf_resource_id"}
+TIME_KEY = {
+    ACCESS_REQUESTS: "created_at",
+    SCIM_UPDATES: "logged_at",
+    ACCOUNT_AUDIT: "time",
+    NON_IDENTITY_LOGINS: "datetime",
+}
+DISTINCT_KEY = {
+    ACCESS_REQUESTS: "ray_id",
+    SCIM_UPDATES: "cf_resource_id",
+    NON_IDENTITY_LOGINS: "cfRayId",
+}
 
 
 Replacing = Literal["throttled", "html", "error", "unsuccessful", "body", "redirect"]
@@ -53,6 +67,9 @@ Leading = Literal["repeat_cursor", "forget_cursors", "empty_page", "cursor_elsew
 """Of a log with cursors: the next cursor is the one that was sent; every cursor is refused from now
 on; no rows, and a cursor that leads to them; the cursor is in `cursors.after`."""
 
+Grouping = Literal["sampled", "lacking"]
+"""Of the analytics: one of `count` logins is kept; the plan lacks the dimension `key`."""
+
 Rewriting = Literal["expire", "new_key", "amend", "burst", "unreadable"]
 """The stored rows change permanently before an answer: rows older than `seconds` vanish; every row
 gains `key`; the `count` rows shown last get `key` set to `value`; `count` rows appear in this
@@ -67,7 +84,7 @@ Arriving = Literal["late", "twins"]
 rows instead of one."""
 
 Kind = Replacing | Silencing | Damaging | Heading | Bending | Shaping | Rewriting | Delaying
-AnyKind = Kind | Leading | Arriving
+AnyKind = Kind | Leading | Grouping | Arriving
 
 ANSWERLESS = frozenset((*get_args(Replacing), *get_args(Silencing)))
 DAMAGING = frozenset(get_args(Damaging))
@@ -75,11 +92,12 @@ HEADING = frozenset(get_args(Heading))
 BENDING = frozenset(get_args(Bending))
 SHAPING = frozenset(get_args(Shaping))
 LEADING = frozenset(get_args(Leading))
+GROUPING = frozenset(get_args(Grouping))
 REWRITING = frozenset(get_args(Rewriting))
 DELAYING = frozenset(get_args(Delaying))
 ARRIVING = frozenset(get_args(Arriving))
 _STRIKING = ANSWERLESS | DAMAGING | HEADING | BENDING | SHAPING | REWRITING | DELAYING
-KINDS = _STRIKING | LEADING | ARRIVING
+KINDS = _STRIKING | LEADING | GROUPING | ARRIVING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,14 +10,19 @@ from forwarder.simulator.faults import (
     ACCOUNT_AUDIT,
     IDENTITY_PROVIDERS,
     JIT_REQUESTS,
+    NON_IDENTITY_LOGINS,
     SCIM_UPDATES,
+    SERVICE_TOKENS,
     Fault,
 )
 
 DEFAULT_ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 DEFAULT_TOKEN = "simulated-token"  # noqa: S105 - opens nothing else  # nosec B105
 ALL_PERMISSIONS = frozenset(
-    {ACCESS_REQUESTS, SCIM_UPDATES, ACCOUNT_AUDIT, JIT_REQUESTS, IDENTITY_PROVIDERS}
+    {
+        *(ACCESS_REQUESTS, SCIM_UPDATES, ACCOUNT_AUDIT, JIT_REQUESTS, NON_IDENTITY_LOGINS),
+        *(SERVICE_TOKENS, IDENTITY_PROVIDERS),
+    }
 )
 
 
@@ -36,6 +41,8 @@ class RatePolicy:
 
 
 DOCUMENTED_POLICY = RatePolicy()
+QUERY_POLICY = RatePolicy(requests=300)
+"""Queries of GraphQL, which are counted apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,8 @@ class SimulatorSettings:
     scim_rate: float = 0.1
     audit_rate: float = 0.0
     jit_rate: float = 0.0
+    anonymous_rate: float = 0.0
+    """Logins without identity, and a tenth of them with one."""
     history: float = 3600.0
     """At the start there are generated rows of this many seconds."""
     retention: float = 86400.0
@@ -74,6 +83,7 @@ class SimulatorSettings:
     clock_offset: float = 0.0
     """Seconds that the server's clock is ahead of the machine's; ignored if a clock is given."""
     policy: RatePolicy | None = DOCUMENTED_POLICY
+    query_policy: RatePolicy | None = QUERY_POLICY
     faults: tuple[Fault, ...] = ()
     """Active from the start."""
     page_cap: int = 1000

@@ -23,6 +23,9 @@ LARGEST, DEFAULT = 1000, 25
 _HOUR_US = 3_600_000_000
 _SECOND_US = 1_000_000
 
+STEP_KEYS = ("knock_request_id", "timestamp", "type", "actor_uuid")
+"""What tells one step of a request from all others."""
+
 Event = dict[str, Any]
 
 
