@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -45,7 +45,7 @@ _TWICE = "a key stands twice, the last one is read"
 
 
 class Repaired(NamedTuple):
-    """``envelope`` is everything but the rows; ``rows`` is None when ``result`` is no list."""
+    """``envelope`` is everything but the rows; ``rows`` is None where there is no list of them."""
 
     envelope: Mapping[str, Any]
     rows: list[dict[str, Any]] | None
@@ -80,15 +80,15 @@ def rewritten(envelope: Mapping[str, Any], body: bytes) -> bytes | None:
     return text if _is_exact(body, text, rest) else None
 
 
-def repair(body: bytes) -> Repaired:
-    """Read an answer row by row.
+def repair(body: bytes, path: Sequence[str | int] = ("result",)) -> Repaired:
+    """Read an answer row by row; ``path`` leads to its rows, by keys and by places in lists.
 
     Raises ``TransientError`` when the rows cannot even be separated, which is what a body that
     was cut short looks like.
     """
     text = body.removeprefix(_BOM).strip(_SPACE)
     try:
-        return _repaired(text)
+        return _repaired(text, path)
     except _TornError:
         raise TransientError("the answer is cut short or is no JSON") from None
 
@@ -114,8 +114,12 @@ def malformed_row(why: str, raw: bytes) -> dict[str, Any]:
     return {MALFORMED_KEY: why, RAW_BYTES_KEY: b64encode(raw).decode()}
 
 
-def _repaired(text: bytes) -> Repaired:
-    where = _find_result(text)
+def _repaired(text: bytes, path: Sequence[str | int]) -> Repaired:
+    where: tuple[int, int] | None = 0, len(text)
+    for step in path:
+        # A null in the place of an object holds no rows, and the rest can be read.
+        if where is not None and text[slice(*where)] != b"null":
+            where = _find(text, *where, step)
     if where is None:
         return Repaired(_read_envelope(text), None, 0)
     start, end = where
@@ -127,13 +131,16 @@ def _repaired(text: bytes) -> Repaired:
     return Repaired(envelope, [row for row, _ in read], sum(not clean for _, clean in read))
 
 
-def _find_result(text: bytes) -> tuple[int, int] | None:
-    """Return where the value of the last ``result`` lies: of equal keys the last one counts."""
+def _find(text: bytes, start: int, end: int, step: str | int) -> tuple[int, int] | None:
+    """Return where the value of a key, or of a place, of ``text[start:end]`` lies.
+
+    Of equal keys the last one counts.
+    """
     found = None
-    for begin, stop in _parts(text, 0, len(text)):
+    for place, (begin, stop) in enumerate(_parts(text, start, end)):
         name = _NAME.match(text, begin, stop)
-        if name and name[1] == b'"result"':
-            value = text[name.end() : stop].lstrip(_SPACE)
+        if (name and name[1] == f'"{step}"'.encode()) or place == step:
+            value = text[name.end() if name else begin : stop].lstrip(_SPACE)
             found = (stop - len(value), stop - len(value) + len(value.rstrip(_SPACE)))
     return found
 

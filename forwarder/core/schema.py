@@ -72,12 +72,12 @@ class Bodies(Enum):
 class Login(NamedTuple):
     """One row of the authentication log.
 
-    ``id`` is 32 hex digits. ``user_email`` names the user, ``user_kind`` says how: ``email`` (as
-    OCSF has it), ``address`` (an e-mail address beyond ASCII), ``service`` (a token or a
-    certificate), ``name`` or empty. ``country`` is two letters of ISO 3166; ``network`` is ``tor``
-    or empty. ``host``, ``port``, ``path`` and ``query`` are parts of ``app_domain``, the path with
-    its slash; ``url`` is empty for a domain with a wildcard. ``ip_version`` is 4, 6 or 0 (no
-    address). ``allowed`` is None when the row does not say. Several rows may have one ``ray_id``.
+    ``user_email`` names the user, ``user_kind`` says how: ``email``, ``address`` (beyond ASCII),
+    ``service`` (a token or a certificate), ``name`` or empty. ``country`` is two letters of ISO
+    3166; ``network`` is ``tor`` or empty. ``host``, ``port``, ``path`` and ``query`` are parts of
+    ``app_domain``, the path with its slash; ``url`` is empty for a domain with a wildcard.
+    ``ip_version`` is 4, 6 or 0. ``allowed`` is None when the row does not say. Several rows may
+    have one ``ray_id``. A row may stand for ``login_count`` logins (see ``docs/schema.md``).
     """
 
     origin: Origin
@@ -108,6 +108,8 @@ class Login(NamedTuple):
     allowed: bool | None
     ip_version: int
     user_kind: str
+    login_count: int | None = None
+    sample_interval: float | None = None
 
     @property
     def message(self) -> str:
@@ -115,7 +117,8 @@ class Login(NamedTuple):
         result = {True: "allowed", False: "denied", None: "with unknown result"}[self.allowed]
         app = self.app_name or self.host
         ends = f" to {app}" if app else "", f" from {self.ip_address}" if self.ip_address else ""
-        return f"Access {self.action or 'event'} {result}: {self.user or 'unknown'}{''.join(ends)}"
+        end = "".join(ends) + (f" ({n} times)" if (n := self.login_count or 1) > 1 else "")
+        return f"Access {self.action or 'event'} {result}: {self.user or 'unknown'}{end}"
 
     @property
     def email(self) -> str:

@@ -77,10 +77,12 @@ def map_login(login: Login) -> Object:
         "network": login.network,
         "app_type": login.app_type,
         "path": login.path,
+        "sample_interval": login.sample_interval,
     }
     return _describe(
         login,
         fields,
+        EventCount=login.login_count or 1,
         EventSchemaVersion="0.1.3",
         EventType=_LOGONS.get(login.action, "Other"),
         EventOriginalType=login.action,

@@ -103,6 +103,9 @@ def _login_fields(login: Login) -> Fields:
             ("quality", " ".join(login.quality)),
         ),
         **_numbered("flexString", ("network", login.network)),
+        "cfp1": login.sample_interval,
+        "cfp1Label": "" if login.sample_interval is None else "sampleInterval",
+        "cnt": login.login_count,
     }
 
 

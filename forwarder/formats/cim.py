@@ -81,6 +81,8 @@ def map_login(login: Login) -> Object:
         app_uid=login.app_uid,
         app_type=login.app_type,
         ray_id=login.ray_id,
+        login_count=login.login_count,
+        sample_interval=login.sample_interval,
     )
 
 

@@ -140,6 +140,8 @@ def _access(login: Login) -> Object:
             "app": filled({"type": login.app_type}),
             "connection": login.connection,
             "user_type": USER_TYPES.get(login.user_kind, ""),
+            "count": login.login_count,
+            "sample_interval": login.sample_interval,
         }
     )
 

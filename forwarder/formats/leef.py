@@ -67,6 +67,8 @@ def _login_fields(login: Login) -> Fields:
         "country": login.country,
         "network": login.network,
         "rayId": login.ray_id,
+        "count": login.login_count,
+        "sampleInterval": login.sample_interval,
     }
 
 

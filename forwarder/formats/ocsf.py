@@ -113,7 +113,7 @@ def map_login(login: Login, version: Version) -> Object:
         ["cloud", "security_control"] if controlled else ["cloud"],
         ACCESS,
         event_code=login.action,
-        log_name="access_requests",
+        log_name=login.origin.stream,
         log_provider="Cloudflare",
         original_time=login.created_at,
     )
@@ -125,6 +125,7 @@ def map_login(login: Login, version: Version) -> Object:
             **status_of(login.outcome),
             **(_CONTROL[login.allowed] if controlled else {}),
             "message": login.message,
+            "count": login.login_count,
             **described,
             **_protocol(login.connection),
             "auth_factors": _factors(login, version),
@@ -242,6 +243,7 @@ def _login_unmapped(login: Login, version: Version) -> Object:
                 "country": homeless,
                 "network": login.network,
                 "connection": "" if version.has(ACTOR_APP) else login.connection,
+                "sample_interval": login.sample_interval,
             }
         ),
         **login.extra,

@@ -42,7 +42,7 @@ from forwarder.sources.logpush.comparing import (
 _LONGEST = 60.0
 _HOUR_US = 3_600_000_000
 _REACHABLE = "is it reachable?"
-_TIME_KEYS = ("timestamp", "created_at", "logged_at", "time")
+_TIME_KEYS = ("timestamp", "created_at", "logged_at", "datetime", "time")
 EXAMPLES: Sequence[tuple[str, Mapping[str, Any]]] = (
     (
         "access_requests",
@@ -133,6 +133,8 @@ def stream_of(row: Mapping[str, Any]) -> str:
         return "account_audit"
     if "knock_request_id" in row:
         return "jit_requests"
+    if "cfRayId" in row:
+        return "non_identity_logins"
     return "scim_updates" if {"idp_id", "resource_type"} & row.keys() else "access_requests"
 
 

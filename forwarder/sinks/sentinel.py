@@ -51,6 +51,7 @@ class SentinelConfig(HttpSettings):
         {
             "access_requests": "Custom-CloudflareAccessLogins",
             "logpush_access_requests": "Custom-CloudflareAccessLogins",
+            "non_identity_logins": "Custom-CloudflareAccessLogins",
             "scim_updates": "Custom-CloudflareAccessChanges",
             "logpush_http_requests": "Custom-CloudflareAccessRequests",
             "logpush_zero_trust_network_sessions": "Custom-CloudflareAccessSessions",

@@ -184,3 +184,47 @@ JIT_REQUESTS: Mapping[str, Mapping[str, Any]] = {
     },
     "jit_odd": {"knock_request_id": 17, "event": [1], "status": "PENDING"},
 }
+_GROUP: Mapping[str, Any] = {
+    "datetime": "2026-07-02T15:03:01Z",
+    "cfRayId": "744927037ce06d68",
+    "appId": "968a35b8-2eb0-4b4e-8a3a-5b4c1c3c6a11",
+    "isSuccessfulLogin": 1,
+    "identityProvider": "nonidentity",
+    "serviceTokenId": "",
+    "ipAddress": "2001:db8::7",
+    "country": "US",
+    "userUuid": "",
+    "approvingPolicyId": "",
+    "mtlsStatus": "NONE",
+    "mtlsCommonName": "",
+    "mtlsCertSerialId": "",
+    "deviceId": "",
+    "hasExistingJWT": 0,
+    "hasWarpEnabled": 0,
+    "hasGatewayEnabled": 0,
+    "sampleInterval": 1,
+    "count": 1,
+}
+_TOKEN = {"serviceTokenId": "3f9b1c60-ef9e-4c9a-8e9b-1c60ef9e1c9a"}
+_MTLS = {"mtlsStatus": "SUCCESS", "mtlsCommonName": "probe.example.com", "mtlsCertSerialId": "4d2"}
+NON_IDENTITY_LOGINS: Mapping[str, Mapping[str, Any]] = {
+    "group_service_token": {**_GROUP, **_TOKEN, "approvingPolicyId": "5d0b1f3a"},
+    "group_service_token_refused": {**_GROUP, **_TOKEN, "isSuccessfulLogin": 0},
+    "group_certificate": {**_GROUP, **_MTLS, "ipAddress": "198.51.100.7"},
+    "group_nobody_refused": {**_GROUP, "isSuccessfulLogin": 0, "country": "T1"},
+    "group_sampled": {**_GROUP, **_TOKEN, "count": 40, "sampleInterval": 10.5},
+    "group_fewer_fields": {key: _GROUP[key] for key in ("datetime", "cfRayId", "count")},
+    "group_hostile": {
+        **_GROUP,
+        **dict.fromkeys(("cfRayId", "appId", "serviceTokenId", "ipAddress", "country"), HOSTILE),
+        "newDimension": HOSTILE,
+    },
+    "group_odd": {
+        "datetime": 17,
+        "ipAddress": "none",
+        "isSuccessfulLogin": "1",
+        "count": -1,
+        "sampleInterval": "ten",
+        "country": ["US"],
+    },
+}

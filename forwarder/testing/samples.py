@@ -19,7 +19,12 @@ from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.logpush.mapping import NORMALISERS as PUSHED
 from forwarder.sources.logpush.rows import time_us_of
-from forwarder.testing.optional_samples import ACCOUNT_AUDIT, HOSTILE, JIT_REQUESTS
+from forwarder.testing.optional_samples import (
+    ACCOUNT_AUDIT,
+    HOSTILE,
+    JIT_REQUESTS,
+    NON_IDENTITY_LOGINS,
+)
 from forwarder.testing.samples_of_pushes import HTTP_REQUESTS, SESSIONS
 
 ACCOUNT_ID = "023e105f4ecef8ad9ca31a8372d0c353"
@@ -262,6 +267,7 @@ ROWS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "scim_updates": SCIM_UPDATES,
     "account_audit": ACCOUNT_AUDIT,
     "jit_requests": JIT_REQUESTS,
+    "non_identity_logins": NON_IDENTITY_LOGINS,
     "logpush_http_requests": HTTP_REQUESTS,
     "logpush_zero_trust_network_sessions": SESSIONS,
     "forwarder": OWN_EVENTS,
@@ -286,7 +292,7 @@ def time_of(row: Mapping[str, Any]) -> int:
     times = [
         one.get(key) for one in inner if isinstance(one, Mapping) for key in ("time", "timestamp")
     ]
-    times += [row.get(key) for key in ("created_at", "logged_at", "time")]
+    times += [row.get(key) for key in ("created_at", "logged_at", "datetime", "time")]
     found = (*map(parse_us, times), time_us_of(row))
     return next((time_us for time_us in found if time_us is not None), SEEN_US)
 

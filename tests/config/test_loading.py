@@ -323,7 +323,8 @@ accounts: [{ account_id: 023e105f4ecef8ad9ca31a8372d0c353, api_token: t }]
             "except: { stream: [x, forwarder] }",
             (
                 "except.stream: unknown stream 'x' (allowed: "
-                "access_requests, account_audit, forwarder, jit_requests, scim_updates)"
+                "access_requests, account_audit, forwarder, jit_requests, "
+                "non_identity_logins, scim_updates)"
             ),
         ),
         ("retry: { initial: 1m, max: 1s }", "retry: retry.initial must not be above retry.max"),

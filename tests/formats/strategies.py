@@ -359,6 +359,27 @@ session_rows = (
     | st.sampled_from(list(SESSIONS.values()))
 )
 
+group_rows = st.one_of(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "datetime": times | json_values,
+            "cfRayId": texts | json_values,
+            "appId": _uuids | json_values,
+            "isSuccessfulLogin": st.integers(0, 1) | json_values,
+            "identityProvider": st.just("nonidentity") | json_values,
+            "serviceTokenId": _uuids | json_values,
+            "ipAddress": texts | json_values,
+            "country": texts | json_values,
+            "mtlsCommonName": texts | emails | json_values,
+            "count": st.integers() | json_values,
+            "sampleInterval": st.floats(allow_nan=False, allow_infinity=False) | json_values,
+            "new_key": json_values,
+        },
+    ),
+    st.sampled_from(list(ROWS["non_identity_logins"].values())),
+)
+
 own_rows = st.fixed_dictionaries(
     {},
     optional={
@@ -385,6 +406,7 @@ streams_and_rows = st.one_of(
     st.tuples(st.just("jit_requests"), jit_rows),
     st.tuples(st.just("logpush_http_requests"), request_rows),
     st.tuples(st.just("logpush_zero_trust_network_sessions"), session_rows),
+    st.tuples(st.just("non_identity_logins"), group_rows),
     st.tuples(st.just("forwarder"), own_rows),
 )
 """A stream and a row of it."""
@@ -418,6 +440,7 @@ pages_of_rows = st.one_of(
     st.tuples(st.just("account_audit"), st.lists(audit_rows, min_size=1, max_size=2)),
     st.tuples(st.just("jit_requests"), st.lists(jit_rows, min_size=1, max_size=2)),
     st.tuples(st.just("logpush_http_requests"), st.lists(request_rows, min_size=1, max_size=2)),
+    st.tuples(st.just("non_identity_logins"), st.lists(group_rows, min_size=1, max_size=2)),
     st.tuples(st.just("forwarder"), st.lists(own_rows, min_size=1, max_size=2)),
 )
 """A stream and the rows of a page of it."""

@@ -24,6 +24,7 @@ _STREAM_OF = {
     "jit_requests": _AUDIT,
     "logpush_http_requests": _REQUESTS,
     "logpush_zero_trust_network_sessions": _SESSIONS,
+    "non_identity_logins": _LOGINS,
     "forwarder": _AUDIT,
 }
 

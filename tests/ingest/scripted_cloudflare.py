@@ -210,8 +210,10 @@ class ScriptedApi(Api):
         super().__init__(config, RateLimiter(clock), clock)
         self._cloudflare = cloudflare
 
-    async def _send(self, url: str, endpoint: Endpoint, waited: float, largest: int) -> Response:
-        del endpoint, waited, largest
+    async def _send(
+        self, url: str, endpoint: Endpoint, waited: float, largest: int, body: bytes | None
+    ) -> Response:
+        del endpoint, waited, largest, body
         parts = urlsplit(url)
         return self._cloudflare.answer(parts.path, parse_qsl(parts.query))
 

@@ -99,8 +99,10 @@ class SteadyApi(Api):
             case RoundEnded(stream=stream, reader=reader) if reader.startswith("reconcile"):
                 self.counts.slices[stream] += 1
 
-    async def _send(self, url: str, endpoint: Endpoint, waited: float, largest: int) -> Response:
-        del waited, largest
+    async def _send(
+        self, url: str, endpoint: Endpoint, waited: float, largest: int, body: bytes | None
+    ) -> Response:
+        del waited, largest, body
         self._now.activity += 1
         query = parse_qs(urlsplit(url).query)
         self.counts.moments.append((self._now.monotonic(), endpoint.name))

@@ -64,8 +64,8 @@ async def test_every_sample_fits_the_rule_that_is_shipped(azure: FakeSentinel) -
     pages = [render(page_of(stream, [*rows.values()])).events for stream, rows in ROWS.items()]
     await written(azure, batch_of([event for events in pages for event in events]))
 
-    logins, changes, audit, steps, requests, sessions, own = map(len, ROWS.values())
-    expected = [logins, changes, requests, sessions, audit + steps + own]
+    logins, changes, audit, steps, groups, requests, sessions, own = map(len, ROWS.values())
+    expected = [logins + groups, changes, requests, sessions, audit + steps + own]
     assert [len(rows) for rows in azure.rows.values()] == expected
     assert not azure.dropped
     assert not azure.misfits

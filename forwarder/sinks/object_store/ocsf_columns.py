@@ -115,6 +115,7 @@ OF_CLASS: Mapping[int, Columns] = {
         "service": _NAMED,
         "http_request": _REQUEST,
         "api": _API,
+        "count": int,
     },
     3001: {"actor": _ACTOR, "user": _USER, "http_request": _REQUEST},
     3004: {

@@ -302,6 +302,32 @@ class JitRequestsConfig(_LogConfig):
     )
 
 
+class NonIdentityLoginsConfig(_LogConfig):
+    """Logins without identity."""
+
+    poll_interval: Duration = Field(60.0, ge=1, description="time between the starts of two polls")
+    hold_back: Duration = Field(
+        5 * _MINUTE,
+        le=20 * _MINUTE,
+        description="how long Cloudflare may take to show a login. Logins are delivered as soon "
+        "as they are seen, and a moment counts as covered this much later",
+    )
+    overlap: Duration = Field(
+        5 * _MINUTE, ge=2, description="how much every round reads again, beyond `hold_back`"
+    )
+    reconcile: tuple[Duration, ...] = Field(
+        (_HOUR, 24 * _HOUR),
+        description="ages at which everything is read once more, for logins that appear late",
+    )
+    page_size: int = Field(
+        10_000,
+        ge=1,
+        le=10_000,
+        description="groups of logins requested at once. An answer that is full is not taken: "
+        "half of its time is requested",
+    )
+
+
 class StreamsConfig(Settings):
     """Which logs are read. A stream that is left out is off; ``{}`` takes the defaults."""
 
@@ -317,6 +343,11 @@ class StreamsConfig(Settings):
     )
     jit_requests: JitRequestsConfig | None = Field(
         None, description="requests for temporary access, and what became of them"
+    )
+    non_identity_logins: NonIdentityLoginsConfig | None = Field(
+        None,
+        description="logins without identity (service tokens, client certificates, refused "
+        "requests): groups, sampled when there are many; needs `Account Analytics Read`",
     )
 
     @model_validator(mode="before")

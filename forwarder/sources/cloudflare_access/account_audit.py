@@ -8,7 +8,6 @@ came in their order. What cannot be read in any way is recorded as lost.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -19,7 +18,6 @@ from typing import Any, ClassVar, TypeAlias
 import orjson
 
 from forwarder.core.contracts import Lost, Page, Window
-from forwarder.core.identity import Identifier
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, format_us
 from forwarder.sources.cloudflare_access.account import AccountAuditConfig, AccountConfig
@@ -38,7 +36,6 @@ RETENTION = 18 * 30 * 86_400.0
 """How long Cloudflare keeps this log on every plan, in seconds."""
 _MOST_PAGES = 10_000
 _MOST_RESTARTS = 2
-_MOST_VERSIONS = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,26 +161,6 @@ def _short(text: str) -> str:
     return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-class Versions:
-    """What the rows of the last rounds looked like, to count those that come with other content."""
-
-    def __init__(self, most: int = _MOST_VERSIONS) -> None:
-        """Remember at most so many rows."""
-        self._most = most
-        self._known: OrderedDict[bytes, bytes] = OrderedDict()
-
-    def amended(self, identities: Sequence[bytes], contents: Sequence[bytes]) -> int:
-        """Return how many rows came before with another hash of their content."""
-        count = 0
-        for identity, content in zip(identities, contents, strict=True):
-            count += self._known.get(identity, content) != content
-            self._known[identity] = content
-            self._known.move_to_end(identity)
-        while len(self._known) > self._most:
-            self._known.popitem(last=False)
-        return count
-
-
 class AccountAudit:
     """The audit log of one account; implements ``core.source_contract.Source``."""
 
@@ -198,8 +175,6 @@ class AccountAudit:
         self._query = _short(orjson.dumps(self._filters).decode())
         mask = partial(mask_audit, bodies=config.bodies)
         self._pages = PageMaker(account.account_id, self.stream, "action.time", mask, native_id)
-        self._whole = Identifier(account.account_id, self.stream)
-        self._versions = Versions()
 
     async def fetch(
         self,
@@ -242,14 +217,14 @@ class AccountAudit:
         following, gone = advance(place, window, Seen(whole.times_us, answer.cursor, full))
         wanted = [at for at, row in enumerate(answer.rows) if self._every or concerns_access(row)]
         rows, records = [answer.rows[at] for at in wanted], whole.part(wanted)
-        contents = await off_loop(answer.size, lambda: self._whole.identities(rows))
+        contents = await off_loop(answer.size, lambda: self._pages.contents(rows))
         return self._pages.page(
             replace(answer, rows=rows),
             records,
             following and asdict(following),
             [*lost, *([gone] if gone else [])],
             following.reached_us if following else None,
-            self._versions.amended(records.identities, contents),
+            contents,
         )
 
     async def _request(self, place: Place, window: Window, purpose: Purpose) -> tuple[Answer, bool]:

@@ -61,6 +61,11 @@ JIT_REQUESTS = Endpoint(
 AUDIT_CATEGORIES = Endpoint(
     "account_audit", "/accounts/{account_id}/logs/audit/product_categories", "Account Settings Read"
 )
+SERVICE_TOKENS = Endpoint(
+    "service_tokens",
+    "/accounts/{account_id}/access/service_tokens",
+    "Access: Service Tokens Read",
+)
 IDENTITY_PROVIDERS = Endpoint(
     "identity_providers",
     "/accounts/{account_id}/access/identity_providers",
@@ -227,9 +232,11 @@ TABLE: tuple[Rule, ...] = (
 )
 
 
-def error_for(refusal: Refusal, endpoint: Endpoint) -> TransientError:
+def error_for(
+    refusal: Refusal, endpoint: Endpoint, table: Sequence[Rule] = TABLE
+) -> TransientError:
     """Return the exception for an answer without rows; it names no content of the answer."""
-    rule = next(rule for rule in TABLE if rule.fits(refusal))
+    rule = next(rule for rule in table if rule.fits(refusal))
     text = f"{endpoint.name}: {rule.problem} ({described(refusal)})"
     hint = rule.hint.format(permission=endpoint.permission or "the permission it needs")
     # Cloudflare puts a cf-ray into every answer; without one somebody in between has answered.
@@ -309,7 +316,7 @@ def read_rows(
     """
     opened = _opened(response, smallest=smallest)
     if not _granted(response, opened.envelope) or opened.rows is None:
-        raise error_for(_refusal(response, opened.envelope, now_us), endpoint)
+        raise error_for(refusal_of(response, opened.envelope, now_us), endpoint)
     info = opened.envelope.get("result_info")
     return Answer(
         rows=opened.rows,
@@ -317,7 +324,7 @@ def read_rows(
         per_page=_positive(info.get("per_page")) if isinstance(info, dict) else None,
         malformed=opened.malformed,
         repaired=opened.repaired,
-        ray=_ray(response),
+        ray=ray_of(response),
         text=opened.text,
         size=len(response.body),
         cursor=_cursor(info),
@@ -329,7 +336,7 @@ def read_object(response: Response, endpoint: Endpoint, now_us: int) -> dict[str
     envelope = _strictly(response.body)
     result = envelope.get("result")
     if not _granted(response, envelope) or not isinstance(result, dict):
-        raise error_for(_refusal(response, envelope, now_us), endpoint)
+        raise error_for(refusal_of(response, envelope, now_us), endpoint)
     return result
 
 
@@ -341,13 +348,14 @@ def read_time_us(response: Response, endpoint: Endpoint, now_us: int) -> int:
     envelope = _strictly(response.body)
     time_us = server_time_us(response)
     if not _granted(response, envelope):
-        error = error_for(_refusal(response, envelope, now_us), endpoint)
+        error = error_for(refusal_of(response, envelope, now_us), endpoint)
         # Every answer of the API has `success`; a page without it is a proxy's, as is its clock.
         if isinstance(error, ThrottledError) or "success" not in envelope:
             raise error
     if time_us is None:
+        shown = described(refusal_of(response, envelope, now_us))
         raise TransientError(
-            f"the answer does not say the time ({described(_refusal(response, envelope, now_us))})",
+            f"the answer does not say the time ({shown})",
             hint="something on the way removes the Date header; check api_url and proxy",
         )
     return time_us
@@ -420,7 +428,7 @@ def _opened_leniently(response: Response, *, smallest: bool) -> _Opened:
         rows = _none_at_all(repaired.envelope) if repaired.rows is None else repaired.rows
         return _Opened(repaired.envelope, rows, repaired.malformed, repaired=True)
     except TransientError as error:
-        refusal = Refusal(response.status, ray=_ray(response), proxy=response.proxy)
+        refusal = Refusal(response.status, ray=ray_of(response), proxy=response.proxy)
         raise TransientError(f"{error} ({described(refusal)})", hint=STRANGE) from error
 
 
@@ -436,7 +444,8 @@ def _granted(response: Response, envelope: Mapping[str, Any]) -> bool:
     return response.status in _SUCCEEDED and envelope.get("success") is True
 
 
-def _refusal(response: Response, envelope: Mapping[str, Any], now_us: int) -> Refusal:
+def refusal_of(response: Response, envelope: Mapping[str, Any], now_us: int) -> Refusal:
+    """Return what an answer without rows says; ``envelope`` is what it holds beside them."""
     errors = list(_errors(envelope.get("errors")))
     codes = (error.get("code") for error in errors)
     numbers = (code for code in codes if isinstance(code, int) and not isinstance(code, bool))
@@ -445,7 +454,7 @@ def _refusal(response: Response, envelope: Mapping[str, Any], now_us: int) -> Re
         status=response.status,
         codes=tuple(dict.fromkeys(numbers))[:_MOST_CODES],
         messages=tuple(one for one in messages if isinstance(one, str)),
-        ray=_ray(response),
+        ray=ray_of(response),
         retry_after=retry_after_seconds(response, now_us),
         proxy=response.proxy,
     )
@@ -462,7 +471,8 @@ def _objects(found: Any) -> list[Mapping[str, Any]]:
     return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
 
 
-def _ray(response: Response) -> str:
+def ray_of(response: Response) -> str:
+    """Return the answer's cf-ray, or nothing."""
     text = response.headers.get("cf-ray", "")
     return text if _RAY.fullmatch(text) else ""
 

@@ -14,6 +14,8 @@ from functools import partial
 from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import quote, urlencode
 
+import orjson
+
 from forwarder.core.errors import ConfigError, NeedsOperatorError
 from forwarder.core.source_contract import Purpose
 from forwarder.core.telemetry import Emit, ignore
@@ -48,6 +50,8 @@ _LARGEST_BODY, _LARGEST_ROW = 8 * 2**20, 64 * 2**20
 """Bytes of an answer; while it is read, several copies of it are in memory."""
 _AT_ONCE = 768 * 2**10
 
+_JSON = {"Content-Type": "application/json"}
+
 Params: TypeAlias = Sequence[tuple[str, str]]
 T = TypeVar("T")
 
@@ -79,14 +83,17 @@ class Api:
         emit: Emit = ignore,
         answer_seconds: float = _ANSWER_SECONDS,
         environ: Mapping[str, str] = os.environ,
+        queries: RateLimiter | None = None,
     ) -> None:
         """Take the account's settings and the limiter of its token.
 
-        ``answer_seconds`` bounds one request as a whole; ``environ`` may name a proxy.
+        ``answer_seconds`` bounds one request as a whole; ``environ`` may name a proxy. ``queries``
+        limits the queries of ``query``, which Cloudflare counts apart.
         """
         self._config = config
         self._account = config.label
         self._limiter = limiter
+        self._queries = queries or limiter
         self._clock = clock
         self._emit = emit
         self._client = HttpClient(
@@ -138,6 +145,22 @@ class Api:
         one = replace(endpoint, path=path)
         return await self._ask(one, read_object, (), purpose, urgency)
 
+    async def query(
+        self,
+        endpoint: Endpoint,
+        text: str,
+        read: Callable[[Response, Endpoint, int], T],
+        *,
+        purpose: Purpose = Purpose.LIVE,
+        urgency: float = 0.0,
+    ) -> T:
+        """Send a query of GraphQL and return what ``read`` makes of the answer; raises as ``get``.
+
+        ``read`` takes the answer, the endpoint and the local time, as ``answers.read_rows`` does.
+        """
+        body = orjson.dumps({"query": text})
+        return await self._ask(endpoint, read, (), purpose, urgency, body=body)
+
     async def server_time_us(self) -> int:
         """Return Cloudflare's clock in microseconds since 1970.
 
@@ -171,37 +194,42 @@ class Api:
         purpose: Purpose = Purpose.LIVE,
         urgency: float = 0.0,
         largest: int = _LARGEST_BODY,
+        body: bytes | None = None,
     ) -> T:
-        """Send one request in its turn and read its answer; a 429 blocks the token."""
+        """Send one request in its turn and read its answer; a 429 blocks the token.
+
+        With a ``body`` it is a query, which has a budget of its own.
+        """
+        limiter = self._limiter if body is None else self._queries
         path = endpoint.path.format(account_id=self._config.account_id)
         url = f"{self._config.api_url}{path}" + (f"?{urlencode(params)}" if params else "")
-        async with self._limiter.turn(purpose, urgency, self._tell_wait) as waited:
+        async with limiter.turn(purpose, urgency, self._tell_wait) as waited:
             # The answer is read within the turn: the limiter must know of a 429 before the next
             # request goes.
-            response = await self._send(url, endpoint, waited, largest)
-            self._limiter.heed(response.headers)
+            response = await self._send(url, endpoint, waited, largest, body)
+            limiter.heed(response.headers)
             now_us = self._clock.now_us()
             try:
                 return await off_loop(len(response.body), lambda: read(response, endpoint, now_us))
             except ThrottledError as error:
-                raise self._throttled(error, endpoint) from error
+                seconds = limiter.block(error.retry_after)
+                self._emit(TokenBlocked(self._account, endpoint.name, seconds))
+                raise ThrottledError(str(error), retry_after=seconds, hint=error.hint) from error
 
     def _tell_wait(self, seconds: float) -> None:
         self._emit(BudgetExhausted(self._config.label, seconds))
 
-    def _throttled(self, error: ThrottledError, endpoint: Endpoint) -> ThrottledError:
-        seconds = self._limiter.block(error.retry_after)
-        self._emit(TokenBlocked(self._account, endpoint.name, seconds))
-        return ThrottledError(str(error), retry_after=seconds, hint=error.hint)
-
-    async def _send(self, url: str, endpoint: Endpoint, waited: float, largest: int) -> Response:
+    async def _send(
+        self, url: str, endpoint: Endpoint, waited: float, largest: int, body: bytes | None
+    ) -> Response:
         headers = _headers(self._config)
         started, outcome = self._clock.monotonic(), "none"
         try:
             answer = await self._client.request(
-                "GET",
+                "GET" if body is None else "POST",
                 url,
-                headers=headers,
+                headers=headers if body is None else headers | _JSON,
+                body=body,
                 # A proxy that hangs in the middle of a body keeps the connection open for ever.
                 silence=_SILENCE_SECONDS,
                 largest=largest,
@@ -209,7 +237,8 @@ class Api:
             outcome = f"{answer.status // 100}xx"
         finally:
             seconds = self._clock.monotonic() - started
-            left = self._limiter.left
+            # The metric is the budget of requests: that of queries would jump in and out of it.
+            left = self._limiter.left if body is None else None
             self._emit(RequestMade(self._account, endpoint.name, outcome, seconds, waited, left))
         received = {name.lower(): value for name, value in answer.headers.items()}
         proxy = self._client.proxy(url)

@@ -31,10 +31,20 @@ from forwarder.sources.cloudflare_access.answers import (
     AUDIT_CATEGORIES,
     JIT_REQUESTS,
     SCIM_UPDATES,
+    SERVICE_TOKENS,
     Answer,
     Endpoint,
 )
 from forwarder.sources.cloudflare_access.api import Api, Params
+from forwarder.sources.cloudflare_access.non_identity import (
+    NON_IDENTITY_LOGINS,
+    SETTINGS,
+    Slice,
+    groups_query,
+    of_account,
+    read_groups,
+    read_node,
+)
 from forwarder.sources.cloudflare_access.scim.providers import list_providers
 from forwarder.transport.settings import format_duration
 
@@ -177,7 +187,7 @@ def scim_prober(api: Api, now_us: int, extra: Params) -> Prober:
 
 _ABSENT = (
     "logins that were refused before an identity was known, and service-token calls that were "
-    "refused, may be absent from this endpoint: Cloudflare keeps them elsewhere (GraphQL)"
+    "refused, may be absent from this endpoint: stream non_identity_logins has them"
 )
 
 
@@ -199,7 +209,10 @@ async def diagnose(api: Api, config: AccountConfig) -> list[Finding]:
         findings += await _scim(api, scim, now_us)
     if config.streams.jit_requests is not None:
         findings.append(await _temporary(api, now_us))
-    return [*findings, *await _audit(api, config.streams.account_audit, now_us)]
+    findings += await _audit(api, config.streams.account_audit, now_us)
+    if config.streams.non_identity_logins is not None:
+        return [*findings, await _groups(api, config, now_us)]
+    return [*findings, *await _machines(api)]
 
 
 async def _token(api: Api) -> Finding:
@@ -279,6 +292,38 @@ async def _audit(api: Api, config: AccountAuditConfig | None, now_us: int) -> li
         *unknown,
         Finding("warning", ACCOUNT_AUDIT.name, _NOT_LOGGED),
     ]
+
+
+async def _groups(api: Api, config: AccountConfig, now_us: int) -> Finding:
+    """Read the last hour of logins without identity: proof of the permission, and of sampling."""
+    name, now, hour = NON_IDENTITY_LOGINS.name, now_us // SECOND_US, _HOUR_US // SECOND_US
+    try:
+        query = of_account(config.account_id, SETTINGS)
+        node = await api.query(NON_IDENTITY_LOGINS, query, read_node)
+        most = min(_PAGE, node.page_size)
+        query = of_account(config.account_id, groups_query(Slice(now - hour, hour), node, most))
+        groups = (await api.query(NON_IDENTITY_LOGINS, query, read_groups)).rows
+    except TransientError as error:
+        return Finding("fault", name, str(error), error.hint)
+    more = "at least " if len(groups) >= most else ""
+    sampled = sum(row.get("sampleInterval", 1) != 1 for row in groups)
+    text = f"readable; {more}{len(groups)} groups in the last hour, {sampled} of them sampled"
+    hint = "single logins are missing from what is sampled" if sampled else ""
+    return Finding("ok", name, f"{text}; the plan keeps them {node.reach // 86_400} days", hint)
+
+
+async def _machines(api: Api) -> list[Finding]:
+    """Suggest the logins without identity to an account that has service tokens."""
+    try:
+        tokens = await api.get(SERVICE_TOKENS, [("page", "1"), ("per_page", str(_PAGE))])
+    except TransientError:
+        # Nobody needs this permission for anything else, so that its absence is no fault.
+        return []
+    if not tokens.rows:
+        return []
+    text = f"off; {len(tokens.rows)} service tokens exist, and most of their logins are here only"
+    hint = f"name it in `streams`; the token then needs `{NON_IDENTITY_LOGINS.permission}`"
+    return [Finding("ok", NON_IDENTITY_LOGINS.name, text, hint)]
 
 
 async def _unknown_categories(api: Api, config: AccountAuditConfig) -> list[Finding]:

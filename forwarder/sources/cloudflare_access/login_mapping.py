@@ -1,8 +1,8 @@
-"""Rows of the authentication log (``access_requests``) as logins of the common schema.
+"""Rows of the authentication log and groups of logins without identity as logins of the schema.
 
-There are two ways. ``normalise_login`` takes any row and makes a login of it. ``view_login`` takes
-usual rows only, reads just what a template needs and makes nothing: it is the fast way, and what
-it says of a row must be what the login says (tests/formats/test_templates.py).
+For the log there are two ways. ``normalise_login`` takes any row and makes a login of it.
+``view_login`` takes usual rows only, reads just what a template needs and makes nothing: it is the
+fast way, and what it says of a row must be what the login says (tests/formats/test_templates.py).
 """
 
 from __future__ import annotations
@@ -92,6 +92,8 @@ def normalise_login(row: Mapping[str, Any], origin: Origin, id: str, time_us: in
         allowed=allowed,
         ip_version=ip_version(texts["ip_address"]),
         user_kind=user_kind(texts["user_email"], texts["connection"]),
+        login_count=None,
+        sample_interval=None,
         **texts,
     )
 
@@ -186,6 +188,55 @@ def _text(value: Any) -> str:
 
 def _boolean(value: Any) -> bool | None:
     return value if isinstance(value, bool) else None
+
+
+# Logins without identity: a row is a group of them (``non_identity``).
+
+_OF_GROUP = {
+    "datetime": "created_at",
+    "ipAddress": "ip_address",
+    "appId": "app_uid",
+    "identityProvider": "connection",
+    "cfRayId": "ray_id",
+    "country": "country",
+    "userUuid": "user_id",
+}
+"""Keys of a group, and what the authentication log calls the same."""
+_TAKEN = frozenset({*_OF_GROUP, "isSuccessfulLogin", "count", "sampleInterval"})
+_SERVICES = ("serviceTokenId", "mtlsCommonName")
+"""Keys of a group that name what logged in; they are in ``extra``, too, which tells them apart."""
+
+
+def normalise_group(row: Mapping[str, Any], origin: Origin, id: str, time_us: int) -> Login:  # noqa: A002
+    """Return the logins in a group as one; see ``core.schema.Normalise``."""
+    row = mask_row(row)
+    known = {name: row.get(key) for key, name in _OF_GROUP.items()}
+    named = next(filter(None, (_text(row.get(key)) for key in _SERVICES)), "")
+    login = normalise_login(known | {"user_email": named, "action": "login"}, origin, id, time_us)
+    result, count, interval = map(row.get, ("isSuccessfulLogin", "count", "sampleInterval"))
+    allowed = {0: False, 1: True}.get(result) if isinstance(result, int) else None
+    odd = [key for key, name in _OF_GROUP.items() if not _fits(name, known[name])]
+    odd += [] if allowed is not None else ["isSuccessfulLogin"]
+    odd += [] if type(count) is int and count > 0 else ["count"]
+    odd += [] if interval is None or type(interval) in {int, float} else ["sampleInterval"]
+    timeless = ["time"] if parse_us(known["created_at"]) is None else []
+    quality = (*timeless, *(key for key in odd if key != "datetime"))
+    return login._replace(
+        row=row,
+        quality=("malformed",) if MALFORMED_KEY in row else quality,
+        extra={
+            key: value
+            for key, value in row.items()
+            if (key in odd or key not in _TAKEN) and value not in _EMPTY
+        },
+        allowed=allowed,
+        login_count=None if "count" in odd else count,
+        sample_interval=None if "sampleInterval" in odd else interval,
+    )
+
+
+def _fits(key: str, value: Any) -> bool:
+    return value in _EMPTY or _text_of(key, value) != ""
 
 
 # The fast way.
@@ -296,3 +347,5 @@ def is_plain(text: str, most: int) -> bool:
 _USUAL = UsualRows(view_login, summarise_logins, has_bodies=False)
 LOGINS = Normaliser(normalise_login, KNOWN_KEYS, _USUAL)
 """How the rows of stream ``access_requests`` become events."""
+GROUPS = Normaliser(normalise_group, _TAKEN | frozenset(_SERVICES))
+"""How the rows of stream ``non_identity_logins`` become events."""

@@ -6,6 +6,7 @@ provisioning log chunk by chunk.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -42,6 +43,26 @@ _GROWS_AFTER = 10
 Row = Mapping[str, Any]
 
 
+class Versions:
+    """What the rows of the last rounds looked like, to count those that come with other content."""
+
+    def __init__(self, most: int = 20_000) -> None:
+        """Remember at most so many rows."""
+        self._most = most
+        self._known: OrderedDict[bytes, bytes] = OrderedDict()
+
+    def amended(self, identities: Sequence[bytes], contents: Sequence[bytes]) -> int:
+        """Return how many rows came before with another hash of their content."""
+        count = 0
+        for identity, content in zip(identities, contents, strict=True):
+            count += self._known.get(identity, content) != content
+            self._known[identity] = content
+            self._known.move_to_end(identity)
+        while len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return count
+
+
 class PageMaker:
     """Turns answers of one stream of one account into pages.
 
@@ -58,12 +79,13 @@ class PageMaker:
         mask: Callable[[Row], Row] | None = None,
         native: Callable[[Row], str] | None = None,
     ) -> None:
-        """Keep nothing of a page."""
+        """Keep nothing of a page but what its rows looked like, if they have ids."""
         self._identifier = (
             NativeIdentifier(account_id, stream, native)
             if native
             else Identifier(account_id, stream)
         )
+        self._whole, self._versions = Identifier(account_id, stream), Versions()
         self._time_key, _, self._inner_key = time_key.partition(".")
         self._mask = mask
 
@@ -84,6 +106,10 @@ class PageMaker:
             parsed if len(text) <= _KEPT_PARSED else None,
         )
 
+    def contents(self, rows: Sequence[Row]) -> list[bytes]:
+        """Return a hash of all that is in each row, for rows that have an id of their own."""
+        return self._whole.identities(rows)
+
     def _times(self, rows: Sequence[Row]) -> list[Any]:
         """Return what each row has as its time."""
         found = [row.get(self._time_key) for row in rows]
@@ -98,9 +124,13 @@ class PageMaker:
         position: Any | None,
         lost: Iterable[Lost] = (),
         reached_us: int | None = None,
-        amended: int = 0,
+        contents: Sequence[bytes] = (),
     ) -> Page:
-        """Return the page; it keeps the answer's rows only for ``project``."""
+        """Return the page; it keeps the answer's rows only for ``project``.
+
+        With ``contents`` of all its rows, those that came before with other content are counted.
+        """
+        identities = Records.of(records).identities if contents else ()
         return Page(
             records=records,
             position=position,
@@ -109,7 +139,7 @@ class PageMaker:
             lost=tuple(lost),
             malformed=answer.malformed,
             reached_us=reached_us,
-            amended=amended,
+            amended=self._versions.amended(identities, contents),
         )
 
     def _projector(self, rows: Sequence[Row]) -> Callable[[int, frozenset[str]], bytes]:

@@ -15,8 +15,12 @@ from forwarder.sources.cloudflare_access.activity_mapping import ACCOUNT_AUDIT, 
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
 from forwarder.sources.cloudflare_access.jit_requests import HOLD_BACK, JIT_RETENTION, JitRequests
-from forwarder.sources.cloudflare_access.login_mapping import LOGINS
+from forwarder.sources.cloudflare_access.login_mapping import GROUPS, LOGINS
 from forwarder.sources.cloudflare_access.logs import AccessRequests
+from forwarder.sources.cloudflare_access.non_identity import (
+    GROUPS_RETENTION,
+    NonIdentityLogins,
+)
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiters, credential_of
 from forwarder.sources.cloudflare_access.scim.mapping import SCIM_UPDATES
 from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
@@ -34,6 +38,7 @@ class CloudflareAccess:
         ScimUpdates.stream: SCIM_UPDATES,
         AccountAudit.stream: ACCOUNT_AUDIT,
         JitRequests.stream: STEPS,
+        NonIdentityLogins.stream: GROUPS,
     }
 
     def __init__(self, config: AccountConfig, context: SourceContext) -> None:
@@ -48,6 +53,7 @@ class CloudflareAccess:
             context.clock,
             user_agent=context.user_agent,
             emit=context.emit,
+            queries=limiters.of_queries(config),
         )
 
     @classmethod
@@ -84,6 +90,13 @@ class CloudflareAccess:
         if (requests := config.streams.jit_requests) is not None:
             plans[JitRequests.stream] = StreamPlan(
                 JitRequests(self.api, config, requests), requests, HOLD_BACK, JIT_RETENTION
+            )
+        if (groups := config.streams.non_identity_logins) is not None:
+            plans[NonIdentityLogins.stream] = StreamPlan(
+                NonIdentityLogins(self.api, config, groups),
+                groups,
+                groups.hold_back,
+                GROUPS_RETENTION,
             )
         return plans
 

@@ -326,8 +326,15 @@ class RateLimiter:
                 wait.cancel()
 
 
+QUERIES = Limit(300, 300.0)
+"""How many queries of GraphQL Cloudflare allows a user, beside the requests."""
+
+
 class RateLimiters:
-    """One limiter for each token; made once a process and shared by all accounts."""
+    """One limiter for each token; made once a process and shared by all accounts.
+
+    Queries of GraphQL have a second one: Cloudflare counts them apart.
+    """
 
     def __init__(self, clock: Clock, remembered: Mapping[str, Any] | None = None) -> None:
         """Take what ``snapshot`` gave an earlier process, if there was one."""
@@ -342,13 +349,20 @@ class RateLimiters:
         It obeys the limits of all accounts with that token. Called again for an account whose
         settings changed, it obeys the new ones.
         """
-        key = credential_of(config)
+        return self._limiter(credential_of(config), config, config.rate_limit)
+
+    def of_queries(self, config: AccountConfig) -> RateLimiter:
+        """Return the limiter of queries; ``share`` of the settings holds for it, too."""
+        limit = config.rate_limit and config.rate_limit.model_copy(update=QUERIES._asdict())
+        return self._limiter(f"{credential_of(config)}/queries", config, limit)
+
+    def _limiter(self, key: str, config: AccountConfig, limit: RateLimit | None) -> RateLimiter:
         limiter = self._limiters.get(key)
         if limiter is None:
             limiter = self._limiters[key] = RateLimiter(self._clock)
             limiter.restore(self._remembered.pop(key, {}))
         settings = self._settings.setdefault(key, {})
-        settings[config.account_id] = config.rate_limit
+        settings[config.account_id] = limit
         limiter.obey(limit for limit in settings.values() if limit is not None)
         return limiter
 

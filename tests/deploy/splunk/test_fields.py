@@ -76,6 +76,11 @@ ALIKE = {
         "session_id transport reason status bytes_in bytes_out action src_device_id "
         "src_device_name vendor_product "
     ),
+    "non_identity_logins": (
+        "event_uid vendor_account vendor_account_name signature user user_type src dest "
+        "action authentication_method ray_id app app_uid login_count sample_interval "
+        "vendor_product "
+    ),
     "forwarder": (
         "event_uid vendor_account vendor_account_name action about_stream about_sink "
         "reason from to rows version status vendor_product "
@@ -235,7 +240,7 @@ def test_the_time_of_a_bare_line_is_found(sourcetype: str) -> None:
     # Their rows have no usable time.
     without = (
         {
-            *("login_wrong_values", "login_unreadable", "audit_odd", "jit_odd"),
+            *("login_wrong_values", "login_unreadable", "audit_odd", "jit_odd", "group_odd"),
             *("request_few_fields", "request_hostile", "request_odd"),
             *("session_hostile", "session_odd", "session_udp"),
         }

@@ -80,7 +80,7 @@ def test_what_may_be_written_differently_means_the_same() -> None:
         ({"api_url": "https://user:pw@api"}, "no user and no password"),
         (
             {"streams": {}},
-            "at least one of access_requests, scim_updates, account_audit, jit_requests",
+            "one of access_requests, scim_updates, account_audit, jit_requests, non_identity",
         ),
         ({"streams": {"access_requets": {}}}, "access_requets"),
         ({"streams": {"access_requests": {"page_size": 1001}}}, "less than or equal to 1000"),

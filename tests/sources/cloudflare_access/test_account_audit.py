@@ -25,8 +25,9 @@ from forwarder.simulator import (
 from forwarder.simulator.audit_log import SECRET
 from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig
-from forwarder.sources.cloudflare_access.account_audit import Place, Seen, Versions, advance
+from forwarder.sources.cloudflare_access.account_audit import Place, Seen, advance
 from forwarder.sources.cloudflare_access.answers import RequestRefusedError
+from forwarder.sources.cloudflare_access.logs import Versions
 
 SECOND_US = 1_000_000
 NOON = 1_790_000_000

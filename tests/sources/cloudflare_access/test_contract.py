@@ -15,6 +15,7 @@ from forwarder.simulator import (
     DEFAULT_ACCOUNT,
     DEFAULT_TOKEN,
     JIT_REQUESTS,
+    NON_IDENTITY_LOGINS,
     SCIM_UPDATES,
     Fault,
     Simulator,
@@ -27,6 +28,8 @@ from forwarder.sources.cloudflare_access import CloudflareAccess
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.testing.source_contract import CursorContract, SourceContract
 from forwarder.transport.settings import Secret
+
+NONE = "nonidentity"
 
 
 class Cloudflare:
@@ -95,6 +98,9 @@ class Cloudflare:
             return {"created_at": moment, "ray_id": f"{number:016x}", "action": "login"}
         if self._stream == ACCOUNT_AUDIT:
             return {"id": f"row-{number}", "action": {"time": moment, "type": "update"}}
+        if self._stream == NON_IDENTITY_LOGINS:
+            whole = format_us(self._start_us + (number + 1) * 1_000_000)
+            return {"datetime": whole, "cfRayId": f"{number:016x}", "identityProvider": NONE}
         return {"logged_at": moment, "idp_id": self.parts[0], "cf_resource_id": f"{number}"}
 
 
@@ -140,6 +146,27 @@ class Board(Cloudflare):
 class TestJitRequests(_OfCloudflare):
     stream = JIT_REQUESTS
     origin_class = Board
+
+
+class Analytics(Cloudflare):
+    """Logins without identity: alike they are one group, so that twins are no groups at all."""
+
+    def add(self, count: int, *, twins: bool = False, together: bool = False) -> None:
+        if not twins:
+            super().add(count, together=together)
+            return
+        for _ in range(count):
+            row = {"count": 1, "dimensions": [self._row(0)]}
+            self._simulator.add(DEFAULT_ACCOUNT, self._stream, row)
+
+    def add_malformed(self) -> None:
+        row = unreadable_row("lone_surrogate", {"count": 1, "dimensions": self._row(20)})
+        self._simulator.add(DEFAULT_ACCOUNT, self._stream, row)
+
+
+class TestNonIdentityLogins(_OfCloudflare):
+    stream = NON_IDENTITY_LOGINS
+    origin_class = Analytics
 
 
 class TestAccountAudit(_OfCloudflare, CursorContract):

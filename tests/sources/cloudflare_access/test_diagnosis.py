@@ -17,7 +17,10 @@ from forwarder.simulator import (
     Fault,
     Simulator,
     SimulatorSettings,
+    Token,
 )
+from forwarder.simulator.faults import SERVICE_TOKENS
+from forwarder.simulator.settings import ALL_PERMISSIONS
 from forwarder.sources.cloudflare_access import CloudflareAccess
 
 
@@ -122,3 +125,38 @@ async def test_requests_for_temporary_access_are_counted() -> None:
         found = await findings(running, jit_requests={})
 
     assert "requests for temporary access in the last day" in texts(found, "jit_requests")
+
+
+async def test_logins_without_identity_are_suggested_where_service_tokens_exist(
+    simulator: Simulator,
+) -> None:
+    (found,) = [f for f in await findings(simulator) if f.subject == "non_identity_logins"]
+    simulator.admit(Token(DEFAULT_TOKEN, permissions=ALL_PERMISSIONS - {SERVICE_TOKENS}))
+    without = await findings(simulator)
+
+    assert found.level == "ok"
+    assert "service tokens exist" in found.text
+    assert "Account Analytics Read" in found.hint
+    # A permission that nothing else needs is no fault where it is missing.
+    assert [] == [f for f in without if f.subject == "non_identity_logins" or f.level == "fault"]
+
+
+async def test_logins_without_identity_are_counted_and_sampling_is_told() -> None:
+    settings = SimulatorSettings(history=3600, anonymous_rate=0.1)
+    async with Simulator(settings) as running:
+        plain = await findings(running, non_identity_logins={})
+        running.faults.add(Fault("sampled", count=2, times=None))
+        sampled = await findings(running, non_identity_logins={})
+
+    assert "groups in the last hour, 0 of them sampled" in texts(plain, "non_identity_logins")
+    assert "0 of them sampled" not in texts(sampled, "non_identity_logins")
+    (hint,) = [f.hint for f in sampled if f.subject == "non_identity_logins"]
+    assert "missing" in hint
+
+
+async def test_analytics_that_may_not_be_read_are_a_fault(simulator: Simulator) -> None:
+    simulator.admit(Token(DEFAULT_TOKEN, permissions=frozenset()))
+    found = await findings(simulator, non_identity_logins={})
+
+    (fault,) = [f for f in found if f.level == "fault"]
+    assert fault.subject == "non_identity_logins"

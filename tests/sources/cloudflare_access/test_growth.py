@@ -30,9 +30,11 @@ REQUEST_S = 0.03
 class SlowApi(ScriptedApi):
     """Each request takes a while, so that the log grows between two of them."""
 
-    async def _send(self, url: str, endpoint: Endpoint, waited: float, largest: int) -> Response:
+    async def _send(
+        self, url: str, endpoint: Endpoint, waited: float, largest: int, body: bytes | None
+    ) -> Response:
         await self._clock.sleep(REQUEST_S)
-        return await super()._send(url, endpoint, waited, largest)
+        return await super()._send(url, endpoint, waited, largest, body)
 
 
 class Tenant:
