@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 from forwarder.core.contracts import Lost, Page, Window
 from forwarder.core.identity import dumps
@@ -31,6 +31,8 @@ from forwarder.sources.cloudflare_access.logs import PageMaker
 from forwarder.sources.cloudflare_access.walk import SECOND_US, UNREADABLE
 
 Row = Mapping[str, Any]
+Known: TypeAlias = tuple[bytes, int]
+"""A hash of how the list shows a request, and when it is read again in any case (microseconds)."""
 
 _ENDED = frozenset({"DENIED", "CANCELED"})
 JIT_RETENTION = 366 * 86_400.0
@@ -58,7 +60,7 @@ class JitRequests:
         self._pages = PageMaker(
             account.account_id, self.stream, "event.timestamp", mask_row, step_id
         )
-        self._known: dict[str, tuple[bytes, int]] = {}
+        self._known: dict[str, Known] = {}
 
     async def fetch(
         self,
@@ -88,11 +90,13 @@ class JitRequests:
             since_us = window.since_us - self._follow_us
             unread = Lost(UNREADABLE, since_us, window.until_us, None, reason)
             return self._pages.page(answer, self._pages.records([]), None, [unread])
-        rows, lost = list[Row](), list[Lost]()
+        rows, lost, learned = list[Row](), list[Lost](), dict[str, Known]()
         for request in answer.rows:
-            steps, gone = await self._steps(request, window, purpose, urgency)
+            steps, gone = await self._steps(request, window, purpose, urgency, learned)
             rows += steps
             lost += gone
+        # Not before the last of them: after an outage in between, all are read again.
+        self._learn(learned)
         more = len(answer.rows) >= self._size and page < _MOST_PAGES
         following = {"page": page + 1, "listed": listed} if more else None
         read = Answer([dict(row) for row in rows], answer.server_time_us, None, answer.malformed)
@@ -106,10 +110,24 @@ class JitRequests:
         """Return Cloudflare's clock in microseconds since 1970."""
         return await self._api.server_time_us()
 
+    def _learn(self, learned: Mapping[str, Known]) -> None:
+        if len(self._known) >= _MOST_KNOWN:
+            # Forgetting costs a request for each that is still listed, and no step.
+            self._known.clear()
+        self._known.update(learned)
+
     async def _steps(
-        self, request: Row, window: Window, purpose: Purpose, urgency: float
+        self,
+        request: Row,
+        window: Window,
+        purpose: Purpose,
+        urgency: float,
+        learned: dict[str, Known],
     ) -> tuple[list[Row], list[Lost]]:
-        """Return a row for each step of a request, none if it need not be read now."""
+        """Return a row for each step of a request, none if it need not be read now.
+
+        Adds to ``learned`` what is known of it then.
+        """
         name, content = text(request.get(REQUEST_ID)), _hash(request)
         if not name:
             # Malformed, or of a form that nobody knows: a record like any other.
@@ -126,11 +144,9 @@ class JitRequests:
             created_us = parse_us(request.get("created_at")) or window.since_us
             reason = "a request for temporary access is listed and cannot be read"
             return [], [Lost(UNREADABLE, created_us, created_us, None, reason)]
-        due_us = _NEVER if _is_closed(request, window) else window.until_us + _RECHECK_US
-        if len(self._known) >= _MOST_KNOWN:
-            # Forgetting costs a request for each that is still listed, and no step.
-            self._known.clear()
-        self._known[name] = content, due_us
+        # Nobody says if the page was stored: its last steps are read twice before it is left alone.
+        over = known == content and _is_closed(request, window)
+        learned[name] = content, _NEVER if over else window.until_us + _RECHECK_US
         shared = {key: detail[key] for key in OF_REQUEST if key in detail} | {REQUEST_ID: name}
         events = detail.get("events")
         return [{**shared, "event": one} for one in events or () if isinstance(one, Mapping)], []

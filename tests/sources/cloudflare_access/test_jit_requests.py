@@ -8,7 +8,7 @@ import pytest
 from multidict import MultiDict
 
 from forwarder.core.contracts import Page, Window
-from forwarder.core.errors import NeedsOperatorError
+from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.schema import AdminActivity
 from forwarder.core.source_contract import Purpose, Source, SourceContext
 from forwarder.core.timing import SystemClock
@@ -142,8 +142,26 @@ async def test_a_closed_request_is_read_once_more_and_then_no_more(
     assert await rig.poll(50) == ["CREATED"]
     assert await rig.poll(100) == [end[0]]
     before = rig.details()
-    assert [await rig.poll(100) for _ in range(3)] == [[], [], []]
-    assert rig.details() == before
+    assert [await rig.poll(100) for _ in range(9)] == [[]] * 9
+    assert rig.details() == before + 1
+
+
+async def test_an_outage_between_two_requests_hides_no_step_of_the_first(rig: Rig) -> None:
+    rig.add(1, (10, "CANCELED", {}))
+    rig.add(2)
+    rig.simulator.faults.add(Fault("html", status=502, path="/jit_requests/", after=1))
+    with pytest.raises(TransientError):
+        await rig.poll(50)
+
+    assert sorted(await rig.poll(1)) == ["CANCELED", "CREATED", "CREATED"]
+
+
+async def test_a_page_that_was_not_stored_is_read_again_within_minutes(rig: Rig) -> None:
+    rig.add(1, (10, "CANCELED", {}))
+    await rig.poll(50)
+    rig.found.clear()
+
+    assert [await rig.poll(100) for _ in range(3)] == [[], [], ["CREATED", "CANCELED"]]
 
 
 async def test_open_requests_cost_a_request_in_five_minutes_each(rig: Rig) -> None:
