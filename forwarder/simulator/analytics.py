@@ -153,6 +153,7 @@ class Analytics:
             QueryError: the query asks for more than is allowed.
 
         """
+        # First of all: one field that the plan lacks fails the query, whatever else it asks for.
         names, asked = _selected(query, lacking), query.args.get("filter", {})
         since, until = (_bound(asked, name) for name in ("datetime_geq", "datetime_lt"))
         limit = query.args.get("limit")

@@ -215,6 +215,7 @@ def normalise_group(row: Mapping[str, Any], origin: Origin, id: str, time_us: in
     login = normalise_login(known | {"user_email": named, "action": "login"}, origin, id, time_us)
     result, count, interval = map(row.get, ("isSuccessfulLogin", "count", "sampleInterval"))
     allowed = {0: False, 1: True}.get(result) if isinstance(result, int) else None
+    # An empty value says nothing and is no fault: a group has all dimensions, whatever it is about.
     odd = [key for key, name in _OF_GROUP.items() if not _fits(name, known[name])]
     odd += [] if allowed is not None else ["isSuccessfulLogin"]
     odd += [] if type(count) is int and count > 0 else ["count"]

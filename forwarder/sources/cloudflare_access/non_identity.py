@@ -63,6 +63,7 @@ _ACCOUNT = ("data", "viewer", "accounts", 0)
 _OLD = "older_than_retention"
 # The wider a query is, the more Cloudflare samples.
 _WIDEST = 3600
+# What is just within reach when it is decided is out of reach when the query arrives.
 _MARGIN = 60
 _SPARSE = 4
 """A quarter of what an answer may hold: twice as much time will fit."""
@@ -121,6 +122,7 @@ def _refuse(
     response: Response, envelope: Any, endpoint: Endpoint, now_us: int, *, granted: bool
 ) -> None:
     known = envelope if isinstance(envelope, dict) else {}
+    # Errors beside rows say that rows are missing, and GraphQL sends both with status 200.
     if granted and response.status == 200 and not known.get("errors"):  # noqa: PLR2004
         return
     refusal = refusal_of(response, known, now_us)
@@ -294,6 +296,7 @@ class NonIdentityLogins:
         self._now = (answer.server_time_us or 0) // SECOND_US
         following, counts = advance(here, end, rows=len(answer.rows), most=most)
         if not counts:
+            # Not delivered at all: for half of the time the same groups may have finer counts.
             answer = replace(answer, rows=[], malformed=0)
         elif len(answer.rows) >= most:
             detail = f"more than {most} groups of logins without identity in one second"
@@ -351,6 +354,7 @@ def of_account(account_id: str, inner: str) -> str:
 
 def groups_query(here: Slice, node: Node, most: int) -> str:
     """Return what asks for one slice: groups without identity only, oldest first."""
+    # Half open, in whole seconds as the log has them: each group is in one slice only.
     since, until = (
         format_seconds(second * SECOND_US) for second in (here.since, here.since + here.width)
     )
