@@ -135,12 +135,8 @@ def simulate(  # noqa: PLR0913 - one argument per option
     Companies, people, applications and their logins are made up from the seed. Control requests
     below /_simulator/ cause faults and return what was shown.
     """
-    from forwarder.simulator import (  # noqa: PLC0415 - imports aiohttp
-        Simulator,
-        SimulatorSettings,
-        Token,
-    )
-    from forwarder.simulator.pushing import MISHAPS, Job  # noqa: PLC0415 - as above
+    from forwarder.simulator import Simulator, SimulatorSettings, Token  # noqa: PLC0415
+    from forwarder.simulator.pushing import MISHAPS, Job  # noqa: PLC0415 - imports aiohttp
 
     defaults = SimulatorSettings()
     settings = SimulatorSettings(

@@ -180,7 +180,7 @@ async def test_a_quiet_run_is_exact(log: Log, tmp_path: Path, ledger: Ledger) ->
         assert SECRET not in (tmp_path / "log.ndjson").read_text()
         ledger.row(
             log.section,
-            "a quiet run with late, amended, repeated and reordered rows",
+            f"a quiet run with faults: {', '.join(sorted(one['kind'] for one in log.disturbed))}",
             times=1,
             events=len(shown),
             lost=0,
