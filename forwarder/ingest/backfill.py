@@ -153,7 +153,7 @@ async def verify(
             for index, record in enumerate(page.records)
             if record.identity not in judged and _inside(record, window)
         ]
-        judged = judged | {page.records[index].identity for index in fresh}
+        judged.update(page.records[index].identity for index in fresh)
         yield await judge(
             [page.records[index] for index in fresh],
             {place: known[index] for place, index in enumerate(fresh) if index in known},
