@@ -33,7 +33,7 @@ def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
     yield from start("postgresql", Postgresql.run)
 
 
-def simulated(accounts: int, tokens: int, rate: float) -> SimulatorSettings:
+def simulated(accounts: int, tokens: int, rate: float, policy: RatePolicy) -> SimulatorSettings:
     ids = tuple(f"{n:032x}" for n in range(accounts))
     return SimulatorSettings(
         accounts=ids,
@@ -43,7 +43,7 @@ def simulated(accounts: int, tokens: int, rate: float) -> SimulatorSettings:
         rate=rate,
         scim_rate=0.0,
         history=60.0,
-        policy=POLICY,
+        policy=policy,
     )
 
 
@@ -60,6 +60,7 @@ class ShardedFleet:
         self._leases = Leases(database, "", 0.0)
 
     def _member(self, folder: Path, simulated: SimulatorSettings) -> Forwarder:
+        policy = simulated.policy or POLICY
         folder.mkdir()
         member = Forwarder(folder, self.api.url)
         settings = yaml.safe_load(member.settings.read_text())
@@ -75,7 +76,7 @@ class ShardedFleet:
                 "name": f"company-{n}",
                 "api_token": simulated.tokens[n % len(simulated.tokens)].value,
                 "api_url": self.api.url,
-                "rate_limit": {"requests": POLICY.requests, "per": f"{POLICY.window:.0f}s"},
+                "rate_limit": {"requests": policy.requests, "per": f"{policy.window:.0f}s"},
                 "streams": {"access_requests": stream},
             }
             for n, account in enumerate(simulated.accounts)
@@ -135,11 +136,16 @@ class ShardedFleet:
 
 @asynccontextmanager
 async def sharded(
-    folder: Path, server: Postgresql, schema: str, accounts: int, tokens: int
+    folder: Path,
+    server: Postgresql,
+    schema: str,
+    accounts: int,
+    tokens: int,
+    policy: RatePolicy = POLICY,
 ) -> AsyncIterator[ShardedFleet]:
     database = Database(lambda: server.dsn, schema)
     assert SHARDS == await asyncio.to_thread(create, database, SHARDS)
-    settings = simulated(accounts, tokens, 0.2)
+    settings = simulated(accounts, tokens, 0.2, policy)
     async with Simulator(settings) as api:
         fleet = ShardedFleet(folder, api, settings, database)
         try:
