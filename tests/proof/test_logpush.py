@@ -16,9 +16,11 @@ from aiohttp import BytesPayload, ClientSession, ClientTimeout
 
 from tests.end_to_end.processes import until
 from tests.end_to_end.test_logpush import SECRET, Receiving
+from tests.proof.ledger import Ledger
 
 pytestmark = [pytest.mark.proof, pytest.mark.alone, pytest.mark.timeout(900)]
 ROWS_A_SECOND = 5000
+_SECTION = "Logpush"
 BODY = 5_000_000
 """Bytes of a body before it is packed: what the documentation tells to set."""
 MOST_MEMORY = 250 * 2**20
@@ -100,7 +102,7 @@ async def post(http: ClientSession, url: str, content: bytes) -> str:
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")
 async def test_five_thousand_rows_a_second_reach_three_sinks_on_one_core(
-    forwarder: Receiving,
+    forwarder: Receiving, ledger: Ledger
 ) -> None:
     """Counted in time of the processor, so that others on this machine do not matter."""
     bodies = [body(number * 20_000) for number in range(10)]
@@ -118,19 +120,24 @@ async def test_five_thousand_rows_a_second_reach_three_sinks_on_one_core(
         await asyncio.sleep(2)
     used = process.cpu_times()
     seconds = used.user + used.system - cpu.user - cpu.system
-    print(  # noqa: T201
-        f"{rows} rows in {len(bodies)} bodies: {rows / seconds:.0f} rows a second of the processor,"
-        f" slowest answer {slowest:.2f} s, VmHWM {high_water(process.pid) / 2**20:.0f} MiB"
-    )
 
     assert answers == ["accepted"] * len(bodies)
     assert all(rows < found < rows + 20 for found in lines(forwarder.folder))
     assert rows / seconds > ROWS_A_SECOND
+    ledger.row(
+        _SECTION,
+        f"bodies of {BODY // 10**6} MB, one after the other, to three files",
+        times=len(bodies),
+        events=rows,
+        lost=0,
+        more=f"{rows / seconds:,.0f} rows a second of the processor, slowest answer "
+        f"{slowest:.2f} s, {high_water(process.pid) / 2**20:.0f} MiB at most",
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")
 async def test_eight_bodies_in_flight_stay_in_memory_beside_slow_connections(
-    forwarder: Receiving,
+    forwarder: Receiving, ledger: Ledger
 ) -> None:
     silent = [await asyncio.open_connection("127.0.0.1", forwarder.port) for _ in range(300)]
     for number, (_, writer) in enumerate(silent):
@@ -142,10 +149,16 @@ async def test_eight_bodies_in_flight_stay_in_memory_beside_slow_connections(
         seconds = time.monotonic() - began
         again = await asyncio.gather(*(post(http, forwarder.url, one) for one in bodies))
     most = high_water(forwarder.process.pid)
-    print(f"8 bodies in {seconds:.1f} s beside 300 connections: VmHWM {most / 2**20:.0f} MiB")  # noqa: T201
     for _, writer in silent:
         writer.close()
 
     assert answers == ["accepted"] * 8
     assert again == ["duplicate"] * 8
     assert most < MOST_MEMORY
+    ledger.row(
+        _SECTION,
+        f"bodies of {BODY // 10**6} MB at once, beside {len(silent)} connections that stall",
+        times=len(bodies),
+        more=f"stored in {seconds:.1f} s, each recognised when it comes again,"
+        f" {most / 2**20:.0f} MiB at most",
+    )
