@@ -41,7 +41,7 @@ _WANTED = ("create_doc", "auto_configure")
 class ElasticsearchConfig(HttpAuth):
     """Where the cluster is, how we log in, and which data streams take what.
 
-    ``dataset``, ``namespace`` and ``index`` may hold ``{log}`` (audit, scim or forwarder),
+    ``dataset``, ``namespace`` and ``index`` may hold ``{log}`` (audit, scim, or the stream),
     ``{stream}`` and ``{account}``.
     """
 
