@@ -284,14 +284,18 @@ class SqlFleet:
         """See ``Fleet``."""
         self._own = settings
 
-    async def check(self) -> None:
-        """Raise as ``Leases.check``; a replica joins the fleet by that."""
+    async def check(self) -> Sequence[str]:
+        """Raise as ``Leases.check``; a replica joins the fleet by that.
+
+        Returns the replicas of an older release, for which this one has to wait before it joins.
+        """
         own = self._identity
         if own is None:
             await self._renewals.call(Leases.check)
-            return
+            return ()
         self._older = await self._renewals.call(lambda leases: leases.join(own))
         self._joined = not self._older
+        return self._older
 
     def lease(self, shard: int) -> ShardLease:
         """See ``Fleet``."""

@@ -8,7 +8,7 @@ import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -89,6 +89,9 @@ async def cloudflare(*options: str) -> AsyncIterator[Cloudflare]:
 class Forwarder:
     """A folder with settings, and one process after the other that runs them."""
 
+    program: Sequence[Path | str] = (SCRIPT,)
+    """What is started."""
+
     def __init__(self, folder: Path, url: str) -> None:
         self.folder = folder
         self.settings = folder / "config.yaml"
@@ -113,7 +116,7 @@ class Forwarder:
         out, err = self._files(self._runs)
         with out.open("wb") as stdout, err.open("wb") as stderr:
             self.process = await asyncio.create_subprocess_exec(
-                SCRIPT, "run", "-c", self.settings, stdout=stdout, stderr=stderr
+                *self.program, "run", "-c", self.settings, stdout=stdout, stderr=stderr
             )
 
     async def stop(self, number: signal.Signals = signal.SIGTERM, wait: float = 30) -> int:

@@ -45,6 +45,18 @@ async def replica(database: Database, name: str) -> AsyncIterator[SqlFleet]:
         await fleet.aclose()
 
 
+def member(folder: Path, api: str, database: Database) -> Forwarder:
+    """Return a forwarder that may run as a replica."""
+    folder.mkdir()
+    made = Forwarder(folder, api)
+    settings = yaml.safe_load(made.settings.read_text())
+    settings["journal"] = {
+        "type": "postgres", "dsn": database.conninfo(), "schema": database.schema, "lease": "2s",
+    }  # fmt: skip
+    made.settings.write_text(yaml.safe_dump(settings))
+    return made
+
+
 def versions(database: Database) -> tuple[list[int], list[str]]:
     """Return the versions of the fleet's and the shards' tables, and which have new columns."""
     with database.connect() as connection:
@@ -207,16 +219,7 @@ async def test_the_forwarder_steps_back_from_tables_of_a_newer_release(
     old, new = (make(server.dsn, "woken") for make in (upgrading.released, upgrading.newer))
     create(old)
     async with cloudflare("--rate", "5") as api:
-        members = []
-        for name in ("frozen", "late"):
-            (tmp_path / name).mkdir()
-            members.append(Forwarder(tmp_path / name, api.url))
-            settings = yaml.safe_load(members[-1].settings.read_text())
-            settings["journal"] = {
-                "type": "postgres", "dsn": server.dsn, "schema": "woken", "lease": "2s",
-            }  # fmt: skip
-            members[-1].settings.write_text(yaml.safe_dump(settings))
-        frozen, late = members
+        frozen, late = (member(tmp_path / name, api.url, old) for name in ("frozen", "late"))
         await frozen.start()
         try:
             await until(frozen.has_started)
@@ -247,3 +250,28 @@ async def test_the_forwarder_steps_back_from_tables_of_a_newer_release(
     assert "newer release made it. Install that release" in late.errors()
     assert "Traceback" not in late.errors() + frozen.errors()
     assert "journal_lost" in frozen.errors()
+
+
+async def test_a_forwarder_of_a_later_release_stands_by_while_an_older_one_works(
+    server: Postgresql, tmp_path: Path
+) -> None:
+    database = upgrading.newer(server.dsn, "rolled")
+    create(upgrading.released(server.dsn, "rolled"))
+    async with cloudflare("--rate", "5") as api:
+        old, new = (member(tmp_path / name, api.url, database) for name in ("old", "new"))
+        new.program = (sys.executable, "-m", "tests.integration.later_release")
+        try:
+            await old.start()
+            await until(old.has_started, 30)
+            await new.start()
+            await until(lambda: "upgrade_waits" in new.errors() or new.process.returncode, 30)
+            before = versions(database)
+            await old.stop()
+            await until(new.has_started, 30)
+        finally:
+            await old.kill()
+            await new.kill()
+
+    assert ([1, 1], []) == before
+    assert ([VERSION, VERSION], columns_of("rolled", [VERSION, VERSION])) == versions(database)
+    assert "Traceback" not in old.errors() + new.errors()
