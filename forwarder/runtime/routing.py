@@ -206,6 +206,8 @@ def merged_status(statuses: Sequence[Status], failed: Mapping[int, ForwarderErro
         "gaps": _gaps([one["gaps"] for one in statuses]),
         "dead_letters": _groups(_joined(statuses, "dead_letters")),
         "tasks": _joined(statuses, "tasks"),
+        # Each replica counts the requests of the accounts in its shards.
+        "budgets": dict(one for status in statuses for one in status.get("budgets", {}).items()),
     }
 
 

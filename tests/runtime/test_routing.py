@@ -189,6 +189,7 @@ def status(pid: int, here: set[int], **more: Any) -> dict[str, Any]:
         "shards": [{"shard": n, "here": n in here} for n in range(3)], "backfills": [],
         "gaps": {"total": 1, "open": 1, "latest": [{"closed": None}]}, "tasks": [],
         "dead_letters": [{"sink": "siem", "reason": "r", "events": 1, "latest": f"{pid}"}],
+        "budgets": {f"account of {pid}": 3.0},
     } | more  # fmt: skip
 
 
@@ -204,6 +205,7 @@ def test_statuses_of_replicas_are_one() -> None:
     assert (10, 40) == (whole["journal"]["undelivered_bytes"], whole["journal"]["stored_bytes"])
     assert (2, 2) == (whole["gaps"]["total"], len(whole["gaps"]["latest"]))
     assert [{"sink": "siem", "reason": "r", "events": 2, "latest": "2"}] == whole["dead_letters"]
+    assert {"account of 1": 3.0, "account of 2": 3.0} == whole["budgets"]
     assert ("ready", True) == (whole["state"], whole["ready"])
 
 
