@@ -19,6 +19,8 @@ _TOKEN_SECONDS = 20.0
 # A token is renewed after this share of its life, so that none expires on its way.
 _EARLY = 0.8
 _DEFAULT_LIFE = 300.0
+_SHORTEST_LIFE, _LONGEST_LIFE = 5.0, 86_400.0
+"""What a life is taken for that is shorter, or longer, or no number."""
 _CLIENT_FAULT, _SERVER_FAULT = 400, 500
 _TOO_MANY = 429
 # RFC 7523: a token of the platform, such as a Kubernetes service account's, in place of a secret.
@@ -134,9 +136,11 @@ def read_token(status: int, body: bytes, where: str) -> tuple[str, float]:
         raise NeedsOperatorError(said, hint=hint)
     try:
         answer = json.loads(body)
-        return str(answer["access_token"]), float(answer.get("expires_in", _DEFAULT_LIFE))
+        token, life = str(answer["access_token"]), float(answer.get("expires_in", _DEFAULT_LIFE))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise NeedsOperatorError(
             f"{said}, and its answer holds no token",
             hint="check that token_url is the token endpoint",
         ) from error
+    # In this order NaN, which JSON does not have and Python reads, is the shortest.
+    return token, min(_LONGEST_LIFE, max(_SHORTEST_LIFE, life))

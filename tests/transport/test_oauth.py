@@ -122,6 +122,18 @@ def test_a_token_without_a_life_is_kept_for_five_minutes() -> None:
     assert read_token(200, b'{"access_token":"x"}', "https://id") == ("x", 300.0)
 
 
+@pytest.mark.parametrize(
+    ("given", "life"),
+    [("0", 5.0), ("-60", 5.0), ("NaN", 5.0), ('"3599"', 3599.0), ("1e999", 86_400.0)],
+)
+def test_a_life_that_cannot_be_meant_neither_floods_the_token_server_nor_lasts(
+    given: str, life: float
+) -> None:
+    body = f'{{"access_token":"x","expires_in":{given}}}'.encode()
+
+    assert ("x", life) == read_token(200, body, "https://id")
+
+
 async def test_a_secret_can_go_into_the_form_and_a_platforms_token_takes_its_place(
     server: TokenServer, tmp_path: Path
 ) -> None:
