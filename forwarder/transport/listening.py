@@ -9,6 +9,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -32,26 +33,23 @@ class Guard:
     guard stands in as the protocol factory, and as a middleware it notes who is being answered.
     """
 
-    def __init__(
-        self, server: web.Server, *, most: int = MOST_CONNECTIONS, patience: float = _PATIENCE
-    ) -> None:
+    def __init__(self, *, most: int = MOST_CONNECTIONS, patience: float = _PATIENCE) -> None:
         """Allow ``most`` connections, and give each ``patience`` seconds to send a request."""
-        self._server = server
         self._most = most
         self._patience = patience
         self._busy: set[asyncio.Protocol] = set()
 
-    def __call__(self) -> asyncio.Protocol:
-        """Return the protocol of a new connection; called by the event loop."""
-        protocol = self._server()
-        delay = self._patience if self._has_room() else 0.0
+    def connect(self, server: web.Server) -> asyncio.Protocol:
+        """Return the protocol of a new connection to ``server``; called by the event loop."""
+        protocol = server()
+        delay = self._patience if self._has_room(server) else 0.0
         # One beyond the limit is closed a turn later: the loop needs a protocol to connect first.
         asyncio.get_running_loop().call_later(delay, self._check, protocol)
         return protocol
 
-    def _has_room(self) -> bool:
+    def _has_room(self, server: web.Server) -> bool:
         """Make room for one connection more, if need be; False if all are being answered."""
-        there = [one for one in self._server.connections if _is_open(one)]
+        there = [one for one in server.connections if _is_open(one)]
         if len(there) < self._most:
             return True
         # The oldest: somebody who only holds connections must not lock out who has a request.
@@ -131,7 +129,9 @@ class Listener:
         """
         self._name = name
         self._app = app
-        self._most = most
+        self._guard = Guard(most=most)
+        # Outermost: whatever the application does with a request, its connection is busy.
+        app.middlewares.insert(0, self._guard.middleware)
         self._options = options
         self._server: asyncio.Server | None = None
         self._runner: web.AppRunner | None = None
@@ -149,17 +149,13 @@ class Listener:
         runner = web.AppRunner(
             self._app, logger=logger, access_log=None, shutdown_timeout=1.0, **self._options
         )
-        # The guard is made once the server is: the middleware must stand before that.
-        self._app.middlewares.insert(0, self._marked)
         await runner.setup()
         self._runner = runner
-        server: Any = runner.server
-        self._guard = Guard(server, most=self._most)
         loop = asyncio.get_running_loop()
         try:
             # Not web.TCPSite: the guard must stand between the loop and aiohttp's protocols.
             self._server = await loop.create_server(
-                self._guard, host, port, backlog=64, **handshake
+                partial(self._guard.connect, runner.server), host, port, backlog=64, **handshake
             )
         except OSError as error:
             await self.aclose()
@@ -179,7 +175,3 @@ class Listener:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-
-    @web.middleware
-    async def _marked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        return await self._guard.middleware(request, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 import pytest
 from aiohttp import ClientSession
@@ -129,7 +130,7 @@ async def test_a_client_that_sends_byte_by_byte_is_closed() -> None:
     async def handle(_: web.BaseRequest) -> web.Response:
         return web.Response()
 
-    guard = Guard(web.Server(handle), patience=0.3)
+    guard = partial(Guard(patience=0.3).connect, web.Server(handle))
     server = await asyncio.get_running_loop().create_server(guard, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 
 import pytest
 from aiohttp import ClientSession
@@ -126,7 +127,7 @@ class Retrier:
         async def handle(_: web.BaseRequest) -> web.Response:
             return web.Response()
 
-        guard = Guard(web.Server(handle), patience=self.patience)
+        guard = partial(Guard(patience=self.patience).connect, web.Server(handle))
         loop = asyncio.get_running_loop()
         self.server = await loop.create_server(guard, "127.0.0.1", 0)
         return int(self.server.sockets[0].getsockname()[1])
@@ -171,8 +172,9 @@ async def test_a_connection_beyond_the_limit_is_closed_while_all_are_answered() 
     async def marked(request: web.BaseRequest) -> web.StreamResponse:
         return await guard.middleware(request, handle)  # type: ignore[arg-type]
 
-    guard = Guard(web.Server(marked), most=2)
-    server = await asyncio.get_running_loop().create_server(guard, "127.0.0.1", 0)
+    guard = Guard(most=2)
+    protocol = partial(guard.connect, web.Server(marked))
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
     place = server.sockets[0].getsockname()[:2]
     pairs = [await asyncio.open_connection(*place) for _ in range(2)]
     for _, writer in pairs:
