@@ -414,19 +414,6 @@ class ShardLease:
                 deadline = asked_at + self._seconds - step
 
 
-def contents_of(database: Database) -> tuple[list[int], dict[str, int]]:
-    """Return the shards of the journal, and which of them has which account.
-
-    Raises ``StateError`` if the database has no journal, or one that this program does not know.
-    """
-    tables = Tables(database)
-    try:
-        tables.check()
-        return [one.shard for one in tables.owners()], tables.placed()
-    finally:
-        tables.close()
-
-
 def open_view(database: Database, shard: int) -> SqlJournalView:
     """Open a shard for reading, whether a replica owns it or not."""
     return SqlJournalView(JournalReader(PostgresEngine(database, shard)))

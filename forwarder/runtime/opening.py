@@ -103,12 +103,12 @@ async def asking(
 
     With them come the shards of the journal, and the shard of each account that has one.
     """
+    owners, placed = await asyncio.to_thread(shards_of, journal)
     with _faults():
         shared = _shared(journal)
-        shards, placed = await asyncio.to_thread(shared.fleet.contents_of, shared.database)
         fleet = shared.fleet.SqlFleet(shared.database, "", journal.lease)
         try:
-            yield fleet, shards, placed
+            yield fleet, [one.shard for one in owners], placed
         finally:
             await fleet.aclose()
 
@@ -217,7 +217,11 @@ def statements_of(journal: JournalSettings) -> Iterator[str]:
 
 
 def shards_of(journal: JournalSettings) -> tuple[Sequence[ShardOwner], Mapping[str, int]]:
-    """Return who owns the shards of a shared journal, and the shard of each account."""
+    """Return who owns the shards of a shared journal, and the shard of each account.
+
+    Raises ``ConfigError``, ``StateError`` for tables that this program does not know, and
+    ``TransientError``.
+    """
     with _faults(), _tables(journal) as tables:
         tables.check()
         return tables.owners(), tables.placed()
@@ -282,14 +286,16 @@ def path_of(state_dir: Path) -> Path:
 def open_view(state_dir: Path, journal: JournalSettings, shard: int | None = None) -> JournalView:
     """Open a journal for reading, whether a daemon runs or not: all of its shards, or one.
 
-    Raises ``StateError`` if there is none, or one of another version, and ``DamagedError``.
+    Raises ``StateError`` if there is none, or one of another version, ``DamagedError``, and as
+    ``shards_of``.
     """
     if journal.type == "sqlite":
         return sqlite.open_view(state_dir)
+    owners, placed = shards_of(journal)
     fleet, _, database = _shared(journal)
-    shards, placed = fleet.contents_of(database)
-    if shard is None and len(shards) > 1:
-        return ShardViews({one: fleet.open_view(database, one) for one in shards}, placed)
+    if shard is None and len(owners) > 1:
+        views = {one.shard: fleet.open_view(database, one.shard) for one in owners}
+        return ShardViews(views, placed)
     view: JournalView = fleet.open_view(database, shard or 0)
     return view
 
@@ -302,11 +308,10 @@ def check_journal(state_dir: Path, journal: JournalSettings) -> tuple[str, list[
     if journal.type == "sqlite":
         engine = SqliteEngine(state_dir)
         return str(engine.path), list(check_fully(engine)), REMEDY
+    owners, _ = shards_of(journal)
     fleet, _, database = _shared(journal)
-    shards, _ = fleet.contents_of(database)
-    damages = [
-        damage for one in shards for damage in check_contents(fleet.PostgresEngine(database, one))
-    ]
+    engines = [fleet.PostgresEngine(database, one.shard) for one in owners]
+    damages = [damage for engine in engines for damage in check_contents(engine)]
     return f"schema {journal.schema_}", damages, "restore the database from a backup"
 
 
