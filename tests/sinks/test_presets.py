@@ -14,7 +14,7 @@ from forwarder.testing.destinations import failure_of
 from forwarder.testing.fake_server import saying
 from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.fault_run import deliver_all
-from forwarder.transport.presets import presets
+from forwarder.transport.presets import Meaning, presets
 from tests.sinks.fakes.vendors import (
     VENDORS,
     Axiom,
@@ -175,6 +175,11 @@ def test_the_settings_name_every_preset_and_every_preset_fits_its_sink() -> None
             assert preset.settings.keys() <= config.model_fields.keys()
             assert preset.limits.keys() <= set(BatchLimits.__dataclass_fields__)
     assert {vendor.settings["preset"] for vendor in VENDORS} == EVERY.keys()
+
+
+def test_an_answer_that_holds_a_sink_says_what_to_do() -> None:
+    with pytest.raises(ValidationError, match="needs a hint"):
+        Meaning(status=(403,), text="quota", means="hold")
 
 
 def test_the_address_that_a_preset_shows_fits_it() -> None:

@@ -24,7 +24,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from forwarder.core.errors import BatchRefusedError, ForwarderError, NeedsOperatorError
 
@@ -40,6 +40,12 @@ class Meaning(BaseModel):
     text: str
     means: Literal["refused", "hold"]
     hint: str = ""
+
+    @model_validator(mode="after")
+    def _says_what_to_do(self) -> Meaning:
+        if self.means == "hold" and not self.hint:
+            raise ValueError("what holds a sink needs a hint")
+        return self
 
 
 class Preset(BaseModel):
