@@ -14,9 +14,9 @@ from forwarder.transport.settings import (
     NamedPath,
     PluginSettings,
     Secret,
+    ServerTlsSettings,
     Settings,
     Size,
-    TlsSettings,
 )
 
 
@@ -192,18 +192,6 @@ class JournalSettings(Settings):
         return self
 
 
-class AdminTlsSettings(Settings):
-    """HTTPS for a listener; changed files serve the next connection."""
-
-    cert_file: Path = Field(description="PEM file with the certificate and its chain")
-    key_file: Path = Field(description="PEM file with the key, without a password")
-    ca_file: Path | None = Field(
-        None,
-        description="PEM file with authorities; then every client needs a certificate, probes too",
-    )
-    min_version: Literal["1.2", "1.3"] = Field("1.2", description="lowest TLS version")
-
-
 class AdminSettings(Settings):
     """Health, metrics, status page."""
 
@@ -215,17 +203,12 @@ class AdminSettings(Settings):
         None,
         description="token for everything but /livez and /readyz, as bearer token or as password",
     )
-    tls: AdminTlsSettings | None = Field(None, description="serve HTTPS instead of HTTP")
+    tls: ServerTlsSettings | None = Field(None, description="serve HTTPS instead of HTTP")
 
     @property
     def address(self) -> tuple[str, int] | None:
         """Return host and port to listen on, or None if switched off."""
         return None if self.listen is None else _split(self.listen)
-
-    @property
-    def server_tls(self) -> TlsSettings | None:
-        """Return how the server protects its connections, or None for plain HTTP."""
-        return None if self.tls is None else TlsSettings(**self.tls.model_dump())
 
 
 def _split(listen: str) -> tuple[str, int]:
@@ -240,17 +223,12 @@ class LogpushSettings(LogpushConfig):
     listen: Annotated[str, BeforeValidator(_listening)] = Field(
         description="host:port; Cloudflare must reach it over HTTPS, here or at a proxy before it"
     )
-    tls: AdminTlsSettings | None = Field(None, description="serve HTTPS instead of HTTP")
+    tls: ServerTlsSettings | None = Field(None, description="serve HTTPS instead of HTTP")
 
     @property
     def address(self) -> tuple[str, int]:
         """Return host and port to listen on."""
         return _split(self.listen)
-
-    @property
-    def server_tls(self) -> TlsSettings | None:
-        """Return how the server protects its connections, or None for plain HTTP."""
-        return None if self.tls is None else TlsSettings(**self.tls.model_dump())
 
 
 class TracingSettings(Settings):

@@ -336,4 +336,4 @@ def admin_tls(settings: AdminSettings, emit: Emit) -> ssl.SSLContext | None:
     def on_trouble(error: NeedsOperatorError) -> None:
         emit(AdminTlsUnusable(str(error), error.hint))
 
-    return protection("admin", settings.server_tls, on_trouble, emit)
+    return protection("admin", settings.tls, on_trouble, emit)

@@ -117,7 +117,7 @@ async def listen(replica: Replica, seat: Seat) -> Receiver | None:
     def on_trouble(error: NeedsOperatorError) -> None:
         replica.emit(LogpushTlsUnusable(str(error), error.hint))
 
-    tls = protection("logpush", settings.server_tls, on_trouble, replica.emit)
+    tls = protection("logpush", settings.tls, on_trouble, replica.emit)
     host, port = settings.address
     url = await receiver.start(host, port, tls)
     replica.listens(push_url=_seen_from_outside(url, settings.peer.host))

@@ -17,7 +17,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from forwarder.core.errors import ConfigError, Fault, NeedsOperatorError, system_reason
 from forwarder.core.telemetry import Emit, ignore
-from forwarder.transport.settings import TlsSettings
+from forwarder.transport.settings import ServerTlsSettings, TlsSettings
 from forwarder.transport.tls import ServerTls
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -94,7 +94,7 @@ def _shorten(record: logging.LogRecord) -> bool:
 
 def protection(
     name: str,
-    tls: TlsSettings | None,
+    tls: ServerTlsSettings | None,
     on_error: Callable[[NeedsOperatorError], None],
     emit: Emit = ignore,
 ) -> ssl.SSLContext | None:
@@ -107,7 +107,8 @@ def protection(
     if tls is None:
         return None
     try:
-        return ServerTls(tls, f"listener {name}", emit).listening(on_error)
+        files = TlsSettings(**tls.model_dump())
+        return ServerTls(files, f"listener {name}", emit).listening(on_error)
     except NeedsOperatorError as error:
         raise ConfigError([Fault(f"{name}.tls", str(error), error.hint)]) from error
 
@@ -151,11 +152,12 @@ class Listener:
         )
         await runner.setup()
         self._runner = runner
-        loop = asyncio.get_running_loop()
+        loop, server = asyncio.get_running_loop(), runner.server
+        assert server is not None, "setup makes it"  # noqa: S101  # nosec B101
         try:
             # Not web.TCPSite: the guard must stand between the loop and aiohttp's protocols.
             self._server = await loop.create_server(
-                partial(self._guard.connect, runner.server), host, port, backlog=64, **handshake
+                partial(self._guard.connect, server), host, port, backlog=64, **handshake
             )
         except OSError as error:
             await self.aclose()

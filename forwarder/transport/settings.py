@@ -382,6 +382,18 @@ class TlsSettings(Settings):
         return value
 
 
+class ServerTlsSettings(Settings):
+    """HTTPS for a listener; changed files serve the next connection."""
+
+    cert_file: Path = Field(description="PEM file with the certificate and its chain")
+    key_file: Path = Field(description="PEM file with the key, without a password")
+    ca_file: Path | None = Field(
+        None,
+        description="PEM file with authorities; then every client needs a certificate, probes too",
+    )
+    min_version: Literal["1.2", "1.3"] = Field("1.2", description="lowest TLS version")
+
+
 class PluginSettings(Settings):
     """The base of a plugin's ``Config``: only the keys that this plugin alone understands.
 

@@ -18,7 +18,6 @@ from pydantic import BaseModel
 from forwarder.cli.program import program
 from forwarder.config.models import (
     AdminSettings,
-    AdminTlsSettings,
     BatchOptions,
     EventFilter,
     JournalSettings,
@@ -34,7 +33,7 @@ from forwarder.sources.cloudflare_access.account import (
     RateLimit,
     ScimUpdatesConfig,
 )
-from forwarder.transport.settings import TlsSettings
+from forwarder.transport.settings import ServerTlsSettings, TlsSettings
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = Path(sys.executable).with_name("forwarder")
@@ -145,7 +144,7 @@ def test_a_demonstration_nobody_reads_any_more_ends() -> None:
         RootSettings,
         JournalSettings,
         AdminSettings,
-        AdminTlsSettings,
+        ServerTlsSettings,
         LogSettings,
         TracingSettings,
         AccountConfig,

@@ -14,11 +14,12 @@ import trustme
 from aiohttp import ClientError, ClientSession
 
 from forwarder.admin.server import AdminServer, Verdict
-from forwarder.config.models import AdminSettings, AdminTlsSettings
+from forwarder.config.models import AdminSettings
 from forwarder.core.errors import ConfigError
 from forwarder.core.telemetry import CertificateSeen, TelemetryEvent
 from forwarder.observe.events import AdminTlsUnusable
 from forwarder.runtime.daemon import admin_tls
+from forwarder.transport.settings import ServerTlsSettings
 from tests.admin.conftest import FakeDaemon
 
 
@@ -42,7 +43,7 @@ class Site:
     def settings(self, *, clients: bool = False) -> AdminSettings:
         ca_file = self.folder / "ca.crt"
         self.authority.cert_pem.write_to_path(str(ca_file))
-        tls = AdminTlsSettings(
+        tls = ServerTlsSettings(
             cert_file=self.folder / "tls.crt",
             key_file=self.folder / "tls.key",
             ca_file=ca_file if clients else None,
