@@ -263,7 +263,8 @@ class HttpClient:
                     session.cookie_jar.clear()
                 where = f"{origin(url)} (through the proxy {shown})" if shown else origin(url)
                 return Answer(response.status, response.headers, text, where)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
+            # A name that cannot be one, such as a label of 64 signs, is a UnicodeError.
             # A ClientResponseError holds the request with its secrets, so it is no cause to show.
             cause = None if isinstance(error, aiohttp.ClientResponseError) else error
             raise connection_error(error, origin(url), limit, shown) from cause
@@ -378,7 +379,7 @@ def connection_error(
             hint = "check the host, port and firewall; a hanging proxy looks like this too"
         case aiohttp.ClientHttpProxyError():
             return _proxy_error(error, near)
-        case aiohttp.ClientConnectorDNSError():
+        case aiohttp.ClientConnectorDNSError() | UnicodeError():
             said, hint = f"the name of {near} cannot be resolved", "check the host name"
         case aiohttp.ClientConnectorError():
             said = f"no connection to {near}: {system_reason(error.os_error)}"

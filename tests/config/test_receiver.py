@@ -14,8 +14,10 @@ Build = Callable[..., Any]
 Faults = Callable[..., list[str]]
 
 
-def receiver(listen: str, secret: str = SECRET, admin: str = "127.0.0.1:9464") -> str:
-    keys = f'listen: "{listen}", secret: "{secret}"'
+def receiver(
+    listen: str, secret: str = SECRET, admin: str = "127.0.0.1:9464", more: str = ""
+) -> str:
+    keys = f'listen: "{listen}", secret: "{secret}"{more}'
     return f'{GOOD}logpush: {{ {keys} }}\nadmin: {{ listen: "{admin}" }}\n'
 
 
@@ -64,3 +66,10 @@ def test_what_lets_others_push_is_a_warning(
 
     assert len(warnings) == len(words)
     assert all(word in warning for word, warning in zip(words, warnings, strict=True))
+
+
+@pytest.mark.parametrize("host", ["replica-1:9465", "http://replica-1", "", "a b"])
+def test_what_no_replica_could_be_reached_at_is_a_fault(faults_of: Faults, host: str) -> None:
+    (fault,) = faults_of(receiver("127.0.0.1:1", more=f', peer: {{ host: "{host}" }}'))
+
+    assert fault.startswith("config.yaml:9: logpush.peer.host: ")

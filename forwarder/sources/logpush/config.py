@@ -8,7 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator
 
-from forwarder.transport.settings import Duration, Secret, Settings, Size, TlsSettings
+from forwarder.transport.settings import (
+    Duration,
+    Secret,
+    Settings,
+    Size,
+    TlsSettings,
+    split_address,
+)
 
 DATASET = re.compile(r"[a-z0-9][a-z0-9_]{0,63}")
 """Names of datasets, as Cloudflare writes them."""
@@ -61,6 +68,13 @@ class PeerSettings(Settings):
     tls: TlsSettings = Field(
         TlsSettings(), description="how the other replicas' certificates are verified"
     )
+
+    @field_validator("host")
+    @classmethod
+    def _is_a_host(cls, host: str | None) -> str | None:
+        if host is not None and split_address(host)[1] is not None:
+            raise ValueError(f"{host!r} must have no port; the port is that of listen")
+        return host
 
 
 class LogpushConfig(Settings):

@@ -2,7 +2,8 @@
 
 A push that arrives elsewhere is passed on to that replica, and its answer is relayed. The body
 streams through: it is never whole in this process, and nothing of it is stored here. There is one
-hop: what was passed on is answered where it arrives.
+hop: what was passed on is answered where it arrives. The answer of a replica says that it is one:
+whatever else listens at an address that a replica once had stores nothing.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from aiohttp import web
 
+from forwarder.core.errors import TransientError
 from forwarder.sources.logpush.config import LogpushConfig
 from forwarder.transport.http import HttpClient, HttpSettings
+from forwarder.transport.settings import clean_url, origin
 
 _HOP = "Forwarder-Passed-On"
 _SENT = ("Content-Encoding", "Content-Length")
@@ -47,6 +50,8 @@ class Peers:
     ) -> web.Response:
         """Return the answer of the replica at ``url``; raises ``TransientError`` without one.
 
+        The URL is what a database says, which may be anything.
+
         ``wanted`` is called when that replica has admitted the push and wants its body.
         """
 
@@ -55,6 +60,10 @@ class Peers:
             async for chunk in request.content.iter_any():
                 yield chunk
 
+        try:
+            url = clean_url(url)
+        except ValueError as error:
+            raise TransientError(f"its address {error}") from error
         # aiohttp decodes headers with surrogateescape; the same way back gives the bytes sent.
         secret = request.headers[self._header].encode(errors="surrogateescape").decode()
         headers = {name: request.headers[name] for name in _SENT if name in request.headers}
@@ -72,6 +81,8 @@ class Peers:
             body=body(),
             seconds=self._seconds,
         )
+        if _HOP not in answer.headers:
+            raise TransientError(f"{origin(url)} is none: it answers {answer.status}, unmarked")
         later = answer.headers.get("Retry-After")
         kept = {} if later is None else {"Retry-After": later}
         return web.Response(status=answer.status, body=answer.body, headers=kept)
@@ -84,3 +95,8 @@ class Peers:
 def was_passed_on(request: web.Request) -> bool:
     """Return True if a request comes from another replica, and must not be passed on again."""
     return _HOP in request.headers
+
+
+def marks(request: web.Request) -> dict[str, str]:
+    """Return the headers that tell another replica who answers it; none for anybody else."""
+    return {_HOP: "1"} if was_passed_on(request) else {}

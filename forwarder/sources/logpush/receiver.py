@@ -38,7 +38,7 @@ from forwarder.sources.logpush.events import (
     RequestAnswered,
     SecretRefused,
 )
-from forwarder.sources.logpush.peers import Peers, was_passed_on
+from forwarder.sources.logpush.peers import Peers, marks, was_passed_on
 from forwarder.sources.logpush.rows import Read, RowReader, joined
 from forwarder.transport.listening import Listener
 
@@ -100,6 +100,7 @@ class Receiver:
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._storing = asyncio.Semaphore(_PARTS_AT_ONCE)
         self._peers = Peers(config, context.user_agent)
+        self._tls = False
         self._streams = set[StreamKey]()
         self._refusals = Refusals(config.limits.refusals)
         app = web.Application()
@@ -119,6 +120,7 @@ class Receiver:
 
         Raises ``ConfigError`` if the address cannot be used.
         """
+        self._tls = tls is not None
         return await self._listener.start(host, port, tls)
 
     async def aclose(self) -> None:
@@ -150,12 +152,17 @@ class Receiver:
         else:
             status, reason = 200, result
         self._emit(RequestAnswered(result))
-        headers = {"Retry-After": str(_RETRY)} if status == 503 else {}  # noqa: PLR2004
+        headers = marks(request)
+        if status == 503:  # noqa: PLR2004 - nothing can be stored at present
+            headers["Retry-After"] = str(_RETRY)
         return web.Response(status=status, text=reason + "\n", headers=headers)
 
     async def _passed_on(self, request: web.Request, target: Target, owner: str) -> web.Response:
         """Return the answer of the replica at ``owner``; raises ``NotTakingError`` without one."""
         url = f"{owner}/{target.key.account_id}/{target.dataset}"
+        if self._tls and not owner.startswith("https:"):
+            # Whoever could write the database would read the secret off the line.
+            raise NotTakingError("no_owner", "the replica that has the journal serves no HTTPS")
         try:
             answer = await self._peers.pass_on(request, url, lambda: _continue(request))
         except TransientError as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import trustme
+from aiohttp import ClientSession, TCPConnector
 
 from forwarder.sources.logpush.events import PushDelayed, RequestAnswered
 from forwarder.testing.network import free_port
@@ -90,6 +92,43 @@ async def test_an_owner_that_is_gone_delays_the_push(sender: Sender) -> None:
     assert ["no_owner"] == [event.result for event in sender.said(PushDelayed)]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://[::1",
+        "http://127.0.0.1:99999",
+        "http://u:p@127.0.0.1:1",
+        f"http://{'a' * 64}:1",
+        "x",
+    ],
+)
+async def test_an_address_that_is_none_delays_the_push(sender: Sender, url: str) -> None:
+    """A replica announced it, or somebody has written it into the database."""
+    sender.intake.lead(url)
+
+    assert 503 == (await sender.post(packed([row(1)])))[0]
+    assert ["no_owner"] == results(sender)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "302 Found", "000 X", "999 X"])
+async def test_a_stranger_at_the_address_of_a_replica_is_not_believed(
+    sender: Sender, status: str
+) -> None:
+    """Its 200 would make Cloudflare forget rows that nobody has stored."""
+
+    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        writer.close()
+
+    async with await asyncio.start_server(stranger, "127.0.0.1", 0) as server:
+        sender.intake.lead(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        answer = await sender.post(packed([row(1)]))
+
+    assert 503 == answer[0]
+    assert ["no_owner"] == results(sender)
+
+
 async def test_while_the_owners_journal_is_full_no_body_is_read(
     other: Sender, owner: Sender
 ) -> None:
@@ -117,7 +156,8 @@ async def test_a_body_streams_through(sender: Sender) -> None:
         await reader.readexactly(MIB // 2)
         reached.set()
         await reader.readuntil(b"\r\n0\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\naccepted\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nForwarder-Passed-On: 1\r\n")
+        writer.write(b"Content-Length: 9\r\n\r\naccepted\n")
         writer.close()
 
     async def halves() -> AsyncIterator[bytes]:
@@ -132,18 +172,42 @@ async def test_a_body_streams_through(sender: Sender) -> None:
     assert (200, "accepted") == answer
 
 
+def served(authority: trustme.CA, folder: Path) -> ssl.SSLContext:
+    """Return how a receiver named push.example.com protects its connections."""
+    chain, key = folder / "chain", folder / "key"
+    issued = authority.issue_cert("push.example.com")
+    chain.write_bytes(issued.cert_chain_pems[0].bytes())
+    key.write_bytes(issued.private_key_pem.bytes())
+    return ServerTls(TlsSettings(cert_file=chain, key_file=key)).listening(lambda _: None)
+
+
+async def test_from_https_nothing_is_passed_on_in_clear(
+    sender: Sender, owner: Sender, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    await sender.restart(served(authority, tmp_path))
+    sender.intake.lead(owner.url)
+    trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+    trusting.check_hostname = False
+    async with (
+        ClientSession(connector=TCPConnector(ssl=trusting)) as http,
+        http.post(sender.url + PATH, headers={"Authorization": SECRET}, data=row(1)) as answer,
+    ):
+        status = answer.status
+
+    assert 503 == status
+    assert [] == results(owner)
+
+
 @pytest.mark.parametrize(("name", "status"), [("push.example.com", 200), (None, 503)])
 async def test_the_owners_certificate_is_verified(
     tmp_path: Path, name: str | None, status: int
 ) -> None:
     """The address of a replica is in no certificate: its name is given beside it."""
     authority = trustme.CA()
-    chain, key, ca = tmp_path / "chain", tmp_path / "key", tmp_path / "ca"
-    issued = authority.issue_cert("push.example.com")
-    chain.write_bytes(issued.cert_chain_pems[0].bytes())
-    key.write_bytes(issued.private_key_pem.bytes())
+    ca = tmp_path / "ca"
     ca.write_bytes(authority.cert_pem.bytes())
-    context = ServerTls(TlsSettings(cert_file=chain, key_file=key)).listening(lambda _: None)
+    context = served(authority, tmp_path)
     peer = {"tls": {"ca_file": ca, "server_name": name}}
     async with Sender(MemoryIntake(), peer=peer) as other, Sender(MemoryIntake()) as owner:
         await owner.restart(context)
