@@ -144,7 +144,7 @@ def _ask_beyond_retention(
             confirm(
                 f"--since is {when(order['since_us'])}, but by `retention` {account.label} has its "
                 f"logs since {when(kept_from)} only: reading the time before uses up requests and "
-                "most likely finds nothing. Read it all the same?",
+                "most likely finds nothing. Read it anyway?",
                 yes=yes,
             )
 

@@ -3,7 +3,7 @@
 Faults: what pydantic refuses, in sentences for people (where, what was found, what is allowed);
 streams in a filter that no source has; what two sinks, or two servers, cannot share. Warnings: a
 receiver that others could push to; paths in a sink's settings that no event has, most likely typing
-errors. Those are no faults, because rows may get keys that are unknown today.
+errors. Those are not faults, because rows may get keys that are unknown today.
 """
 
 from __future__ import annotations

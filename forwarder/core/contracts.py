@@ -239,7 +239,7 @@ class BatchLimits:
 class Rejection:
     """An event that the destination will never take, with its reason in one short sentence.
 
-    ``expected`` marks a refusal that is no fault, such as an event that is too old for the
+    ``expected`` marks a refusal that is not a fault, such as an event that is too old for the
     destination. It becomes a dead letter whose reason begins with ``expected refusal:``, never
     counts towards the breaker, never holds the sink, and leaves first when dead letters are full.
     """
@@ -359,7 +359,7 @@ class SinkPlugin(Protocol):
 class Format(Protocol):
     """Turns a normalised event into bytes. Pure and total: any event gives one line.
 
-    An event for which it raises all the same, or gives no bytes, becomes a dead letter of the sink.
+    An event for which it still raises, or gives no bytes, becomes a dead letter of the sink.
 
     ``media_type`` is ``application/json`` or ``text/plain``. ``request_bodies`` is True if SCIM
     request bodies belong to an event unless a sink asks for the contrary. A format whose events are

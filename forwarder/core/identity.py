@@ -65,7 +65,7 @@ class Identifier:
         """Return ``identities`` of rows, and what else one learns of them on the way.
 
         Hashed are the values of a row in the order of its sorted keys, as JSON, so that equal rows
-        are equal in whatever order their keys come. What all rows of a shape share is hashed once.
+        are equal in any order of their keys. What all rows of a shape share is hashed once.
         """
         shapes, values = self._shaped(rows)
         found, lengths = list[bytes](), list[int]()
@@ -183,7 +183,7 @@ def dumps(value: Any) -> bytes:
     """Return ``value`` as compact JSON in UTF-8; never raises.
 
     Lone surrogates become ``?``, integers beyond 64 bits texts, what lies deeper than 200 levels
-    the text ``[nested too deeply]``, and what is no JSON value its ``str``.
+    the text ``[nested too deeply]``, and what is not a JSON value its ``str``.
     """
     try:
         text = orjson.dumps(value)

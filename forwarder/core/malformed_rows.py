@@ -222,7 +222,7 @@ class _Parser:
         try:
             return raw.decode()
         except UnicodeDecodeError:
-            self.note("bytes that are no UTF-8, replaced")
+            self.note("bytes that are not UTF-8, replaced")
             return raw.decode(errors="replace")
 
     def _integer(self, digits: str) -> int | str:
@@ -312,7 +312,7 @@ def _is_64_bit(digits: str | bytes) -> bool:
 def _is_exact(body: bytes, *written: bytes) -> bool:
     """Return True if what orjson read from ``body`` and has ``written`` is all that is in it.
 
-    Two things it changes without a word: it rounds long integers to floats, and of members with
+    Two things it changes silently: it rounds long integers to floats, and of members with
     equal keys it keeps the last.
     """
     if _holds_long_integer(body):

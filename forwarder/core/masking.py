@@ -39,7 +39,7 @@ _HINTS = tuple(b"auth bearer cookie cred key otp pass pin psk pwd secret token".
 _IN_HINTS = frozenset(b"".join(_HINTS))
 _TO_SMALL = bytes(range(256)).lower()
 _NOT_IN_HINTS = bytes(code for code in range(256) if code | 0x20 not in _IN_HINTS)
-"""What stands in no hint: without digits and the like there is less to search."""
+"""What no hint contains, such as digits: without it there is less to search."""
 _NOISE = re.compile(r"[^a-z0-9]+")
 # A SCIM path may hold a filter (RFC 7644, 3.5.2): emails[type eq "work"].
 _FILTER = re.compile(r"\[.*?(\]|$)", re.DOTALL)

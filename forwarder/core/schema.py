@@ -103,7 +103,7 @@ class Login(NamedTuple):
     url: str
     port: int | None
     query: str
-    # Cloudflare writes Tor as the country T1, which is no code of ISO 3166.
+    # Cloudflare writes Tor as the country T1, which is not a code of ISO 3166.
     network: str
     allowed: bool | None
     ip_version: int

@@ -84,7 +84,7 @@ def _of_text(page: StoredPage, start: int, most: int) -> Iterator[StoredPage | N
                 break
             yield page.part(at, high, rows[at - low :])
         low, done = high, end
-    # Rows that are no objects are not seen above; a page that is parsed whole is never wrong.
+    # Rows that are not objects are not seen above; a page that is parsed whole is never wrong.
     if low < page.count:
         yield from _of_parsed(page, max(start, page.first_offset + low), most)
 

@@ -205,7 +205,7 @@ class _Scrub:
 
 
 def _replace(text: str, secret: str, new: str) -> str:
-    """Replace ``secret`` (in small letters) in ``text`` in whatever case."""
+    """Replace ``secret`` (in small letters) in ``text`` in any case."""
     lower = text.lower()
     if secret not in lower:
         return text

@@ -46,7 +46,7 @@ _CLOSES, _OPENS, _PAUSES_BACKFILL = 0.95, 0.80, 0.50
 _LOOK_S = 0.5
 _ASK_AGAIN_S = 5.0
 _CREEP_S = 60.0
-"""Rows at the very start of the history expire while it is being read; that is no outage."""
+"""Rows at the very start of the history expire while it is being read; that is not an outage."""
 
 
 def is_closed(undelivered: int, limit: int, *, closed: bool) -> bool:
@@ -254,7 +254,7 @@ def aliases(page: Page, known: Sequence[KeySet]) -> dict[int, list[bytes]]:
     """Return, by record index, identities that the row may have been stored under.
 
     When Cloudflare adds a field to all rows, a row that is read again looks new. It is recognised
-    by its identity under the key set that rows had before. In steady state that is no row at all.
+    by its identity under the key set that rows had before. In steady state no row needs this.
     """
     # Only smaller key sets that appeared earlier, and only for rows that are no newer than the
     # stream was when their own key set first appeared.

@@ -97,7 +97,7 @@ def acknowledge(
     if found is None:  # cancelled, or forgotten with its sink: what was unfinished is settled
         return False, None
     stored = Progress(found[0], read_ranges(found[1]))
-    # What is done already was passed over, and is in a gap: it is no dead letter as well.
+    # What is done already was passed over, and is in a gap: it is not a dead letter as well.
     left = [letter for letter in dead if not stored.holds(letter.offset)]
     new = left
     if found[2] == LETTERS:
@@ -120,7 +120,7 @@ def _settle_replayed(
 ) -> list[DeadLetter]:
     """Update replayed letters that were refused again, remove those that arrived.
 
-    Returns the refused events that are no replayed letters: a lane of an older journal has those.
+    Returns the refused events that are not replayed letters: a lane of an older journal has those.
     """
     others = [
         letter

@@ -39,7 +39,7 @@ from forwarder.journal.storage import CorruptError, Rows, Session
 from forwarder.journal.writer import PATIENCE
 
 _TOKENS = re.compile(r"'[^']*'|\?|(?<!:):([a-z]\w*)|%")
-# A machine that vanishes without a word is noticed within about ten seconds, in both directions.
+# A machine that vanishes silently is noticed within about ten seconds, in both directions.
 _NETWORK = {
     "connect_timeout": "5",
     "keepalives_idle": "5",

@@ -119,7 +119,7 @@ def prune(
     """Empty, drop and remove one portion of what need not be kept; called every few seconds.
 
     ``elsewhere`` are the bytes of bodies in other shards: each shard frees its part of an excess.
-    ``awaited`` sinks do not run, and are waited for all the same.
+    ``awaited`` sinks do not run, and are still waited for.
     Runs inside a writer's transaction. Returns what to emit once it is committed.
     """
     if absent := {*awaited} - {member.name for member in members}:

@@ -196,7 +196,7 @@ def _note_refusals(session: SqliteSession) -> None:
     """Write down in which lane the dead letters were refused, which version 1 did not.
 
     Without that, a letter that a replay refuses too, and that an operator drops, would leave the
-    lane that refused it first without a word: an audit would call the row delivered.
+    lane that refused it first, silently: an audit would call the row delivered.
     """
     letters = session.execute(
         "SELECT dead_letter.sink, page.lane, row_offset FROM dead_letter JOIN page "

@@ -33,7 +33,7 @@ SELECT shard, epoch, CASE WHEN lives THEN owner ELSE '' END, undelivered_bytes, 
     ELSE '' END
 FROM (SELECT *, expires_at >= clock_timestamp() AS lives FROM lease) AS found ORDER BY shard
 """
-# An owner that is no replica is a command, of whatever release.
+# An owner that is not a replica is a command, of whatever release.
 _OLDER = """
 SELECT name FROM replica WHERE tables < ? AND left_at IS NULL
     AND seen_at > clock_timestamp() - ? * interval '1 second'
@@ -149,7 +149,7 @@ class _State(NamedTuple):
 
 
 def _state(connection: Connection[Any], database: Database) -> _State:
-    # With its schema, since a search path leaves out, without a word, what the role may not use.
+    # With its schema, since a search path leaves out silently what the role may not use.
     sql = f"SELECT version, moved FROM {database.home}.fleet"
     return _State(*(connection.execute(sql).fetchone() or (0, "")))
 

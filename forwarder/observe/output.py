@@ -129,7 +129,7 @@ class BackgroundWriter:
 
     def write(self, text: str, /) -> None:
         """Leave a line to the thread; raises ``BlockingIOError`` if too much waits already."""
-        # A lone surrogate, as in a file name that is no UTF-8, must not cost the line.
+        # A lone surrogate, as in a file name that is not UTF-8, must not cost the line.
         line = text.encode(errors="backslashreplace")
         with self._changed:
             if self._waiting + len(line) > self._most_waiting:
@@ -204,7 +204,7 @@ def _as_json(line: dict[str, Any]) -> str:
     try:
         return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
     except TypeError:
-        # Half a character, as in a file name that is no UTF-8, or an integer of more than 64 bits.
+        # Half a character, as in a file name that is not UTF-8, or an integer of more than 64 bits.
         text = json.dumps(line, default=str, ensure_ascii=False)
         return text.encode(errors="replace").decode()
 

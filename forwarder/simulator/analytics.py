@@ -223,7 +223,7 @@ def _bound(asked: Mapping[str, Any], name: str) -> int:
 
 
 def answered(groups: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return groups as JSON; the bytes of what is no group stand as they are."""
+    """Return groups as JSON; the bytes of what is not a group stand as they are."""
     return b"[" + b",".join(one.get("raw") or orjson.dumps(one) for one in groups) + b"]"
 
 

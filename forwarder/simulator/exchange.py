@@ -363,7 +363,7 @@ def _handler(cloud: Cloud, endpoint: str, rays: count[int]) -> Handler:
             **limiter.headers(quota),
             **reply.headers,
         }
-        # Noted before the delay: a client that gives up has used its quota all the same.
+        # Noted before the delay: a client that gives up has still used its quota.
         cloud.requests.note(now, endpoint, request.path_qs, 0 if reply.silence else reply.status)
         for fault in cloud.faults.all(api_request.target, DELAYING) if admitted else ():
             await _wait(cloud, fault.seconds)

@@ -24,7 +24,7 @@ from forwarder.simulator.simulator import Simulator
 
 Mishap = Literal["cut", "repeated", "regrouped", "reordered", "bad_line", "no_secret"]
 """An upload that breaks off in the middle; one whose answer was lost, sent again as it was, or with
-its rows grouped in another way; rows in any order; a line that is no JSON; an upload without the
+its rows grouped in another way; rows in any order; a line that is not JSON; an upload without the
 header that holds the secret."""
 MISHAPS: tuple[Mishap, ...] = get_args(Mishap)
 
@@ -85,7 +85,7 @@ class Job:
         self.taken: list[bytes] = []
         """The rows of uploads that were answered with 200, in the order of the answers."""
         self.bad_lines = 0
-        """Lines that are no JSON, in those uploads."""
+        """Lines that are not JSON, in those uploads."""
         self.happened = Counter[str]()
         """Uploads by the mishap that they had, and answers by their status; 0: none came."""
 

@@ -2,7 +2,7 @@
 
 A data collection rule (DCR) declares streams, one for each table. A call brings rows of one stream,
 so a batch is as many calls as it has streams. Azure answers 204 to a call as a whole. What it
-cannot store afterwards, it drops without a word.
+cannot store afterwards, it drops silently.
 """
 
 from __future__ import annotations

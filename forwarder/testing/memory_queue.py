@@ -42,7 +42,7 @@ class _StoredLane:
 
     def acknowledge(self, progress: Progress, dead: Sequence[DeadLetter]) -> None:
         """Remember, after checking that it makes sense."""
-        # The journal would store nonsense without a word; a test should hear of it.
+        # The journal would store nonsense silently; a test should hear of it.
         _check(self.progress, progress, dead)
         self.progress = progress
 

@@ -52,7 +52,7 @@ _IDLE = 25.0
 # Interim answers (1xx) before the answer; a server needs one or two.
 _MOST_INTERIM = 16
 _MOST_COOKIES = 32
-# Bytes of an answer as they arrive: what is no body (chunk extensions) counts here only.
+# Bytes of an answer as they arrive: what is not a body (chunk extensions) counts here only.
 _MOST_RECEIVED = 128 * 2**20
 _PROXY_SETTINGS = "the proxy comes from the setting proxy, or from https_proxy and no_proxy"
 _WITH_PORT = re.compile(r"(?:\[(?P<six>[0-9a-f:.]+)\]|(?P<name>[^:\[\]]+)):(?P<port>\d{1,5})")
@@ -265,7 +265,7 @@ class HttpClient:
                 return Answer(response.status, response.headers, text, where)
         except (aiohttp.ClientError, TimeoutError, OSError, UnicodeError) as error:
             # A name that cannot be one, such as a label of 64 signs, is a UnicodeError.
-            # A ClientResponseError holds the request with its secrets, so it is no cause to show.
+            # A ClientResponseError holds the request with its secrets: it is not shown.
             cause = None if isinstance(error, aiohttp.ClientResponseError) else error
             raise connection_error(error, origin(url), limit, shown) from cause
 

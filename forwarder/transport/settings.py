@@ -51,7 +51,7 @@ def _small_file(path: Path) -> str:
         content = file.read(_LARGEST_SECRET + 1)
     if len(content) > _LARGEST_SECRET:
         raise OSError(errno.EFBIG, f"it is larger than {_LARGEST_SECRET // 1024} KiB")
-    # Editors of Windows put a byte order mark first, which is no part of the secret.
+    # Editors of Windows put a byte order mark first, which is not part of the secret.
     return content.decode("utf-8-sig")
 
 

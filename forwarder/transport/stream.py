@@ -253,7 +253,7 @@ async def connect(
 def _tune(transport: asyncio.Transport, user_timeout: float) -> None:
     """Detect a dead peer within a minute, idle (keep-alive) or not (user time-out)."""
     connection = transport.get_extra_info("socket")
-    # An idle connection whose peer is gone without a word would swallow the next messages.
+    # An idle connection whose peer is gone silently would swallow the next messages.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     options = (*_KEEP_ALIVE, ("TCP_USER_TIMEOUT", int(user_timeout * 1000)))
     for name, value in options:

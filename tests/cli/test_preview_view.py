@@ -17,7 +17,7 @@ _SINKS = ("splunk", "elastic", "kafka", "sentinel", "archive")
 
 
 def _preview(count: int) -> Preview:
-    """Return a preview of ``count`` sinks, the last of which gets a line that is no JSON."""
+    """Return a preview of ``count`` sinks, the last of which gets a line that is not JSON."""
     bodies = {**dict.fromkeys(_SINKS[: count - 1], _JSON), "syslog": _CEF}
     return Preview("access_requests", _ROW, bodies)
 

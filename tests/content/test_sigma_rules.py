@@ -48,7 +48,7 @@ def test_each_alert_has_what_a_person_needs_to_judge_it() -> None:
 
 
 def test_what_correlations_count_is_the_same_in_each_file() -> None:
-    # A file is whole by itself: sigma-cli takes one file at a time, in whatever order.
+    # A file is whole by itself: sigma-cli takes one file at a time, in any order.
     counted: dict[str, list[Any]] = {}
     for name in _COUNTED:
         for rule in FILES[name][:-1]:

@@ -24,7 +24,7 @@ DEEP = b"[" * 1500 + b"]" * 1500
 DIGITS = "9" * 5000
 BROKEN_VALUES = {
     "half a surrogate pair": (rb'"\ud800 lone"', "\ufffd lone"),
-    "bytes that are no UTF-8": (b'"caf\xe9"', "caf\ufffd"),
+    "bytes that are not UTF-8": (b'"caf\xe9"', "caf\ufffd"),
     "a number beyond a double": (b"-1e400", "-1e400"),
     "NaN or Infinity": (b"NaN", "NaN"),
     " Infinity": (b"-Infinity", "-Infinity"),
@@ -135,7 +135,7 @@ def test_a_name_that_cannot_be_read_is_cleaned_too() -> None:
     (found,) = rows_of(repair(body_of(b'{"caf\xe9":1}')))
 
     assert found["caf\ufffd"] == 1
-    assert found[MALFORMED_KEY] == "bytes that are no UTF-8, replaced; not strictly JSON"
+    assert found[MALFORMED_KEY] == "bytes that are not UTF-8, replaced; not strictly JSON"
 
 
 @pytest.mark.parametrize("row", [b'{"a":1,}', b'{"a":1,,"b":2}', b'\x0b{"a":1}', b'{"a":1\x0c}'])

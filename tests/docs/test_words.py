@@ -23,6 +23,11 @@ INSTEAD = {
     r"such a one": "name the thing",
     r"thereby": "say it in two sentences",
     r"hammered": "say what happens",
+    r"without a word": "silently",
+    r"all the same": "still, anyway",
+    r"and the like": "such as",
+    r"in whatever": "in any",
+    r"(that|what|which|it|those) (is|are) no (?!longer|more|newer)\w+": "is not a",
 }
 # These pages and tests name the phrases.
 _NAME_THEM = {"tests/docs/test_words.py", "CONTRIBUTING.md"}

@@ -76,7 +76,7 @@ class LastPageOnly(SeenPages):
 
 
 class PassesOverInSilence(ScimUpdates):
-    """Leaves out a refused identity provider without a word."""
+    """Leaves out a refused identity provider silently."""
 
     async def fetch(
         self,

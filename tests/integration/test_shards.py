@@ -194,7 +194,7 @@ async def test_shards_are_balanced_as_replicas_come_and_go_and_nothing_is_lost(
     assert 0 == fleet.api.times_throttled
     assert ({1}, {0: 2, 1: 2, 2: 2, 3: 2}) == homes(fleet.database, 4)
     assert 0 < events["shard_given"]
-    # A loaded machine may lose a lease of three seconds, which is no fault.
+    # A loaded machine may lose a lease of three seconds, which is not a fault.
     assert [] == [line for line in lines if line["event"] == "task_crashed"]
 
 

@@ -19,7 +19,7 @@ ACCOUNTS = tuple(f"a-company-with-a-long-name-{number}" for number in range(50))
 def everything(sinks: int) -> Metrics:
     """Return metrics in which every label has had every value that it can have.
 
-    A new label must get its bound here, or it is no label to have.
+    A new label must get its bound here, or it may not exist.
     """
     bounds: dict[str, tuple[str, ...]] = {
         "account": ACCOUNTS,

@@ -139,7 +139,7 @@ def judge(answer: bytes, offsets: Sequence[int], where: str) -> WriteResult:
         return _sort(items, offsets, where)
     except (ValueError, TypeError, KeyError, AttributeError, StopIteration) as error:
         raise TransientError(
-            f"{where} answered 200 with something that is no bulk answer",
+            f"{where} answered 200 with something that is not a bulk answer",
             hint="check the URL; a log-in page or a load balancer may answer in its place",
         ) from error
 

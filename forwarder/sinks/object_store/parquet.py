@@ -72,11 +72,11 @@ def mixed_line_of(event: BatchEvent) -> tuple[int, bytes]:
 def ocsf_line_of(event: BatchEvent) -> tuple[int, bytes]:
     """Return the class of an OCSF event, and its line for ``Rows``.
 
-    Raises ``ValueError`` for a body that is no JSON object.
+    Raises ``ValueError`` for a body that is not a JSON object.
     """
     given = orjson.loads(event.body)
     if not isinstance(given, dict):
-        raise ValueError("a JSON object is needed")  # noqa: TRY004 - as for what is no JSON
+        raise ValueError("a JSON object is needed")  # noqa: TRY004 - as for what is not JSON
     kind = given.get("class_uid")
     known = kind if isinstance(kind, int) else 0
     fit(given, columns_of(known))
@@ -117,7 +117,7 @@ def _fit(group: dict[str, Any], columns: Columns, path: str, rest: dict[str, Any
 
 
 def _texts(values: Mapping[str, Any], known: Mapping[str, str]) -> dict[str, str]:
-    """Return ``known`` and ``values`` as texts by name; what is no text is written as JSON."""
+    """Return ``known`` and ``values`` as texts by name; what is not a text is written as JSON."""
     found = dict(known)
     for name, value in values.items():
         free = name

@@ -242,7 +242,7 @@ def _by_status(status: int, where: str, retry_after: float | None) -> ForwarderE
 
 
 def _parse(body: bytes) -> Mapping[str, Any]:
-    """Return the answer's JSON object, or an empty one for HTML and the like."""
+    """Return the answer's JSON object, or an empty one for anything else, such as HTML."""
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError:

@@ -309,7 +309,7 @@ OF_REQUEST = (
 
 
 def step_id(row: Row) -> str:
-    """Return what tells one step from all others, nothing for a row that is no step."""
+    """Return what tells one step from all others, nothing for a row that is not a step."""
     event = row.get("event")
     if not isinstance(event, Mapping) or MALFORMED_KEY in row:
         return ""

@@ -113,7 +113,7 @@ def summarise_logins(rows: Sequence[Mapping[str, Any]], _: Bodies) -> Summary:
 
 
 def ip_version(ip: str) -> int:
-    """Return 4 or 6, or 0 for what is no address (one with a zone is none here)."""
+    """Return 4 or 6, or 0 for what is not an address (one with a zone is none here)."""
     if _is_ipv4(ip):
         return 4
     if _is_like_ipv6(ip) and ip.count(":") <= _COLONS_BETWEEN_EIGHT:

@@ -1,6 +1,6 @@
 """Logins without identity: what service tokens, certificates and nobody at all asked Access for.
 
-Cloudflare keeps them for its analytics only, which is no log. An answer of GraphQL groups logins
+Cloudflare keeps them for its analytics only, which is not a log. An answer of GraphQL groups logins
 that are alike, and ``count`` says how many they stand for; where there are many Cloudflare samples,
 and ``sampleInterval`` says of how many logins one was kept. There are no pages: an answer that is
 full is thrown away, and half of its time is asked for.

@@ -95,7 +95,7 @@ class View:
 
     def may_be_cut(self, largest: int) -> bool:
         """Return True if there may have been more; ``largest`` is the most rows of this walk."""
-        # A server that cuts answers short without a word was never seen to give more.
+        # A server that cuts answers short silently was never seen to give more.
         return self.count >= min(self.limit, max(largest, self.most))
 
     def is_as_large_as(self, step: Step) -> bool:

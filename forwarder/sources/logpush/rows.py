@@ -147,7 +147,7 @@ def _rows_of(lines: Sequence[bytes | Overlong]) -> tuple[list[dict[str, Any]], i
     if set(map(type, rows)) - {dict}:
         return _leniently(lines)
     body = b'{"result":[' + b",".join(lines) + b"]}"  # type: ignore[arg-type]
-    # Digits beyond 64 bits and keys that stand twice would be changed without a word.
+    # Digits beyond 64 bits and keys that stand twice would be changed silently.
     text = rewritten({"result": rows}, body)
     return _leniently(lines) if text is None else (rows, 0, text)
 

@@ -71,7 +71,7 @@ class Node:
             process.communicate(timeout=_START_UP)
 
     def call(self, method: str, path: str, body: object = None) -> dict[str, object]:
-        """Send one JSON request and return the answer; raises for what is no success."""
+        """Send one JSON request and return the answer; raises for what is not a success."""
         request = Request(f"{self.url}{path}", method=method)
         request.add_header("Content-Type", "application/json")
         data = None if body is None else orjson.dumps(body)

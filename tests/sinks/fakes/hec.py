@@ -203,7 +203,7 @@ def say_not_found() -> web.Response:
 
 
 def _objects(body: bytes) -> Iterator[dict[str, Any] | None]:
-    """Yield the concatenated JSON objects of a body, and None where it is no JSON object."""
+    """Yield the concatenated JSON objects of a body, and None where it is not a JSON object."""
     for line in filter(None, body.split(b"\n")):
         try:
             yield orjson.loads(line)

@@ -1,7 +1,7 @@
 """Azure's ingestion endpoint and Entra's token endpoint, which judge what the real ones judge.
 
 The data collection rule is the template that is shipped. As in Azure, a column that it does not
-declare is dropped without a word; here the test sees it in ``dropped``.
+declare is dropped silently; here the test sees it in ``dropped``.
 """
 
 from __future__ import annotations

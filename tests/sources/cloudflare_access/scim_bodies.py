@@ -362,7 +362,7 @@ CASES = (
         "active",
     ),
     Case(
-        "one operation that is no list",
+        "one operation that is not a list",
         "USER",
         "PATCH",
         {"operations": {"OP": "replace", "PATH": "active", "VALUE": False}},
@@ -478,7 +478,7 @@ CASES = (
         "members",
     ),
     Case(
-        "one member that is no list",
+        "one member that is not a list",
         "GROUP",
         "PATCH",
         patch({"op": "add", "path": "members", "value": "u-100"}),

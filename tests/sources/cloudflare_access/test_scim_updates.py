@@ -300,7 +300,7 @@ async def test_a_provider_that_comes_ends_the_wait_for_one_that_is_refused(rig: 
 
 
 async def test_a_provider_that_is_deleted_holds_nothing(rig: Rig) -> None:
-    """Its last day is asked for all the same, and what is refused of that is recorded."""
+    """Its last day is still requested, and what is refused of that is recorded."""
     rig.cloudflare.providers = {"a": True}
     await rig.poll(65)
     rig.cloudflare.refused = {"a"}

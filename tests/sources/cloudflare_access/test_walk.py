@@ -230,7 +230,7 @@ def test_a_row_from_before_the_window_shows_no_order() -> None:
 
 
 def test_an_answer_as_large_as_another_one_was_cut_though_larger_ones_have_been() -> None:
-    """A cap that comes down without a word while the process runs."""
+    """A cap that comes down silently while the process runs."""
     seconds = [*range(1000, 1040), *[1050] * 50]
     server = Server([second * SECOND_US for second in seconds], cap=25, tells_cap=False, most=900)
 

@@ -2,7 +2,7 @@
 
 Identity providers spell the same request in many ways, most of which RFC 7644 allows: an attribute
 in any case, with its schema's URN or without, as a path or as a member of ``value``, one operation
-or several. Some are not allowed and sent all the same: ``"op": "Replace"``, ``"value": "False"``.
+or several. Some are not allowed and still sent: ``"op": "Replace"``, ``"value": "False"``.
 All spellings of one request give the same ``Request``. What cannot be read says nothing.
 """
 
