@@ -63,7 +63,7 @@ _COLOURS = {
 def command(config: Path, *, as_json: bool, watch: bool) -> None:
     """Show the status of the running forwarder: streams, sinks, journal.
 
-    If none runs here, but the journal is shared, that of the replica which owns it.
+    If replicas share the journal, it is made of those of all that own a shard.
 
     --watch refreshes the screen every second, with what needs a person first, rates and trends; q
     ends it. A journal that replicas share is asked every five seconds. Without a terminal it prints

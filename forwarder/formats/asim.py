@@ -2,9 +2,9 @@
 
 Logins fill the table of the schema Authentication, SCIM changes that of User Management, the
 account's audit log and the forwarder's own events that of Audit Event, requests and sessions those
-of Web Session and Network Session. What has no column is in
-``AdditionalFields``. Azure drops a column that the data collection rule does not declare and says
-nothing, so ``deploy/sentinel/dcr.json`` declares each column that is written here.
+of Web Session and Network Session. What has no column is in ``AdditionalFields``. Azure drops a
+column that the data collection rule does not declare and says nothing, so
+``deploy/sentinel/dcr.json`` declares each column that is written here.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def _name_type(named: bool, *, upn: bool) -> str:  # noqa: FBT001 - two facts ab
 
 
 class AsimFormat(JsonEvents):
-    """Columns of the schemas Authentication, User Management and Audit Event."""
+    """Columns of the schemas that the head of this module names."""
 
     summary: ClassVar[str] = "columns of Microsoft Sentinel's ASIM tables"
     kinds: ClassVar[Mappings] = {

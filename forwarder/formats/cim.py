@@ -240,7 +240,7 @@ def map_own(event: OwnEvent) -> Object:
 
 
 class CimFormat(JsonEvents):
-    """Fields of the models Authentication and Change (Account Management)."""
+    """Fields of the models Authentication, Change, Web and Network Traffic."""
 
     summary: ClassVar[str] = "field names of Splunk's Common Information Model"
     kinds: ClassVar[Mappings] = {

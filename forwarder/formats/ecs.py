@@ -391,7 +391,7 @@ def _scim(change: Provisioning) -> Object:
 
 
 class EcsFormat(JsonEvents):
-    """Events of ECS 9: ``authentication`` and ``iam``, our own fields below ``cloudflare``."""
+    """Events of ECS 9, with our own fields below ``cloudflare``."""
 
     Config: ClassVar[type[EcsConfig]] = EcsConfig
     summary: ClassVar[str] = "Elastic Common Schema 9, for data streams"
