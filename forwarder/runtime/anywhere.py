@@ -126,7 +126,9 @@ def routed(replica: Replica, seat: Seat, fleet: Fleet) -> dict[str, Command]:
             return _accepted(*await fleet.ask(shard, name, given, patient=True))
 
         async def run(given: Given) -> Given:
-            shards = [one.shard for one in seat.fleet.shards]
+            shards, older = [one.shard for one in seat.fleet.shards], seat.fleet.older
+            if older:
+                raise StateError(f"waits for {', '.join(older)} of an older release, which work")
             if not shards:
                 raise StateError("the database of the journal has not answered yet")
             labels = replica.rendering.labels

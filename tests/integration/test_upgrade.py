@@ -16,6 +16,7 @@ import pytest
 import yaml
 from aiohttp import ClientSession
 
+from forwarder.admin.client import RefusedError, ask
 from forwarder.core.errors import StateError
 from forwarder.core.journal import Keeping
 from forwarder.core.lease import Announcement, FleetState, Identity, Member
@@ -266,6 +267,8 @@ async def test_a_forwarder_of_a_later_release_stands_by_while_an_older_one_works
             await new.start()
             await until(lambda: "upgrade_waits" in new.errors() or new.process.returncode, 30)
             before = versions(database)
+            with pytest.raises(RefusedError, match="of an older release"):
+                await asyncio.to_thread(ask, new.folder / "state", "sink-forget", {"sink": "x"})
             await old.stop()
             await until(new.has_started, 30)
         finally:
