@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -25,32 +24,41 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """``sinks`` by name, ``streams`` by ``StreamKey``, and keys that need a restart."""
+    """``sinks`` by name, ``streams`` by ``StreamKey``, and keys that need a restart.
+
+    ``root`` are the new root settings, but for those keys. They are compared again at the next
+    reload, so that ``needs_restart`` names them until then.
+    """
 
     sinks: Difference
     streams: Difference
     needs_restart: tuple[str, ...]
+    root: RootSettings
 
 
-_ONLY_BY_RESTART: dict[str, Callable[[RootSettings], Any]] = {
-    name: attrgetter(name)
-    for name in ("state_dir", "journal", "admin", "log.format", "logpush", "tracing")
-}
-# Other replicas compare the generation; the journal itself does not depend on it.
-_ONLY_BY_RESTART["journal"] = lambda root: root.journal.model_copy(
-    update={"settings_generation": None}
-)
+_ONLY_BY_RESTART = ("state_dir", "journal", "admin", "log.format", "logpush", "tracing")
 
 
 def changes(old: ForwarderSettings, new: ForwarderSettings) -> Changes:
     """Return the differences between the running settings and the new ones."""
+    root = _kept(old.root, new.root)
+    values = [(name, attrgetter(name)) for name in _ONLY_BY_RESTART]
     return Changes(
         sinks=_difference(_sinks(old), _sinks(new)),
         streams=_difference(_streams(old), _streams(new)),
-        needs_restart=tuple(
-            name for name, of in _ONLY_BY_RESTART.items() if of(old.root) != of(new.root)
-        ),
+        needs_restart=tuple(name for name, value in values if value(root) != value(new.root)),
+        root=root,
     )
+
+
+def _kept(old: RootSettings, new: RootSettings) -> RootSettings:
+    """Return the new root with the values of ``_ONLY_BY_RESTART`` left as they are."""
+    fixed = {name: getattr(old, name) for name in _ONLY_BY_RESTART if "." not in name}
+    # Other replicas compare the generation; the journal itself does not depend on it.
+    generation = {"settings_generation": new.journal.settings_generation}
+    fixed["journal"] = old.journal.model_copy(update=generation)
+    log = new.log.model_copy(update={"format": old.log.format})
+    return new.model_copy(update={**fixed, "log": log})
 
 
 def streams_of(account: AccountSettings) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from forwarder.config import Changes, Difference, ForwarderSettings, RootSettings, changes
+from forwarder.config import Changes, Difference, ForwarderSettings, changes
 from forwarder.core.errors import ConfigError
 from forwarder.core.own_events import Own
 from forwarder.core.timing import Clock
@@ -51,9 +51,8 @@ class Reloader:
             except ConfigError as error:
                 self._replica.refuse(tuple(str(fault) for fault in error.faults))
                 raise
-            old = self._replica.settings
-            difference = changes(old, new)
-            new = replace(new, root=kept(old, new))
+            difference = changes(self._replica.settings, new)
+            new = replace(new, root=difference.root)
             self._replica.learn(new)
             await self._replica.place(new)
             # A standby has nothing to change: it begins with the settings in force.
@@ -77,19 +76,6 @@ class Reloader:
         )
         for cell in list(self._seat.cells.values()):
             await cell.note(Own.CONFIG_RELOADED, replica.config_hash)
-
-
-def kept(old: ForwarderSettings, new: ForwarderSettings) -> RootSettings:
-    """Return the new root with the values that only a restart can change left as they are.
-
-    They are compared again at the next reload, so that ``needs_restart`` names them until then.
-    """
-    fixed = {key: getattr(old.root, key) for key in ("state_dir", "admin", "logpush", "tracing")}
-    log = new.root.log.model_copy(update={"format": old.root.log.format})
-    journal = old.root.journal.model_copy(
-        update={"settings_generation": new.root.journal.settings_generation}
-    )
-    return new.root.model_copy(update={**fixed, "log": log, "journal": journal})
 
 
 def _words(difference: Difference, name_of: Callable[[Any], str]) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from forwarder.config.changes import Changes, Difference, changes
 from forwarder.config.models import ForwarderSettings
 from forwarder.core.contracts import StreamKey
-from forwarder.runtime.reloading import kept
 from tests.config.conftest import GOOD
 
 Build = Callable[..., ForwarderSettings]
@@ -15,7 +14,9 @@ LOGINS, CHANGES = StreamKey("a1", "logins"), StreamKey("a1", "changes")
 
 
 def test_the_same_file_changes_nothing(settings_of: Build) -> None:
-    assert changes(settings_of(GOOD), settings_of(GOOD)) == Changes(Difference(), Difference(), ())
+    same = settings_of(GOOD)
+
+    assert changes(same, settings_of(GOOD)) == Changes(Difference(), Difference(), (), same.root)
 
 
 def test_sinks_are_added_changed_and_removed_by_name(settings_of: Build) -> None:
@@ -59,7 +60,7 @@ def test_the_generation_of_settings_needs_no_restart(settings_of: Build) -> None
     old, new = settings_of(GOOD + journal % 1), settings_of(GOOD + journal % 2)
 
     assert changes(old, new).needs_restart == ()
-    assert kept(old, new).journal.settings_generation == 2
+    assert changes(old, new).root.journal.settings_generation == 2
 
 
 def test_what_only_a_restart_applies_stays_as_it_is(settings_of: Build) -> None:
@@ -67,7 +68,7 @@ def test_what_only_a_restart_applies_stays_as_it_is(settings_of: Build) -> None:
     new = settings_of(
         GOOD + "journal: { max_size: 1GiB }\nlog: { level: debug, format: console }\n"
     )
-    root = kept(old, new)
+    root = changes(old, new).root
 
     assert (root.journal, root.log.format) == (old.root.journal, old.root.log.format)
     assert root.log.level == "debug"
