@@ -31,13 +31,13 @@ from forwarder.runtime.replica import Rendering, run_fast
 from forwarder.runtime.workers import preflight, sink_of, source_of
 from forwarder.sources.logpush.comparing import (
     APART_US,
-    LOGINS,
     Comparing,
     Comparison,
     Seen,
     login_polled,
     login_pushed,
 )
+from forwarder.sources.logpush.mapping import LOGINS
 
 _LONGEST = 60.0
 _HOUR_US = 3_600_000_000

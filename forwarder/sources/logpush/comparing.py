@@ -12,8 +12,6 @@ from typing import Any, NamedTuple
 
 from forwarder.core.contracts import Window
 
-LOGINS = "access_requests"
-"""The log that may be polled and pushed."""
 APART_US = 2_000_000
 """Most microseconds between the times of one login in the two logs."""
 

@@ -360,6 +360,7 @@ def _traffic(
 
 
 LOGINS = "access_requests"
+"""The log of logins: its dataset, and the stream that is polled."""
 TWINS: Mapping[str, str] = {LOGINS: LOGINS, "audit_logs_v2": "account_audit"}
 """Datasets that are logs which are polled, too, and the streams of those."""
 NORMALISERS: Mapping[str, Normaliser] = {
