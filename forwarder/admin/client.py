@@ -44,9 +44,9 @@ def ask(
     try:
         connection.request("POST", f"/{command}", orjson.dumps(dict(arguments or {})))
         answer = connection.getresponse()
-        content = orjson.loads(answer.read())
-    except orjson.JSONDecodeError as error:
-        problem = f"the daemon in {state_dir} answers something else than JSON; is it this program?"
+        content = _object(answer.read())
+    except ValueError as error:
+        problem = f"the daemon in {state_dir} answers no JSON object; is it this program?"
         raise RefusedError([problem]) from error
     except (OSError, HTTPException) as error:
         late = f"nothing within {wait:.0f} s" if isinstance(error, TimeoutError) else ""
@@ -56,8 +56,16 @@ def ask(
     finally:
         connection.close()
     if answer.status >= 400:  # noqa: PLR2004 - HTTP's own line between success and failure
-        raise RefusedError([str(reason) for reason in content["errors"]])
+        raise RefusedError([str(reason) for reason in content.get("errors") or ("no reason",)])
     return content
+
+
+def _object(text: bytes) -> Mapping[str, Any]:
+    """Return the JSON object of an answer; raises ``ValueError`` for anything else."""
+    found = orjson.loads(text)
+    if isinstance(found, dict):
+        return found
+    raise ValueError("no object")
 
 
 class _UnixConnection(HTTPConnection):

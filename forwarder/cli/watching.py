@@ -26,6 +26,8 @@ KEPT = 300.0
 """Seconds of statuses that rates and trends are made of."""
 _COLUMN = 10.0
 _RECENT = 30.0
+_NARROWEST = 10
+"""Columns of a sentence; what a narrower terminal has no room for is cut off."""
 _MOST_COLUMNS = round(KEPT / _COLUMN)
 _URGENCY = ("held", "waiting", "gated", "starting")
 _RED, _YELLOW, _GREEN, _BOLD, _FAINT = "31", "33", "32", "1", "2"
@@ -103,7 +105,7 @@ def _urgent(state: Status, width: int) -> list[Line]:
     lines = [
         Line(("! " if first else "  ") + text, colour)
         for sentence, colour in found
-        for first, text in _wrapped(sentence, width - 2)
+        for first, text in _wrapped(sentence, max(_NARROWEST, width - 2))
     ]
     return lines or [Line("nothing needs a person", _FAINT)]
 

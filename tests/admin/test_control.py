@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from forwarder.admin.client import NoDaemonError, RefusedError, ask
+from forwarder.admin.client import SOCKET_NAME, NoDaemonError, RefusedError, ask
 from forwarder.admin.control import ControlSocket
 from forwarder.core.errors import ConfigError, Fault, StateError
 
@@ -48,6 +48,18 @@ async def test_a_refusal_says_every_reason(served: Path) -> None:
         await asyncio.to_thread(ask, served, "refuse")
 
     assert caught.value.errors == ["a: wrong", "b: wrong too"]
+
+
+@pytest.mark.parametrize("said", [b"[]", b"null", b"5", b"<html>", b""])
+async def test_a_stranger_at_the_socket_is_no_daemon(tmp_path: Path, said: bytes) -> None:
+    async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n{}")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+        writer.close()
+
+    async with await asyncio.start_unix_server(stranger, tmp_path / SOCKET_NAME):
+        with pytest.raises(RefusedError, match="answers no JSON object"):
+            await asyncio.to_thread(ask, tmp_path, "status")
 
 
 async def test_a_fault_of_the_daemon_is_called_one_and_logged_with_its_cause(

@@ -40,7 +40,7 @@ def row(lines: list[str], name: str) -> list[str]:
 
 def test_nothing_is_wider_or_longer_than_the_terminal() -> None:
     many = [{**one, "account": f"account-{n}"} for n in range(60) for one in state()["streams"]]
-    for width, height in ((80, 24), (80, 60), (200, 50), (60, 10), (40, 24)):
+    for width, height in ((80, 24), (80, 60), (200, 50), (60, 10), (40, 24), (5, 3), (1, 1)):
         lines = shown(looks(3, streams=many), (width, height))
 
         assert max(map(len, lines)) <= width, (width, height)
