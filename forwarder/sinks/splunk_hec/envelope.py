@@ -134,9 +134,11 @@ class Envelopes:
         stream, account = key
         # Only the seven keys that HEC knows: an unknown one makes it drop this event and all that
         # follow, and answer 200.
+        # The forwarder's own events have no account: what would be empty is the token's.
         constant: dict[str, object] = {
-            name: label.replace("{stream}", stream).replace("{account}", account)
+            name: text
             for name, label in self._labels.items()
+            if (text := label.replace("{stream}", stream).replace("{account}", account))
         }
         if self._fields:
             constant["fields"] = self._fields

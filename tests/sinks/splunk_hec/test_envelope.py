@@ -55,6 +55,13 @@ def test_labels_follow_the_settings_and_their_placeholders() -> None:
     assert {(event["host"], event["sourcetype"]) for event in found} == {("h", "s")}
 
 
+def test_a_label_that_would_be_empty_is_left_to_the_token() -> None:
+    """The forwarder's own events have no account, and HEC refuses an empty index."""
+    (found,) = envelopes([make_event(0, stream="forwarder", account="")], index="{account}")
+
+    assert found.keys() == {"source", "sourcetype", "time", "event"}
+
+
 def test_no_envelope_has_a_key_that_hec_does_not_know() -> None:
     found = envelopes([make_event(0)], index="i", fields={"team": "blue", "level": 3})
 
@@ -102,7 +109,8 @@ def test_any_label_stays_one_label(account: str, text: str) -> None:
     event = make_event(0, account=account, body=orjson.dumps({"text": text}))
     found = envelopes([event], source="{account}")
 
-    assert found == [found[0] | {"source": account, "event": {"text": text}}]
+    assert found == [found[0] | {"event": {"text": text}}]
+    assert found[0].get("source", "") == account
 
 
 def test_raw_sends_lines_and_its_labels_as_a_query() -> None:
