@@ -275,7 +275,9 @@ async def finding(subject: str, check: Awaitable[None], healthy: str) -> Finding
     try:
         await check
     except ForwarderError as error:
-        return Finding("fault", subject, str(error), getattr(error, "hint", ""))
+        # Most errors begin with the address, which is the subject already.
+        text = str(error).removeprefix(f"{subject}: ")
+        return Finding("fault", subject, text, getattr(error, "hint", ""))
     return Finding("ok", subject, healthy)
 
 
