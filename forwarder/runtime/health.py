@@ -65,7 +65,7 @@ def readiness(
     journal_trouble: TransientError | None = None,
     tasks: Iterable[TaskState] = (),
     streams: Iterable[StreamStatus],
-    sinks: Iterable[SinkState],
+    sinks: Sequence[SinkState],
 ) -> Verdict:
     """Return the verdict for /readyz, with one reason for each thing that a person must know.
 
@@ -74,7 +74,7 @@ def readiness(
     """
     reasons = [] if started else ["the daemon is starting"]
     if gate_closed:
-        reasons.append("the journal is full: nothing is read until a sink catches up")
+        reasons.append(f"the journal is full: nothing is read until {_slowest(sinks)} catches up")
     if journal_trouble is not None:
         reasons.append(f"{journal_trouble} ({journal_trouble.hint})")
     reasons += [
@@ -96,6 +96,12 @@ def readiness(
         if not sink.ready
     ]
     return Verdict(not reasons, tuple(reasons))
+
+
+def _slowest(sinks: Iterable[SinkState]) -> str:
+    """Return the sink whose oldest event has waited longest: rows are kept for it."""
+    waits = [(s.oldest_unacknowledged_us, s.name) for s in sinks if s.oldest_unacknowledged_us]
+    return f"sink {min(waits)[1]}" if waits else "a sink"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from forwarder.core.errors import TransientError
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
@@ -80,6 +82,19 @@ def test_whatever_needs_a_person_is_not_ready_and_says_what_to_do() -> None:
         "stream acme/access_requests is starting",
         "sink splunk is held: invalid token (make a new one)",
     )
+
+
+def test_a_full_journal_names_the_sink_that_it_waits_for() -> None:
+    behind = replace(sink(Phase.RUNNING), name="qradar", oldest_unacknowledged_us=1_000)
+    further = replace(sink(Phase.WAITING), oldest_unacknowledged_us=999)
+    verdict = readiness(
+        started=True,
+        gate_closed=True,
+        streams=[],
+        sinks=[behind, further, replace(behind, name="bus", oldest_unacknowledged_us=None)],
+    )
+
+    assert verdict.reasons == ("the journal is full: nothing is read until sink splunk catches up",)
 
 
 def test_a_daemon_that_starts_is_not_ready() -> None:
