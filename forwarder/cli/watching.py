@@ -208,7 +208,7 @@ def _rest(state: Status) -> Iterator[Line]:
     share = journal["undelivered_bytes"] / max(1, journal["limit_bytes"])
     full = ", full: nothing is read until a sink catches up" if journal["gate_closed"] else ""
     size = format_size(journal["limit_bytes"])
-    text = f"journal: {share:.1%} of {size} undelivered{full}; gaps: {gaps['total']}"
+    text = f"journal: {share:.1%} of {size} undelivered{full}; open gaps: {gaps['open']}"
     yield Line(text, _RED if full else "")
     if state["backfills"]:
         rows = sum(one["rows"] for one in state["backfills"])

@@ -67,10 +67,13 @@ def test_what_needs_a_person_comes_first() -> None:
 
 
 def test_a_calm_forwarder_needs_nobody() -> None:
-    calm: dict[str, Any] = {"dead_letters": [], "gaps": {"total": 0, "open": 0, "latest": []}}
+    calm: dict[str, Any] = {"dead_letters": [], "gaps": {"total": 1, "open": 0, "latest": []}}
     calm |= {"state": "ready", "reasons": [], "streams": [], "sinks": []}
 
-    assert "nothing needs a person" in shown(looks(2, **calm))
+    lines = shown(looks(2, **calm))
+
+    assert "nothing needs a person" in lines
+    assert any(line.endswith("; open gaps: 0") for line in lines)
 
 
 def test_rates_are_those_of_the_last_half_minute() -> None:
