@@ -63,11 +63,11 @@ _COLOURS = {
 def command(config: Path, *, as_json: bool, watch: bool) -> None:
     """Show the status of the running forwarder: streams, sinks, journal.
 
-    If replicas share the journal, it is made of those of all that own a shard.
+    If replicas share the journal, show one status made of those of all that own a shard.
 
     --watch refreshes the screen every second, with what needs a person first, rates and trends; q
-    ends it. A journal that replicas share is asked every five seconds. Without a terminal it prints
-    a line every ten seconds, and with --json one JSON object per line.
+    ends it; for a shared journal, every five seconds. Without a terminal it prints a line every ten
+    seconds, and with --json one JSON object per line.
 
     Exit status: 0 if it is ready or degraded, 1 if it is not ready or not running.
     """
