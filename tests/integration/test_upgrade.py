@@ -267,6 +267,9 @@ async def test_a_forwarder_of_a_later_release_stands_by_while_an_older_one_works
             await new.start()
             await until(lambda: "upgrade_waits" in new.errors() or new.process.returncode, 30)
             before = versions(database)
+            url = await new.admin_url()
+            async with ClientSession() as http, http.get(f"{url}/readyz") as answer:
+                ready = answer.status
             with pytest.raises(RefusedError, match="of an older release"):
                 await asyncio.to_thread(ask, new.folder / "state", "sink-forget", {"sink": "x"})
             await old.stop()
@@ -275,6 +278,7 @@ async def test_a_forwarder_of_a_later_release_stands_by_while_an_older_one_works
             await old.kill()
             await new.kill()
 
+    assert 200 == ready
     assert ([1, 1], []) == before
     assert ([VERSION, VERSION], columns_of("rolled", [VERSION, VERSION])) == versions(database)
     assert "Traceback" not in old.errors() + new.errors()
