@@ -66,6 +66,13 @@ def test_what_needs_a_person_comes_first() -> None:
     assert [line.split()[0] for line in sinks[1:5]] == ["elastic", "qradar", "splunk", "bus"]
 
 
+def test_an_error_that_is_a_reason_is_told_once() -> None:
+    error = next(one["error"] for one in state()["sinks"] if one["error"])
+    lines = shown(looks(2, reasons=[f"sink x: {error}"]), (400, 60))
+
+    assert 1 == "\n".join(lines).count(error)
+
+
 def test_a_calm_forwarder_needs_nobody() -> None:
     calm: dict[str, Any] = {"dead_letters": [], "gaps": {"total": 1, "open": 0, "latest": []}}
     calm |= {"state": "ready", "reasons": [], "streams": [], "sinks": []}

@@ -19,6 +19,7 @@ from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import Observer
 from forwarder.observe.output import BackgroundWriter, LogOutput, Redactor
 from forwarder.testing.clock import FakeClock
+from forwarder.transport.settings import Secret
 
 
 def test_what_is_no_terminal_gets_json_and_a_terminal_columns() -> None:
@@ -33,6 +34,20 @@ def test_what_is_no_terminal_gets_json_and_a_terminal_columns() -> None:
     assert plain.getvalue().startswith("{")
     assert not terminal.getvalue().startswith("{")
     assert "started" in terminal.getvalue()
+
+
+def test_the_latest_warnings_and_errors_are_kept_as_they_were_written() -> None:
+    output = LogOutput(io.StringIO(), Redactor([Secret("hush-hush")]), style="json")
+    output.write(Level.INFO, "started", {})
+    for number in range(25):
+        output.write(Level.WARNING, "away", {"number": number})
+    output.write(Level.ERROR, "broken", {"said": "hush-hush"}, ValueError("of a row"))
+    kept = output.troubles()
+
+    assert [*range(6, 25)] == [line["number"] for line in kept[:-1]]
+    assert ("broken", "error") == (kept[-1]["event"], kept[-1]["level"])
+    assert "hush" not in str(kept)
+    assert "exception" not in kept[-1]
 
 
 def test_what_json_cannot_hold_costs_no_line_and_raises_nothing() -> None:

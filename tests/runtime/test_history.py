@@ -44,6 +44,14 @@ def test_what_came_later_is_unknown_before_and_counts_from_zero() -> None:
     assert found["sinks"]["splunk"]["backlog_events"] == [None, 3]
 
 
+def test_a_counter_that_began_again_is_no_negative_rate() -> None:
+    history = History()
+    for one in (point(0, 100), point(10, 20)):
+        history.add(one)
+
+    assert [None, 0.0] == history.as_json()["streams"]["access_requests"]["new_per_second"]
+
+
 def test_nothing_yet_is_an_empty_hour() -> None:
     expected = {"interval_seconds": 15.0, "times": [], "streams": {}, "sinks": {}}
 

@@ -209,6 +209,28 @@ def test_statuses_of_replicas_are_one() -> None:
     assert ("ready", True) == (whole["state"], whole["ready"])
 
 
+def test_what_replicas_tell_of_one_thing_is_the_worst_of_it_and_the_latest() -> None:
+    first, second = "2026-07-01T00:00:00Z", "2026-07-02T00:00:00Z"
+    one, other = status(1, {0}), status(2, {1, 2}, pushes=[{"dataset": "a"}])
+    one["sinks"][0] |= {"attempts": 3, "last_success": second}
+    other["sinks"][0] |= {"oldest_unacknowledged_seconds": 9.0, "last_success": first}
+    one["gaps"]["latest"] = [{"closed": None}, {"closed": first}]
+    other["gaps"]["latest"] = [{"closed": None}, {"closed": second}]
+    other["journal"]["gate_closed"] = True
+    whole = merged_status([one, other], {})
+
+    (sink,) = whole["sinks"]
+    assert (3, 9.0, second) == (
+        sink["attempts"],
+        sink["oldest_unacknowledged_seconds"],
+        sink["last_success"],
+    )
+    assert [None, None, second, first] == [gap["closed"] for gap in whole["gaps"]["latest"]]
+    assert whole["journal"]["gate_closed"]
+    # A replica of another version lists none.
+    assert [{"dataset": "a"}] == whole["pushes"]
+
+
 def test_the_worst_of_the_replicas_speaks_for_all() -> None:
     held = status(2, {2}, ready=False, state="not_ready", reasons=["sink siem: token"])
     held["sinks"][0] |= {"phase": "held", "error": "token"}
