@@ -19,7 +19,7 @@ MINUTES ?= 60
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test check fmt coverage lock integration integration-all fuzz bench flamegraphs proof proof-long audit docs generate golden splunk-app dist image clean
+.PHONY: help venv demo test check fmt coverage lock integration integration-all fuzz bench flamegraphs pictures proof proof-long audit docs generate golden splunk-app dist image clean
 
 help:  ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1|\2/' | column -t -s '|' 2>/dev/null \
@@ -77,6 +77,9 @@ bench: $(PROOF)  ## Measure and write docs/performance.md, long (ARGS="--rows 20
 
 flamegraphs: $(PROOF)  ## Draw where the daemon's time goes, docs/images/flame-*.svg
 	$(BIN)/python -m bench.flamegraphs $(ARGS)
+
+pictures: $(PROOF)  ## Take the picture of the status page of a forwarder that runs; some minutes
+	@$(BIN)/python -m tests.docs.pictures
 
 generate: $(DEV)  ## Write what is generated: values schema, manifests, pages of docs/
 	$(BIN)/python -m deploy.generate

@@ -1,6 +1,6 @@
 """The status page in a real browser: quiet, self-contained, and usable by everybody.
 
-With ``PAGE_PICTURES=FOLDER`` the pictures are kept; docs/images/status-page.png is one of them.
+With ``PAGE_PICTURES=FOLDER`` the pictures are kept. That of the README is by `make pictures`.
 """
 
 from __future__ import annotations

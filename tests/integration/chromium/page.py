@@ -80,6 +80,10 @@ class Page:
         answer = await self.command("Page.captureScreenshot", captureBeyondViewport=True)
         return base64.b64decode(answer["data"])
 
+    async def screen(self) -> bytes:
+        """Return what is seen of the page without scrolling, as a PNG."""
+        return base64.b64decode((await self.command("Page.captureScreenshot"))["data"])
+
     async def listen(self) -> None:
         """Take what the browser sends, until the connection ends."""
         async for message in self.socket:
