@@ -6,6 +6,7 @@ logs may have rounded; the same ray may have several logins.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -117,15 +118,17 @@ class Comparing:
 
 def parted(polled: Iterable[Seen], pushed: Iterable[Seen]) -> tuple[list[Seen], list[Seen]]:
     """Return what has no partner in the other log, of each of them."""
-    there: dict[str, list[int]] = {}
+    there: dict[str, deque[int]] = {}
     for ray, time_us in sorted(pushed):
-        there.setdefault(ray, []).append(time_us)
-    lone = list[Seen]()
+        there.setdefault(ray, deque()).append(time_us)
+    lone, alone = list[Seen](), list[Seen]()
     for one in sorted(polled):
-        times = there.get(one.ray, [])
-        near = next((at for at in times if abs(at - one.time_us) <= APART_US), None)
-        if near is None:
-            lone.append(one)
+        times = there.get(one.ray, deque[int]())
+        # What is too early for this login is so for all that follow: each is looked at once.
+        while times and times[0] < one.time_us - APART_US:
+            alone.append(Seen(one.ray, times.popleft()))
+        if times and times[0] <= one.time_us + APART_US:
+            times.popleft()
         else:
-            times.remove(near)
-    return lone, [Seen(ray, at) for ray, times in there.items() for at in times]
+            lone.append(one)
+    return lone, alone + [Seen(ray, at) for ray, times in there.items() for at in times]

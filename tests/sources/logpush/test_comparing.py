@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from time import process_time
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,6 +52,18 @@ def test_a_login_without_a_ray_is_known_by_its_user() -> None:
     pushed = [login_pushed({"Email": f"{name}@example.com"}, MIDDLE_US) for name in "ab"]
 
     assert Comparison(1, 2, 1, 0, 1, 0, None, None) == compared([polled], pushed)
+
+
+def test_many_logins_of_one_user_without_a_ray_take_no_time() -> None:
+    polled = [Seen("a", MIDDLE_US + number) for number in range(20_000)]
+    pushed = [Seen("a", MIDDLE_US - 10 * SECOND_US + number) for number in range(20_000)]
+
+    started = process_time()
+    found = compared(polled, pushed)
+
+    assert (0, 20_000, 20_000) == (found.both, found.not_pushed, found.not_polled)
+    # Each with each would take minutes.
+    assert process_time() - started < 5
 
 
 def test_at_the_ends_of_the_window_a_partner_may_lie_outside() -> None:
