@@ -111,7 +111,8 @@ def merged(name: str, wanted: Mapping[int, Given], answers: Mapping[int, Answer]
         raise next(iter(errors.values()))
     failed = {n: one for n, one in errors.items() if not isinstance(one, AbsentError)}
     whole = reduce(_added, done.values(), dict[str, Any]())
-    if len(answers) > 1:
+    # Who asks for the rows of a backfill asks those shards only, be it one of several.
+    if len(answers) > 1 or name == "backfill":
         whole["shards"] = list(done)
     if not failed and done:
         return whole

@@ -32,6 +32,13 @@ def test_commands_about_the_whole_journal_go_to_every_shard() -> None:
         assert {shard: {"sink": "siem"} for shard in range(3)} == asked, name
 
 
+def test_only_the_shards_of_a_backfill_are_asked_for_its_rows() -> None:
+    begun = parts("backfill", {"accounts": ["acme"]}, LAYOUT, NOW_US)
+    answer = merged("backfill", begun, {shard: {"lane": "backfill:ff"} for shard in begun})
+
+    assert [0] == [*parts("backfill-rows", answer, LAYOUT, NOW_US)]
+
+
 def test_a_lane_has_one_name_in_all_shards() -> None:
     names = {"replay": "replay:ff", "dead-letters-replay": "replay:ff", "backfill": "backfill:ff"}
     for name, lane in names.items():
