@@ -120,12 +120,12 @@ async def listen(replica: Replica, seat: Seat) -> Receiver | None:
     tls = protection("logpush", settings.tls, on_trouble, replica.emit)
     host, port = settings.address
     url = await receiver.start(host, port, tls)
-    replica.listens(push_url=_seen_from_outside(url, settings.peer.host))
+    replica.listens(push_url=seen_from_outside(url, settings.peer.host))
     replica.emit(LogpushListening(url))
     return receiver
 
 
-def _seen_from_outside(url: str, host: str | None) -> str:
+def seen_from_outside(url: str, host: str | None) -> str:
     """Return a base URL with another host, if one is given."""
     if host is None:
         return url

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from forwarder.core.contracts import LIVE, PUSH
 from forwarder.core.journal import Cursor
-from forwarder.runtime.pushes import pushes_json
+from forwarder.runtime.pushes import pushes_json, seen_from_outside
 
 NOON_US = 1_796_040_000_000_000
 CURSORS = [
@@ -37,3 +37,9 @@ def test_each_dataset_is_listed_with_its_last_push_also_after_a_restart() -> Non
             "oldest_row_seconds": None,
         },
     ]
+
+
+def test_replicas_reach_each_other_at_the_host_that_the_settings_name() -> None:
+    assert "http://[::1]:8080" == seen_from_outside("http://[::1]:8080", None)
+    assert "https://pod.example:8080" == seen_from_outside("https://[::]:8080", "pod.example")
+    assert "https://[fd00::7]:8080" == seen_from_outside("https://0.0.0.0:8080", "fd00::7")
