@@ -139,7 +139,18 @@ def _advice(found: Collection[Audit]) -> Iterator[str]:
     """Yield what to do about rows that are missing or whose fate is unknown."""
     for one in found:
         first, last = one.verdict.first_missing_us, one.verdict.last_missing_us
-        if first is not None and last is not None and one.joined:
+        if first is None or last is None or not one.joined:
+            continue
+        covered = one.covered_until_us
+        if covered is None or first >= covered:
+            # A backfill would deliver them a second time once they are read.
+            where = "nothing was read" if covered is None else f"it is read until {when(covered)}"
+            yield (
+                f"{one.account}/{one.stream}: {one.verdict.missing} rows since {when(first)} have "
+                f"not reached {one.sink}: {where} so far, and a running forwarder reads them. "
+                "`forwarder status` shows what stops the stream, if anything does"
+            )
+        else:
             # The end of a window is exclusive, and `when` cuts to the second.
             since, until = when(first), when(last + 1_000_000)
             choice = shlex.join(

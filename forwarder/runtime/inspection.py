@@ -19,7 +19,7 @@ from typing import Any
 import orjson
 
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
-from forwarder.core.contracts import Finding, Rendered, StoredPage, StreamKey, Window
+from forwarder.core.contracts import LIVE, Finding, Rendered, StoredPage, StreamKey, Window
 from forwarder.core.errors import ConfigError, Fault, ForwarderError
 from forwarder.core.identity import Identifier
 from forwarder.core.journal import JournalView, Verdict
@@ -257,13 +257,17 @@ def _source(account: AccountSettings) -> SourcePlugin:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """The verdict over one stream for one sink; if not ``joined``, the journal has no such sink."""
+    """The verdict over one stream for one sink; if not ``joined``, the journal has no such sink.
+
+    ``covered_until_us`` is the stream's live position; None if nothing was read yet.
+    """
 
     account: str
     stream: str
     sink: str
     verdict: Verdict
     joined: bool
+    covered_until_us: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +314,18 @@ async def _audit_account(
     try:
         found: list[Audit] = []
         known = {sink.name for sink in await reader.sinks()}
+        # Taken before the rows are read: what the reader has not passed by now, it may pass later.
+        covered = {
+            StreamKey(one.account_id, one.stream): one.covered_until_us
+            for one in await reader.cursors()
+            if one.reader == LIVE
+        }
         for name, plan in source.streams().items():
             if not streams or name in streams:
                 key = StreamKey(account.account_id, name)
                 verdicts = await _audit_stream(reader, key, plan, window, sinks)
                 found += [
-                    Audit(account.label, name, sink, verdict, joined=sink in known)
+                    Audit(account.label, name, sink, verdict, sink in known, covered.get(key))
                     for sink, verdict in verdicts.items()
                 ]
         return found

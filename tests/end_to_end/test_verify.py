@@ -90,6 +90,23 @@ async def test_what_verify_advises_delivers_what_it_misses(
     assert after[0]["shown"] == after[0]["delivered"] > 1000
 
 
+async def test_rows_that_are_not_read_yet_need_no_backfill(
+    api: Cloudflare, forwarder: Forwarder
+) -> None:
+    await forwarder.start()
+    await caught_up(api, forwarder)
+    await forwarder.kill()
+    await asyncio.sleep(3)  # the API shows two logins a second
+
+    code, _, advice = await command(
+        forwarder, "verify", "--since", "1h", "--until", "0s", "--stream", "access_requests"
+    )
+
+    assert code == 1
+    assert re.search(r"rows since .* it is read until .* so far", advice), advice
+    assert "backfill" not in advice
+
+
 PUSHED = {
     "action": "Action", "allowed": "Allowed", "app_domain": "AppDomain", "app_uid": "AppUUID",
     "created_at": "CreatedAt", "ray_id": "RayID", "user_email": "Email", "user_id": "UserUID",
