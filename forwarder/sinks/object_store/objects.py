@@ -128,7 +128,8 @@ class Objects:
         try:
             from forwarder.sinks.object_store import parquet  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise ConfigError(f"file_format: parquet needs the extra parquet: {error}") from error
+            install = "pip install 'cloudflare-access-forwarder[parquet]'"
+            raise ConfigError(f"file_format: parquet: {error} ({install})") from error
         ocsf = context.format == "ocsf"
         version = getattr(context.format_settings, "ocsf_version", "")
         if self._lake is not None and (not ocsf or version != _LAKE_VERSION):

@@ -36,7 +36,8 @@ class ObjectStoreSink:
         try:
             from forwarder.sinks.object_store.stores import Bucket  # noqa: PLC0415 - an extra
         except ImportError as error:
-            raise ConfigError(f"object_store needs the extra object-store: {error}") from error
+            install = "pip install 'cloudflare-access-forwarder[object-store]'"
+            raise ConfigError(f"obstore is not installed ({install})") from error
         self._config = config
         self._bucket = Bucket(config, context)
         self._objects = Objects(config, context)
