@@ -21,7 +21,9 @@ def journal() -> None:
 @config_option
 @click.option("--print", "printed", is_flag=True, help="Print the SQL; change nothing.")
 def create(config: Path, *, printed: bool) -> None:
-    """Create or upgrade schemas and tables in the database; harmless if they are up to date.
+    """Create or upgrade the tables in the database.
+
+    It is harmless if they are up to date.
 
     If `journal.shards` is larger than before, it adds shards; stop all replicas first. Accounts
     that have a shard stay there. Shards cannot be removed.
@@ -51,7 +53,7 @@ def create(config: Path, *, printed: bool) -> None:
 @config_option
 @json_option
 def shards(config: Path, *, as_json: bool) -> None:
-    """Show which replica has each shard of the journal since when, and the accounts in it.
+    """Show the owner and the accounts of each shard.
 
     The epoch is how often the shard has changed hands.
     """
@@ -89,7 +91,9 @@ def shards(config: Path, *, as_json: bool) -> None:
     help="Settings file that names the new journal.",
 )
 def copy_to(config: Path, *, target: Path) -> None:
-    """Copy the journal of a stopped forwarder into that of other settings, which must be empty.
+    """Copy the journal of a stopped forwarder into another one.
+
+    The other settings name the new journal, which must be empty.
 
     Works between a file and PostgreSQL in both directions, and between two of a kind. Positions,
     events that wait, dead letters and gaps are copied as they are, so the forwarder continues with

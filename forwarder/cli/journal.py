@@ -250,7 +250,10 @@ def show_dead_letter(config: Path, *, letter_id: int | str) -> None:
 @_sink
 @_ids
 def replay_dead_letters(config: Path, *, sink: str, ids: tuple[int | str, ...]) -> None:
-    """Deliver all dead letters of a sink again, or some, rendered with the present settings."""
+    """Deliver dead letters of a sink again: all, or those named.
+
+    They are rendered with the present settings.
+    """
     place = place_from(config)
     _refuse_unknown_letters(place, sink, ids)
     answer = carry_out(place, "dead-letters-replay", {"sink": sink, "ids": list(ids) or None})

@@ -155,7 +155,7 @@ def show_job(  # noqa: PLR0913 - one for each option
     check: bool,
     token_file: Path | None,
 ) -> None:
-    """Print the job that pushes a dataset to the receiver, create it, or check it.
+    """Print, create or check the job that pushes a dataset.
 
     The job has the parameters that suit the receiver. The secret is printed as asterisks, and sent
     with `--create`. Cloudflare uploads a test when a job is created, so the receiver must run.

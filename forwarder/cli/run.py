@@ -99,7 +99,7 @@ def run(config: Path) -> None:
     type=DurationType(),
     default="1h",
     show_default=True,
-    help="Begin with rows of this long a time.",
+    help="Begin with the rows of this time.",
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same traffic.")
 @click.option("--account", "accounts", multiple=True, help="Account ids; repeatable.")

@@ -26,7 +26,10 @@ config.add_command(init)
 
 @config.command()
 def schema() -> None:
-    """Print the JSON schema of the settings file, installed plugins included."""
+    """Print the JSON schema of the settings file.
+
+    It includes the installed plugins.
+    """
     from forwarder.config.plugins import InstalledPlugins  # noqa: PLC0415 - imports pydantic
     from forwarder.config.showing import json_schema  # noqa: PLC0415 - as above
 
@@ -36,7 +39,10 @@ def schema() -> None:
 @config.command()
 @config_option
 def show(config: Path) -> None:
-    """Print the settings in force: defaults filled in, variables resolved, secrets masked."""
+    """Print the settings in force.
+
+    Defaults are filled in, variables resolved, secrets masked.
+    """
     from forwarder.config.showing import as_yaml  # noqa: PLC0415 - imports pydantic
 
     say(as_yaml(settings_from(config)), newline=False)
