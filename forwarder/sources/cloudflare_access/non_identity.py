@@ -182,7 +182,7 @@ class Node:
     def selection(self) -> str:
         """Return what is asked for of a group; everything if the plan does not say what it has."""
         sampled = "avg_sampleInterval" in self.fields or not self.fields
-        room = self.most_fields - len(MEASURES)
+        room = max(1, self.most_fields - len(MEASURES))
         wanted = [name for name in DIMENSIONS if self._has(name)][:room]
         average = " avg{sampleInterval}" if sampled else ""
         return f"count{average} dimensions{{{' '.join(wanted)}}}"
@@ -206,13 +206,14 @@ def read_node(response: Response, endpoint: Endpoint, now_us: int) -> Node:
     if told.get("enabled") is False:
         text = f"{endpoint.name}: the account's plan has no analytics of logins"
         raise NeedsOperatorError(text, hint="leave the stream out of `streams`")
-    fields = told.get("availableFields")
+    told_fields = told.get("availableFields")
+    fields = told_fields if isinstance(told_fields, list) else []
     return Node(
         now=(server_time_us(response) or 0) // SECOND_US,
         page_size=_number(told.get("maxPageSize"), 10_000),
         duration=_number(told.get("maxDuration"), _WIDEST),
         reach=_number(told.get("notOlderThan"), round(GROUPS_RETENTION)),
-        fields=frozenset(one for one in fields or () if isinstance(one, str)),
+        fields=frozenset(one for one in fields if isinstance(one, str)),
         most_fields=_number(told.get("maxNumberOfFields"), 30),
     )
 

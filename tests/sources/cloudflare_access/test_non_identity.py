@@ -27,8 +27,13 @@ from forwarder.simulator import (
     Token,
 )
 from forwarder.sources.cloudflare_access import CloudflareAccess
-from forwarder.sources.cloudflare_access.answers import RequestRefusedError, ThrottledError
-from forwarder.sources.cloudflare_access.non_identity import Node, Slice, advance
+from forwarder.sources.cloudflare_access.answers import (
+    RequestRefusedError,
+    Response,
+    ThrottledError,
+)
+from forwarder.sources.cloudflare_access.non_identity import NON_IDENTITY_LOGINS as ENDPOINT
+from forwarder.sources.cloudflare_access.non_identity import Node, Slice, advance, read_node
 from forwarder.testing.samples import event_of
 
 SECOND_US = 1_000_000
@@ -330,6 +335,17 @@ def test_each_second_is_read_once_whole_or_is_lost(
 def test_a_query_asks_for_no_more_fields_than_the_plan_allows() -> None:
     node = Node(0, 10, 60, 60, frozenset({"dimensions_datetime", "dimensions_appId"}), 30)
     few = Node(0, 10, 60, 60, frozenset(), 5)
+    least = Node(0, 10, 60, 60, frozenset(), 2)
 
     assert node.selection == "count dimensions{datetime appId}"
     assert few.selection == "count avg{sampleInterval} dimensions{datetime cfRayId appId}"
+    # A query without any dimension is none.
+    assert least.selection == "count avg{sampleInterval} dimensions{datetime}"
+
+
+@pytest.mark.parametrize("said", [5, "dimensions_datetime", {"a": 1}, None, [None, 7]])
+def test_fields_that_are_no_list_of_names_say_nothing(said: Any) -> None:
+    told = {"accessLoginRequestsAdaptiveGroups": {"enabled": True, "availableFields": said}}
+    body = orjson.dumps({"data": {"viewer": {"accounts": [{"settings": told}]}}})
+
+    assert read_node(Response(200, {}, body), ENDPOINT, 0).fields == frozenset()
