@@ -40,8 +40,8 @@ from forwarder.ingest.windows import SECOND_US, ServerClock, beyond_retention
 T = TypeVar("T")
 OwnRows: TypeAlias = Sequence[Mapping[str, Any]]
 
-START, PARTS = "start", "parts"
-"""In place of a reader's name: what fails before there are readers, or while parts are listed."""
+START, PARTS, GATE = "start", "parts", "gate"
+"""In place of a reader's name: what fails before there are readers, or beside them."""
 _CLOSES, _OPENS, _PAUSES_BACKFILL = 0.95, 0.80, 0.50
 _LOOK_S = 0.5
 _ASK_AGAIN_S = 5.0
@@ -361,9 +361,9 @@ class Rounds:
         context, began, lost = self._context, self._context.clock.monotonic(), reading.lost
         clean, backfill = True, reading.purpose is Purpose.BACKFILL
         while state.window is not None:
-            # The gate asks the journal, which may be away.
+            # The gate asks the journal, which may be away; its answer ends no failure of a reader.
             await self._retrier.until_done(
-                reading.reader, lambda: context.gate.passage(backfill=backfill, beat=context.beat)
+                GATE, lambda: context.gate.passage(backfill=backfill, beat=context.beat)
             )
             try:
                 stored, unharmed = await self._carry(reading, state, lost, clean=clean)
