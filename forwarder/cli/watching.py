@@ -45,8 +45,10 @@ class Look(NamedTuple):
 def look(at: float, state: Status) -> Look:
     """Take a status, in which nothing can steer a terminal from now on."""
     state = printable_tree(state)
-    rows = {_stream(one): one["rows"] for one in state["streams"]}
-    return Look(at, state, rows | {_sink(one): one["delivered_events"] for one in state["sinks"]})
+    counted = [(_stream(one), one.get("rows")) for one in state["streams"]]
+    counted += [(_sink(one), one.get("delivered_events")) for one in state["sinks"]]
+    # A forwarder of another release may not count both.
+    return Look(at, state, {name: total for name, total in counted if total is not None})
 
 
 def screen(
@@ -176,7 +178,7 @@ def _trend_width(width: int) -> int:
 def _flow(looks: Sequence[Look], name: str, columns: int, signs: str) -> tuple[str, str]:
     """Return the rate of late and the trend of what was counted under a name."""
     points = [(one.at, one.totals[name]) for one in looks if name in one.totals]
-    return _rate(points), _trend(points, columns, signs)
+    return (_rate(points), _trend(points, columns, signs)) if points else ("", "")
 
 
 def _rate(points: Sequence[tuple[float, int]]) -> str:

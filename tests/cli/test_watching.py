@@ -131,3 +131,13 @@ def test_texts_of_others_cannot_steer_the_terminal() -> None:
 )
 def test_blocks_are_for_locales_with_unicode(environ: dict[str, str], signs: str) -> None:
     assert signs_for(environ) == signs
+
+
+def test_a_forwarder_that_does_not_count_has_no_rates() -> None:
+    found = status(5)
+    for one in (*found["streams"], *found["sinks"]):
+        one.pop("rows", None)
+        one.pop("delivered_events", None)
+    lines = shown([look(1000.0 + second, found) for second in range(5)])
+
+    assert "running" in row(lines, "splunk")

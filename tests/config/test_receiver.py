@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,3 +74,11 @@ def test_what_no_replica_could_be_reached_at_is_a_fault(faults_of: Faults, host:
     (fault,) = faults_of(receiver("127.0.0.1:1", more=f', peer: {{ host: "{host}" }}'))
 
     assert fault.startswith("config.yaml:9: logpush.peer.host: ")
+
+
+def test_a_receiver_with_tls_may_listen_anywhere(settings_of: Build, tmp_path: Path) -> None:
+    pem = tmp_path / "pem"
+    pem.touch()
+    tls = f", tls: {{ cert_file: {pem}, key_file: {pem} }}"
+
+    assert settings_of(receiver("10.1.2.3:1", more=tls)).warnings == ()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.core.contracts import Lost, StreamKey
-from forwarder.core.errors import StateError
+from forwarder.core.errors import AbsentError, StateError
 from forwarder.core.journal import Keeping
 from forwarder.core.telemetry import ignore
 from forwarder.journal.sqlite import SqliteJournal
@@ -75,3 +75,13 @@ async def test_gaps_of_all_shards_are_counted_and_listed_by_their_beginning(
 async def test_an_offset_alone_names_no_page(view: ShardViews) -> None:
     with pytest.raises(StateError):
         await view.read("live", 1, 10)
+
+
+async def test_a_sink_that_one_shard_does_not_know_yet_is_a_sink(
+    shards: dict[int, SqliteJournal], view: ShardViews
+) -> None:
+    await shards[0].sink_queue("young")
+
+    assert [] == list(await view.letters(sink="young"))
+    with pytest.raises(AbsentError):
+        await view.letters(sink="nobody")
