@@ -10,9 +10,8 @@ _HEAD = """\
 <!-- Generated from the pages: make generate -->
 # Commands that no test runs
 
-`console` blocks of the README and of these pages are run by `make docs`. Blocks marked `sh` are
-not: they need a cluster, a container engine, root, the Internet or a SIEM. These are all of them.
-No test used a cluster of EKS, GKE, AKS or OpenShift: [clouds.md](clouds.md) is only rendered.
+`make docs` runs `console` blocks. These, marked `sh`, need a cluster, a container engine, root, the
+Internet or a SIEM. Nothing ran on EKS, GKE, AKS or OpenShift: [clouds.md](clouds.md) is only rendered.
 """
 
 
