@@ -11,7 +11,8 @@ _HEAD = """\
 # Commands that no test runs
 
 `make docs` runs `console` blocks. These, marked `sh`, need a cluster, a container engine, root, the
-Internet or a SIEM. Nothing ran on EKS, GKE, AKS or OpenShift: [clouds.md](clouds.md) is only rendered.
+Internet or a SIEM. Nothing ran on EKS, GKE, AKS or OpenShift: [clouds.md](clouds.md) is only
+rendered.
 """
 
 
