@@ -71,7 +71,7 @@ class Replicas:
         settings = yaml.safe_load(member.settings.read_text())
         settings["journal"] = {
             "type": "postgres", "dsn": self.database.conninfo(), "schema": self.database.schema,
-            "lease": "3s",
+            "shards": SHARDS, "lease": "3s",
         }  # fmt: skip
         settings["accounts"] = [
             {"account_id": f"{n:032x}", "name": f"company-{n}", "api_token": f"token-{n}"}

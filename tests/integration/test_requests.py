@@ -21,7 +21,7 @@ from forwarder.journal import requests
 from forwarder.journal.fleet import SqlFleet
 from forwarder.journal.postgres import Database
 from forwarder.journal.tables import create
-from tests.end_to_end.processes import SCRIPT, Forwarder, cloudflare, until
+from tests.end_to_end.processes import ACCOUNT, SCRIPT, Forwarder, cloudflare, until
 from tests.integration.postgres_opener import PostgresOpener
 from tests.integration.postgresql import Postgresql
 from tests.integration.test_failover import Replicas
@@ -52,6 +52,10 @@ class Site:
         past.write_text(yaml.safe_dump(settings))
         status, said = await forwarder("journal", "copy", "-c", past, "--to", self.settings)
         assert 0 == status, said
+        # The past is another account's; without one in common it would be another forwarder's.
+        with self.database.connect() as connection:
+            schema = self.database.schema
+            connection.execute(f"INSERT INTO {schema}.account VALUES ('{ACCOUNT}', 0)")
 
     async def run(self, *words: str) -> tuple[int, str]:
         return await forwarder(*words, "-c", self.settings)
