@@ -86,7 +86,7 @@ _RULES = (
         "config",
         "parameters",
         "the query is refused",
-        "the plan's limits are asked for again; if it stays, report it with the cf-ray",
+        "the forwarder reads the plan's limits again; if the error stays, report it with the cf-ray",
         pattern=r"(?i)unknown (field|arg)|access to the path|cannot request data|can(no|')t be more"
         r"|must be positive|not available for your plan|parsing args|selections",
     ),
@@ -158,7 +158,7 @@ def flat(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def native_id(row: Mapping[str, Any]) -> str:
-    """Return what tells a group from all others, nothing for a row that is none."""
+    """Return what distinguishes a group, or an empty text for a row that is not a group."""
     if MALFORMED_KEY in row or not isinstance(row.get("datetime"), str):
         return ""
     return dumps([(key, row[key]) for key in sorted(row) if key not in MEASURES]).decode()
@@ -320,7 +320,7 @@ class NonIdentityLogins:
             )
         except RequestRefusedError as error:
             if error.about == "parameters":
-                # The plan may have changed: what it allows is asked for again, with the next call.
+                # The plan may have changed: the next call reads its limits again.
                 self._node = None
             raise
 
