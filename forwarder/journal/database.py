@@ -49,11 +49,12 @@ _OF_THE_SETTINGS = {
 
 
 @contextmanager
-def _closed_on_error(connection: sqlite3.Connection) -> Iterator[None]:
+def closed_on_error(opened: SqliteSession | sqlite3.Connection) -> Iterator[None]:
+    """Close what was opened if it cannot be made ready for use."""
     try:
         yield
     except BaseException:
-        connection.close()
+        opened.close()
         raise
 
 
@@ -171,7 +172,7 @@ class SqliteEngine:
         """
         with self.translated():
             connection = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-            with _closed_on_error(connection):
+            with closed_on_error(connection):
                 # Rows hold e-mail addresses and IP addresses; the umask is not ours to trust.
                 self.path.chmod(0o600)
                 connection.execute("PRAGMA journal_mode = WAL")
@@ -199,7 +200,7 @@ class SqliteEngine:
                 isolation_level=None,
                 check_same_thread=False,
             )
-            with _closed_on_error(connection):
+            with closed_on_error(connection):
                 connection.execute(_CACHE)
         return SqliteSession(connection)
 

@@ -12,7 +12,7 @@ from forwarder.core.errors import StateError
 from forwarder.core.journal import Keeping
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
-from forwarder.journal.database import SqliteEngine, SqliteSession, StateLock
+from forwarder.journal.database import SqliteEngine, SqliteSession, StateLock, closed_on_error
 from forwarder.journal.journal import SqlJournal, SqlJournalView
 from forwarder.journal.reader import JournalReader
 from forwarder.journal.schema import check_quickly, prepare, require
@@ -99,11 +99,8 @@ def open_view(state_dir: Path) -> SqlJournalView:
 def _open_whole(engine: SqliteEngine, now_us: int) -> SqliteSession:
     """Open the file for writing, and let nobody have it unless it is whole."""
     session = engine.writing()
-    try:
+    with closed_on_error(session):
         prepare(session, engine, now_us)
-    except BaseException:
-        session.close()
-        raise
     return session
 
 
