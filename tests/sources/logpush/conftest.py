@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -72,6 +73,22 @@ class Sender:
     async def push(self, rows: Sequence[bytes], *, secret: bool = True) -> bool:
         status, _ = await self.post(packed(rows), secret=SECRET if secret else "wrong")
         return status == 200
+
+    async def begin(
+        self, *headers: str, body: bytes = b""
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """Begin a push as a client does that does not send the rest by itself."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = (f"POST {PATH} HTTP/1.1", "Host: x", f"Authorization: {SECRET}", *headers, "", "")
+        writer.write("\r\n".join(head).encode() + body)
+        return reader, writer
+
+    async def refused(self, *headers: str, body: bytes = b"") -> bytes:
+        """Return the head of an answer that comes although the body never ends."""
+        reader, writer = await self.begin(*headers, body=body)
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        writer.close()
+        return answer
 
     async def post(
         self,

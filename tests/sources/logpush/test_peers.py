@@ -134,13 +134,7 @@ async def test_while_the_owners_journal_is_full_no_body_is_read(
 ) -> None:
     """The client waits for its 100, and gets the owner's answer in its place."""
     owner.intake.close()
-    reader, writer = await asyncio.open_connection("127.0.0.1", other.port)
-    writer.write(
-        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n"
-        "Content-Length: 5000000\r\nExpect: 100-continue\r\n\r\n".encode()
-    )
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-    writer.close()
+    answer = await other.refused("Content-Length: 5000000", "Expect: 100-continue")
 
     assert answer.startswith(b"HTTP/1.1 503")
     assert b"Retry-After: 30" in answer
@@ -220,12 +214,7 @@ async def test_the_owners_certificate_is_verified(
 async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(
     other: Sender, owner: Sender
 ) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", other.port)
-    writer.write(
-        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n"
-        "Content-Length: 500\r\n\r\n".encode()
-        + row(1)
-    )
+    _, writer = await other.begin("Content-Length: 500", body=row(1))
     await asyncio.sleep(0.2)
     writer.close()
     for _ in range(1000):

@@ -214,13 +214,7 @@ async def test_other_paths_and_methods_are_refused(sender: Sender) -> None:
 async def test_while_the_journal_is_full_a_body_is_not_read(sender: Sender) -> None:
     """The answer comes although the body never does."""
     sender.intake.close()
-    reader, writer = await asyncio.open_connection("127.0.0.1", sender.port)
-    writer.write(
-        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n"
-        "Content-Length: 5000000\r\n\r\n".encode()
-    )
-    answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-    writer.close()
+    answer = await sender.refused("Content-Length: 5000000")
 
     assert answer.startswith(b"HTTP/1.1 503")
     assert b"Retry-After: 30" in answer
@@ -383,13 +377,7 @@ async def test_a_row_that_is_too_long_is_cut_and_the_others_are_stored() -> None
 
 async def test_a_body_that_takes_too_long_is_refused() -> None:
     async with Sender(MemoryIntake(), limits={"time": "200ms"}) as sender:
-        reader, writer = await asyncio.open_connection("127.0.0.1", sender.port)
-        writer.write(
-            f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n"
-            "Content-Length: 500\r\n\r\nhalf".encode()
-        )
-        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-        writer.close()
+        answer = await sender.refused("Content-Length: 500", body=b"half")
 
     assert answer.startswith(b"HTTP/1.1 408")
     assert ["incomplete"] == results(sender)
@@ -397,13 +385,9 @@ async def test_a_body_that_takes_too_long_is_refused() -> None:
 
 async def test_a_client_that_stalls_after_what_is_invalid_learns_what_was_invalid() -> None:
     async with Sender(MemoryIntake(), limits={"time": "200ms"}) as sender:
-        reader, writer = await asyncio.open_connection("127.0.0.1", sender.port)
-        writer.write(
-            f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n"
-            "Content-Encoding: gzip\r\nContent-Length: 500\r\n\r\nno gzip".encode()
+        answer = await sender.refused(
+            "Content-Encoding: gzip", "Content-Length: 500", body=b"no gzip"
         )
-        answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
-        writer.close()
 
     assert answer.startswith(b"HTTP/1.1 400")
     assert ["refused_encoding"] == results(sender)
@@ -416,12 +400,7 @@ def test_a_header_that_belongs_to_http_cannot_hold_the_secret(header: str) -> No
 
 
 async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(sender: Sender) -> None:
-    _, writer = await asyncio.open_connection("127.0.0.1", sender.port)
-    writer.write(
-        f"POST {PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {SECRET}\r\n"
-        "Content-Length: 500\r\n\r\n".encode()
-        + row(1)
-    )
+    _, writer = await sender.begin("Content-Length: 500", body=row(1))
     await asyncio.sleep(0.05)
     writer.close()
     for _ in range(1000):
