@@ -17,6 +17,7 @@ from tests.end_to_end.processes import TOKEN, Cloudflare, cloudflare, until
 from tests.proof.auditing import audited
 from tests.proof.books import Digest
 from tests.proof.destinations import FileBook
+from tests.proof.ledger import Ledger
 from tests.proof.sinks import Five, five
 from tests.proof.site import Books, Site, account, missing, quick
 
@@ -175,6 +176,31 @@ class Replicas:
         assert dead.keys() <= {"bulk"}
         left = missing(shown, self.books, {"bulk": lambda: dead.get("bulk", set())})
         return left, await audited(first)
+
+    async def prove(
+        self,
+        ledger: Ledger,
+        what: str,
+        *,
+        events: int,
+        recovery: float,
+        times: int = 1,
+        more: str = "",
+    ) -> None:
+        """Stop, hold what every sink has against what the API had, and put it into ``ledger``."""
+        await self.stop()
+        left, opinion = await self.judged()
+        assert left == dict.fromkeys(self.books, 0)
+        ledger.row(
+            "Replicas",
+            what,
+            times=times,
+            events=events,
+            lost=sum(left.values()),
+            again=self.again(),
+            recovery=recovery,
+            more="; ".join(filter(None, (more, opinion))),
+        )
 
     async def aclose(self) -> None:
         """End what runs, stopped processes included."""
