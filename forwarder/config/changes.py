@@ -36,13 +36,14 @@ class Changes:
     root: RootSettings
 
 
-_ONLY_BY_RESTART = ("state_dir", "journal", "admin", "log.format", "logpush", "tracing")
+ONLY_BY_RESTART = ("state_dir", "journal", "admin", "log.format", "logpush", "tracing")
+"""Settings that a reload leaves as they are; the chart has them too (``forwarder.checksum``)."""
 
 
 def changes(old: ForwarderSettings, new: ForwarderSettings) -> Changes:
     """Return the differences between the running settings and the new ones."""
     root = _kept(old.root, new.root)
-    values = [(name, attrgetter(name)) for name in _ONLY_BY_RESTART]
+    values = [(name, attrgetter(name)) for name in ONLY_BY_RESTART]
     return Changes(
         sinks=_difference(_sinks(old), _sinks(new)),
         streams=_difference(_streams(old), _streams(new)),
@@ -52,8 +53,8 @@ def changes(old: ForwarderSettings, new: ForwarderSettings) -> Changes:
 
 
 def _kept(old: RootSettings, new: RootSettings) -> RootSettings:
-    """Return the new root with the values of ``_ONLY_BY_RESTART`` left as they are."""
-    fixed = {name: getattr(old, name) for name in _ONLY_BY_RESTART if "." not in name}
+    """Return the new root with the values of ``ONLY_BY_RESTART`` left as they are."""
+    fixed = {name: getattr(old, name) for name in ONLY_BY_RESTART if "." not in name}
     # Other replicas compare the generation; the journal itself does not depend on it.
     generation = {"settings_generation": new.journal.settings_generation}
     fixed["journal"] = old.journal.model_copy(update=generation)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from deploy.generate.kubernetes_shapes import SHAPES
+from forwarder.config.changes import ONLY_BY_RESTART
 from tests.deploy.chart import (
     CHART,
     MATRIX,
@@ -159,14 +160,25 @@ def checksum(settings: dict[str, Any], revision: int = 1) -> str:
     return str(template["metadata"]["annotations"]["checksum/config"])
 
 
+NEEDS_A_POD: dict[str, dict[str, Any]] = {
+    "journal": {"journal": {"max_size": "1GiB"}},
+    "admin": {"admin": {"listen": "0.0.0.0:8080"}},
+    "log.format": {"log": {"format": "console"}},
+    "logpush": {"logpush": {"listen": "0.0.0.0:9465", "secret_file": "/run/secrets/push"}},
+    "tracing": {"tracing": {"endpoint": "http://collector:4318"}},
+}
+"""Settings that only a restart takes, by the name that the forwarder has for them."""
+
+
 def test_a_pod_that_reloads_is_replaced_only_for_what_needs_a_restart() -> None:
     reloads = {"reload_on_change": True}
     before = checksum(reloads)
 
+    # The chart itself sets where the state is.
+    assert {*NEEDS_A_POD, "state_dir"} == set(ONLY_BY_RESTART)
+    for name, changes in NEEDS_A_POD.items():
+        assert checksum(reloads | changes) != before, name
     assert checksum(reloads | {"log": {"level": "debug"}}) == before
-    assert checksum(reloads | {"log": {"format": "console"}}) != before
-    assert checksum(reloads | {"journal": {"max_size": "1GiB"}}) != before
-    assert checksum(reloads | {"admin": {"listen": "0.0.0.0:8080"}}) != before
     assert checksum({}) != before
 
 

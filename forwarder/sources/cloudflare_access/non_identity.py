@@ -86,7 +86,7 @@ _RULES = (
         "config",
         "parameters",
         "the query is refused",
-        "the forwarder reads the plan's limits again; if the error stays, report it with the cf-ray",
+        "the plan's limits are read again; if the error stays, report it with the cf-ray",
         pattern=r"(?i)unknown (field|arg)|access to the path|cannot request data|can(no|')t be more"
         r"|must be positive|not available for your plan|parsing args|selections",
     ),
