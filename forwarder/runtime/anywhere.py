@@ -160,7 +160,8 @@ def carry_out(
             if settings is not None and journal.type == "sqlite":
                 here = await stack.enter_async_context(_standing_in(settings))
                 return await here.do(0, 1, name, given)
-            fleet, shards, placed = await stack.enter_async_context(asking(journal))
+            fleet, owners, placed = await stack.enter_async_context(asking(journal))
+            shards = [one.shard for one in owners]
             if settings is not None:
                 with suppress(LockedError):  # a replica runs here: it takes what is free
                     here = await stack.enter_async_context(_standing_in(settings))
@@ -202,8 +203,7 @@ def status(journal: JournalSettings, mine: Status | None = None, *, patient: boo
             except ForwarderError as error:
                 failed.update(dict.fromkeys(shards, error))
 
-        owners, _ = await asyncio.to_thread(shards_of, journal)
-        async with asking(journal) as (fleet, _, _):
+        async with asking(journal) as (fleet, owners, _):
             await asyncio.gather(*(ask(fleet, shards) for shards in unseen(owners, found)))
         if failed and (patient or not found):
             raise StateError(reasons_of(failed))
@@ -248,10 +248,10 @@ async def _layout(here: StandIn, settings: ForwarderSettings) -> Layout:
     """Return where the accounts of the settings are; those that were nowhere get their shard."""
     if settings.root.journal.type == "sqlite":
         return Layout((0,))
-    async with asking(settings.root.journal) as (_, shards, _):
-        placed = await here.placed(len(shards))
-        labels = {one.account_id: one.label for one in settings.accounts}
-        return Layout(shards, placed, labels)
+    owners, _ = await asyncio.to_thread(shards_of, settings.root.journal)
+    placed = await here.placed(len(owners))
+    labels = {one.account_id: one.label for one in settings.accounts}
+    return Layout([one.shard for one in owners], placed, labels)
 
 
 async def _backfilled(

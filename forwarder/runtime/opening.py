@@ -98,17 +98,18 @@ async def fleet_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
 @asynccontextmanager
 async def asking(
     journal: JournalSettings,
-) -> AsyncIterator[tuple[Fleet, Sequence[int], Mapping[str, int]]]:
+) -> AsyncIterator[tuple[Fleet, Sequence[ShardOwner], Mapping[str, int]]]:
     """Give the replicas that share a journal to a process that only asks them for something.
 
-    With them come the shards of the journal, and the shard of each account that has one.
+    With them come the shards of the journal with their owners, and the shard of each account that
+    has one. Raises as ``shards_of``.
     """
     owners, placed = await asyncio.to_thread(shards_of, journal)
     with _faults():
         shared = _shared(journal)
         fleet = shared.fleet.SqlFleet(shared.database, "", journal.lease)
         try:
-            yield fleet, [one.shard for one in owners], placed
+            yield fleet, owners, placed
         finally:
             await fleet.aclose()
 
