@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import chain
 from typing import Any, TypeAlias
 
 from forwarder.admin.control import Command
@@ -19,7 +20,7 @@ from forwarder.core.errors import (
     LockedError,
     StateError,
 )
-from forwarder.core.lease import Fleet
+from forwarder.core.lease import Fleet, ShardOwner
 from forwarder.core.timing import SystemClock
 from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.opening import asking, fleet_of, shards_of
@@ -34,6 +35,7 @@ from forwarder.runtime.routing import (
     merged_status,
     parts,
     reasons_of,
+    shown,
     unseen,
 )
 from forwarder.runtime.status import Overview
@@ -194,22 +196,35 @@ def status(journal: JournalSettings, mine: Status | None = None, *, patient: boo
     """
 
     async def work() -> Status:
-        found = [] if mine is None else [mine]
-        failed: dict[int, ForwarderError] = {}
-
-        async def ask(fleet: Fleet, shards: Sequence[int]) -> None:
-            try:
-                found.append(_accepted(*await fleet.ask(shards[0], "status", {}, patient=patient)))
-            except ForwarderError as error:
-                failed.update(dict.fromkeys(shards, error))
-
         async with asking(journal) as (fleet, owners, _):
-            await asyncio.gather(*(ask(fleet, shards) for shards in unseen(owners, found)))
+            found, failed = await statuses_of(fleet, owners, mine, patient=patient)
         if failed and (patient or not found):
             raise StateError(reasons_of(failed))
         return merged_status(found, failed)
 
     return run_fast(work())
+
+
+async def statuses_of(
+    fleet: Fleet, owners: Sequence[ShardOwner], mine: Status | None, *, patient: bool
+) -> tuple[list[Status], dict[int, ForwarderError]]:
+    """Return ``mine`` and what the owners of the other shards say, and why shards are missing."""
+    found = [] if mine is None else [mine]
+    failed: dict[int, ForwarderError] = {}
+
+    async def ask(shards: Sequence[int]) -> None:
+        try:
+            found.append(_accepted(*await fleet.ask(shards[0], "status", {}, patient=patient)))
+        except ForwarderError as error:
+            failed.update(dict.fromkeys(shards, error))
+
+    await asyncio.gather(*map(ask, unseen(owners, found)))
+    # A shard that has moved meanwhile is in no answer, or not in that of its former owner.
+    for shards in unseen(owners, found):
+        await asyncio.gather(*(ask([one]) for one in shards if one not in failed))
+    for shard in chain.from_iterable(unseen(owners, found)):
+        failed.setdefault(shard, StateError("its owner changed meanwhile; repeat the command"))
+    return found, {shard: failed[shard] for shard in failed if shard not in shown(found)}
 
 
 def _accepted(answered: int, content: Any) -> Given:

@@ -131,6 +131,16 @@ class Replicas:
             if event["_forwarder"]["stream"] == STREAM
         }
 
+    async def pushes(self) -> list[dict[str, str]]:
+        """Return what was pushed by the status, once it is that of all shards."""
+        async with asyncio.timeout(60):
+            while True:
+                # A shard may be on its way to the replica that came last.
+                _, status, _ = await command(self.members[0], "status", "--json")
+                found: dict[str, list[dict[str, str]]] = orjson.loads(status)
+                if all(shard["here"] for shard in found["shards"]):
+                    return found["pushes"]
+
     async def aclose(self) -> None:
         for member in self.members:
             await member.kill()
@@ -184,8 +194,7 @@ async def test_pushes_reach_the_owner_of_the_shard_whichever_replica_takes_them(
     }
     await until(lambda: replicas.delivered() == wanted, 60)
     stored = replicas.stored()
-    _, status, _ = await command(replicas.members[0], "status", "--json")
-    pushes = orjson.loads(status)["pushes"]
+    pushes = await replicas.pushes()
 
     print(dict(replicas.answers))  # noqa: T201
     assert ["accepted", "duplicate", "duplicate"] * ACCOUNTS == everywhere
