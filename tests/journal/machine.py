@@ -20,9 +20,10 @@ from forwarder.core.contracts import FORWARDER_STREAM, LIVE
 from forwarder.core.errors import StateError
 from forwarder.core.journal import LaneCancelled
 from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress, ReaderState, SinkQueue
-from forwarder.testing.journal_checks import awaited
-from forwarder.testing.journal_crash import HOUR_US, NOON_US, Opener
-from forwarder.testing.journal_model import (
+from tests.journal.crash import HOUR_US, NOON_US, Opener
+from tests.journal.machine_checks import awaited
+from tests.journal.machine_readers import ReaderRules, rows_of_a_page
+from tests.journal.model import (
     DISCARDED,
     DROPPED,
     EVERYTHING,
@@ -35,7 +36,6 @@ from forwarder.testing.journal_model import (
     ModelSink,
     Stored,
 )
-from forwarder.testing.journal_readers import ReaderRules, rows_of_a_page
 
 NAMES = ("a", "b", "c")
 _sinks = st.sampled_from(NAMES)

@@ -13,7 +13,7 @@ from forwarder.core.contracts import FORWARDER_STREAM, Record
 from forwarder.core.journal import Fate, Journal, Keeping, LaneCancelled
 from forwarder.core.log import SinkQueue
 from forwarder.core.telemetry import ignore
-from forwarder.testing.journal_crash import (
+from tests.journal.crash import (
     Crash,
     CrashError,
     CrashingSession,
@@ -21,7 +21,7 @@ from forwarder.testing.journal_crash import (
     T,
     WallClock,
 )
-from forwarder.testing.journal_model import (
+from tests.journal.model import (
     ALIASES,
     CANCELLED,
     EVERYTHING,
