@@ -140,7 +140,7 @@ def expected_refusals_leave_without_a_gap(patch: pytest.MonkeyPatch) -> None:
 
 def a_row_that_grew_is_another_row(patch: pytest.MonkeyPatch) -> None:
     unseen = stream_log.unseen
-    patch.setattr(stream_log, "unseen", lambda s, p, r, _, seen: unseen(s, p, r, {}, seen))
+    patch.setattr(stream_log, "unseen", lambda s, p, r, _, *rest: unseen(s, p, r, {}, *rest))
 
 
 def an_overtaken_page_is_stored(patch: pytest.MonkeyPatch) -> None:
