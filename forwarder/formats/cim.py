@@ -31,7 +31,7 @@ _PRODUCT = "Cloudflare Access"
 _FORWARDER = "Cloudflare Access Forwarder"
 _STATUS = {SUCCESS: SUCCESS, FAILURE: FAILURE}
 """The model knows these two."""
-_CHANGES = {"create": "created", "delete": "deleted"}
+_CHANGES = {"create": "created", "delete": "deleted", "view": "read", "": "unknown"}
 _DASHBOARD = "Cloudflare dashboard"
 ACCOUNTS = frozenset({"user", "member", "service_token", "api_token"})
 """What an administrator changes that is an account to CIM."""
@@ -93,7 +93,7 @@ def map_provisioning(change: Provisioning) -> Object:
         change,
         # CIM's word for accounts: authentication, authorization, accounting.
         change_type="AAA",
-        action=_CHANGES.get(change.activity, "modified") if change.activity else "unknown",
+        action=_CHANGES.get(change.activity, "modified"),
         command=change.action,
         http_method=change.method,
         dest=_PRODUCT,

@@ -311,7 +311,8 @@ OF_REQUEST = (
 def step_id(row: Row) -> str:
     """Return what tells one step from all others, nothing for a row that is not a step."""
     event = row.get("event")
-    if not isinstance(event, Mapping) or MALFORMED_KEY in row:
+    # Without its time, one login of many would stand for all of them.
+    if not isinstance(event, Mapping) or not text(event.get("timestamp")) or MALFORMED_KEY in row:
         return ""
     parts = [row.get(REQUEST_ID), *(event.get(key) for key in ("timestamp", "type", "actor_uuid"))]
     return dumps(parts).decode()
@@ -325,6 +326,8 @@ _ACTIVITIES = {
     "LOGIN_SUCCESS": "use",
     "REDIRECT_TO_ACTIVE": "redirect",
 }
+_OF_REQUESTER = frozenset({"CREATED", "LOGIN_SUCCESS", "REDIRECT_TO_ACTIVE"})
+"""Steps that are the requester's own; an approver that is not named must not seem to be them."""
 _STEP_KEYS = frozenset({*OF_REQUEST, "event"})
 _OF_EVENT = frozenset({"type", "timestamp", "actor_email", "actor_uuid", "success", "ray_id"})
 
@@ -336,6 +339,8 @@ def normalise_step(row: Row, origin: Origin, id: str, time_us: int) -> AdminActi
     kind, success = text(event.get("type")), event.get("success")
     decision = _DECISIONS.get(text(event.get("decision_outcome")).upper(), "decide")
     activity = decision if kind == "APPROVER_DECISION" else _ACTIVITIES.get(kind, kind.lower())
+    requester = text(row.get("requester_email")) if kind in _OF_REQUESTER else ""
+    actor_id, email = text(event.get("actor_uuid")), text(event.get("actor_email")) or requester
     rest = {k: v for k, v in event.items() if k not in _OF_EVENT or not _step_fits(k, v)}
     return AdminActivity(
         origin,
@@ -357,9 +362,9 @@ def normalise_step(row: Row, origin: Origin, id: str, time_us: int) -> AdminActi
         occurred_at=text(event.get("timestamp")),
         description=kind,
         result=text(event.get("decision_outcome")),
-        actor_id=text(event.get("actor_uuid")),
-        actor_email=text(event.get("actor_email")) or text(row.get("requester_email")),
-        actor_type="user",
+        actor_id=actor_id,
+        actor_email=email,
+        actor_type="user" if actor_id or email else "",
         ray_id=text(event.get("ray_id")),
         resource_id=text(row.get(REQUEST_ID)),
         # What the request is about: the other formats show it beside the kind of object.

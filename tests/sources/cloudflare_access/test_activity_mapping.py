@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import orjson
 import pytest
 
 from forwarder.core.masking import MASK
 from forwarder.core.schema import AdminActivity, Bodies
+from forwarder.formats.cim import CimFormat
+from forwarder.formats.templates import FormatConfig
 from forwarder.sources.cloudflare_access.activity_mapping import concerns_access, mask_audit
 from forwarder.testing.samples import ROWS, event_of
 
@@ -88,6 +91,30 @@ def test_whoever_did_it_is_named_as_well_as_the_row_can() -> None:
     ]
 
     assert users == ["ann@example.com", "ci", "2", "1", "system", ""]
+
+
+@pytest.mark.parametrize(
+    ("kind", "user"),
+    [("CREATED", "ann@example.com"), ("APPROVER_DECISION", "u-2"), ("COMMITTED", "u-2")],
+)
+def test_an_approver_without_an_address_is_not_taken_for_the_requester(
+    kind: str, user: str
+) -> None:
+    step = {"type": kind, "timestamp": "2026-01-01T00:00:00Z", "actor_uuid": "u-2"}
+    row = {"knock_request_id": "r1", "requester_email": "ann@example.com", "event": step}
+    found = event_of("jit_requests", row)
+
+    assert isinstance(found, AdminActivity)
+    assert (found.user, found.extra["requester_email"]) == (user, "ann@example.com")
+
+
+@pytest.mark.parametrize(
+    ("kind", "action"), [("view", "read"), ("", "unknown"), ("delete", "deleted")]
+)
+def test_cim_calls_nothing_modified_that_was_only_read(kind: str, action: str) -> None:
+    event = activity(at("/access/apps", type=kind))
+
+    assert orjson.loads(CimFormat(FormatConfig()).render(event))["action"] == action
 
 
 def test_nothing_of_a_row_is_lost() -> None:
