@@ -41,6 +41,8 @@ _DIGITS = re.compile(rb"[0-9]++")
 _BEFORE_NUMBER, _AFTER_NUMBER = frozenset(b"[,: \t\n\r"), frozenset(b"],} \t\n\r")
 
 
+RESULT = ("result",)
+"""Where an answer of Cloudflare's REST API has its rows."""
 _TWICE = "a key stands twice, the last one is read"
 
 
@@ -66,21 +68,33 @@ def is_dense(text: bytes) -> bool:
     return text.count(b",") + text.count(b"[") + text.count(b"{") > _MOST_VALUES
 
 
-def rewritten(envelope: Mapping[str, Any], body: bytes) -> bytes | None:
-    """Return ``result`` of an answer, which orjson read from ``body``, as orjson writes it.
+def rewritten(
+    envelope: Mapping[str, Any], body: bytes, path: Sequence[str | int] = RESULT
+) -> bytes | None:
+    """Return the rows of an answer, which orjson read from ``body``, as orjson writes them.
 
-    None when it is not exactly what was received, or cannot be written inside of other things;
-    such an answer takes the lenient way.
+    None when the answer is not exactly what was received, or cannot be written inside of other
+    things; it then takes the lenient way.
     """
-    text = _written(envelope["result"])
+    text = _written(at(envelope, path))
     # Bytes that are just as orjson writes them have lost nothing on the way.
     if text is None or _follows_result(text, body):
         return text
-    rest = orjson.dumps({**envelope, "result": None})
-    return text if _is_exact(body, text, rest) else None
+    whole = _written(envelope)
+    return text if whole is not None and _is_exact(body, whole) else None
 
 
-def repair(body: bytes, path: Sequence[str | int] = ("result",)) -> Repaired:
+def at(value: Any, path: Sequence[str | int]) -> Any:
+    """Return what a JSON value has at ``path``: keys and places in lists; None for nothing."""
+    for step in path:
+        if isinstance(step, str):
+            value = value.get(step) if isinstance(value, dict) else None
+        else:
+            value = value[step] if isinstance(value, list) and len(value) > step else None
+    return value
+
+
+def repair(body: bytes, path: Sequence[str | int] = RESULT) -> Repaired:
     """Read an answer row by row; ``path`` leads to its rows, by keys and by places in lists.
 
     Raises ``TransientError`` when the rows cannot even be separated, which is what a body that
@@ -309,7 +323,7 @@ def _is_64_bit(digits: str | bytes) -> bool:
     return len(digits) <= _MOST_DIGITS and _LEAST <= int(digits) <= _MOST
 
 
-def _is_exact(body: bytes, *written: bytes) -> bool:
+def _is_exact(body: bytes, written: bytes) -> bool:
     """Return True if what orjson read from ``body`` and has ``written`` is all that is in it.
 
     Two things it changes silently: it rounds long integers to floats, and of members with
@@ -317,7 +331,7 @@ def _is_exact(body: bytes, *written: bytes) -> bool:
     """
     if _holds_long_integer(body):
         return False
-    return _strings(body) == sum(map(_strings, written))
+    return _strings(body) == _strings(written)
 
 
 def _strings(text: bytes) -> int:

@@ -24,10 +24,11 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import orjson
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.malformed_rows import is_dense, repair, rewritten
+from forwarder.core.malformed_rows import RESULT, at, is_dense, repair, rewritten
 from forwarder.transport.http import AnswerTooLargeError, parse_retry_after
 
 Kind: TypeAlias = Literal["config", "throttled", "transient"]
+Path: TypeAlias = Sequence[str | int]
 About: TypeAlias = Literal[
     "token", "permission", "account", "access", "parameters", "address", "proxy", "service"
 ]
@@ -314,12 +315,13 @@ def read_rows(
     ``RequestRefusedError``, ``ThrottledError``, ``TransientError``, and ``AnswerTooLargeError``
     for more values than should be parsed at once, unless this is the ``smallest`` page there is.
     """
-    opened = _opened(response, smallest=smallest)
-    if not _granted(response, opened.envelope) or opened.rows is None:
+    opened = open_body(response, smallest=smallest)
+    rows = _none_at_all(opened.envelope) if opened.rows is None else opened.rows
+    if not granted(response, opened.envelope) or rows is None:
         raise error_for(refusal_of(response, opened.envelope, now_us), endpoint)
     info = opened.envelope.get("result_info")
     return Answer(
-        rows=opened.rows,
+        rows=rows,
         server_time_us=server_time_us(response),
         per_page=_positive(info.get("per_page")) if isinstance(info, dict) else None,
         malformed=opened.malformed,
@@ -333,9 +335,9 @@ def read_rows(
 
 def read_object(response: Response, endpoint: Endpoint, now_us: int) -> dict[str, Any]:
     """Return a ``result`` that is one object; raises as ``read_rows`` does."""
-    envelope = _strictly(response.body)
+    envelope = open_body(response).envelope
     result = envelope.get("result")
-    if not _granted(response, envelope) or not isinstance(result, dict):
+    if not granted(response, envelope) or not isinstance(result, dict):
         raise error_for(refusal_of(response, envelope, now_us), endpoint)
     return result
 
@@ -345,9 +347,9 @@ def read_time_us(response: Response, endpoint: Endpoint, now_us: int) -> int:
 
     Raises ``ThrottledError``, or ``TransientError`` when something on the way answered.
     """
-    envelope = _strictly(response.body)
+    envelope = open_body(response).envelope
     time_us = server_time_us(response)
-    if not _granted(response, envelope):
+    if not granted(response, envelope):
         error = error_for(refusal_of(response, envelope, now_us), endpoint)
         # Every answer of the API has `success`; a page without it is a proxy's, as is its clock.
         if isinstance(error, ThrottledError) or "success" not in envelope:
@@ -374,8 +376,8 @@ def retry_after_seconds(response: Response, now_us: int) -> float | None:
     )
 
 
-class _Opened(NamedTuple):
-    """What a body holds; ``rows`` is None if it has no list of them. ``text`` as in ``Answer``."""
+class Opened(NamedTuple):
+    """What a body holds; ``rows`` is None if it has no list of them; the rest as in ``Answer``."""
 
     envelope: Mapping[str, Any] = {}
     rows: list[dict[str, Any]] | None = None
@@ -384,20 +386,21 @@ class _Opened(NamedTuple):
     repaired: bool = False
 
 
-def _opened(response: Response, *, smallest: bool) -> _Opened:
+def open_body(response: Response, path: Path = RESULT, *, smallest: bool = False) -> Opened:
+    """Return what an answer holds, with its rows at ``path``; raises as ``read_rows`` does."""
     try:
         envelope = _loaded(response.body)
     except ValueError:
-        return _opened_leniently(response, smallest=smallest)
+        return _opened_leniently(response, path, smallest=smallest)
     if not isinstance(envelope, dict):
-        return _Opened()
-    rows = envelope.get("result")
+        return Opened()
+    rows = at(envelope, path)
     if not isinstance(rows, list):
-        return _Opened(envelope, _none_at_all(envelope))
-    text = rewritten(envelope, response.body) if set(map(type, rows)) <= {dict} else None
+        return Opened(envelope)
+    text = rewritten(envelope, response.body, path) if set(map(type, rows)) <= {dict} else None
     if text is None:
-        return _opened_leniently(response, smallest=smallest)
-    return _Opened(envelope, rows, text=text)
+        return _opened_leniently(response, path, smallest=smallest)
+    return Opened(envelope, rows, text=text)
 
 
 def _none_at_all(envelope: Mapping[str, Any]) -> list[dict[str, Any]] | None:
@@ -417,30 +420,21 @@ def _loaded(body: bytes) -> Any:
     return orjson.loads(body)
 
 
-def _opened_leniently(response: Response, *, smallest: bool) -> _Opened:
+def _opened_leniently(response: Response, path: Path, *, smallest: bool) -> Opened:
     # A body under an error status is a gateway's page more often than rows: not worth the work.
     if response.status not in _SUCCEEDED:
-        return _Opened()
+        return Opened()
     if is_dense(response.body) and not smallest:
         raise AnswerTooLargeError("the answer holds more values than are parsed at once")
     try:
-        repaired = repair(response.body)
-        rows = _none_at_all(repaired.envelope) if repaired.rows is None else repaired.rows
-        return _Opened(repaired.envelope, rows, repaired.malformed, repaired=True)
+        return Opened(*repair(response.body, path), repaired=True)
     except TransientError as error:
         refusal = Refusal(response.status, ray=ray_of(response), proxy=response.proxy)
         raise TransientError(f"{error} ({described(refusal)})", hint=STRANGE) from error
 
 
-def _strictly(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = _loaded(body)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _granted(response: Response, envelope: Mapping[str, Any]) -> bool:
+def granted(response: Response, envelope: Mapping[str, Any]) -> bool:
+    """Return True if an answer is trusted."""
     return response.status in _SUCCEEDED and envelope.get("success") is True
 
 

@@ -137,13 +137,19 @@ class Api:
         return answer
 
     async def get_one(
-        self, endpoint: Endpoint, name: str, *, purpose: Purpose, urgency: float
-    ) -> dict[str, Any]:
-        """Request one object below a list's endpoint, by its id; raises as ``get`` does."""
+        self,
+        endpoint: Endpoint,
+        name: str,
+        read: Callable[[Response, Endpoint, int], T],
+        *,
+        purpose: Purpose,
+        urgency: float,
+    ) -> T:
+        """Request one object below a list's endpoint, by its id; else as ``query``."""
         # The path is formatted later, so that a brace in an id would be taken for a field.
         path = f"{endpoint.path}/{quote(name, safe='')}"
         one = replace(endpoint, path=path)
-        return await self._ask(one, read_object, (), purpose, urgency)
+        return await self._ask(one, read, (), purpose, urgency)
 
     async def query(
         self,

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeAlias
 from forwarder.core.contracts import Lost, Page, Window
 from forwarder.core.identity import dumps
 from forwarder.core.masking import mask_row
+from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig, JitRequestsConfig
@@ -25,7 +26,18 @@ from forwarder.sources.cloudflare_access.activity_mapping import (
     step_id,
     text,
 )
-from forwarder.sources.cloudflare_access.answers import JIT_REQUESTS, Answer, RequestRefusedError
+from forwarder.sources.cloudflare_access.answers import (
+    JIT_REQUESTS,
+    Answer,
+    Endpoint,
+    Opened,
+    RequestRefusedError,
+    Response,
+    error_for,
+    granted,
+    open_body,
+    refusal_of,
+)
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.logs import PageMaker
 from forwarder.sources.cloudflare_access.walk import SECOND_US, UNREADABLE
@@ -91,15 +103,17 @@ class JitRequests:
             unread = Lost(UNREADABLE, since_us, window.until_us, None, reason)
             return self._pages.page(answer, self._pages.records([]), None, [unread])
         rows, lost, learned = list[Row](), list[Lost](), dict[str, Known]()
+        malformed = answer.malformed
         for request in answer.rows:
-            steps, gone = await self._steps(request, window, purpose, urgency, learned)
+            steps, broken, gone = await self._steps(request, window, purpose, urgency, learned)
             rows += steps
+            malformed += broken
             lost += gone
         # Not before the last of them: after an outage in between, all are read again.
         self._learn(learned)
         more = len(answer.rows) >= self._size and page < _MOST_PAGES
         following = {"page": page + 1, "listed": listed} if more else None
-        read = Answer([dict(row) for row in rows], answer.server_time_us, None, answer.malformed)
+        read = Answer([dict(row) for row in rows], answer.server_time_us, None, malformed)
         return self._pages.page(read, self._pages.records(read.rows), following, lost)
 
     async def parts(self, memory: Any | None, now_us: int) -> Parts:  # noqa: ARG002 - the contract's
@@ -123,33 +137,58 @@ class JitRequests:
         purpose: Purpose,
         urgency: float,
         learned: dict[str, Known],
-    ) -> tuple[list[Row], list[Lost]]:
-        """Return a row for each step of a request, none if it need not be read now.
+    ) -> tuple[list[Row], int, list[Lost]]:
+        """Return a row for each step of a request, and how many are malformed.
 
-        Adds to ``learned`` what is known of it then.
+        There are none if it need not be read now. Adds to ``learned`` what is known of it then.
         """
         name, content = text(request.get(REQUEST_ID)), _hash(request)
         if not name:
             # Malformed, or of a form that nobody knows: a record like any other.
-            return [request], []
+            return [request], 0, []
         known, due_us = self._known.get(name, (b"", 0))
         # Only the live reader skips: the others are there to find what it has missed.
         if purpose is Purpose.LIVE and known == content and window.until_us < due_us:
-            return [], []
+            return [], 0, []
         try:
-            detail = await self._api.get_one(JIT_REQUESTS, name, purpose=purpose, urgency=urgency)
+            found = await self._api.get_one(
+                JIT_REQUESTS, name, read_request, purpose=purpose, urgency=urgency
+            )
         except RequestRefusedError as error:
             if error.status != _NOT_FOUND:
                 raise
-            created_us = parse_us(request.get("created_at")) or window.since_us
-            reason = "a request for temporary access is listed and cannot be read"
-            return [], [Lost(UNREADABLE, created_us, created_us, None, reason)]
+            return [], 0, [_lost(request, window, "is listed and cannot be read")]
         # Nobody says if the page was stored: its last steps are read twice before it is left alone.
         over = known == content and _is_closed(request, window)
         learned[name] = content, _NEVER if over else window.until_us + _RECHECK_US
+        detail = found.envelope["result"]
         shared = {key: detail[key] for key in OF_REQUEST if key in detail} | {REQUEST_ID: name}
-        events = detail.get("events")
-        return [{**shared, "event": one} for one in events or () if isinstance(one, Mapping)], []
+        if found.rows is None:
+            return [], 0, [_lost(request, window, "has no list of events")]
+        return [_step(shared, one) for one in found.rows], found.malformed, []
+
+
+def read_request(response: Response, endpoint: Endpoint, now_us: int) -> Opened:
+    """Return a request: ``result`` of the envelope, with its events as rows.
+
+    Raises as ``answers.read_rows`` does.
+    """
+    found = open_body(response, ("result", "events"))
+    if not granted(response, found.envelope) or not isinstance(found.envelope.get("result"), dict):
+        raise error_for(refusal_of(response, found.envelope, now_us), endpoint)
+    return found
+
+
+def _step(shared: Row, event: Row) -> Row:
+    """Return the row of an event; what marks it as malformed marks the row."""
+    marks = {key: event[key] for key in (MALFORMED_KEY, RAW_BYTES_KEY) if key in event}
+    return {**shared, "event": {k: v for k, v in event.items() if k not in marks}, **marks}
+
+
+def _lost(request: Row, window: Window, what: str) -> Lost:
+    created_us = parse_us(request.get("created_at")) or window.since_us
+    detail = f"a request for temporary access {what}"
+    return Lost(UNREADABLE, created_us, created_us, None, detail)
 
 
 def _is_closed(request: Row, window: Window) -> bool:

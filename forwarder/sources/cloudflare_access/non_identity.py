@@ -19,12 +19,10 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-import orjson
-
 from forwarder.core.contracts import Lost, Page, Window
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.identity import dumps
-from forwarder.core.malformed_rows import repair
+from forwarder.core.malformed_rows import at
 from forwarder.core.schema import MALFORMED_KEY
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds
@@ -37,6 +35,7 @@ from forwarder.sources.cloudflare_access.answers import (
     Response,
     Rule,
     error_for,
+    open_body,
     ray_of,
     refusal_of,
     server_time_us,
@@ -102,49 +101,33 @@ def read_groups(response: Response, endpoint: Endpoint, now_us: int) -> Answer:
     Raises as ``answers.read_rows``; ``AnswerTooLargeError`` where less time must be asked for. An
     answer with any error in it has no rows, whatever its status is and whatever else it holds.
     """
-    path = (*_ACCOUNT, _GROUPS)
-    envelope, malformed = _loaded(response.body), 0
-    groups = _at(envelope, path)
-    if envelope is None or (isinstance(groups, list) and set(map(type, groups)) - {dict}):
-        envelope, groups, malformed = repair(response.body, path)
-    _refuse(response, envelope, endpoint, now_us, granted=isinstance(groups, list))
+    opened = open_body(response, (*_ACCOUNT, _GROUPS))
+    _refuse(response, opened.envelope, endpoint, now_us, granted=opened.rows is not None)
     return Answer(
-        rows=[flat(group) for group in groups or ()],
+        rows=[flat(group) for group in opened.rows or ()],
         server_time_us=server_time_us(response),
         per_page=None,
-        malformed=malformed,
+        malformed=opened.malformed,
         ray=ray_of(response),
         size=len(response.body),
     )
 
 
 def _refuse(
-    response: Response, envelope: Any, endpoint: Endpoint, now_us: int, *, granted: bool
+    response: Response,
+    envelope: Mapping[str, Any],
+    endpoint: Endpoint,
+    now_us: int,
+    *,
+    granted: bool,
 ) -> None:
-    known = envelope if isinstance(envelope, dict) else {}
     # Errors beside rows say that rows are missing, and GraphQL sends both with status 200.
-    if granted and response.status == 200 and not known.get("errors"):  # noqa: PLR2004
+    if granted and response.status == 200 and not envelope.get("errors"):  # noqa: PLR2004
         return
-    refusal = refusal_of(response, known, now_us)
+    refusal = refusal_of(response, envelope, now_us)
     if _too_wide.fits(refusal):
         raise AnswerTooLargeError("Cloudflare asks for a shorter time range")
     raise error_for(refusal, endpoint, _RULES)
-
-
-def _loaded(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-
-
-def _at(value: Any, path: Sequence[str | int]) -> Any:
-    for step in path:
-        if isinstance(step, str):
-            value = value.get(step) if isinstance(value, dict) else None
-        else:
-            value = value[step] if isinstance(value, list) and len(value) > step else None
-    return value
 
 
 def flat(group: Mapping[str, Any]) -> dict[str, Any]:
@@ -200,8 +183,8 @@ SETTINGS = (
 
 def read_node(response: Response, endpoint: Endpoint, now_us: int) -> Node:
     """Return what the plan allows; raises as ``read_groups``."""
-    envelope = _loaded(response.body)
-    told = _at(envelope, (*_ACCOUNT, "settings", _GROUPS))
+    envelope = open_body(response).envelope
+    told = at(envelope, (*_ACCOUNT, "settings", _GROUPS))
     _refuse(response, envelope, endpoint, now_us, granted=isinstance(told, dict))
     if told.get("enabled") is False:
         text = f"{endpoint.name}: the account's plan has no analytics of logins"

@@ -7,9 +7,9 @@ import orjson
 import pytest
 from multidict import MultiDict
 
-from forwarder.core.contracts import Page, Window
+from forwarder.core.contracts import Page, Record, Window
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.schema import AdminActivity
+from forwarder.core.schema import MALFORMED_KEY, AdminActivity
 from forwarder.core.source_contract import Purpose, Source, SourceContext
 from forwarder.core.timing import SystemClock
 from forwarder.simulator import (
@@ -24,6 +24,7 @@ from forwarder.simulator import (
 from forwarder.simulator.company import found_company
 from forwarder.simulator.temporary_access import Request, made
 from forwarder.sources.cloudflare_access import CloudflareAccess
+from forwarder.sources.cloudflare_access.activity_mapping import step_id
 from forwarder.testing.samples import event_of
 
 SECOND_US = 1_000_000
@@ -67,6 +68,18 @@ class Rig:
 
     async def poll(self, seconds: float, purpose: Purpose = Purpose.LIVE) -> list[str]:
         """Let time pass, read, and return the types of the steps that are new."""
+        new = []
+        for record in await self._records(seconds, purpose):
+            if record.identity not in self.found:
+                self.found[record.identity] = row = orjson.loads(record.row)
+                new.append(row["event"]["type"])
+        return new
+
+    async def rows(self, seconds: float) -> list[dict[str, Any]]:
+        """Return all rows of a poll."""
+        return [orjson.loads(one.row) for one in await self._records(seconds, Purpose.LIVE)]
+
+    async def _records(self, seconds: float, purpose: Purpose) -> list[Record]:
         since_us = round(self.clock.now() - 60) * SECOND_US
         self.clock.advance(seconds)
         window = Window(since_us, round(self.clock.now()) * SECOND_US)
@@ -74,13 +87,8 @@ class Rig:
         while not pages or position is not None:
             pages.append(await self.source.fetch(window, position, purpose=purpose))
             position = orjson.loads(orjson.dumps(pages[-1].position))
-        new = []
-        for record in (record for page in pages for record in page.records):
-            if record.identity not in self.found:
-                self.found[record.identity] = row = orjson.loads(record.row)
-                new.append(row["event"]["type"])
         self.lost = [one for page in pages for one in page.lost]
-        return new
+        return [record for page in pages for record in page.records]
 
     def details(self) -> int:
         """Return how many requests were read one by one."""
@@ -248,3 +256,81 @@ async def test_a_step_says_who_did_what_about_which_application(rig: Rig) -> Non
     assert [step.action for step in steps] == ["create", "approve", "approve", "commit", "use"]
     assert [step.user for step in steps][1:4] == [BOB.email, CAT.email, CAT.email]
     assert steps[-1].extra["app_hostname"] == "wiki.example.com"
+
+
+_EVENTS = {
+    "none": b"null",
+    "no list": b'{"type": "CREATED"}',
+    "a number": b"5",
+}
+"""What a request may hold in place of its events."""
+
+
+def _detail(request: Request, events: bytes, more: bytes = b"") -> bytes:
+    shown = orjson.dumps(request.listed(NOON * SECOND_US))[1:-1]
+    found = b'{"success":true,"errors":[],"result":{%b%b,"events":%b}}'
+    return found % (shown, more, events)
+
+
+@pytest.mark.parametrize("events", _EVENTS.values(), ids=_EVENTS)
+async def test_a_request_without_a_list_of_events_is_a_gap_and_stops_no_other(
+    rig: Rig, events: bytes
+) -> None:
+    odd = rig.add(1)
+    rig.add(2)
+    body = _detail(odd, events).decode()
+    rig.simulator.faults.add(Fault("body", status=200, body=body, path=odd.id, times=None))
+
+    assert await rig.poll(10) == ["CREATED"]
+    assert len(rig.lost) == 1
+    assert "no list of events" in rig.lost[0].detail
+
+
+async def test_what_is_no_step_is_a_row_like_any_other(rig: Rig) -> None:
+    body = _detail(rig.add(1), b'[["a"],5,{"type":"COMMITTED"}]').decode()
+    rig.simulator.faults.add(Fault("body", status=200, body=body, path="/jit_requests/"))
+
+    rows = await rig.rows(10)
+
+    assert [row["event"] for row in rows] == [{}, {}, {"type": "COMMITTED"}]
+    assert [row.get(MALFORMED_KEY) for row in rows] == [*["not a JSON object"] * 2, None]
+
+
+_STEP = b'{"type":"COMMITTED","timestamp":"2026-01-01T00:00:00Z",'
+_UNREADABLE = {
+    "half a character": _STEP + rb'"note":"\ud800"}',
+    "a control character": _STEP + b'"note":"a\nb"}',
+    "not a number": _STEP + b'"session_duration_seconds":NaN}',
+    "a long number": _STEP + b'"session_duration_seconds":%b}' % (b"9" * 30),
+    "a key twice": _STEP + b'"note":"a","note":"b"}',
+    "very deep": _STEP + b'"note":%b%b}' % (b"[" * 300, b"]" * 300),
+}
+
+
+@pytest.mark.parametrize("step", _UNREADABLE.values(), ids=_UNREADABLE)
+async def test_a_step_that_is_no_clean_json_is_a_malformed_row(rig: Rig, step: bytes) -> None:
+    body = _detail(rig.add(1), b'[{"type":"CREATED"},%b]' % step).decode()
+    rig.simulator.faults.add(Fault("body", status=200, body=body, path="/jit_requests/"))
+
+    clean, odd = await rig.rows(10)
+
+    assert clean["event"] == {"type": "CREATED"}
+    assert odd["event"]["type"] == "COMMITTED"
+    assert MALFORMED_KEY in odd
+
+
+async def test_a_purpose_that_is_no_clean_text_stops_nothing(rig: Rig) -> None:
+    request = rig.add(1)
+    body = _detail(request, b'[{"type":"CREATED"}]', rb',"purpose_justification":"\ud83d"')
+    rig.simulator.faults.add(Fault("body", status=200, body=body.decode(), path="/jit_requests/"))
+
+    (row,) = await rig.rows(10)
+
+    assert row["purpose_justification"] == "\ufffd"
+
+
+def test_steps_without_a_time_stay_apart() -> None:
+    shared = {"knock_request_id": "r1"}
+    first, second = ({**shared, "event": {"type": "LOGIN_SUCCESS", "at": at}} for at in "12")
+
+    assert step_id(first) == step_id(second) == ""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import Page, Window
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.core.schema import Login
+from forwarder.core.schema import MALFORMED_KEY, Login
 from forwarder.core.source_contract import Source, SourceContext
 from forwarder.core.timing import SystemClock, format_us
 from forwarder.simulator import (
@@ -33,7 +33,13 @@ from forwarder.sources.cloudflare_access.answers import (
     ThrottledError,
 )
 from forwarder.sources.cloudflare_access.non_identity import NON_IDENTITY_LOGINS as ENDPOINT
-from forwarder.sources.cloudflare_access.non_identity import Node, Slice, advance, read_node
+from forwarder.sources.cloudflare_access.non_identity import (
+    Node,
+    Slice,
+    advance,
+    read_groups,
+    read_node,
+)
 from forwarder.testing.samples import event_of
 
 SECOND_US = 1_000_000
@@ -349,3 +355,34 @@ def test_fields_that_are_no_list_of_names_say_nothing(said: Any) -> None:
     body = orjson.dumps({"data": {"viewer": {"accounts": [{"settings": told}]}}})
 
     assert read_node(Response(200, {}, body), ENDPOINT, 0).fields == frozenset()
+
+
+_GROUP = b'{"count":1,"dimensions":{"datetime":"2026-01-01T00:00:00Z",%b}}'
+
+
+def _groups(*rows: bytes) -> bytes:
+    node = b'{"accessLoginRequestsAdaptiveGroups":[%b]}' % b",".join(rows)
+    return b'{"data":{"viewer":{"accounts":[%b]}},"errors":null}' % node
+
+
+@pytest.mark.parametrize(
+    "more", [b'"a":%b' % (b"9" * 30), b'"a":1,"a":2', b'"a":%b%b' % (b"[" * 300, b"]" * 300)]
+)
+def test_a_group_that_would_be_changed_silently_is_a_malformed_row(more: bytes) -> None:
+    body = _groups(_GROUP % b'"a":0', _GROUP % more)
+
+    answer = read_groups(Response(200, {}, body), ENDPOINT, 0)
+
+    assert answer.malformed == 1
+    assert [MALFORMED_KEY in row for row in answer.rows] == [False, True]
+
+
+@pytest.mark.parametrize("body", [b"error code: 1015", b"<html>slow down</html>", b""])
+def test_an_error_of_http_says_more_than_its_page(body: bytes) -> None:
+    with pytest.raises(ThrottledError) as throttled:
+        read_groups(Response(429, {"retry-after": "30"}, body), ENDPOINT, 0)
+    with pytest.raises(RequestRefusedError) as refused:
+        read_groups(Response(403, {}, body), ENDPOINT, 0)
+
+    assert throttled.value.retry_after == 30
+    assert refused.value.about == "permission"
