@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from forwarder.simulator.access import Authenticator, RateLimiter
@@ -36,6 +36,35 @@ class LoggedRequest:
     endpoint: str
     path: str
     status: int
+
+
+@dataclass(slots=True)
+class PushJob:
+    """A job of Logpush as the API lists it; its owner is an account or a zone."""
+
+    id: int
+    dataset: str
+    destination_conf: str
+    output_options: dict[str, Any] | None = field(
+        default_factory=lambda: {"field_names": [], "output_type": "ndjson"}
+    )
+    enabled: bool = True
+    name: str | None = None
+    kind: str = ""
+    filter: str = ""
+    logpull_options: str | None = None
+    max_upload_bytes: int | None = None
+    max_upload_records: int | None = None
+    max_upload_interval_seconds: int | None = None
+    last_complete: str | None = None
+    last_error: str | None = None
+    error_message: str | None = None
+
+    def note(self, at: str, error: str | None) -> None:
+        """Note an upload at a time in RFC 3339; a success makes the API forget an error."""
+        self.last_error = at if error else None
+        self.error_message = error
+        self.last_complete = self.last_complete if error else at
 
 
 class RequestLog:
@@ -94,6 +123,7 @@ class Cloud:
         self._feeds: dict[tuple[str, str], Feed] = {}
         self._boards: dict[str, Board] = {}
         self._analytics: dict[str, Analytics] = {}
+        self._jobs: dict[str, list[PushJob]] = {}
         for account in settings.accounts:
             self._found(account)
 
@@ -150,6 +180,16 @@ class Cloud:
 
         """
         return self._analytics[account]
+
+    def jobs(self, owner: str) -> list[PushJob]:
+        """Return the jobs of an account or a zone, by its id."""
+        return self._jobs.get(owner, [])
+
+    def add_job(self, owner: str, **fields: Any) -> PushJob:
+        """Add a job with the given fields of ``PushJob``, in addition to its id."""
+        job = PushJob(id=sum(map(len, self._jobs.values())) + 1, **fields)
+        self._jobs.setdefault(owner, []).append(job)
+        return job
 
     def company(self, account: str) -> Company:
         """Return the company that owns an account."""

@@ -10,6 +10,7 @@ DELETE faults     all, or ?kind=
 POST   rows       {account, stream, rows: [...], raw: [base64, ...], visible_at | visible_in}
 POST   amend      {account, stream, number, changes}
 POST   idps       {account, action: add | remove | enable | disable | refuse | accept, id | idp}
+POST   jobs       {owner: id of an account or a zone, and fields of `PushJob`}
 POST   tokens     {action: admit | revoke, value, permissions?, accounts?, kind?, status?}
 """
 
@@ -208,6 +209,10 @@ def _change_idps(cloud: Cloud, content: Any) -> list[dict[str, Any]]:
     return [provider.as_json() for provider in directory.listed()]
 
 
+def _add_job(cloud: Cloud, content: Any) -> dict[str, Any]:
+    return asdict(cloud.add_job(**content))
+
+
 def _change_tokens(cloud: Cloud, content: Any) -> dict[str, Any]:
     fields = dict(content)
     action = fields.pop("action")
@@ -226,5 +231,6 @@ COMMANDS: dict[str, Command] = {
     "rows": _add_rows,
     "amend": _amend,
     "idps": _change_idps,
+    "jobs": _add_job,
     "tokens": _change_tokens,
 }

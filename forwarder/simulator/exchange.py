@@ -9,7 +9,7 @@ import asyncio
 import struct
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from email.utils import formatdate
 from http import HTTPStatus
 from itertools import count
@@ -50,6 +50,7 @@ from forwarder.simulator.faults import (
     IDENTITY_PROVIDERS,
     JIT_REQUESTS,
     LEADING,
+    LOGPUSH_JOBS,
     NON_IDENTITY_LOGINS,
     REWRITING,
     SCIM_UPDATES,
@@ -87,6 +88,8 @@ ROUTES = {
     "/client/v4/accounts/{account}/access/logs/jit_requests/{name}": JIT_REQUESTS,
     "/client/v4/accounts/{account}/access/service_tokens": SERVICE_TOKENS,
     "/client/v4/accounts/{account}/access/identity_providers": IDENTITY_PROVIDERS,
+    "/client/v4/accounts/{account}/logpush/jobs": LOGPUSH_JOBS,
+    "/client/v4/zones/{zone}/logpush/jobs": LOGPUSH_JOBS,
     "/client/v4/accounts/{account}/tokens/verify": VERIFY,
     "/client/v4/user/tokens/verify": VERIFY,
 }
@@ -239,6 +242,11 @@ def _tokens(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
     return Reply(body=envelope(orjson.dumps(listed)))
 
 
+def _jobs(cloud: Cloud, api_request: ApiRequest, _token: Token) -> Reply:
+    owner = api_request.path.split("/")[4]
+    return Reply(body=envelope(orjson.dumps([asdict(job) for job in cloud.jobs(owner)])))
+
+
 def _queried(cloud: Cloud, api_request: ApiRequest, token: Token) -> Reply:
     """Answer a query of GraphQL: an error has status 200 and stands in the answer."""
     try:
@@ -328,6 +336,7 @@ _ANSWERS: Mapping[str, Callable[[Cloud, ApiRequest, Token], Reply]] = {
     JIT_REQUESTS: _temporary,
     SERVICE_TOKENS: _tokens,
     IDENTITY_PROVIDERS: _providers,
+    LOGPUSH_JOBS: _jobs,
     VERIFY: _verified,
 }
 

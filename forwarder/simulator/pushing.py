@@ -20,6 +20,7 @@ from aiohttp import BytesPayload, ClientError, ClientSession, ClientTimeout
 
 from forwarder.simulator.faults import ACCESS_REQUESTS
 from forwarder.simulator.feed import Feed, read_row
+from forwarder.simulator.rows import format_moment, microseconds
 from forwarder.simulator.simulator import Simulator
 
 Mishap = Literal["cut", "repeated", "regrouped", "reordered", "bad_line", "no_secret"]
@@ -72,6 +73,7 @@ class Job:
             for name, _, value in (one.partition("=") for one in parts.query.split("&") if one)
         ]
         rest = urlencode([one for one in given if not one[0].startswith(_HEADER)])
+        self.destination = destination
         self._url = urlunsplit(parts._replace(query=rest))
         self._headers = {
             name.removeprefix(_HEADER): value for name, value in given if name.startswith(_HEADER)
@@ -158,15 +160,26 @@ def logins_of(feed: Feed, start: int) -> list[dict[str, object]]:
 
 
 async def run(simulator: Simulator, job: Job, interval: float) -> None:
-    """Push the logins of a simulator's first account for ever, an upload each ``interval``."""
+    """Push the logins of a simulator's first account for ever, an upload each ``interval``.
+
+    The API lists the job of that account, with what became of its last upload.
+    """
     feed = next(one for one in simulator.feeds() if one.stream == ACCESS_REQUESTS)
+    listed = simulator.add_job(
+        feed.account,
+        dataset=ACCESS_REQUESTS,
+        destination_conf=job.destination,
+        output_options={"field_names": list(NAMES.values()), "output_type": "ndjson"},
+    )
     seen = 0
     async with ClientSession() as http:
         while True:
-            simulator.advance()
+            now = simulator.advance()
             fresh = logins_of(feed, seen)
             seen += len(fresh)
             job.collect(fresh)
             if job.waiting:
-                await job.upload(http)
+                status = await job.upload(http)
+                error = None if status == 200 else f"error uploading: HTTP {status}"  # noqa: PLR2004
+                listed.note(format_moment(microseconds(now), 0), error)
             await asyncio.sleep(interval)

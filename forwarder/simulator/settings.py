@@ -10,6 +10,7 @@ from forwarder.simulator.faults import (
     ACCOUNT_AUDIT,
     IDENTITY_PROVIDERS,
     JIT_REQUESTS,
+    LOGPUSH_JOBS,
     NON_IDENTITY_LOGINS,
     SCIM_UPDATES,
     SERVICE_TOKENS,
@@ -21,7 +22,7 @@ DEFAULT_TOKEN = "simulated-token"  # noqa: S105 - opens nothing else  # nosec B1
 ALL_PERMISSIONS = frozenset(
     {
         *(ACCESS_REQUESTS, SCIM_UPDATES, ACCOUNT_AUDIT, JIT_REQUESTS, NON_IDENTITY_LOGINS),
-        *(SERVICE_TOKENS, IDENTITY_PROVIDERS),
+        *(SERVICE_TOKENS, IDENTITY_PROVIDERS, LOGPUSH_JOBS),
     }
 )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,19 @@ import orjson
 import pytest
 from aiohttp import ClientSession, web
 
-from forwarder.simulator.pushing import Job, Mishap
+from forwarder.simulator import (
+    DEFAULT_ACCOUNT,
+    DEFAULT_TOKEN,
+    Simulator,
+    SimulatorSettings,
+    Token,
+)
+from forwarder.simulator.faults import LOGPUSH_JOBS
+from forwarder.simulator.pushing import Job, Mishap, run
+from forwarder.simulator.settings import ALL_PERMISSIONS
+from tests.simulator.reader import Reader
+
+JOBS = f"/accounts/{DEFAULT_ACCOUNT}/logpush/jobs"
 
 
 class Receiver:
@@ -105,3 +118,34 @@ async def test_each_mishap_does_what_it_says(
     assert job.happened[mishap] == len(statuses)
     assert job.bad_lines == (mishap == "bad_line")
     assert all(("X-Secret" in one) == (mishap != "no_secret") for one in receiver.headers)
+
+
+async def test_the_api_lists_a_job_with_what_became_of_its_last_upload(receiver: Receiver) -> None:
+    receiver.statuses = [503]
+    async with Simulator(SimulatorSettings(history=60)) as simulator:
+        pushing = asyncio.create_task(run(simulator, job_for(receiver), 0.01))
+        seen = list[dict[str, Any]]()
+        while not seen or seen[-1]["last_error"] or not seen[-1]["last_complete"]:
+            (listed,) = (await Reader(simulator.url).get(JOBS)).rows
+            seen.append(listed)
+        pushing.cancel()
+
+    assert {(one["dataset"], one["enabled"]) for one in seen} == {("access_requests", True)}
+    assert {one["destination_conf"] for one in seen} == {job_for(receiver).destination}
+    assert {None, "error uploading: HTTP 503"} >= {one["error_message"] for one in seen}
+
+
+async def test_jobs_of_accounts_and_zones_can_be_added_and_are_for_those_who_may() -> None:
+    narrow = Token("narrow", permissions=ALL_PERMISSIONS - {LOGPUSH_JOBS})
+    tokens = (Token(DEFAULT_TOKEN), narrow)
+    async with Simulator(SimulatorSettings(history=60, tokens=tokens)) as simulator:
+        reader = Reader(simulator.url)
+        added = {"dataset": "http_requests", "destination_conf": "https://a/b/c", "enabled": False}
+        await reader.control("POST", "jobs", {"owner": "z1", **added})
+        of_zone = await reader.get("/zones/z1/logpush/jobs")
+        of_account = await reader.get(JOBS)
+        refused = await Reader(simulator.url, "narrow").get("/zones/z1/logpush/jobs")
+
+    assert [added] == [{key: row[key] for key in added} for row in of_zone.rows]
+    assert [] == of_account.rows
+    assert (403, 10000) == (refused.status, refused.code)
