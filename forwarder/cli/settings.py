@@ -11,9 +11,14 @@ import click
 
 from forwarder.cli.access import settings_from
 from forwarder.cli.init import init
-from forwarder.cli.terminal import config_option, json_option, print_json, say, tell
-
-_COLOURS = {"ok": "green", "warning": "yellow", "fault": "red"}
+from forwarder.cli.terminal import (
+    config_option,
+    json_option,
+    print_findings,
+    print_json,
+    say,
+    tell,
+)
 
 
 @click.group()
@@ -101,17 +106,12 @@ def _check_journal(settings: Any) -> None:
 
 
 def _found_faults(settings: Any) -> bool:
-    """Query everything, and print a line per finding and what to do about it below."""
+    """Query everything, and print the findings."""
     from forwarder.runtime.inspection import diagnosis  # noqa: PLC0415 - imports everything
 
     # Libraries would log on stderr what the findings report.
     logging.getLogger().addHandler(logging.NullHandler())
     findings = diagnosis(settings)
-    say("ok     ", colour=_COLOURS["ok"], newline=False)
+    say("ok     ", colour="green", newline=False)
     say(f"  state_dir {settings.root.state_dir}: can be written")
-    for finding in findings:
-        say(f"{finding.level:<7}", colour=_COLOURS[finding.level], newline=False)
-        say(f"  {finding.subject}: {finding.text}")
-        if finding.hint:
-            say(f"         -> {finding.hint}")
-    return any(finding.level == "fault" for finding in findings)
+    return print_findings(findings)

@@ -16,13 +16,16 @@ import tty
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
 from forwarder.core.errors import ConfigError
 from forwarder.core.timing import SystemClock, format_seconds, format_us, parse_us
+
+if TYPE_CHECKING:
+    from forwarder.core.contracts import Finding
 
 PORT = click.IntRange(0, 65535)
 RATE = click.FloatRange(min=0)
@@ -38,6 +41,8 @@ _TAKE = "\x1b[?1049h\x1b[?25l\x1b[?7l"
 """The other screen, no cursor, and no second line for what is too long."""
 _GIVE_BACK = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 
+_LEVELS = {"ok": "green", "warning": "yellow", "fault": "red"}
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -49,6 +54,18 @@ def say(text: str = "", *, colour: str | None = None, newline: bool = True) -> N
 def tell(text: str, *, colour: str | None = None) -> None:
     """Print something for the person at the terminal on stderr."""
     click.secho(printable(text), fg=colour, err=True)
+
+
+def print_findings(findings: Iterable[Finding]) -> bool:
+    """Print a line for each finding, and what to do about it below; return True for a fault."""
+    found = False
+    for one in findings:
+        found = found or one.level == "fault"
+        say(f"{one.level:<7}", colour=_LEVELS[one.level], newline=False)
+        say(f"  {one.subject}: {one.text}")
+        if one.hint:
+            say(f"         -> {one.hint}")
+    return found
 
 
 def print_json(value: Any, *, indented: bool = True) -> None:

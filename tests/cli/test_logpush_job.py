@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from forwarder.cli.logpush import FIELDS
 from forwarder.cli.program import program
+from forwarder.sources.logpush.jobs import FIELDS
 
 ACCOUNT = "023e105f4ecef8ad9ca31a8372d0c353"
 SECRET = "the secret+of the job"
@@ -82,13 +82,16 @@ def config(tmp_path: Path, api: Api) -> Path:
     return path
 
 
-def job(config: Path, *words: str, dataset: str = "http_requests") -> Result:
-    given = ("--account", "acme", "--dataset", dataset, "--url", "https://push.example.com/")
+URL = ("--url", "https://push.example.com/")
+
+
+def job(config: Path, *words: str, dataset: str = "http_requests", url: Any = URL) -> Result:
+    given = ("--account", "acme", "--dataset", dataset, *url)
     return CliRunner().invoke(program, ["logpush", "job", *given, *words, "-c", str(config)])
 
 
 def test_the_job_is_printed_without_its_secret(config: Path, api: Api) -> None:
-    done = job(config)
+    done = job(config, "--zone", "z1")
     printed = json.loads(done.stdout)
 
     assert done.exit_code == 0
@@ -130,19 +133,32 @@ def test_a_zone_and_a_token_of_its_own_can_be_named(config: Path, api: Api, tmp_
 
 
 def test_jobs_that_push_there_are_shown_with_what_is_wrong(config: Path, api: Api) -> None:
+    def listed(number: int, address: str) -> dict[str, Any]:
+        return {"id": number, "destination_conf": f"https://{address}?header_X=hidden"}
+
+    failed = {"error_message": "HTTP 503", "last_error": "2026-11-30T08:00:00Z"}
     api.answer["result"] = [
-        {"id": 1, "destination_conf": f"{DESTINATION}?header_X=s", "enabled": False}
-        | {"error_message": "HTTP 503", "last_error": "2026-11-30", "last_complete": None},
-        {"id": 2, "destination_conf": "https://elsewhere.example.com/x", "enabled": True},
+        {**listed(1, "push.example.com/acme/http_requests"), "enabled": False, **failed},
+        {**listed(2, f"push.example.com/{ACCOUNT}/http_requests"), "enabled": True},
+        listed(3, "push.example.com/acme/firewall_events"),
+        {**listed(4, "staging.example.com/acme/http_requests"), "enabled": True, **failed},
+        listed(5, "push.example.com/other/http_requests"),
     ]
-    shown = job(config, "--check", "--zone", "z1")
-    api.answer["result"] = []
+    there = job(config, "--check", "--zone", "z1")
+    anywhere = job(config, "--check", "--zone", "z1", url=())
+    api.answer["result"] = None
     none = job(config, "--check", "--zone", "z1")
 
-    assert shown.output == (
-        "job 1: DISABLED, last complete never, failed at 2026-11-30: HTTP 503\n"
+    shown = [line for line in there.output.splitlines() if "->" not in line]
+    assert shown[0] == (
+        "ok       logpush http_requests: job 1 to https://push.example.com/acme/http_requests "
+        "is disabled, and another job pushes this dataset"
     )
-    assert none.output == f"no job pushes to {DESTINATION}\n"
+    assert ["job 1", "job 1", "job 2", "job 2"] == [line.split(": ")[1][:5] for line in shown]
+    assert (0, 1, 0) == (there.exit_code, anywhere.exit_code, none.exit_code)
+    assert "job 4 to https://staging.example.com/acme/http_requests" in anywhere.output
+    assert "no job pushes this dataset here" in none.output
+    assert "hidden" not in there.output + anywhere.output
 
 
 def test_a_refusal_is_told_in_cloudflares_words_and_with_what_is_needed(
@@ -159,14 +175,25 @@ def test_a_refusal_is_told_in_cloudflares_words_and_with_what_is_needed(
 def test_usage_errors_name_what_is_missing(config: Path) -> None:
     unknown = job(config, dataset="new_dataset")
     named = job(config, "--field", "Datetime", dataset="new_dataset")
-    plain = job(config, "--url", "http://push.example.com")
-    without_zone = job(config, "--create")
+    plain = job(config, "--zone", "z1", "--url", "http://push.example.com")
+    nowhere = job(config, "--zone", "z1", url=())
     config.write_text(config.read_text().partition("logpush:")[0])
     off = job(config)
 
     assert (2, 0, 2) == (unknown.exit_code, named.exit_code, off.exit_code)
-    assert (2, 2) == (plain.exit_code, without_zone.exit_code)
+    assert (2, 2) == (plain.exit_code, nowhere.exit_code)
     assert "Cloudflare pushes over https only" in plain.output
-    assert "jobs of http_requests belong to a zone: --zone" in without_zone.output
+    assert "--url is missing" in nowhere.output
     assert "the fields of new_dataset are not known" in unknown.output
     assert "the receiver is off" in off.output
+
+
+def test_a_job_is_the_accounts_or_a_zones_by_its_dataset(config: Path, api: Api) -> None:
+    ways = [(), ("--create",), ("--check",)]
+    of_zone = [job(config, *way) for way in ways]
+    of_account = [job(config, *way, "--zone", "z", dataset="audit_logs_v2") for way in ways]
+
+    assert {2} == {done.exit_code for done in of_zone + of_account}
+    assert all("jobs of http_requests belong to a zone" in done.output for done in of_zone)
+    assert all("jobs of audit_logs_v2 belong to the account" in one.output for one in of_account)
+    assert api.asked == []
