@@ -240,6 +240,18 @@ class Expiring(Protocol):
         ...
 
 
+@runtime_checkable
+class Pushing(Protocol):
+    """A source whose other side may also push the account's rows; a source need not be one."""
+
+    async def push_jobs(self) -> Sequence[Mapping[str, Any]]:
+        """Return the jobs that push, as the other side lists them; for ``check --live``.
+
+        Raises ``NeedsOperatorError`` if the credential may not read them, or ``TransientError``.
+        """
+        ...
+
+
 # Pushes: the other side sends, and repeats what it got no answer to.
 
 

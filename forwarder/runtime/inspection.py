@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import os
 from array import array
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -20,10 +20,10 @@ import orjson
 
 from forwarder.config import AccountSettings, ForwarderSettings, SinkSettings
 from forwarder.core.contracts import LIVE, Finding, Rendered, StoredPage, StreamKey, Window
-from forwarder.core.errors import ConfigError, Fault, ForwarderError
+from forwarder.core.errors import ConfigError, Fault, ForwarderError, NeedsOperatorError
 from forwarder.core.identity import Identifier
 from forwarder.core.journal import JournalView, Verdict
-from forwarder.core.source_contract import Source, SourcePlugin, StreamPlan
+from forwarder.core.source_contract import Pushing, Source, SourcePlugin, StreamPlan
 from forwarder.core.timing import SystemClock, parse_us
 from forwarder.ingest.backfill import pages_of, verify
 from forwarder.runtime.opening import check_address, check_fleet, open_view
@@ -37,6 +37,8 @@ from forwarder.sources.logpush.comparing import (
     login_polled,
     login_pushed,
 )
+from forwarder.sources.logpush.config import LogpushConfig
+from forwarder.sources.logpush.jobs import OF_ZONES, jobs_here, judged
 from forwarder.sources.logpush.mapping import LOGINS
 
 _LONGEST = 60.0
@@ -202,6 +204,7 @@ async def diagnose(settings: ForwarderSettings) -> Sequence[Finding]:
     found = await asyncio.gather(
         _diagnose_journal(settings),
         *(_diagnose_account(account) for account in settings.accounts),
+        _diagnose_pushes(settings.root.logpush, settings.accounts),
         *(_diagnose_sink(sink) for sink in settings.sinks),
     )
     return [finding for findings in found for finding in findings]
@@ -224,29 +227,77 @@ async def _diagnose_journal(settings: ForwarderSettings) -> Sequence[Finding]:
 
 
 async def _diagnose_account(account: AccountSettings) -> Sequence[Finding]:
-    return await _findings(_source(account), f"account {account.label}")
+    source = _source(account)
+    return await _findings(source, f"account {account.label}", lambda: _opened(source))
 
 
-async def _diagnose_sink(sink: SinkSettings) -> Sequence[Finding]:
-    return await _findings(sink_of(sink, SystemClock()), f"sink {sink.name}")
+async def _diagnose_sink(settings: SinkSettings) -> Sequence[Finding]:
+    sink = sink_of(settings, SystemClock())
+    return await _findings(sink, f"sink {settings.name}", lambda: _opened(sink))
 
 
-async def _findings(plugin: Any, subject: str) -> Sequence[Finding]:
+async def _opened(plugin: Any) -> Sequence[Finding]:
     """Let a plugin diagnose; one that cannot is opened instead."""
+    # ``diagnose`` is optional in both contracts.
+    if hasattr(plugin, "diagnose"):
+        found: Sequence[Finding] = await plugin.diagnose()
+        return found
+    await plugin.open()
+    return [Finding("ok", "", "can be reached")]
+
+
+async def _diagnose_pushes(
+    logpush: LogpushConfig | None, accounts: Sequence[AccountSettings]
+) -> Sequence[Finding]:
+    """Judge the jobs that push to the receiver, as far as the accounts' tokens may read them."""
+    if logpush is None:
+        return []
+    found = await asyncio.gather(*(_jobs_of(account, logpush.datasets) for account in accounts))
+    zones = ", ".join(name for name in logpush.datasets if name in OF_ZONES)
+    text = f"jobs of {zones} belong to zones, which the settings do not name"
+    own = [Finding("ok", "logpush", text, _EACH_ZONE)] if zones else []
+    return [*(finding for findings in found for finding in findings), *own]
+
+
+async def _jobs_of(account: AccountSettings, datasets: Sequence[str]) -> Sequence[Finding]:
+    source = _source(account)
+    expected = [name for name in datasets if name not in OF_ZONES]
+
+    async def look() -> Sequence[Finding]:
+        if not isinstance(source, Pushing):
+            return []
+        try:
+            rows = await source.push_jobs()
+        except NeedsOperatorError as error:
+            return [Finding("warning", "logpush", f"jobs were not checked: {error}", _MAY_READ)]
+        return judged(jobs_here(rows, {account.account_id, account.label}), expected)
+
+    return await _findings(source, f"account {account.label}", look)
+
+
+_MAY_READ = (
+    "a token with `Logs Edit` may read jobs, for datasets of Access also with `Zero Trust: PII "
+    "Read`; `forwarder logpush job --check --token-file FILE` takes one for this alone"
+)
+_EACH_ZONE = "for each: `forwarder logpush job --account NAME --dataset DATASET --zone ID --check`"
+
+
+async def _findings(
+    plugin: Any, subject: str, look: Callable[[], Awaitable[Sequence[Finding]]]
+) -> Sequence[Finding]:
+    """Return what ``look`` finds at a plugin's other side, which is closed then."""
     try:
         async with asyncio.timeout(_LONGEST):
-            # ``diagnose`` is optional in both contracts.
-            if hasattr(plugin, "diagnose"):
-                found: Sequence[Finding] = await plugin.diagnose()
-                return [replace(one, subject=f"{subject}: {one.subject}") for one in found]
-            await plugin.open()
+            return [
+                replace(one, subject=f"{subject}: {one.subject}".removesuffix(": "))
+                for one in await look()
+            ]
     except ForwarderError as error:
         return [Finding("fault", subject, str(error), getattr(error, "hint", ""))]
     except TimeoutError:
         return [Finding("fault", subject, f"no answer within {_LONGEST:.0f} s", _REACHABLE)]
     finally:
         await plugin.aclose()
-    return [Finding("ok", subject, "can be reached")]
 
 
 def _source(account: AccountSettings) -> SourcePlugin:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from forwarder.core.contracts import Finding
@@ -12,6 +12,7 @@ from forwarder.core.timing import Clock, parse_us
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.account_audit import RETENTION, AccountAudit
 from forwarder.sources.cloudflare_access.activity_mapping import ACCOUNT_AUDIT, STEPS
+from forwarder.sources.cloudflare_access.answers import Endpoint
 from forwarder.sources.cloudflare_access.api import Api
 from forwarder.sources.cloudflare_access.diagnosis import diagnose
 from forwarder.sources.cloudflare_access.jit_requests import HOLD_BACK, JIT_RETENTION, JitRequests
@@ -24,6 +25,8 @@ from forwarder.sources.cloudflare_access.non_identity import (
 from forwarder.sources.cloudflare_access.rate_limit import RateLimiters, credential_of
 from forwarder.sources.cloudflare_access.scim.mapping import SCIM_UPDATES
 from forwarder.sources.cloudflare_access.scim.updates import ScimUpdates
+
+_PUSH_JOBS = Endpoint("logpush_jobs", "/accounts/{account_id}/logpush/jobs", "Logs Edit")
 
 
 class CloudflareAccess:
@@ -109,6 +112,10 @@ class CloudflareAccess:
     async def diagnose(self) -> list[Finding]:
         """Check token, permissions and endpoints for ``check --live``; changes nothing."""
         return await diagnose(self.api, self._config)
+
+    async def push_jobs(self) -> Sequence[Mapping[str, Any]]:
+        """Return the account's Logpush jobs; see ``core.source_contract.Pushing``."""
+        return (await self.api.get(_PUSH_JOBS)).rows
 
     async def aclose(self) -> None:
         """Close all connections; idempotent."""
