@@ -69,11 +69,12 @@ class Backfills:
         self._running: dict[str, _Backfill] = {}
         self._stored: dict[str, int] = {}
 
-    async def resume(self, only: str = _KIND) -> None:
-        """Continue what an earlier process did not finish; called once, at the start."""
+    async def resume(self, only: str = "") -> None:
+        """Continue what an earlier process did not finish, or the lane ``only`` of it."""
         for lane in await self._journal.lanes():
             unread = lane.state == OPEN and lane.end_offset is None
-            if unread and lane.name.startswith(only) and lane.name not in self._running:
+            wanted = lane.name == only if only else lane.name.startswith(_KIND)
+            if unread and wanted and lane.name not in self._running:
                 self._start(lane.name, lane.spec)
 
     async def begin(self, given: Mapping[str, Any]) -> Mapping[str, Any]:
