@@ -62,6 +62,7 @@ _EMPTY: tuple[Any, ...] = (None, "", {}, [])
 # Verbs have no names of objects behind them: a login method that is updated is no login.
 _is_login = re.compile(r"(?i)(?:(?:sso|user|dashboard)[ _-])?log[ _-]?in(?:[ _-]\w+)?").fullmatch
 _is_logout = re.compile(r"(?i)(?:(?:sso|user|dashboard)[ _-])?log[ _-]?out(?:[ _-]\w+)?").fullmatch
+_MOST_STATUS = 999
 _RESULTS = {"success": SUCCESS, "failure": FAILURE}
 
 _OBJECTS = {
@@ -228,7 +229,7 @@ def _operation(method: str, uri: str) -> str:
 
 
 def _is_status(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return type(value) is int and 0 <= value <= _MOST_STATUS
 
 
 def _body(value: Any) -> str:

@@ -143,6 +143,14 @@ def test_nothing_of_a_row_is_lost() -> None:
     assert {"time", "id", "raw.status_code", "actor.ip_address"} <= set(found.quality)
 
 
+@pytest.mark.parametrize("status", [-1, 1000, 2**64 - 1, True])
+def test_a_number_that_is_no_status_is_kept_aside(status: int) -> None:
+    found = activity({**ROWS["account_audit"]["audit_system"], "raw": {"status_code": status}})
+
+    assert (found.status_code, found.extra["raw"]) == (None, {"status_code": status})
+    assert "raw.status_code" in found.quality
+
+
 def test_a_complete_row_has_no_fault() -> None:
     for name in ("audit_policy_update", "audit_member_create", "audit_failure", "audit_system"):
         found = activity(dict(ROWS["account_audit"][name]))

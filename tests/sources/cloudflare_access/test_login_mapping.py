@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from forwarder.core.schema import Login, Origin
 from forwarder.core.timing import parse_us
 from forwarder.sources.cloudflare_access.login_mapping import LOGINS, TEXTS, ip_version
+from forwarder.testing.optional_samples import NON_IDENTITY_LOGINS
 from forwarder.testing.samples import LOGIN, event_of
 from forwarder.testing.samples import LOGINS as ROWS
 from tests.formats.strategies import addresses, logins
@@ -193,6 +194,16 @@ def test_a_row_that_lacks_its_time_says_so_whatever_time_it_was_given() -> None:
     row = {key: value for key, value in LOGIN.items() if key != "created_at"}
 
     assert _login(row, time_us=1).quality == ("time",)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2**31, 2**63, 2**64 - 1, True, 1.5, "3"])
+def test_a_count_that_no_destination_can_store_is_kept_aside(count: object) -> None:
+    row = {**NON_IDENTITY_LOGINS["group_certificate"], "count": count}
+    login = event_of("non_identity_logins", row)
+
+    assert isinstance(login, Login)
+    assert (None, ("count",)) == (login.login_count, login.quality)
+    assert count == login.extra["count"]
 
 
 def test_huge_texts_are_judged_too() -> None:
