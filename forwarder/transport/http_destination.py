@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -275,8 +276,9 @@ async def finding(subject: str, check: Awaitable[None], healthy: str) -> Finding
     try:
         await check
     except ForwarderError as error:
-        # Most errors begin with the address, which is the subject already.
-        text = str(error).removeprefix(f"{subject}: ")
+        # Most errors name the address, which is the subject already.
+        named = re.escape(subject)
+        text = re.sub(rf"^{named}:? |( to| with| of) {named}(?=[: ])", "", str(error), count=1)
         return Finding("fault", subject, text, getattr(error, "hint", ""))
     return Finding("ok", subject, healthy)
 

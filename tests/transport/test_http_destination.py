@@ -130,6 +130,26 @@ async def test_each_address_has_its_finding() -> None:
     assert findings == [Finding("ok", A, "fine"), Finding("fault", B, "no", "look there")]
 
 
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (f"{B}: answered 500", "answered 500"),
+        (f"no connection to {B}: refused", "no connection: refused"),
+        (f"no TLS connection with {B}: expired", "no TLS connection: expired"),
+        (f"the name of {B} cannot be resolved", "the name cannot be resolved"),
+        (f"{B} did not answer within 5 s", "did not answer within 5 s"),
+        (f"no connection to {B}ee: refused", f"no connection to {B}ee: refused"),
+    ],
+)
+async def test_a_finding_names_its_address_once(error: str, text: str) -> None:
+    async def check(_: str) -> None:
+        raise TransientError(error)
+
+    (found,) = await destination(B).diagnosis(check, "fine")
+
+    assert (B, text) == (found.subject, found.text)
+
+
 class Mirror(FakeServer):
     """Keeps the headers and the body of the last request."""
 
