@@ -100,7 +100,7 @@ class Observer:
         fields = {key: value for key, value in line.fields.items() if value not in (None, "")}
         error = fields.pop("exception", None)
         if kept_back:
-            fields["repeated"] = f"{kept_back} more times"
+            fields["repeated"] = kept_back
         self._output.write(line.level, line.event, fields, error)
 
 
