@@ -293,9 +293,8 @@ def beyond_retention(covered_us: int, now_us: int, retention_s: float) -> Lost |
     history_us = now_us - us(retention_s)
     if covered_us >= history_us:
         return None
-    detail = (
-        f"nothing was read for longer than the plan's retention ({format_duration(retention_s)})"
-    )
+    kept = format_duration(retention_s)
+    detail = f"it is older than the plan's retention ({kept}) and had not been read"
     return Lost(RETENTION, covered_us, history_us, None, detail)
 
 

@@ -58,6 +58,7 @@ def test_what_expired_unread_is_recorded() -> None:
     (lost,) = plan(ReaderState(NOW_US - 30 * HOUR_US)).lost
 
     assert (RETENTION, 6 * HOUR_US) == (lost.reason, lost.until_us - lost.since_us)
+    assert "it is older than the plan's retention (1d) and had not been read" == lost.detail
 
 
 def test_a_first_start_has_lost_only_what_expired_since_it_began() -> None:
