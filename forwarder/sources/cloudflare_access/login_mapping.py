@@ -203,8 +203,8 @@ _OF_GROUP = {
 }
 """Keys of a group, and what the authentication log calls the same."""
 _TAKEN = frozenset({*_OF_GROUP, "isSuccessfulLogin", "count", "sampleInterval"})
-_MOST_LOGINS = 2**31 - 1
-"""Of a group: what the integers of OCSF and of Sentinel's columns hold."""
+_MOST = 2**31 - 1
+"""Of numbers: what the integers of OCSF and of Sentinel's columns hold."""
 _SERVICES = ("serviceTokenId", "mtlsCommonName")
 """Keys of a group that name what logged in; they are in ``extra``, too, which tells them apart."""
 
@@ -220,8 +220,9 @@ def normalise_group(row: Mapping[str, Any], origin: Origin, id: str, time_us: in
     # An empty value says nothing and is no fault: a group has all dimensions, whatever it is about.
     odd = [key for key, name in _OF_GROUP.items() if not _fits(name, known[name])]
     odd += [] if allowed is not None else ["isSuccessfulLogin"]
-    odd += [] if type(count) is int and 0 < count <= _MOST_LOGINS else ["count"]
-    odd += [] if interval is None or type(interval) in {int, float} else ["sampleInterval"]
+    odd += [] if type(count) is int and 0 < count <= _MOST else ["count"]
+    sampled = interval is None or (type(interval) in {int, float} and 0 <= interval <= _MOST)
+    odd += [] if sampled else ["sampleInterval"]
     timeless = ["time"] if parse_us(known["created_at"]) is None else []
     quality = (*timeless, *(key for key in odd if key != "datetime"))
     return login._replace(

@@ -206,6 +206,16 @@ def test_a_count_that_no_destination_can_store_is_kept_aside(count: object) -> N
     assert count == login.extra["count"]
 
 
+@pytest.mark.parametrize("interval", [-1, 2**31, 2**64 - 1, 1e300, True, "3"])
+def test_a_sample_interval_that_no_destination_can_store_is_kept_aside(interval: object) -> None:
+    row = {**NON_IDENTITY_LOGINS["group_certificate"], "sampleInterval": interval}
+    login = event_of("non_identity_logins", row)
+
+    assert isinstance(login, Login)
+    assert (None, ("sampleInterval",)) == (login.sample_interval, login.quality)
+    assert interval == login.extra["sampleInterval"]
+
+
 def test_huge_texts_are_judged_too() -> None:
     huge = "1" * 100_000
 
