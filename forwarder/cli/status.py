@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from forwarder import __version__
 from forwarder.cli.access import Place, place_from, status_of
 from forwarder.cli.terminal import (
     config_option,
@@ -26,6 +27,7 @@ from forwarder.cli.terminal import (
     say,
     when,
 )
+from forwarder.core.errors import StateError
 from forwarder.core.timing import parse_us
 from forwarder.transport.settings import format_duration, format_size
 
@@ -89,8 +91,25 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
 
         # rich takes 80 columns for a pipe, which folds every table.
         terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
-        Console(width=None if terminal else _WIDE).print(rendered(state))
+        with understood(state):
+            Console(width=None if terminal else _WIDE).print(rendered(state))
     sys.exit(0 if state["ready"] else 1)
+
+
+@contextlib.contextmanager
+def understood(state: Mapping[str, Any]) -> Iterator[None]:
+    """Raise ``StateError`` if the block fails on the status of a forwarder of another release."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        theirs = state.get("version", "unknown")
+        if theirs == __version__:
+            raise
+        missing = f"{type(error).__name__}: {error}"
+        raise StateError(
+            f"the forwarder has version {theirs}, this command has version {__version__} "
+            f"and cannot show its status ({missing}). Use that version, or add --json"
+        ) from error
 
 
 def _pace(place: Place) -> float:
@@ -106,7 +125,8 @@ def _follow(place: Place, *, as_json: bool) -> None:
         if as_json:
             print_json(state, indented=False)
         else:
-            say(summary(printable_tree(state)))
+            with understood(state):
+                say(summary(printable_tree(state)))
         # A pipe is buffered: without this a reader sees nothing for minutes.
         sys.stdout.flush()
         Event().wait(_pace(place) if as_json else _LINE_EVERY)
@@ -229,8 +249,14 @@ def _journal(state: Mapping[str, Any]) -> Text:
         f"journal: {share:.1%} of {format_size(journal['limit_bytes'])} undelivered, "
         f"file {journal['file_bytes'] / 2**20:.1f} MiB"
     )
-    full = "  full: nothing is read until a sink catches up"
-    return Text.assemble(text, (full, "red") if journal["gate_closed"] else "")
+    return Text.assemble(text, (f"  {full(state)}", "red") if journal["gate_closed"] else "")
+
+
+def full(state: Mapping[str, Any]) -> str:
+    """Return what a full journal means: rows are kept for the sink whose oldest event is oldest."""
+    waits = [(one["oldest_unacknowledged_seconds"], one["sink"]) for one in state["sinks"]]
+    longest, sink = max(waits, default=(0, ""))
+    return f"full: nothing is read until {f'sink {sink}' if longest else 'a sink'} catches up"
 
 
 def _fleet(state: Mapping[str, Any]) -> Table | None:
@@ -276,12 +302,12 @@ def _lanes(state: Mapping[str, Any]) -> Table | None:
     return table if table.rows else None
 
 
-def _letters(state: Mapping[str, Any]) -> Table | None:
+def _letters(state: Mapping[str, Any]) -> RenderableType | None:
     table = _table("dead letters", "sink", "latest", "reason")
     for one in state["dead_letters"]:
         events, reason = f"{one['events']:,}", escape(one["reason"])
         table.add_row(events, escape(one["sink"]), _second(one["latest"]), reason)
-    return table if table.rows else None
+    return Group(table, "see forwarder dead-letters list") if table.rows else None
 
 
 def _gaps(state: Mapping[str, Any]) -> RenderableType | None:
@@ -297,7 +323,7 @@ def _gaps(state: Mapping[str, Any]) -> RenderableType | None:
             since, until = _second(one["since"]), _second(one["until"])
             cause = Text(one["reason"], "red")
             table.add_row(escape(one["scope"]), cause, since, until, rows, escape(one["detail"]))
-    return table
+    return Group(table, "see forwarder gaps list")
 
 
 def share_read(one: Mapping[str, Any]) -> float:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
+from forwarder.cli.status import full, understood
 from forwarder.cli.terminal import Line, draw, now_us, one_line, printable_tree, when, whole_screen
 from forwarder.core.errors import ForwarderError
 from forwarder.transport.settings import format_size
@@ -45,8 +46,9 @@ class Look(NamedTuple):
 def look(at: float, state: Status) -> Look:
     """Take a status, in which nothing can steer a terminal from now on."""
     state = printable_tree(state)
-    counted = [(_stream(one), one.get("rows")) for one in state["streams"]]
-    counted += [(_sink(one), one.get("delivered_events")) for one in state["sinks"]]
+    with understood(state):
+        counted = [(_stream(one), one.get("rows")) for one in state["streams"]]
+        counted += [(_sink(one), one.get("delivered_events")) for one in state["sinks"]]
     # A forwarder of another release may not count both.
     return Look(at, state, {name: total for name, total in counted if total is not None})
 
@@ -208,10 +210,10 @@ def _total(points: Sequence[tuple[float, int]], moment: float) -> int | None:
 def _rest(state: Status) -> Iterator[Line]:
     journal, gaps = state["journal"], state["gaps"]
     share = journal["undelivered_bytes"] / max(1, journal["limit_bytes"])
-    full = ", full: nothing is read until a sink catches up" if journal["gate_closed"] else ""
-    size = format_size(journal["limit_bytes"])
-    text = f"journal: {share:.1%} of {size} undelivered{full}; open gaps: {gaps['open']}"
-    yield Line(text, _RED if full else "")
+    closed, size = journal["gate_closed"], format_size(journal["limit_bytes"])
+    meaning = f", {full(state)}" if closed else ""
+    text = f"journal: {share:.1%} of {size} undelivered{meaning}; open gaps: {gaps['open']}"
+    yield Line(text, _RED if closed else "")
     if state["backfills"]:
         rows = sum(one["rows"] for one in state["backfills"])
         yield Line(f"backfills: {len(state['backfills'])}, {_count(rows)} rows so far")
@@ -272,7 +274,8 @@ def watch(ask: Callable[[], Status], pace: float) -> None:
     signs = signs_for(os.environ)
     with whole_screen() as key:
         while True:
-            draw(screen(looks, when(now_us()), shutil.get_terminal_size(), signs, trouble))
+            with understood(looks[-1].state):
+                draw(screen(looks, when(now_us()), shutil.get_terminal_size(), signs, trouble))
             if key(1.0) in {"q", "Q"}:
                 return
             if time.monotonic() - looks[-1].at < pace:

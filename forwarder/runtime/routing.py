@@ -232,8 +232,9 @@ def _both(one: Status, other: Status) -> Status:
     worse = min(one, other, key=lambda sink: (sink["phase"] != "held", sink["phase"] == "running"))
     last = [time for time in (one["last_success"], other["last_success"]) if time is not None]
     return {
-        **worse,
-        **{key: one[key] + other[key] for key in counts},
+        **{key: value for key, value in worse.items() if key not in counts},
+        # A replica of another release may not count all of them.
+        **{key: one[key] + other[key] for key in counts if key in one and key in other},
         **{key: max(one[key], other[key]) for key in most},
         "last_success": max(last, default=None),
     }

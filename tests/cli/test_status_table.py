@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
-from forwarder.cli.status import rendered
+from forwarder import __version__
+from forwarder.cli.status import full, rendered, summary, understood
+from forwarder.core.errors import StateError
+from tests.cli.lacking import lacking
 
 STATE: dict[str, Any] = {
     "version": "1.2.3",
@@ -144,7 +148,15 @@ def test_a_full_journal_says_what_that_means() -> None:
     text = printed(STATE)
 
     assert "journal: 50.0% of 2GiB undelivered, file 1.0 MiB" in text
-    assert "full: nothing is read until a sink catches up" in text
+    assert "full: nothing is read until sink splunk catches up" in text
+
+
+def test_a_full_journal_is_kept_by_the_sink_whose_oldest_event_has_waited_longest() -> None:
+    waits = [("a", 3.0), ("b", 90.0), ("c", 0.0)]
+    sinks = [{"sink": name, "oldest_unacknowledged_seconds": wait} for name, wait in waits]
+
+    assert "full: nothing is read until sink b catches up" == full({"sinks": sinks})
+    assert "full: nothing is read until a sink catches up" == full({"sinks": sinks[2:]})
 
 
 def test_what_is_read_or_sent_again_is_listed_with_its_progress() -> None:
@@ -161,6 +173,14 @@ def test_dead_letters_and_open_gaps_say_why() -> None:
     assert ["2", "splunk", "2026-07-01T11:00:00Z", "[no]", "index"] in lines
     (gap,) = [line for line in lines if line[:1] == ["acme/scim_updates"]]
     assert gap[1] == "older_than_retention"
+
+
+def test_each_list_of_losses_is_followed_by_the_command_that_shows_more() -> None:
+    lines = printed(STATE).splitlines()
+
+    for table, command in (("dead letters", "dead-letters list"), ("open gap", "gaps list")):
+        begin = next(n for n, line in enumerate(lines) if line.startswith(table))
+        assert f"see forwarder {command}" == lines[begin + 2].strip(), table
 
 
 def test_what_is_over_is_counted_and_what_never_was_is_left_out() -> None:
@@ -211,3 +231,25 @@ def test_a_lost_replica_and_an_older_release_are_shown() -> None:
 
     assert "c:3    lost, last seen 5m12s ago" in lost
     assert "old:7  of an older release, which has to stop first" in older
+
+
+def test_a_status_of_another_release_is_shown_or_refused_in_one_sentence() -> None:
+    refused = []
+    for state in lacking(STATE):
+        try:
+            with understood(state):
+                printed(state)
+                summary(state)
+        except StateError as error:
+            refused.append(str(error))
+
+    said = f"the forwarder has version 1.2.3, this command has version {__version__}"
+    assert len(refused) > 20
+    assert [one for one in refused if said not in one and "KeyError: 'version'" not in one] == []
+
+
+def test_a_status_of_this_release_that_cannot_be_shown_is_a_bug() -> None:
+    state: dict[str, Any] = {"version": __version__}
+
+    with pytest.raises(KeyError), understood(state):
+        printed(state)

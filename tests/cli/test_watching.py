@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
+from forwarder.cli.status import understood
 from forwarder.cli.terminal import Line
 from forwarder.cli.watching import BLOCKS, SIGNS, Look, look, screen, signs_for
+from forwarder.core.errors import StateError
+from tests.cli.lacking import lacking
 from tests.integration.chromium.state import ATTACK, state
 
 CLOCK = "2026-11-30T12:45:10Z"
@@ -141,3 +144,23 @@ def test_a_forwarder_that_does_not_count_has_no_rates() -> None:
     lines = shown([look(1000.0 + second, found) for second in range(5)])
 
     assert "running" in row(lines, "splunk")
+
+
+def test_a_status_of_another_release_is_drawn_or_refused_in_one_sentence() -> None:
+    drawn, refused = 0, []
+    for found in lacking(status(5)):
+        try:
+            with understood(found):
+                drawn += len(shown([look(1000.0, found)])) > 0
+        except StateError as error:
+            refused.append(str(error))
+
+    assert drawn > 20
+    assert all(one.startswith("the forwarder has version ") for one in refused)
+
+
+def test_a_full_journal_names_the_sink_that_it_waits_for() -> None:
+    journal = {**state()["journal"], "gate_closed": True}
+    lines = shown(looks(2, journal=journal), (200, 60))
+
+    assert "undelivered, full: nothing is read until sink elastic catches up" in "\n".join(lines)

@@ -216,6 +216,14 @@ def test_statuses_of_replicas_are_one() -> None:
     assert ("ready", True) == (whole["state"], whole["ready"])
 
 
+def test_what_a_replica_of_another_release_does_not_count_is_left_out() -> None:
+    older = status(2, {2})
+    del older["sinks"][0]["delivered_events"]
+    (sink,) = merged_status([status(1, {0, 1}), older], {})["sinks"]
+
+    assert (4, None) == (sink["backlog_events"], sink.get("delivered_events"))
+
+
 def test_what_replicas_tell_of_one_thing_is_the_worst_of_it_and_the_latest() -> None:
     first, second = "2026-07-01T00:00:00Z", "2026-07-02T00:00:00Z"
     one, other = status(1, {0}), status(2, {1, 2}, pushes=[{"dataset": "a"}])
