@@ -106,6 +106,7 @@ class Receiver:
         app = web.Application()
         paths = ("/{account}/{dataset}", "/{other:.*}")
         app.add_routes([web.post(path, self._answer, expect_handler=_not_yet) for path in paths])
+        app.add_routes([web.get("/", _alive), web.route("*", "/{other:.*}", _no_push)])
         self._listener = Listener(
             "logpush",
             app,
@@ -303,6 +304,19 @@ class Receiver:
         now_us = self._clock.now_us()
         oldest_s = None if oldest_us is None else max(0.0, (now_us - oldest_us) / 1e6)
         self._emit(PushStored(target.account, target.dataset, rows, size, now_us / 1e6, oldest_s))
+
+
+async def _alive(_: web.Request) -> web.Response:
+    """Answer the health check of a load balancer, which has no secret and may come from anywhere.
+
+    That nothing can be stored at present is no reason to send pushes nowhere: they get 503.
+    """
+    return web.Response(text="ok\n")
+
+
+async def _no_push(_: web.Request) -> web.Response:
+    text = "only POST is taken, of a batch to /ACCOUNT/DATASET\n"
+    return web.Response(status=405, text=text, headers={"Allow": "POST"})
 
 
 async def _not_yet(_: web.Request) -> None:

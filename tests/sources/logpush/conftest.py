@@ -105,6 +105,11 @@ class Sender:
         async with self._http.post(self.url + path, data=data, headers=given) as answer:
             return answer.status, (await answer.text()).strip()
 
+    async def ask(self, method: str, path: str) -> tuple[int, str]:
+        """Return status and text of the answer to a request that is no push."""
+        async with self._http.request(method, self.url + path) as answer:
+            return answer.status, (await answer.text()).strip()
+
     def row(self, number: int) -> bytes:
         return row(number)
 

@@ -202,13 +202,34 @@ async def test_a_client_that_waits_is_asked_for_its_body_only_if_it_is_wanted(
     assert first in head
 
 
-async def test_other_paths_and_methods_are_refused(sender: Sender) -> None:
+async def test_other_paths_are_refused(sender: Sender) -> None:
     answers = [
         await sender.post(b"", path=path) for path in ("/", "/acme", "/acme/access_requests/x")
     ]
 
     assert {(404, "the path must be /ACCOUNT/DATASET")} == set(answers)
     assert ["refused_account"] * 3 == results(sender)
+
+
+async def test_a_health_check_is_answered_without_secret_and_state() -> None:
+    """From any address, and while nothing can be stored."""
+    intake = MemoryIntake()
+    intake.close()
+    async with Sender(intake, allow=["198.51.100.0/24"]) as sender:
+        asked = [await sender.ask(method, "/") for method in ("GET", "HEAD")]
+        pushed = await sender.post(b"")
+
+    assert [(200, "ok"), (200, "")] == asked
+    assert 403 == pushed[0]
+    assert ["refused_network"] == results(sender)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS"])
+async def test_other_methods_are_answered_in_one_line(sender: Sender, method: str) -> None:
+    asked = [await sender.ask(method, path) for path in (PATH, "/acme", "/healthz/x/y")]
+
+    assert {(405, "only POST is taken, of a batch to /ACCOUNT/DATASET")} == set(asked)
+    assert not sender.events
 
 
 async def test_while_the_journal_is_full_a_body_is_not_read(sender: Sender) -> None:
