@@ -1,13 +1,14 @@
 """Compares the logins that were pushed with those that the API shows. Pure.
 
 The two logs have no id in common. A login is known by its ray id and by its time, which one of the
-logs may have rounded; the same ray may have several logins.
+logs may have rounded; the same ray may have several logins. A job that does not send ``RayID`` has
+logins without one: they are known by their user.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,20 +19,25 @@ APART_US = 2_000_000
 
 
 class Seen(NamedTuple):
-    """A login in one of the logs; without a ray id ``ray`` is the address of the user."""
+    """A login in one of the logs: its ray id, the address of its user, its time."""
 
     ray: str
+    user: str
     time_us: int
 
 
 def login_polled(row: Mapping[str, Any], time_us: int) -> Seen:
     """Return the login in a row of the API."""
-    return Seen(str(row.get("ray_id") or row.get("user_email") or "").lower(), time_us)
+    return _seen(row.get("ray_id"), row.get("user_email"), time_us)
 
 
 def login_pushed(row: Mapping[str, Any], time_us: int) -> Seen:
     """Return the login in a pushed row."""
-    return Seen(str(row.get("RayID") or row.get("Email") or "").lower(), time_us)
+    return _seen(row.get("RayID"), row.get("Email"), time_us)
+
+
+def _seen(ray: Any, user: Any, time_us: int) -> Seen:
+    return Seen(str(ray or "").lower(), str(user or "").lower(), time_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,17 +124,33 @@ class Comparing:
 
 def parted(polled: Iterable[Seen], pushed: Iterable[Seen]) -> tuple[list[Seen], list[Seen]]:
     """Return what has no partner in the other log, of each of them."""
-    there: dict[str, deque[int]] = {}
-    for ray, time_us in sorted(pushed):
-        there.setdefault(ray, deque()).append(time_us)
+    lone, alone = _parted(polled, pushed, lambda one: one.ray or one.user)
+    for has_ray in (True, False):
+        # Only one of the logs has the ray of these.
+        left = _parted(
+            (one for one in lone if bool(one.ray) == has_ray),
+            (one for one in alone if bool(one.ray) != has_ray),
+            lambda one: one.user,
+        )
+        lone = [one for one in lone if bool(one.ray) != has_ray] + left[0]
+        alone = [one for one in alone if bool(one.ray) == has_ray] + left[1]
+    return lone, alone
+
+
+def _parted(
+    polled: Iterable[Seen], pushed: Iterable[Seen], key: Callable[[Seen], str]
+) -> tuple[list[Seen], list[Seen]]:
+    there: dict[str, deque[Seen]] = {}
+    for one in sorted(pushed, key=lambda one: one.time_us):
+        there.setdefault(key(one), deque()).append(one)
     lone, alone = list[Seen](), list[Seen]()
-    for one in sorted(polled):
-        times = there.get(one.ray, deque[int]())
+    for one in sorted(polled, key=lambda one: one.time_us):
+        others = there.get(key(one), deque[Seen]())
         # What is too early for this login is so for all that follow: each is looked at once.
-        while times and times[0] < one.time_us - APART_US:
-            alone.append(Seen(one.ray, times.popleft()))
-        if times and times[0] <= one.time_us + APART_US:
-            times.popleft()
+        while others and others[0].time_us < one.time_us - APART_US:
+            alone.append(others.popleft())
+        if others and others[0].time_us <= one.time_us + APART_US:
+            others.popleft()
         else:
             lone.append(one)
-    return lone, alone + [Seen(ray, at) for ray, times in there.items() for at in times]
+    return lone, alone + [other for others in there.values() for other in others]

@@ -38,8 +38,8 @@ def test_a_login_is_known_by_its_ray_and_its_time_which_one_log_may_round() -> N
 
 
 def test_one_ray_may_have_several_logins() -> None:
-    login = Seen("a", MIDDLE_US)
-    again = Seen("a", MIDDLE_US + 60 * SECOND_US)
+    login = Seen("a", "user", MIDDLE_US)
+    again = Seen("a", "user", MIDDLE_US + 60 * SECOND_US)
 
     assert Comparison(2, 1, 1, 1, 0, 0, MIDDLE_US, MIDDLE_US) == compared([login] * 2, [login])
     assert Comparison(2, 1, 1, 1, 0, 0, again.time_us, again.time_us) == compared(
@@ -54,9 +54,24 @@ def test_a_login_without_a_ray_is_known_by_its_user() -> None:
     assert Comparison(1, 2, 1, 0, 1, 0, None, None) == compared([polled], pushed)
 
 
+def test_logins_of_a_job_without_rays_are_known_by_their_user() -> None:
+    def both(number: int, user: str = "a@example.com") -> tuple[Seen, Seen]:
+        row = {"ray_id": f"{number:016x}", "user_email": user}
+        polled = login_polled(row, MIDDLE_US + number * SECOND_US)
+        return polled, login_pushed({"Email": user.upper()}, polled.time_us + 900_000)
+
+    polled, pushed = (list(logins) for logins in zip(*map(both, range(10)), strict=True))
+    alone = [both(3, "b@example.com")[1]._replace(user="c@example.com")]
+    with_rays = [one._replace(ray=f"f{number}") for number, one in enumerate(pushed)]
+
+    assert Comparison(10, 11, 10, 0, 1, 0, None, None) == compared(polled, pushed + alone)
+    assert 10 == compared(pushed, polled).both
+    assert 0 == compared(polled, with_rays).both
+
+
 def test_many_logins_of_one_user_without_a_ray_take_no_time() -> None:
-    polled = [Seen("a", MIDDLE_US + number) for number in range(20_000)]
-    pushed = [Seen("a", MIDDLE_US - 10 * SECOND_US + number) for number in range(20_000)]
+    polled = [Seen("", "a", MIDDLE_US + number) for number in range(20_000)]
+    pushed = [Seen("", "a", MIDDLE_US - 10 * SECOND_US + number) for number in range(20_000)]
 
     started = process_time()
     found = compared(polled, pushed)
@@ -67,22 +82,31 @@ def test_many_logins_of_one_user_without_a_ray_take_no_time() -> None:
 
 
 def test_at_the_ends_of_the_window_a_partner_may_lie_outside() -> None:
-    first, last = Seen("a", WINDOW.since_us), Seen("b", WINDOW.until_us)
-    around = [Seen("a", first.time_us - 1), Seen("b", last.time_us + 1), Seen("c", last.time_us)]
+    first, last = Seen("a", "user", WINDOW.since_us), Seen("b", "user", WINDOW.until_us)
+    around = [
+        Seen("a", "user", first.time_us - 1),
+        Seen("b", "user", last.time_us + 1),
+        Seen("c", "user", last.time_us),
+    ]
 
     assert Comparison(2, 1, 2, 0, 0, 0, None, None) == compared([first, last], around)
 
 
 def test_what_the_journal_does_not_know_any_more_is_neither() -> None:
     comparing = Comparing(WINDOW)
-    comparing.forget([Seen("a", WINDOW.since_us)])
-    comparing.add([Seen("b", MIDDLE_US)], [Seen("b", MIDDLE_US)], AFTER_US)
+    comparing.forget([Seen("a", "user", WINDOW.since_us)])
+    comparing.add([Seen("b", "user", MIDDLE_US)], [Seen("b", "user", MIDDLE_US)], AFTER_US)
 
     assert Comparison(2, 1, 1, 0, 0, 1, None, None) == comparing.result()
 
 
 logins = st.lists(
-    st.builds(Seen, st.sampled_from("abc"), st.integers(1_000_000_000, 2_000_000_000))
+    st.builds(
+        Seen,
+        st.sampled_from(["a", "b", "c", ""]),
+        st.just("user"),
+        st.integers(1_000_000_000, 2_000_000_000),
+    )
 )
 
 
