@@ -123,7 +123,9 @@ def routed(replica: Replica, seat: Seat, fleet: Fleet) -> dict[str, Command]:
 
     def route(name: str) -> Command:
         async def do(shard: int, given: Given) -> Given:
-            if shard in seat.cells:
+            cell = seat.cells.get(shard)
+            # One that has not started has no streams yet; its owner takes requests afterwards.
+            if cell is not None and cell.started:
                 return await Operations(replica, seat, shard).table()[name](given)
             return _accepted(*await fleet.ask(shard, name, given, patient=True))
 

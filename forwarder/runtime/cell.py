@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import TypeVar
 
-from forwarder.config import AccountSettings, Changes, ForwarderSettings
+from forwarder.config import AccountSettings, Changes, ForwarderSettings, changes
 from forwarder.core.errors import ForwarderError, StateError, TransientError
 from forwarder.core.journal import Journal, JournalView, Usage
 from forwarder.core.lease import FleetState, Lease
@@ -24,6 +26,8 @@ from forwarder.runtime.replica import VERSION, Replica
 from forwarder.runtime.shards import ShardViews
 from forwarder.runtime.supervisor import Supervisor
 from forwarder.runtime.workers import Sinks, Streams
+
+T = TypeVar("T")
 
 _LEAVING = 10.0
 """Seconds for a sink that a reload stops to settle what is in flight."""
@@ -48,7 +52,9 @@ class Cell:
         self._folder = folder
         self._lease = lease
         self._seat = seat
-        self._started = False
+        self._runs: ForwarderSettings | None = None
+        self._change: asyncio.Task[None] | None = None
+        self._one_at_a_time = asyncio.Lock()
         self.shard = 0 if lease is None else lease.shard
         self.journal = journal
         self.supervisor = Supervisor(replica.clock, replica.random, replica.emit)
@@ -81,12 +87,13 @@ class Cell:
             cell = cls(replica, journal, folder, lease, seat or Seat())
             stack.push_async_callback(cell.streams.stop)
             stack.push_async_callback(cell.supervisor.stop_all)
+            stack.push_async_callback(cell._follow_no_more)
             yield cell
 
     @property
     def started(self) -> bool:
         """True from the end of ``start`` until ``wind_down`` begins."""
-        return self._started
+        return self._runs is not None
 
     @property
     def trouble(self) -> TransientError | None:
@@ -113,32 +120,66 @@ class Cell:
         await self.streams.start(self.own(settings))
         self._expect()
         await self.backfills.resume()
-        self._started = True
+        self._runs = settings
 
-    async def change(self, difference: Changes, new: ForwarderSettings) -> None:
+    async def follow(self) -> None:
+        """Bring what runs to the settings in force; called after a reload, and by ``maintain``.
+
+        Does nothing until ``start`` is done, which may have begun with older ones, and nothing from
+        the end on. After an error, the next call does what is left.
+        """
+        async with self._one_at_a_time:
+            old, new = self._runs, self._replica.settings
+            if old is None or old is new:
+                return
+            # Nobody knows what runs after a failure: all of it begins anew then.
+            self._runs = replace(old, accounts=(), sinks=())
+            self._change = asyncio.create_task(self._apply(changes(old, new), new), name="change")
+            # Not awaited itself: the end of the cell cancels it, but not whoever reloads.
+            await asyncio.wait({self._change})
+            if not self._change.cancelled():
+                self._change.result()
+
+    async def _apply(self, difference: Changes, new: ForwarderSettings) -> None:
         """Stop what is gone or differs, start what is new or differs; leave the rest alone."""
         sinks, streams = difference.sinks, difference.streams
-        leaving, coming = (*sinks.removed, *sinks.changed), (*sinks.added, *sinks.changed)
-        await self.sinks.drain(leaving, _LEAVING)
+        removed = self.sinks.settings.keys() - {sink.name for sink in new.sinks}
+        coming = (*sinks.added, *sinks.changed)
+        await self.sinks.drain((*removed, *coming), _LEAVING)
         # A sink that only differs never leaves the journal: what it waits for would be held by
         # nobody until it joins again.
-        self.sinks.leave(sinks.removed)
+        self.sinks.leave(removed)
         await self.sinks.join(sink for sink in new.sinks if sink.name in coming)
         self.sinks.start(coming)
         # All streams of an account share a source, so one that differs restarts the others.
         keys = (*streams.added, *streams.changed, *streams.removed)
         accounts = {key.account_id for key in keys}
-        await self.streams.stop(accounts)
-        await self.streams.start(one for one in self.own(new) if one.account_id in accounts)
+        mine = self.own(new)
+        await self.streams.stop(accounts | self.streams.accounts - {one.account_id for one in mine})
+        await self.streams.start(one for one in mine if one.account_id in accounts)
         self._expect()
+        self._runs = new
+
+    async def _follow_no_more(self) -> None:
+        """End a change that is under way; what it would still start would never be stopped."""
+        self._runs = None
+        if self._change is not None:
+            self._change.cancel()
+            await asyncio.gather(self._change, return_exceptions=True)
+
+    async def paused(self, account_id: str, change: Callable[[], Awaitable[T]]) -> T:
+        """See ``Streams.paused``; settings do not change meanwhile."""
+        async with self._one_at_a_time:
+            return await self.streams.paused(account_id, change)
 
     async def wind_down(self, grace: float) -> int:
         """Read no more, let writes end, acknowledge; return the events that stay undelivered.
 
         Returns within about ``grace`` seconds.
         """
-        clock, self._started = self._replica.clock, False
+        clock = self._replica.clock
         deadline = clock.monotonic() + grace
+        await self._follow_no_more()
         await self.streams.stop()
         await self.note(Own.STOP)
         await self._deliver_the_last()
@@ -153,6 +194,7 @@ class Cell:
         if self._folder.trouble is not None:
             self._replica.report_journal(self._folder.trouble)
         try:
+            await self.follow()
             await self.journal.maintain(self._seat.elsewhere(self.shard)[1], self._seat.fleet.sinks)
             await self.streams.remember()
             if self._lease is not None:

@@ -192,6 +192,7 @@ class Daemon:
         serving = asyncio.create_task(self._serve(), name="serve")
         try:
             await turns.run(serving)
+            await serving  # if no signal has ended it, its error does
         finally:
             serving.cancel()
         await self._finish()
@@ -248,8 +249,9 @@ class Daemon:
                 except ConfigError:
                     continue  # it has been reported; the settings in force stay
                 except ForwarderError as error:
-                    # The journal cannot be written: what differs still differs at the next reload.
-                    self._replica.report_journal(error, "the settings were not reloaded")
+                    # The database does not say which shard has a new account.
+                    self._replica.report_journal(error, "the settings are reloaded later")
+                    asyncio.get_running_loop().call_later(_UPKEEP, self._signals.ask_to_reload)
         self._replica.emit(Stopping(self._signals.reason, GRACE))
 
     async def wind_down(self, cell: Cell) -> None:

@@ -114,7 +114,7 @@ class Operations:
             return await self._journal.move_cursor(key, to_us)
 
         # A poller keeps its position in memory and would write it back.
-        cursor = await self._cell.streams.paused(key.account_id, move)
+        cursor = await self._cell.paused(key.account_id, move)
         clamped = cursor.covered_until_us < to_us
         return {"covered_until": format_seconds(cursor.covered_until_us), "clamped": clamped}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from forwarder.config import Changes, Difference, ForwarderSettings, changes
-from forwarder.core.errors import ConfigError
+from forwarder.core.errors import ConfigError, ForwarderError
 from forwarder.core.own_events import Own
 from forwarder.core.timing import Clock
 from forwarder.observe.events import SettingsReloaded, SettingsWarning
-from forwarder.runtime.cell import Seat
+from forwarder.runtime.cell import Cell, Seat
 from forwarder.runtime.replica import Replica
 from forwarder.runtime.workers import preflight
 
@@ -55,12 +55,19 @@ class Reloader:
             new = replace(new, root=difference.root)
             self._replica.learn(new)
             await self._replica.place(new)
-            # A standby has nothing to change: it begins with the settings in force.
-            for cell in list(self._seat.cells.values()):
-                await cell.change(difference, new)
+            # First: a cell that is opened meanwhile begins with the settings in force.
             self._replica.adopt(new, difference.needs_restart)
+            for cell in list(self._seat.cells.values()):
+                await self._bring(cell)
             await self._report(difference)
             return difference
+
+    async def _bring(self, cell: Cell) -> None:
+        """Let a cell follow; one whose journal fails follows later, and keeps no other waiting."""
+        try:
+            await cell.follow()
+        except ForwarderError as error:
+            self._replica.report_journal(error, "the new settings wait for the journal")
 
     async def _report(self, difference: Changes) -> None:
         replica = self._replica

@@ -170,6 +170,11 @@ class Streams:
         return [poller.state() for poller in self._pollers()]
 
     @property
+    def accounts(self) -> set[str]:
+        """The ids of the accounts that are read."""
+        return set(self._accounts)
+
+    @property
     def names(self) -> list[tuple[str, str]]:
         """The account's label and the name of every stream that is read."""
         return [

@@ -1,0 +1,135 @@
+"""What runs in a cell follows the settings in force, whatever else happens to the cell."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import yaml
+
+from forwarder.config import ForwarderSettings
+from forwarder.config.document import parse_document
+from forwarder.config.loading import build
+from forwarder.config.plugins import InstalledPlugins
+from forwarder.core.errors import TransientError
+from forwarder.core.timing import SystemClock
+from forwarder.journal.database import FILE_NAME
+from forwarder.runtime.cell import Cell
+from forwarder.runtime.replica import Replica, telemetry_of
+from tests.end_to_end.processes import ACCOUNT
+
+OTHER = "f" * 32
+
+
+def settings(folder: Path, *accounts: str, **sinks: dict[str, Any]) -> ForwarderSettings:
+    """Return settings with these sinks; nobody answers the accounts' requests."""
+    written = {
+        "version": 1,
+        "state_dir": str(folder),
+        "accounts": [
+            {"account_id": one, "api_token": "t", "api_url": "http://127.0.0.1:1/client/v4"}
+            for one in accounts or [ACCOUNT]
+        ],
+        "sinks": sinks,
+    }
+    return build(parse_document(yaml.safe_dump(written), "config.yaml"), {}, InstalledPlugins())
+
+
+def null(max_events: int = 10) -> dict[str, Any]:
+    return {"type": "null", "batch": {"max_events": max_events}}
+
+
+def running(cell: Cell) -> tuple[dict[str, int | None], set[str]]:
+    """Return the largest batch of each sink whose task runs, and the accounts with a task."""
+    tasks = {one.name for one in cell.supervisor.states()}
+    sinks = {
+        name: sink.options.batch.max_events
+        for name, sink in cell.sinks.settings.items()
+        if f"sink:{name}" in tasks
+    }
+    streams = {name.removeprefix("stream:") for name in tasks if name.startswith("stream:")}
+    return sinks, {name.partition("/")[0] for name in streams}
+
+
+@pytest.fixture
+def replica(tmp_path: Path) -> Replica:
+    first = settings(tmp_path / "state", kept=null(), changed=null(), removed=null())
+    return Replica(first, telemetry_of(first), SystemClock())
+
+
+@contextmanager
+def without_writes(folder: Path) -> Iterator[None]:
+    """Let nobody write to a journal's file."""
+    with closing(sqlite3.connect(folder / FILE_NAME, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+async def test_settings_that_come_while_a_cell_starts_are_followed_by_the_upkeep(
+    replica: Replica, tmp_path: Path
+) -> None:
+    async with Cell.opened(replica) as cell:
+        starting = asyncio.create_task(cell.start())
+        while not cell.sinks.settings:  # noqa: ASYNC110 - a moment later would be too late
+            await asyncio.sleep(0)
+        replica.adopt(
+            settings(tmp_path / "state", OTHER, kept=null(), changed=null(20), added=null()), ()
+        )
+        await cell.follow()
+        await starting
+        await cell.maintain()
+
+        assert ({"kept": 10, "changed": 20, "added": 10}, {OTHER}) == running(cell)
+
+
+async def test_a_change_that_failed_half_way_leaves_nothing_stopped_or_started_for_good(
+    replica: Replica, tmp_path: Path
+) -> None:
+    first = replica.settings
+    async with Cell.opened(replica) as cell:
+        await cell.start()
+        replica.adopt(settings(tmp_path / "state", kept=null(), changed=null(20), new=null()), ())
+        with without_writes(tmp_path / "state"), pytest.raises(TransientError):
+            await cell.follow()
+        # The operator takes the change back.
+        replica.adopt(first, ())
+        await cell.maintain()
+
+        assert ({"kept": 10, "changed": 10, "removed": 10}, {ACCOUNT}) == running(cell)
+
+
+async def test_the_end_of_a_cell_does_not_wait_for_a_change_that_drains_a_sink(
+    tmp_path: Path,
+) -> None:
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        http = {"type": "http", "url": f"http://127.0.0.1:{port}/"}
+        first = settings(tmp_path / "state", slow=http)
+        replica = Replica(first, telemetry_of(first), SystemClock())
+        async with Cell.opened(replica) as cell:
+            await cell.start()
+            await asked.wait()
+            replica.adopt(settings(tmp_path / "state", OTHER, none=null()), ())
+            following = asyncio.create_task(cell.follow())
+            await asyncio.sleep(0.1)
+            began = monotonic()
+        await following
+        took = monotonic() - began
+
+    assert 5 > took
+    assert ({}, set()) == running(cell)
+    assert not cell.started
