@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeAlias
 
-from forwarder.core.telemetry import Emit
+from forwarder.core.errors import TransientError
+from forwarder.core.telemetry import Emit, TelemetryEvent
 from forwarder.core.timing import Backoff, Clock
-from forwarder.observe.events import TaskCrashed
+from forwarder.observe.events import JournalTroubled, TaskCrashed
 
 Beat: TypeAlias = Callable[[], None]
 """Gives a sign of life; a task calls it at least as often as it was started with."""
@@ -154,11 +155,18 @@ class Supervisor:
                 if life.ending:
                     raise
                 delay = self._backoff.delay(life.crash(), self._rng)
-                self._emit(TaskCrashed(life.name, _inner(error), delay))
+                self._emit(_told(life.name, _inner(error), delay))
                 await self._clock.sleep(delay)
             else:
                 # Work that returns has nothing left to do: a backfill that is complete.
                 return
+
+
+def _told(task: str, error: BaseException, delay: float) -> TelemetryEvent:
+    """Return what is said of a task that starts again: an outage is no fault of the program."""
+    if isinstance(error, TransientError):
+        return JournalTroubled(f"{task}: {error}", error.hint)
+    return TaskCrashed(task, error, delay)
 
 
 def _inner(error: BaseException) -> BaseException:

@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 
+from forwarder.core.errors import TransientError
 from forwarder.core.telemetry import TelemetryEvent
-from forwarder.observe.events import TaskCrashed
+from forwarder.observe.events import JournalTroubled, TaskCrashed
 from forwarder.runtime.supervisor import Supervisor
 
 
@@ -66,6 +67,24 @@ async def test_a_task_that_crashes_starts_again_after_a_growing_pause(
     ]
     assert max(clock.slept) <= 30
     assert sum(clock.slept[4:]) > sum(clock.slept[:3])
+
+
+async def test_an_outage_of_the_journal_is_not_told_as_a_fault_of_the_program(
+    supervisor: Supervisor, told: list[TelemetryEvent]
+) -> None:
+    runs = 0
+
+    async def work(_: Callable[[], None]) -> None:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            raise TransientError("the database is away", hint="start it")
+
+    supervisor.start("requests", work)
+    await supervisor.join("requests")
+
+    assert [JournalTroubled("requests: the database is away", "start it")] == told
+    assert 2 == runs
 
 
 async def test_a_group_with_one_error_is_told_as_that_error(
