@@ -18,7 +18,6 @@ import time
 import pytest
 
 from forwarder.core.errors import NeedsOperatorError
-from forwarder.testing.batches import make_batch
 from forwarder.testing.destinations import (
     PATIENCE,
     Destination,
@@ -31,6 +30,7 @@ from forwarder.testing.destinations import (
     opened,
     reopened,
 )
+from forwarder.testing.fake_sinks import make_batch
 
 # More turns of the loop than any write takes that is answered at once.
 _CANCEL_TURNS = 24

@@ -14,8 +14,8 @@ from forwarder.core.telemetry import TelemetryEvent
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.testing.clock import FakeClock
-from tests.delivery.memory_queue import MemoryQueue, render_plainly
-from tests.delivery.scripted_sink import ScriptedSink
+from forwarder.testing.fake_sinks import ScriptedSink
+from forwarder.testing.memory_queue import MemoryQueue, render_plainly
 
 H = TypeVar("H", bound=TelemetryEvent)
 

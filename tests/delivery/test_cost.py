@@ -21,8 +21,8 @@ from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.testing.clock import FakeClock
-from tests.delivery.memory_queue import MemoryQueue, render_plainly
-from tests.delivery.scripted_sink import hang
+from forwarder.testing.fake_sinks import hang
+from forwarder.testing.memory_queue import MemoryQueue, render_plainly
 
 ROWS = 1_000_000
 PAGE = 1000

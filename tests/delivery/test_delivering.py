@@ -16,8 +16,8 @@ from forwarder.delivery.events import (
 )
 from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.testing.clock import FakeClock
+from forwarder.testing.fake_sinks import ScriptedSink
 from tests.delivery.rig import PATIENCE, Rig, limits
-from tests.delivery.scripted_sink import ScriptedSink
 
 
 def _slow(clock: FakeClock, seconds: float) -> ScriptedSink:

@@ -1,4 +1,4 @@
-"""The fakes of delivery keep their word."""
+"""The fakes that ship keep their word."""
 
 import asyncio
 from random import Random
@@ -8,10 +8,9 @@ import pytest
 from forwarder.core.contracts import ACCEPTED, LIVE, Rejection, WriteResult
 from forwarder.core.errors import TransientError
 from forwarder.core.log import DeadLetter, Progress
-from forwarder.testing.batches import make_batch
 from forwarder.testing.clock import FakeClock
-from tests.delivery.memory_queue import MemoryQueue
-from tests.delivery.scripted_sink import WEIGHTS, RandomFaults, ScriptedSink, hang
+from forwarder.testing.fake_sinks import WEIGHTS, RandomFaults, ScriptedSink, hang, make_batch
+from forwarder.testing.memory_queue import MemoryQueue
 
 
 async def test_hours_pass_at_once_when_everybody_sleeps() -> None:

@@ -17,9 +17,9 @@ from forwarder.core.timing import Backoff, SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.events import BatchSettled, EventsDeadLettered
 from forwarder.delivery.pacing import DeliveryOptions
-from tests.delivery.memory_queue import MemoryQueue, render_plainly
+from forwarder.testing.fake_sinks import WEIGHTS, RandomFaults, ScriptedSink
+from forwarder.testing.memory_queue import MemoryQueue, render_plainly
 from tests.delivery.rig import PATIENCE, Rig, limits, unable
-from tests.delivery.scripted_sink import WEIGHTS, RandomFaults, ScriptedSink
 
 
 @dataclass

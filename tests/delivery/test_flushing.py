@@ -7,8 +7,8 @@ from forwarder.core.contracts import ACCEPTED, StoredPage
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.log import Progress
 from forwarder.delivery.pacing import DeliveryOptions
+from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import PATIENCE, Rig, limits
-from tests.delivery.scripted_sink import ScriptedSink, hang
 
 
 async def test_what_is_stored_goes_out_at_once_when_a_sink_finishes() -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.log import Progress
 from forwarder.delivery.offsets import DoneOffsets, contains, cut, points, within, without
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 
 END = 60
 SPANS = st.lists(

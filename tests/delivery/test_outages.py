@@ -18,8 +18,8 @@ from forwarder.delivery.events import (
     WriteFailed,
 )
 from forwarder.delivery.state import Phase
+from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import PATIENCE, Rig, limits
-from tests.delivery.scripted_sink import ScriptedSink, hang
 
 AWAY = TransientError("connection refused", hint="is it up?")
 LOCKED = NeedsOperatorError("the token is not known", hint="look at the token")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import BatchEvent
 from forwarder.delivery.outgoing import AGE_BOUNDS, Buffer, ages, summarise
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 from tests.delivery.rig import limits
 
 NOW_US = 10**12

@@ -26,9 +26,9 @@ from forwarder.delivery.events import (
     SinkHeld,
 )
 from forwarder.delivery.state import Phase
-from tests.delivery.memory_queue import MemoryQueue, render_plainly
+from forwarder.testing.fake_sinks import Answer, ScriptedSink
+from forwarder.testing.memory_queue import MemoryQueue, render_plainly
 from tests.delivery.rig import PATIENCE, Rig, limits
-from tests.delivery.scripted_sink import Answer, ScriptedSink
 
 
 def rejecting(*offsets: int, reason: str = "no such field") -> Answer:

@@ -5,9 +5,9 @@ import gc
 import weakref
 
 from forwarder.core.contracts import ACCEPTED, Batch, Rendered, StoredPage, WriteResult
-from tests.delivery.memory_queue import render_plainly
+from forwarder.testing.fake_sinks import ScriptedSink
+from forwarder.testing.memory_queue import render_plainly
 from tests.delivery.rig import Rig
-from tests.delivery.scripted_sink import ScriptedSink
 
 
 class Id(str):

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
+from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import Rig
-from tests.delivery.scripted_sink import ScriptedSink, hang
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from forwarder.core.log import DeadLetter, Progress
 from forwarder.delivery.events import PhaseChanged, SinkDrained
 from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.delivery.state import Phase
+from forwarder.testing.fake_sinks import ScriptedSink, hang
 from tests.delivery.rig import PATIENCE, Rig, limits
-from tests.delivery.scripted_sink import ScriptedSink, hang
 
 
 def _others() -> int:

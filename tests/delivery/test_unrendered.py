@@ -23,9 +23,9 @@ from forwarder.delivery.pacing import DeliveryOptions
 from forwarder.delivery.state import Phase
 from forwarder.formats.pipeline import Pipeline
 from forwarder.journal.sqlite import SqliteJournal
-from tests.delivery.memory_queue import MemoryQueue
+from forwarder.testing.fake_sinks import Answer, ScriptedSink
+from forwarder.testing.memory_queue import MemoryQueue
 from tests.delivery.rig import PATIENCE, Rig, limits, unable
-from tests.delivery.scripted_sink import Answer, ScriptedSink
 
 STREAM = "access_requests"
 

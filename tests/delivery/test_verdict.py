@@ -26,7 +26,7 @@ from forwarder.delivery.offsets import Ranges, points
 from forwarder.delivery.outgoing import Cut, OutgoingBatch, new_batch
 from forwarder.delivery.pacing import Breaker
 from forwarder.delivery.verdict import MayGiveUp, Outcome, Verdict, decide, may_refuse
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 
 Answer: TypeAlias = WriteResult | ForwarderError
 SIZES = st.integers(1, 30)

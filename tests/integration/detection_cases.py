@@ -9,7 +9,7 @@ from forwarder.core.contracts import BatchEvent
 from forwarder.formats.ecs import EcsConfig, EcsFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
-from forwarder.testing.batches import batch_of, sink_context
+from forwarder.testing.fake_sinks import batch_of, sink_context
 from forwarder.testing.samples import ACCOUNTS, NORMALISERS, page_of, time_of
 from tests.content.golden import START, Row, cases
 from tests.integration.opensearch.node import Node

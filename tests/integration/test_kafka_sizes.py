@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from forwarder.sinks.kafka import KafkaSink
-from forwarder.testing.batches import batch_of, make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_event, sink_context
 from tests.integration.conftest import ABANDONED, Start
 from tests.integration.kafka.server import KafkaServer, kafka_server
 from tests.sinks.fakes_stream.brokers import create_topic, ids_in, read_all

@@ -14,8 +14,8 @@ from obstore.store import AzureStore
 
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.sinks.object_store import ObjectStoreSink
-from forwarder.testing.batches import batch_of, make_event, sink_context
 from forwarder.testing.destinations import deliver
+from forwarder.testing.fake_sinks import batch_of, make_event, sink_context
 from tests.integration.conftest import Start
 from tests.integration.object_stores.servers import ACCOUNT, KEY, azurite, versitygw
 from tests.sinks.object_store.lake import ids_in, query

@@ -11,8 +11,8 @@ import pytest
 from forwarder.core.contracts import WriteResult
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.destinations import reopened
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.integration.opensearch.node import Node, run_node
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]

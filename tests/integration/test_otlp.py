@@ -19,8 +19,8 @@ from forwarder.core.errors import BatchTooLargeError
 from forwarder.sinks.http import HttpSink
 from forwarder.sinks.loki import LokiSink
 from forwarder.sinks.otlp import OtlpSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.destinations import deliver
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.integration.conftest import Start
 from tests.integration.go_programs import collector, victoria_logs
 

@@ -9,8 +9,8 @@ import pytest
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.syslog import SyslogSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.destinations import deliver, deliver_at_last
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.network import ToxicProxy
 from tests.integration.conftest import Start
 from tests.integration.rsyslogd import Rsyslogd

@@ -26,8 +26,8 @@ from forwarder.runtime.inspection import previews
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
 from forwarder.sinks.syslog import SyslogConfig, SyslogSink
-from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.fake_server import FakeServer
+from forwarder.testing.fake_sinks import make_batch, sink_context
 from forwarder.testing.network import free_port
 from tests.end_to_end.processes import ACCOUNT, SCRIPT, Forwarder, cloudflare, until
 from tests.end_to_end.test_citizen import as_pid_1, child_of, running, seconds_of, shell

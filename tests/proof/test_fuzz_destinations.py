@@ -16,7 +16,7 @@ from forwarder.sinks.elasticsearch import ElasticsearchSink
 from forwarder.sinks.relp import RelpSink
 from forwarder.sinks.splunk_hec import SplunkHecSink
 from forwarder.sinks.syslog import SyslogSink
-from forwarder.testing.batches import make_batch, sink_context
+from forwarder.testing.fake_sinks import make_batch, sink_context
 from tests.proof.answering import (
     Serve,
     bulk_answer,

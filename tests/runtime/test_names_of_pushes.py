@@ -18,7 +18,7 @@ from forwarder.sinks.elasticsearch import ElasticsearchConfig
 from forwarder.sinks.elasticsearch.bulk import target_name
 from forwarder.sinks.loki import LokiConfig, streams_of
 from forwarder.sinks.splunk_hec.envelope import Envelopes, SplunkHecConfig
-from forwarder.testing.batches import batch_of
+from forwarder.testing.fake_sinks import batch_of
 from forwarder.testing.samples import ACCOUNT_ID, ACCOUNTS, NORMALISERS, page_of
 
 LOGIN = {"CreatedAt": "2026-11-30T08:00:00Z", "Allowed": True, "Email": "ann@example.com"}

@@ -8,7 +8,7 @@ import pytest
 
 from forwarder.core.contracts import Sink
 from forwarder.sinks.kafka import KafkaSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.sink_contract import SinkContract
 from tests.sinks.fakes_stream.brokers import (
     MockCluster,

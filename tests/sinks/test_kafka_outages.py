@@ -12,8 +12,8 @@ import pytest
 from forwarder.core.contracts import Sink
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
-from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.destinations import deliver, deliver_at_last
+from forwarder.testing.fake_sinks import make_batch, sink_context
 from forwarder.testing.network import ToxicProxy, free_port
 from forwarder.testing.sink_contract import OutageContract
 from tests.sinks.fakes_stream.brokers import (

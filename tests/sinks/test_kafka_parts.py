@@ -14,7 +14,7 @@ from forwarder.core.contracts import BatchEvent, Rejection
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.kafka import KafkaSink
 from forwarder.sinks.kafka.records import Layout, Part, Records, Stamp, explain, judge
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 
 NOW_US = 1_767_225_700_000_000
 events = st.lists(

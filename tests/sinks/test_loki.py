@@ -10,11 +10,11 @@ from pydantic import ValidationError
 from forwarder.core.contracts import Batch, Rejection, Sink, WriteResult
 from forwarder.core.errors import BatchRefusedError, NeedsOperatorError, TransientError
 from forwarder.sinks.loki import LokiConfig, LokiSink, judge, streams_of
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.fake_server import saying
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fault_run import deliver_all
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
 from tests.sinks.fakes.loki import FakeLoki
-from tests.sinks.fault_run import deliver_all
 
 DAY = 86_400
 HOUR_US = 3_600_000_000

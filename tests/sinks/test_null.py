@@ -2,7 +2,7 @@
 
 from forwarder.core.contracts import ACCEPTED
 from forwarder.sinks.null import NullSink
-from forwarder.testing.batches import make_batch, sink_context
+from forwarder.testing.fake_sinks import make_batch, sink_context
 
 
 async def test_everything_is_accepted() -> None:

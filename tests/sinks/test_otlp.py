@@ -20,11 +20,11 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.otlp import OtlpConfig, OtlpSink, Records, partial_success
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.fake_server import html, saying
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fault_run import deliver_all
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
 from tests.sinks.fakes.otlp import FakeOtlp, attributes, resource
-from tests.sinks.fault_run import deliver_all
 
 
 class Receiver(FakeOtlp):

@@ -10,9 +10,10 @@ from forwarder.core.contracts import BatchLimits, Sink
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.http import HttpSink, HttpSinkConfig
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.destinations import failure_of
 from forwarder.testing.fake_server import saying
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fault_run import deliver_all
 from forwarder.transport.presets import Meaning, presets
 from tests.sinks.fakes.vendors import (
     VENDORS,
@@ -24,7 +25,6 @@ from tests.sinks.fakes.vendors import (
     Sumo,
     Vendor,
 )
-from tests.sinks.fault_run import deliver_all
 
 SINKS: dict[str, tuple[Any, Any]] = {
     "http": (HttpSink, HttpSinkConfig),

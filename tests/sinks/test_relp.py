@@ -15,8 +15,8 @@ from relppy.server import RelpStreamHandler
 from forwarder.core.contracts import Sink
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.relp import RelpSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.destinations import deliver, failure_of, opened
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
 from tests.sinks.fakes_stream.relp_receiver import RelpReceiver
 

@@ -19,12 +19,12 @@ from forwarder.formats.asim import AsimFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.templates import FormatConfig
 from forwarder.sinks.sentinel import SentinelConfig, SentinelSink, parts_of
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.fake_server import html, saying
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fault_run import deliver_all
 from forwarder.testing.samples import ACCOUNTS, NORMALISERS, ROWS, page_of
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
 from tests.sinks.fakes.sentinel import FakeSentinel
-from tests.sinks.fault_run import deliver_all
 
 LOGINS, CHANGES = "Custom-CloudflareAccessLogins", "Custom-CloudflareAccessChanges"
 

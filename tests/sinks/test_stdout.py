@@ -13,7 +13,7 @@ import pytest
 from forwarder.core.contracts import Sink
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.sinks.stdout import StdoutSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.sink_contract import SinkContract
 
 

@@ -10,7 +10,6 @@ import pytest
 from forwarder.core.contracts import Sink
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.sinks.syslog import SyslogSink, WindowResent
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.destinations import (
     FaultyDestination,
     deliver,
@@ -18,6 +17,7 @@ from forwarder.testing.destinations import (
     failure_of,
     opened,
 )
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.sink_contract import OutageContract
 from tests.sinks.fakes_stream.syslog_receiver import SyslogReceiver
 

@@ -8,7 +8,7 @@ import pytest
 from forwarder.core.errors import TransientError
 from forwarder.core.telemetry import SentUnconfirmed, TelemetryEvent
 from forwarder.sinks.syslog import SyslogSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.network import free_port
 
 

@@ -11,8 +11,8 @@ import trustme
 
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.sinks.syslog import SyslogSink
-from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.destinations import deliver
+from forwarder.testing.fake_sinks import make_batch, sink_context
 from tests.sinks.fakes_stream.syslog_receiver import octet_frames
 
 

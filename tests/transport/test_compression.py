@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from forwarder.sinks.file import compress_file
-from forwarder.testing.batches import sink_context
+from forwarder.testing.fake_sinks import sink_context
 from forwarder.transport.http import HttpSettings
 from forwarder.transport.http_destination import HttpDestination, compress
 

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from forwarder.core.contracts import Finding
 from forwarder.core.errors import BatchRefusedError, NeedsOperatorError, TransientError
 from forwarder.core.timing import SystemClock
-from forwarder.testing.batches import sink_context
 from forwarder.testing.fake_server import FakeServer, body_of
+from forwarder.testing.fake_sinks import sink_context
 from forwarder.transport.http_destination import REST, HttpAuth, HttpDestination, choose
 
 A, B, C = "http://a", "http://b", "http://c"

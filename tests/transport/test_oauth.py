@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
-from forwarder.testing.batches import sink_context
 from forwarder.testing.fake_server import FakeServer
+from forwarder.testing.fake_sinks import sink_context
 from forwarder.transport.http_destination import HttpAuth, HttpDestination
 from forwarder.transport.oauth import OAuthSettings, TokenSource, read_token
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from syslog_rfc5424_parser import SyslogMessage
 
 from forwarder.core.contracts import BatchEvent
-from forwarder.testing.batches import make_event
+from forwarder.testing.fake_sinks import make_event
 from forwarder.transport.syslog import (
     FACILITIES,
     SEVERITIES,

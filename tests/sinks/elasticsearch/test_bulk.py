@@ -13,7 +13,7 @@ from forwarder.core.schema import Origin
 from forwarder.formats.ecs import EcsConfig, EcsFormat
 from forwarder.sinks.elasticsearch import ElasticsearchConfig
 from forwarder.sinks.elasticsearch.bulk import Bulk, judge, makes_data_stream, target_name
-from forwarder.testing.batches import make_event, sink_context
+from forwarder.testing.fake_sinks import make_event, sink_context
 from forwarder.testing.samples import ACCOUNT, ACCOUNT_ID, ROWS, event_of
 
 WHERE = "https://es:9200"

@@ -6,7 +6,7 @@ import pytest
 
 from forwarder.core.contracts import Sink
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
-from forwarder.testing.batches import sink_context
+from forwarder.testing.fake_sinks import sink_context
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
 from forwarder.transport.settings import Secret
 from tests.sinks.fakes.elastic import FakeElastic

@@ -15,8 +15,8 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.elasticsearch import ElasticsearchConfig, ElasticsearchSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.fake_server import html, saying
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.sinks.fakes.elastic import FakeElastic
 
 AUDIT = "logs-cloudflare_access.audit-default"

@@ -19,7 +19,8 @@ from forwarder.sinks.object_store import ObjectStoreSink
 from forwarder.sinks.object_store.config import ObjectStoreConfig
 from forwarder.sinks.otlp import OtlpConfig, OtlpSink
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
-from forwarder.testing.batches import sink_context
+from forwarder.testing.fake_sinks import sink_context
+from forwarder.testing.fault_run import Outcome, bad_hour, deliver_all, die_three_times
 from forwarder.transport.settings import Secret
 from tests.sinks.fakes.elastic import FakeElastic
 from tests.sinks.fakes.hec import FakeHec
@@ -27,7 +28,6 @@ from tests.sinks.fakes.loki import FakeLoki
 from tests.sinks.fakes.otlp import FakeOtlp
 from tests.sinks.fakes.s3 import FakeS3
 from tests.sinks.fakes.webhook import FakeWebhook
-from tests.sinks.fault_run import Outcome, bad_hour, deliver_all, die_three_times
 from tests.sinks.file.disk import Disk
 
 pytestmark = pytest.mark.proof

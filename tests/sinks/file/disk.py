@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from forwarder.sinks.file import Calls, FileConfig, FileSink
-from forwarder.testing.batches import sink_context
+from forwarder.testing.fake_sinks import sink_context
 
 
 class Disk:

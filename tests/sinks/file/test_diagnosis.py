@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from forwarder.sinks.file import diagnose
-from forwarder.testing.batches import make_batch
+from forwarder.testing.fake_sinks import make_batch
 from tests.sinks.file.disk import Disk
 
 

@@ -22,7 +22,7 @@ from forwarder.sinks.file import (
     older_name,
     to_remove,
 )
-from forwarder.testing.batches import make_batch, make_event, sink_context
+from forwarder.testing.fake_sinks import make_batch, make_event, sink_context
 from forwarder.testing.sink_contract import OutageContract
 from tests.sinks.file.disk import Disk
 

@@ -19,8 +19,8 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.http import HttpSink, HttpSinkConfig
-from forwarder.testing.batches import make_batch, sink_context
 from forwarder.testing.fake_server import half_an_answer, reset, reset_early, saying
+from forwarder.testing.fake_sinks import make_batch, sink_context
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
 from tests.sinks.fakes.webhook import FakeWebhook
 

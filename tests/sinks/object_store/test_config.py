@@ -13,7 +13,7 @@ from forwarder.formats.ocsf import OcsfConfig
 from forwarder.formats.raw import RawConfig
 from forwarder.sinks.object_store import ObjectStoreSink
 from forwarder.sinks.object_store.config import ObjectStoreConfig
-from forwarder.testing.batches import sink_context
+from forwarder.testing.fake_sinks import sink_context
 
 LAKE = {"region": "eu-central-1", "account_id": "123456789012"}
 KEYS = {"access_key_id": "a", "secret_access_key": "b"}

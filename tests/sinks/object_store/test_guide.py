@@ -14,7 +14,7 @@ from forwarder.core.schema import FAILURE
 from forwarder.formats.ocsf import OcsfConfig, OcsfFormat
 from forwarder.sinks.object_store.config import ObjectStoreConfig
 from forwarder.sinks.object_store.objects import Objects
-from forwarder.testing.batches import batch_of, make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_event, sink_context
 from forwarder.testing.samples import LOGIN, event_of
 from tests.sinks.object_store.lake import query
 

@@ -20,7 +20,7 @@ from forwarder.sinks.object_store.config import ObjectStoreConfig
 from forwarder.sinks.object_store.objects import LakeObject, Objects
 from forwarder.sinks.object_store.ocsf_columns import EVERY, OF_CLASS, SHARED
 from forwarder.sinks.object_store.parquet import columns_of, fit
-from forwarder.testing.batches import batch_of, make_event, sink_context
+from forwarder.testing.fake_sinks import batch_of, make_event, sink_context
 from forwarder.testing.samples import event_of, sample_events
 from tests.formats.strategies import streams_and_rows
 from tests.formats.test_ocsf import ocsf_faults

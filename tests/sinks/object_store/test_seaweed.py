@@ -10,8 +10,8 @@ import pytest
 
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.sinks.object_store import ObjectStoreSink
-from forwarder.testing.batches import batch_of, make_event, sink_context
 from forwarder.testing.destinations import deliver
+from forwarder.testing.fake_sinks import batch_of, make_event, sink_context
 from tests.sinks.object_store.lake import query
 from tests.sinks.object_store.seaweed import PROGRAM, S3Server, seaweed
 

@@ -20,9 +20,9 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.object_store import ObjectStoreSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.destinations import assert_clean, deliver
 from forwarder.testing.fake_server import Script, reset, silence
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.sink_contract import OperatorFaultContract, OutageContract
 from tests.sinks.fakes.s3 import FakeS3, error
 from tests.sinks.object_store.lake import query

@@ -16,7 +16,7 @@ from forwarder.sinks.splunk_hec.envelope import (
     raw_query,
     seconds,
 )
-from forwarder.testing.batches import batch_of, make_event
+from forwarder.testing.fake_sinks import batch_of, make_event
 
 KEYS = {"time", "host", "source", "sourcetype", "index", "event", "fields"}
 

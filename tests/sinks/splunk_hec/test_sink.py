@@ -16,8 +16,8 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.sinks.splunk_hec import SplunkHecConfig, SplunkHecSink
-from forwarder.testing.batches import batch_of, make_batch, make_event, sink_context
 from forwarder.testing.fake_server import body_of, html, saying
+from forwarder.testing.fake_sinks import batch_of, make_batch, make_event, sink_context
 from tests.sinks.fakes.hec import FakeHec, say
 
 

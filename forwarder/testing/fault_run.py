@@ -24,7 +24,6 @@ from forwarder.core.contracts import Rendered, Sink, StoredPage
 from forwarder.core.timing import Backoff, SystemClock
 from forwarder.delivery.consumer import Consumer
 from forwarder.delivery.pacing import DeliveryOptions
-from forwarder.testing.batches import make_event
 from forwarder.testing.fake_server import (
     FakeServer,
     Script,
@@ -36,7 +35,8 @@ from forwarder.testing.fake_server import (
     silence,
     through,
 )
-from tests.delivery.memory_queue import MemoryQueue
+from forwarder.testing.fake_sinks import make_event
+from forwarder.testing.memory_queue import MemoryQueue
 
 
 def bad_hour(server: FakeServer, rng: Random, length: int = 400) -> Counter[str]:
@@ -140,7 +140,7 @@ async def deliver_all(
             max_wait=0.01,
         ),
         clock=SystemClock(),
-        rng=Random(seed),
+        rng=Random(seed),  # noqa: S311 - jitter of a test  # nosec B311
     )
     running = asyncio.create_task(consumer.run())
     try:
