@@ -24,12 +24,12 @@ from forwarder.core.log import Addition, Progress, SinkQueue
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
 from forwarder.journal.sqlite import SqliteJournal
+from forwarder.testing.journal_contract import addition, records
+from forwarder.testing.journal_crash import NOON_US
+from forwarder.testing.journal_model import KEY
 from forwarder.testing.network import ToxicProxy
 from tests.integration.postgres_opener import PostgresOpener
 from tests.integration.postgresql import Postgresql, memory_folder
-from tests.journal.contract import addition, records
-from tests.journal.crash import NOON_US
-from tests.journal.model import KEY
 
 Opened = Callable[[], AbstractAsyncContextManager[Journal]]
 

@@ -18,12 +18,12 @@ from forwarder.core.log import Progress
 from forwarder.core.telemetry import ignore
 from forwarder.journal.fleet import Leases
 from forwarder.journal.postgres import Ownership, PostgresJournal
+from forwarder.testing.journal_contract import addition, records, verdict
+from forwarder.testing.journal_crash import HOUR_US, NOON_US, WallClock
+from forwarder.testing.journal_model import KEY
 from forwarder.testing.network import ToxicProxy
 from tests.integration.postgres_opener import PostgresOpener
 from tests.integration.postgresql import Postgresql
-from tests.journal.contract import addition, records, verdict
-from tests.journal.crash import HOUR_US, NOON_US, WallClock
-from tests.journal.model import KEY
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 _TABLES = ("page", "progress", "reader", "lane", "sink", "gap", "dead_letter", "counter", "memory")

@@ -10,11 +10,11 @@ from hypothesis.stateful import run_state_machine_as_test
 from forwarder.config import load
 from forwarder.journal.tables import create
 from forwarder.runtime.inspection import diagnose
+from forwarder.testing.journal_contract import JournalContract
+from forwarder.testing.journal_machine import machine_for
 from tests.integration.pgbouncer import PgBouncer
 from tests.integration.postgres_opener import PostgresOpener
 from tests.integration.postgresql import Postgresql
-from tests.journal.contract import JournalContract
-from tests.journal.machine import machine_for
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 

@@ -24,13 +24,13 @@ from forwarder.core.telemetry import ignore
 from forwarder.journal.fleet import Leases, SqlFleet
 from forwarder.journal.postgres import Database
 from forwarder.journal.tables import create
+from forwarder.testing.journal_contract import addition, records, verdict
+from forwarder.testing.journal_crash import HOUR_US, NOON_US, WallClock
+from forwarder.testing.journal_model import KEY
 from tests.end_to_end.processes import ACCOUNT, Forwarder, cloudflare, until
 from tests.integration import upgrading
 from tests.integration.postgresql import Postgresql
 from tests.integration.upgrading import VERSION
-from tests.journal.contract import addition, records, verdict
-from tests.journal.crash import HOUR_US, NOON_US, WallClock
-from tests.journal.model import KEY
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 KEEPING = Keeping(2**30, HOUR_US)

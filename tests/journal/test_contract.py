@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.journal.contract import JournalContract
+from forwarder.testing.journal_contract import JournalContract
 from tests.journal.sqlite_opener import SqliteOpener
 
 

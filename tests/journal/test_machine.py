@@ -8,8 +8,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from forwarder.core.contracts import LIVE
 from forwarder.core.log import ReaderState
-from tests.journal.crash import NOON_US
-from tests.journal.machine import JournalMachine, machine_for
+from forwarder.testing.journal_crash import NOON_US
+from forwarder.testing.journal_machine import JournalMachine, machine_for
 from tests.journal.sqlite_opener import SqliteOpener
 
 TestMachine = machine_for(SqliteOpener).TestCase

@@ -25,7 +25,7 @@ from forwarder.journal import (
 )
 from forwarder.journal.journal import SqlJournal
 from forwarder.journal.storage import Session
-from tests.journal.machine import machine_for
+from forwarder.testing.journal_machine import machine_for
 from tests.journal.sqlite_opener import SqliteOpener
 
 pytestmark = pytest.mark.proof
@@ -245,7 +245,7 @@ def _failed_check(error: BaseException | None) -> str | None:
     if not isinstance(error, AssertionError):
         return None
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    of_the_machine = frame.f_globals["__name__"].startswith("tests.journal.machine")
+    of_the_machine = frame.f_globals["__name__"].startswith("forwarder.testing.journal_")
     return frame.f_code.co_name if of_the_machine else None
 
 

@@ -13,7 +13,7 @@ from forwarder.core.contracts import FORWARDER_STREAM, Record
 from forwarder.core.journal import Fate, Journal, Keeping, LaneCancelled
 from forwarder.core.log import SinkQueue
 from forwarder.core.telemetry import ignore
-from tests.journal.crash import (
+from forwarder.testing.journal_crash import (
     Crash,
     CrashError,
     CrashingSession,
@@ -21,7 +21,7 @@ from tests.journal.crash import (
     T,
     WallClock,
 )
-from tests.journal.model import (
+from forwarder.testing.journal_model import (
     ALIASES,
     CANCELLED,
     EVERYTHING,

@@ -10,9 +10,9 @@ from hypothesis.stateful import precondition, rule
 
 from forwarder.core.contracts import LIVE, Window
 from forwarder.core.log import Addition, KeySet, ReaderState
-from tests.journal.crash import HOUR_US, NOON_US
-from tests.journal.machine_checks import JournalChecks, aliases_of
-from tests.journal.model import ALIASES, KEY, POOL, Stored
+from forwarder.testing.journal_checks import JournalChecks, aliases_of
+from forwarder.testing.journal_crash import HOUR_US, NOON_US
+from forwarder.testing.journal_model import ALIASES, KEY, POOL, Stored
 
 _READERS = [LIVE, "reconcile:600", "reconcile:72000"]
 _DAY_US = 24 * HOUR_US

@@ -20,10 +20,9 @@ from forwarder.core.contracts import FORWARDER_STREAM, LIVE
 from forwarder.core.errors import StateError
 from forwarder.core.journal import LaneCancelled
 from forwarder.core.log import EXPECTED_REFUSAL, DeadLetter, Progress, ReaderState, SinkQueue
-from tests.journal.crash import HOUR_US, NOON_US, Opener
-from tests.journal.machine_checks import awaited
-from tests.journal.machine_readers import ReaderRules, rows_of_a_page
-from tests.journal.model import (
+from forwarder.testing.journal_checks import awaited
+from forwarder.testing.journal_crash import HOUR_US, NOON_US, Opener
+from forwarder.testing.journal_model import (
     DISCARDED,
     DROPPED,
     EVERYTHING,
@@ -36,6 +35,7 @@ from tests.journal.model import (
     ModelSink,
     Stored,
 )
+from forwarder.testing.journal_readers import ReaderRules, rows_of_a_page
 
 NAMES = ("a", "b", "c")
 _sinks = st.sampled_from(NAMES)

@@ -7,7 +7,7 @@
             yield opener
             opener.discard()
 
-``machine.machine_for`` gives the machine that belongs to it: the same journal under random
+``journal_machine.machine_for`` gives the machine that belongs to it: the same journal under random
 readers, sinks, operators and crashes, held against a model.
 """
 
@@ -25,8 +25,8 @@ from forwarder.core.identity import Identifier
 from forwarder.core.journal import COUNTS, Journal, Keeping, Verdict
 from forwarder.core.log import Addition, DeadLetter, Progress, ReaderState
 from forwarder.core.telemetry import TelemetryEvent
-from tests.journal.crash import HOUR_US, NOON_US, Opener, WallClock
-from tests.journal.model import KEY
+from forwarder.testing.journal_crash import HOUR_US, NOON_US, Opener, WallClock
+from forwarder.testing.journal_model import KEY
 
 DAY_US = 24 * HOUR_US
 Opened = Callable[..., Awaitable[Journal]]

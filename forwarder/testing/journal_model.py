@@ -12,7 +12,7 @@ from forwarder.core.contracts import LIVE, Record, StreamKey
 from forwarder.core.identity import Identifier
 from forwarder.core.journal import Fate
 from forwarder.core.log import ReaderState
-from tests.journal.crash import HOUR_US, NOON_US
+from forwarder.testing.journal_crash import HOUR_US, NOON_US
 
 KEY = StreamKey("a" * 32, "access_requests")
 KEEP_US = HOUR_US
