@@ -50,11 +50,13 @@ coverage: $(DEV)  ## The tests with branch coverage
 	$(BIN)/pytest -m "not integration and not proof" --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 integration: $(PROOF)  ## Tests against real destinations that this machine can start (STRICT=1: all of them)
-	$(BIN)/pytest -m "integration and not proof and not lengthy" $(ARGS)
+	$(BIN)/pytest $(SERVERS) -m "integration and not proof and not lengthy" $(ARGS)
 
 integration-all: $(PROOF)  ## The same, with what must be built first: the image, servers in Go; needs root
-	$(BIN)/pytest -m "integration and not proof" $(ARGS)
+	$(BIN)/pytest $(SERVERS) -m "integration and not proof" $(ARGS)
 
+# A file's tests share the servers that it starts; most of their time they wait.
+SERVERS := -n 2 --dist loadfile
 # What measures time or memory has the machine for itself, after everything else, which shares it.
 TOGETHER := -n 3 --dist worksteal
 LONG := PROOF_RUN=proof-long HYPOTHESIS_PROFILE=long

@@ -1,10 +1,11 @@
-"""What all tests share: how long Hypothesis searches, and that nothing leaves this machine."""
+"""What all tests share: how long Hypothesis searches, what a skip is, that nothing leaves here."""
 
 import ipaddress
 import os
 import sys
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # `default` gives the same verdict for the same code on every machine; `long` goes looking.
@@ -46,3 +47,14 @@ def _keep_to_loopback(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_keep_to_loopback)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Under ``STRICT=1`` a skipped test is a failure of the run.
+
+    It is the controller of several processes that knows, so this hook is not the suite's own.
+    """
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("STRICT") == "1" and reporter and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,7 +1,6 @@
-"""Starts real destinations, and names those that could not be started."""
+"""Starts real destinations; pytest names those that could not be started, with the reason."""
 
 import gc
-import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import TypeAlias, TypeVar
@@ -15,13 +14,6 @@ from tests.integration.unavailable import Unavailable
 Server = TypeVar("Server")
 Run: TypeAlias = Callable[[], AbstractContextManager[Server]]
 Start: TypeAlias = Callable[[str, Run[Server]], Iterator[Server]]
-
-_missing = pytest.StashKey[dict[str, str]]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_missing] = {}
-
 
 ABANDONED = pytest.mark.filterwarnings(
     r"ignore:Exception ignored in.*(socket|SelectorTransport)"
@@ -42,7 +34,7 @@ def abandoned() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def start(request: pytest.FixtureRequest) -> Start[Server]:
+def start() -> Start[Server]:
     """Return a generator that runs a server for a fixture, or skips with the reason named."""
 
     def started(name: str, run: Run[Server]) -> Iterator[Server]:
@@ -50,7 +42,6 @@ def start(request: pytest.FixtureRequest) -> Start[Server]:
             with run() as server:
                 yield server
         except Unavailable as reason:
-            request.config.stash[_missing][name] = str(reason)
             pytest.skip(f"{name}: {reason}")
 
     return started
@@ -66,18 +57,3 @@ def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
 def pooler(start: Start[PgBouncer], server: Postgresql) -> Iterator[PgBouncer]:
     """Return PgBouncer in front of ``server``."""
     yield from start("pgbouncer", lambda: PgBouncer.run(server.port))
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Under ``STRICT=1`` a skipped test is a failure of the run."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("STRICT") == "1" and reporter and reporter.stats.get("skipped"):
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    for name, reason in config.stash.get(_missing, {}).items():
-        terminalreporter.write_line(f"not started: {name}: {reason}")

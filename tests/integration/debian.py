@@ -14,9 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.integration.unavailable import Unavailable, need, output_of
-
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "forwarder-tests"
+from tests.integration.unavailable import CACHE, Unavailable, need, output_of
 
 
 @dataclass(frozen=True)

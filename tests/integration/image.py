@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from forwarder import __version__
-from tests.integration.debian import CACHE, installed
-from tests.integration.unavailable import Unavailable, output_of
+from tests.integration.debian import installed
+from tests.integration.unavailable import CACHE, Unavailable, output_of
 
 ROOT = Path(__file__).parents[2]
 SAID = {"VERSION": __version__, "REVISION": "c0ffee", "SOURCE": "https://forge.example.org/f"}

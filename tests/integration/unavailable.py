@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "forwarder-tests"
+"""Where programs stay that were fetched once."""
 _PATIENCE = 600.0
 
 
@@ -22,11 +26,17 @@ def need(tools: Sequence[str], packages: str) -> None:
 
 
 def output_of(command: Sequence[str | Path], failure: str, folder: Path | None = None) -> str:
-    """Return what a program that may need the network prints; ``failure`` is the reason if not."""
+    """Return what a program that may need the network prints; ``failure`` is the reason if not.
+
+    One process of the tests at a time: apt, Maven and npm keep what they fetch in one place.
+    """
+    CACHE.mkdir(parents=True, exist_ok=True)
     try:
-        done = subprocess.run(
-            command, cwd=folder, capture_output=True, timeout=_PATIENCE, check=False, text=True
-        )
+        with (CACHE / "fetching").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            done = subprocess.run(
+                command, cwd=folder, capture_output=True, timeout=_PATIENCE, check=False, text=True
+            )
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{failure}: no end after {_PATIENCE:.0f} s") from error
     if done.returncode:

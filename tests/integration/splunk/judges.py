@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.integration.debian import CACHE, installed
-from tests.integration.unavailable import Unavailable, output_of
+from tests.integration.debian import installed
+from tests.integration.unavailable import CACHE, Unavailable, output_of
 
 _HERE = Path(__file__).parent
 _LOCK = _HERE.parents[2] / "requirements/splunk.txt"
