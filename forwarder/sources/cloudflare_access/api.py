@@ -131,9 +131,8 @@ class Api:
         largest = _LARGEST_ROW if smallest else _LARGEST_BODY
         answer = await self._ask(endpoint, read, params, purpose, urgency, largest)
         if answer.repaired:
-            self._emit(
-                BodyRepaired(self._account, endpoint.name, len(answer.rows), answer.malformed)
-            )
+            rows, malformed = len(answer.rows), answer.malformed
+            self._emit(BodyRepaired(self._account, endpoint.name, rows, malformed, answer.ray))
         return answer
 
     async def get_one(

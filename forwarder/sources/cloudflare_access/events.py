@@ -43,7 +43,7 @@ class TokenBlocked(TelemetryEvent):
     hint="nothing is read meanwhile; raise rate_limit.share, or see what else uses this token",
 )
 class BudgetExhausted(TelemetryEvent):
-    """A live request has waited for minutes, since the request budget is used up.
+    """A live request has waited for minutes because the request budget is used up.
 
     The budget is the one of the settings, or the rest that Cloudflare announces.
     """
@@ -52,17 +52,19 @@ class BudgetExhausted(TelemetryEvent):
     seconds: float = rounded(0, "waited_seconds")
 
 
-@event("body_repaired", WARNING, limited=True)
+@event("body_repaired", WARNING, limited=True, hint="report it to Cloudflare with the cf_ray")
 class BodyRepaired(TelemetryEvent):
-    """An answer of Cloudflare was no valid JSON; its rows were read one by one.
+    """An answer of Cloudflare was not valid JSON; its rows were read one by one.
 
-    ``rows`` is how many rows it had; ``malformed`` of them were kept as text.
+    ``rows`` is how many rows it had; ``malformed`` of them were kept as text. ``ray`` is the
+    answer's cf-ray, empty without one.
     """
 
     account: str
     endpoint: str
     rows: int
     malformed: int
+    ray: str = shown("cf_ray")
 
 
 @event("providers_changed", INFO)

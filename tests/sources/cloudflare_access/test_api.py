@@ -245,7 +245,8 @@ async def test_unreadable_rows_arrive_marked_and_are_reported(simulator: Simulat
     assert (len(answer.rows), answer.malformed, answer.repaired) == (1, 1, True)
     assert answer.rows[0].items() >= row.items()
     assert MALFORMED_KEY in answer.rows[0]
-    assert BodyRepaired("acme", "access_requests", 1, 1) in happenings
+    assert answer.ray
+    assert BodyRepaired("acme", "access_requests", 1, 1, answer.ray) in happenings
 
 
 async def test_a_compressed_answer_is_read_and_an_endless_one_is_not() -> None:
