@@ -70,9 +70,12 @@ _LINE_EVERY = 10.0
 def command(config: Path, *, cancel: str | None, detach: bool, yes: bool, **given: Any) -> None:
     """Read an older window from Cloudflare and deliver it behind live events.
 
-    A running daemon does the work; if none runs, this process does. The live position does not
-    move. Rows that were seen before are skipped unless --again is given. If it is interrupted, the
-    daemon continues it. If --since is older than `retention`, it asks first.
+    A running daemon does the work; if no daemon runs, this process does. The live position does not
+    move. Rows that were seen before are skipped unless --again is given. If the command is
+    interrupted, the daemon continues the backfill. If --since is older than `retention`, it asks
+    first.
+
+    Example: `forwarder backfill --since 3d --until 2d --again --sink splunk`
     """
     if cancel is not None:
         _cancel(place_from(config), cancel)

@@ -23,7 +23,7 @@ def journal() -> None:
 def create(config: Path, *, printed: bool) -> None:
     """Create or upgrade the tables in the database.
 
-    It is harmless if they are up to date.
+    Changes nothing if they are up to date.
 
     If `journal.shards` is larger than before, it adds shards; stop all replicas first. Accounts
     that have a shard stay there. Shards cannot be removed.
@@ -93,12 +93,14 @@ def shards(config: Path, *, as_json: bool) -> None:
 def copy_to(config: Path, *, target: Path) -> None:
     """Copy the journal of a stopped forwarder into another one.
 
-    The other settings name the new journal, which must be empty.
+    The settings that --to names have the new journal, which must be empty. Either journal may be a
+    file or in PostgreSQL.
 
-    Works between a file and PostgreSQL in both directions, and between two of a kind. Positions,
-    events that wait, dead letters and gaps are copied as they are, so the forwarder continues with
-    the new settings as if nothing had happened. The old journal is put aside, not deleted. If the
-    copy is interrupted, repeat the command.
+    Positions, events that wait, dead letters and gaps are copied as they are, so the forwarder
+    continues where it stopped. The old journal is set aside, not deleted. If the copy is
+    interrupted, repeat the command.
+
+    Example: `forwarder journal copy -c old.yaml --to new.yaml`
     """
     from forwarder.core.timing import SystemClock  # noqa: PLC0415 - keeps --help fast
     from forwarder.runtime.opening import copy_journal  # noqa: PLC0415 - as above

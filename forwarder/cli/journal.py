@@ -97,6 +97,8 @@ def set_cursor(config: Path, *, account: str, stream: str, to_us: int, yes: bool
 
     Forward: the rows in between are not read, and a gap records that. Back: rows are read again,
     and those that were not seen before are delivered.
+
+    Example: `forwarder cursors set --account acme --stream scim_updates --to 2h`
     """
     settings = settings_from(config)
     labels = {account.account_id: account.label for account in settings.accounts}
@@ -165,12 +167,14 @@ def _as_json(gap: Gap) -> dict[str, Any]:
 @since_option(required=True)
 @lane_option
 def replay(config: Path, *, sink: str, since: int, lane: str | None) -> None:
-    """Deliver again what was first seen since a time, in a lane of its own behind live events.
+    """Deliver stored events to a sink again, in a lane of their own behind live events.
 
-    Event ids stay the same, so Elasticsearch and OpenSearch answer 409 for events that are still
-    in the same backing index, and keep them once. Other destinations get them twice. Only rows
-    that the journal still keeps can be replayed (`journal.keep_delivered`); older ones can be read
-    from Cloudflare with `forwarder backfill --again`.
+    --since is the time at which a row was first seen. Event ids stay the same: Elasticsearch and
+    OpenSearch keep events that are still in the same backing index once. Other destinations get
+    them twice. Only rows that the journal still keeps can be replayed (`journal.keep_delivered`);
+    `forwarder backfill --again` reads older rows from Cloudflare.
+
+    Example: `forwarder replay --sink splunk --since 2h`
     """
     place = place_from(config)
     refuse_unknown("sink", [sink], sinks_of(place))
@@ -188,8 +192,8 @@ def dead_letters() -> None:
 @json_option
 @click.option("--sink", type=KnownName("sink"), help="Only this sink.")
 @since_option(required=False)
-@click.option("--limit", default=100, show_default=True, help="The largest number to list.")
-@click.option("--group", is_flag=True, help="Count by sink and reason in place of a list.")
+@click.option("--limit", default=100, show_default=True, help="How many to list at most.")
+@click.option("--group", is_flag=True, help="Count by sink and reason instead of listing.")
 def list_dead_letters(
     config: Path, *, as_json: bool, sink: str | None, since: int | None, limit: int, group: bool
 ) -> None:
@@ -197,6 +201,8 @@ def list_dead_letters(
 
     --since selects by the time at which they became dead letters. The size is that of the row,
     or of the event if the sink refused it for its size.
+
+    Example: `forwarder dead-letters list --group --sink splunk`
     """
     place = place_from(config)
     refuse_unknown("sink", [sink] if sink else [], sinks_of(place))
@@ -252,7 +258,9 @@ def show_dead_letter(config: Path, *, letter_id: int | str) -> None:
 def replay_dead_letters(config: Path, *, sink: str, ids: tuple[int | str, ...]) -> None:
     """Deliver dead letters of a sink again: all, or those named.
 
-    They are rendered with the present settings.
+    They are rendered with the current settings.
+
+    Example: `forwarder dead-letters replay --sink splunk 17 18`
     """
     place = place_from(config)
     _refuse_unknown_letters(place, sink, ids)
@@ -269,7 +277,10 @@ def replay_dead_letters(config: Path, *, sink: str, ids: tuple[int | str, ...]) 
 @_sink
 @_ids
 def drop_dead_letters(config: Path, *, sink: str, ids: tuple[int | str, ...], yes: bool) -> None:
-    """Delete all dead letters of a sink, or some. This cannot be undone."""
+    """Delete all dead letters of a sink, or those named. This cannot be undone.
+
+    Example: `forwarder dead-letters drop --sink splunk 17 18`
+    """
     place = place_from(config)
     _refuse_unknown_letters(place, sink, ids)
     what = f"{len(ids)} dead letter(s)" if ids else "ALL dead letters"

@@ -68,7 +68,7 @@ def logpush() -> None:
     "--url", default="", help="Where Cloudflare reaches the receiver: https://HOST; any if --check."
 )
 @click.option("--zone", default="", help="Id of the zone, for a dataset of a zone.")
-@click.option("--field", "fields", multiple=True, help="A field to send; default: all we know.")
+@click.option("--field", "fields", multiple=True, help="A field to send; default: all known.")
 @click.option("--create", is_flag=True, help="Create the job.")
 @click.option("--check", is_flag=True, help="Show the jobs that are there, and judge them.")
 @click.option(
@@ -90,12 +90,14 @@ def show_job(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Print, create or check the job that pushes a dataset.
 
-    The job has the parameters that suit the receiver. The secret is printed as asterisks, and sent
-    with `--create`. Cloudflare uploads a test when a job is created, so the receiver must run.
+    The job has the parameters that suit the receiver. The secret is printed as asterisks; only
+    `--create` sends it. Cloudflare uploads a test when a job is created, so the receiver must run.
 
     `--check` shows what `forwarder check --live` shows of an account's jobs: those whose address
     ends with /ACCOUNT/DATASET. The exit status is 1 if such a job is disabled, fails, or sends
     what the receiver cannot read.
+
+    Example: `forwarder logpush job --account acme --dataset dns_logs --url URL`
     """
     settings = settings_from(config)
     receiver = settings.root.logpush

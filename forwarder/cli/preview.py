@@ -84,7 +84,10 @@ def _indented(value: Mapping[str, Any]) -> str:
     help="JSON rows: an array, one row, or one per line; default: two examples.",
 )
 def command(config: Path, *, sinks: tuple[str, ...], rows_file: Path | None) -> None:
-    """Show rows and what each sink would receive for them. Sends nothing."""
+    """Show rows and what each sink would receive for them. Sends nothing.
+
+    Example: `forwarder preview --sink splunk --file rows.ndjson`
+    """
     from rich.console import Console  # noqa: PLC0415 - keeps --help fast
 
     from forwarder.runtime.inspection import EXAMPLES, previews  # noqa: PLC0415 - as above

@@ -17,11 +17,11 @@ DONE, FAILED, UNUSABLE, PARTLY = 0, 1, 2, 3
 EXIT_STATUSES: Mapping[int, str] = {
     DONE: "done; of `status`: ready or degraded; of `verify` and `check`: nothing wrong was found",
     FAILED: "failed; of `status`: not ready, or no daemon runs; of `verify` and `check`: something "
-    "wrong was found; also after an answer of no, and Ctrl-C",
+    "wrong was found; also if you answer no or press Ctrl-C",
     UNUSABLE: "settings with faults; usage: unknown options, sinks, accounts, streams, lanes or "
-    "dead letters, times out of range, a question that nobody can answer without `--yes`; a state "
+    "dead letters, times out of range, a question without a terminal and without `--yes`; a state "
     "folder that cannot be used or is in use",
-    PARTLY: "done in some shards of the journal only; the message says in which, and what to do",
+    PARTLY: "done only in some shards of the journal; the message says in which, and what to do",
 }
 """What every command ends with; a test runs them all."""
 

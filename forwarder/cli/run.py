@@ -99,7 +99,7 @@ def run(config: Path) -> None:
     type=DurationType(),
     default="1h",
     show_default=True,
-    help="Begin with the rows of this time.",
+    help="How far back the first rows lie.",
 )
 @click.option("--seed", default=1, show_default=True, help="The same seed makes the same traffic.")
 @click.option("--account", "accounts", multiple=True, help="Account ids; repeatable.")
@@ -132,8 +132,10 @@ def simulate(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Serve a simulated Cloudflare API, and print its base URL on stdout.
 
-    Companies, people, applications and their logins are made up from the seed. Control requests
-    below /_simulator/ cause faults and return what was shown.
+    Companies, people, applications and their logins are made up from the seed. Set `api_url` of an
+    account to the URL. Control requests below /_simulator/ cause faults and return what was shown.
+
+    Example: `forwarder simulate --port 8787 --history 10m`
     """
     from forwarder.simulator import Simulator, SimulatorSettings, Token  # noqa: PLC0415
     from forwarder.simulator.pushing import MISHAPS, Job  # noqa: PLC0415 - imports aiohttp

@@ -31,10 +31,7 @@ config.add_command(init)
 
 @config.command()
 def schema() -> None:
-    """Print the JSON schema of the settings file.
-
-    It includes the installed plugins.
-    """
+    """Print the JSON schema of the settings file, with the keys of installed plugins."""
     from forwarder.config.plugins import InstalledPlugins  # noqa: PLC0415 - imports pydantic
     from forwarder.config.showing import json_schema  # noqa: PLC0415 - as above
 

@@ -65,11 +65,11 @@ _COLOURS = {
 def command(config: Path, *, as_json: bool, watch: bool) -> None:
     """Show the status of the running forwarder: streams, sinks, journal.
 
-    If replicas share the journal, show one status made of those of all that own a shard.
+    If several replicas own shards of the journal, their statuses are shown as one.
 
-    --watch refreshes the screen every second, with what needs a person first, rates and trends; q
-    ends it; for a shared journal, every five seconds. Without a terminal it prints a line every ten
-    seconds, and with --json one JSON object per line.
+    --watch refreshes the screen every second (every five for a shared journal): first what needs a
+    person, then rates and trends. Press q to quit. Without a terminal it prints a line every ten
+    seconds, with --json one JSON object per line.
 
     Exit status: 0 if it is ready or degraded, 1 if it is not ready or not running.
     """

@@ -331,7 +331,7 @@ def lane_option(function: _F) -> _F:
     return click.option(
         "--lane",
         metavar="LANE",
-        help="Finish a command that was done in some shards only: the lane that it named.",
+        help="Finish a command that only some shards did: the lane that it named.",
     )(function)
 
 

@@ -50,10 +50,12 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
 
     For each sink: rows shown, delivered, in the dead letters, waiting (in the journal, not yet
     acknowledged), skipped (stored before the sink began, or dropped from its dead letters),
-    forgotten, missing. Rows that a sink's own filters exclude count as delivered. Where logins are
-    polled and pushed, both logs are compared by ray id and time. Changes nothing; uses requests of
-    the same token. The journal keeps identities for as long as a reader may see the rows again (a
-    day with the default settings); older rows are forgotten, so that their fate is unknown.
+    forgotten, missing. Rows that a sink's own filters exclude count as delivered. If logins are
+    both polled and pushed, the two logs are compared by ray id and time. Changes nothing; uses
+    requests of the same token. The journal keeps identities for as long as a reader may see the
+    rows again (a day with the default settings); what became of older rows is forgotten.
+
+    Example: `forwarder verify --since 6h --sink splunk`
 
     Exit status: 0 if nothing is missing or forgotten and no login is in one log only, 1 if
     something is or Cloudflare could not be read, 2 if the settings or the choice have faults.
