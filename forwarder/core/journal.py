@@ -284,7 +284,7 @@ class GapClosed(TelemetryEvent):
     rows: int | None
 
 
-@event("rows_dropped", WARNING, limited=True)
+@event("rows_dropped", WARNING, limited=True, hint="raise journal.max_size or fix the sink")
 class RowsDropped(TelemetryEvent):
     """A best-effort sink lost its oldest rows to make room."""
 

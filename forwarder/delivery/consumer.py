@@ -213,7 +213,7 @@ class Consumer:
                 # It may hang for ever, and without this the status would say that the sink runs.
                 error = TransientError(
                     "a call of the sink does not end although it was cancelled",
-                    hint="a fault of the plugin; restart the forwarder, and report it",
+                    hint="a bug in the plugin: restart the forwarder, and report it",
                 )
                 self._pacing.failed(error, now)
         if self._may_open(now):

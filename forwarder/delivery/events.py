@@ -149,7 +149,7 @@ class OpenFailed(SinkEvent):
 
 @event("sink_held", ERROR)
 class SinkHeld(SinkEvent):
-    """Only a person can fix this sink; it keeps its events and retries now and then."""
+    """A destination refuses events until a person fixes the cause; they wait, and are retried."""
 
     error: str
     hint: str
@@ -172,7 +172,7 @@ class SinkRecovered(SinkEvent):
 
 @event("sink_throttled", INFO, limited=True)
 class SinkThrottled(SinkEvent):
-    """A destination asked to slow down; ``window`` is how many writes at once it gets now."""
+    """A destination asked to slow down; it now gets ``window`` writes at once."""
 
     window: int
     retry_after: float | None = shown("retry_after_seconds")

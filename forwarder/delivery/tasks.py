@@ -172,5 +172,5 @@ def _foreign(error: Exception, subject: str) -> TransientError:
     """Return a sentence about a foreign exception, without its text: that may hold a token."""
     return TransientError(
         f"{subject} failed with {unforeseen(error)}",
-        hint="an error that was not foreseen; please report it with the line above",
+        hint="an unexpected error; please report it with the line above",
     )

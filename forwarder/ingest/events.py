@@ -76,7 +76,7 @@ class FetchFailed(StreamEvent):
 
 @event("stream_held", ERROR, limited=True)
 class StreamHeld(FetchFailed):
-    """Cloudflare refuses in a way that only a person can fix."""
+    """Cloudflare refuses requests until a person fixes the cause."""
 
     reason: str = constant("operator")
 
@@ -94,7 +94,7 @@ class FetchRecovered(StreamEvent):
     "retention_near",
     WARNING,
     limited=True,
-    hint="rows that are not read by then are lost; see forwarder status",
+    hint="rows that are not read by then are lost; see in forwarder status why reading is behind",
 )
 class RetentionNear(StreamEvent):
     """Rows that were not read yet are about to expire at Cloudflare.
@@ -131,7 +131,7 @@ class GateOpened(TelemetryEvent):
 @event(
     "gate_closed",
     ERROR,
-    hint="a sink is behind: see forwarder status; or raise journal.max_size",
+    hint="see in forwarder status which sink is behind, and fix it; or raise journal.max_size",
 )
 class GateClosed(TelemetryEvent):
     """The journal is full; polling stops until a sink catches up."""

@@ -1,6 +1,6 @@
 """Copies a stopped journal into an empty one, of the same engine or of another.
 
-The target is filled in one transaction. Only after its commit the source is put aside, so an
+The target is filled in one transaction. Only after its commit the source is set aside, so an
 attempt that was killed is repeated: it finds an empty target, or one that equals the source.
 """
 

@@ -90,7 +90,7 @@ class ShardTaken(TelemetryEvent):
 
 @event("settings_older", WARNING, hint="reload or restart it; see journal.settings_generation")
 class SettingsOlder(TelemetryEvent):
-    """This replica takes no shard, since other replicas that live have newer settings."""
+    """This replica takes no shard because other living replicas have newer settings."""
 
     newer: tuple[str, ...]
 
@@ -111,7 +111,7 @@ class ShardGiven(TelemetryEvent):
 
 @event("journal_lost", WARNING)
 class JournalLost(TelemetryEvent):
-    """This replica stopped reading and delivering, since it no longer has a shard of the journal.
+    """This replica stopped reading and delivering because it lost a shard of the journal.
 
     Another replica may have it now, or the database does not answer.
     """
@@ -124,19 +124,19 @@ class JournalLost(TelemetryEvent):
     "task_crashed",
     ERROR,
     limited=True,
-    hint="this is a fault of the program; please report it with this line",
+    hint="this is a bug in the forwarder; please report it with this line",
 )
 class TaskCrashed(TelemetryEvent):
-    """A fault of the program; the task was started again."""
+    """A task crashed and was restarted from the journal; nothing is lost."""
 
     task: str
     error: BaseException = shown("exception")
     delay: float = rounded(1, "restart_in_seconds")
 
 
-@event("task_stuck", ERROR, limited=True)
+@event("task_stuck", ERROR, limited=True, hint="restart the forwarder if nobody else does")
 class TaskStuck(TelemetryEvent):
-    """A task gave no sign of life; `/livez` fails until it does."""
+    """A task does not respond; `/livez` fails until it does."""
 
     task: str
     seconds: float = rounded(0, "silent_seconds")
@@ -163,7 +163,11 @@ class SettingsReloaded(TelemetryEvent):
         return bool(self.needs_restart)
 
 
-@event("settings_refused", ERROR, hint="the old settings stay in force")
+@event(
+    "settings_refused",
+    ERROR,
+    hint="the old settings stay in force; fix the file, or the next start fails",
+)
 class SettingsRefused(TelemetryEvent):
     """New settings have faults; the old ones stay in force."""
 
@@ -203,7 +207,7 @@ class LibraryWarned(TelemetryEvent):
         return self.severe
 
 
-@event("log_lines_dropped", WARNING, limited=True, hint="nobody reads stderr, or too slowly")
+@event("log_lines_dropped", WARNING, limited=True, hint="let something read stderr faster")
 class LogLinesDropped(TelemetryEvent):
     """Log lines were dropped because standard error took no more; forwarding did not wait."""
 
@@ -212,7 +216,7 @@ class LogLinesDropped(TelemetryEvent):
 
 @event("telemetry_fault", ERROR, limited=True)
 class TelemetryFailed(PluginEvent):
-    """An event could not be counted or logged: a fault of the program or of a plugin."""
+    """An event could not be counted or logged: a bug in the forwarder or in a plugin."""
 
     happening: str
     error: str

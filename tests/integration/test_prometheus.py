@@ -42,7 +42,7 @@ HASTE = {
 }
 """Minutes become seconds, 8000 dead letters 3, and a fifth of a journal a hundredth."""
 NOT_PROVOKED = {
-    "ForwarderTaskCrashing": "it needs a fault of the program itself",
+    "ForwarderTaskCrashing": "it needs a bug in the forwarder itself",
     "ForwarderDegraded": "it needs an outage of minutes, which no query makes shorter",
     "ForwarderMissing": "it needs a target that Prometheus no longer has",
     "ForwarderTokenExpires": "it needs a token near its end",

@@ -100,7 +100,7 @@ EXAMPLES: tuple[TelemetryEvent, ...] = (
     cloudflare.RequestMade("acme", "access_requests", "2xx", 0.1, 0.2, 5),
     cloudflare.TokenBlocked("acme", "access_requests", 300.4),
     cloudflare.BudgetExhausted("acme", 180.4),
-    cloudflare.BodyRepaired("acme", "access_requests", 3, 1),
+    cloudflare.BodyRepaired("acme", "access_requests", 3, 1, "8a1c5e2f00000003-AMS"),
     cloudflare.ProvidersChanged("acme", ("idp-1",), ()),
     cloudflare.ProvidersNotListed("acme", 3, "denied", "look"),
     logpush.RequestAnswered("accepted"),

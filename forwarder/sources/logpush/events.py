@@ -70,10 +70,15 @@ class PushRefused(TelemetryEvent):
     hint="Cloudflare sends it again; see forwarder status",
 )
 class PushDelayed(PushRefused):
-    """A valid push could not be stored at present."""
+    """A valid push could not be stored yet."""
 
 
-@event("logpush_secret_refused", WARNING, limited=True)
+@event(
+    "logpush_secret_refused",
+    WARNING,
+    limited=True,
+    hint="if Cloudflare sent it, give the job the secret of the settings",
+)
 class SecretRefused(TelemetryEvent):
     """A request without the right secret was refused; nothing of it was read."""
 
@@ -86,7 +91,7 @@ class SecretRefused(TelemetryEvent):
     hint="its beginning is a malformed event, the rest is lost: a gap records it",
 )
 class PushGivenUp(TelemetryEvent):
-    """An invalid body came again and again, and was accepted without its rows."""
+    """An invalid body was pushed repeatedly; it was accepted without its rows."""
 
     account: str
     dataset: str
