@@ -106,7 +106,7 @@ class Sender:
             return answer.status, (await answer.text()).strip()
 
     async def ask(self, method: str, path: str) -> tuple[int, str]:
-        """Return status and text of the answer to a request that is no push."""
+        """Return status and text of the answer to a request that is not a push."""
         async with self._http.request(method, self.url + path) as answer:
             return answer.status, (await answer.text()).strip()
 
