@@ -132,7 +132,7 @@ class Cell:
             old, new = self._runs, self._replica.settings
             if old is None or old is new:
                 return
-            # Nobody knows what runs after a failure: all of it begins anew then.
+            # Nobody knows what runs after a failure: then everything begins again.
             self._runs = replace(old, accounts=(), sinks=())
             self._change = asyncio.create_task(self._apply(changes(old, new), new), name="change")
             # Not awaited itself: the end of the cell cancels it, but not whoever reloads.
