@@ -17,7 +17,7 @@ from typing import NamedTuple
 import click
 
 from forwarder.cli.terminal import refuse_unknown, tell
-from forwarder.core.errors import ConfigError
+from forwarder.core.errors import ConfigError, Fault
 
 _TEXT = re.compile(r"[A-Za-z/_$][^\s#:,\[\]{}]*(:[^\s#,\[\]{}]+)*")
 """What YAML reads as one text without quotes; an id of digits would be read as a number."""
@@ -131,8 +131,8 @@ def init(
     account = _answers(_ACCOUNT, {"account_id": account_id, "api_token": token_file})
     sink = _answers(questions, dict(map(_pair, given)))
     text = "\n".join(_lines(kind, account, sink)) + "\n"
-    _write(output, text, {one.variable: one.example for one in (*_ACCOUNT, *questions)})
-    _say_what_is_next(output, text)
+    examples = {one.variable: one.example for one in (*_ACCOUNT, *questions)}
+    _say_what_is_next(output, text, _write(output, text, examples))
 
 
 def _chosen() -> str:
@@ -212,6 +212,8 @@ def _lines(kind: str, account: Mapping[str, str], sink: Mapping[str, str]) -> It
     first, *others = (f"{key}: {value}" for key, value in account.items())
     yield f"  - {first}"
     yield from (f"    {line}" for line in others)
+    yield "    # To try it without an account: the address that `forwarder simulate` prints."
+    yield "    api_url: ${CLOUDFLARE_API_URL:-https://api.cloudflare.com/client/v4}"
     yield "    # How long your plan keeps its logs; what is older counts as lost. Free: 24h."
     yield "    retention: 24h"
     yield ""
@@ -221,18 +223,20 @@ def _lines(kind: str, account: Mapping[str, str], sink: Mapping[str, str]) -> It
     yield from (f"    {key}: {value}" for key, value in sink.items())
 
 
-def _write(output: Path, text: str, examples: Mapping[str, str]) -> None:
+def _write(output: Path, text: str, examples: Mapping[str, str]) -> Sequence[Fault]:
     """Validate the text, with examples for variables that are not set, and put it into place.
 
-    Raises ``ConfigError`` if it has faults; then nothing is written.
+    Returns what is missing on this machine, such as an extra. Raises ``ConfigError`` if the text
+    has faults; then nothing is written.
     """
     from forwarder.config.loading import load  # noqa: PLC0415 - imports pydantic
+    from forwarder.runtime.workers import preflight  # noqa: PLC0415 - imports everything
 
     draft = output.with_name(f".{output.name}.new")
     try:
         draft.touch(mode=0o600)
         draft.write_text(text, encoding="utf-8")
-        load(draft, {**examples, **os.environ})
+        settings = load(draft, {**examples, **os.environ})
         draft.replace(output)
     except ConfigError as error:
         # Where a fault would be means nothing: the file does not exist.
@@ -243,10 +247,17 @@ def _write(output: Path, text: str, examples: Mapping[str, str]) -> None:
         raise click.ClickException(f"{output} cannot be written: {error.strerror}") from error
     finally:
         draft.unlink(missing_ok=True)
+    try:
+        preflight(settings)
+    except ConfigError as error:
+        return error.faults
+    return ()
 
 
-def _say_what_is_next(output: Path, text: str) -> None:
+def _say_what_is_next(output: Path, text: str, missing: Sequence[Fault]) -> None:
     tell(f"{output}: written and valid. Next:")
+    for fault in missing:
+        tell(f"  {fault}")
     for variable in re.findall(r"\$\{(\w+)\}", text):
         if variable not in os.environ:
             tell(f"  export {variable}=...")

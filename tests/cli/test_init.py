@@ -13,6 +13,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from forwarder.cli.program import program
+from forwarder.config.loading import load
 from forwarder.config.plugins import InstalledPlugins
 
 SCRIPT = Path(sys.executable).with_name("forwarder")
@@ -36,6 +37,37 @@ def test_every_sink_gets_a_file_that_is_valid_and_needs_no_answer(sink: str, pat
     assert (done.exit_code, done.output.splitlines()[0]) == (0, f"{path}: written and valid. Next:")
     assert written["sinks"][sink if sink != "null" else None]["type"] in (sink, None)
     assert "  export CLOUDFLARE_API_TOKEN=..." in done.output.splitlines()
+    assert "sinks." not in done.output
+
+
+def test_a_variable_leads_to_a_simulator_and_cloudflare_is_the_default(path: Path) -> None:
+    init(path, "--sink", "stdout")
+    given = {"CLOUDFLARE_ACCOUNT_ID": "0" * 32, "CLOUDFLARE_API_TOKEN": "t"}
+    simulator = "http://127.0.0.1:8787/client/v4"
+    found = [
+        load(path, given | more).accounts[0].config.api_url
+        for more in ({}, {"CLOUDFLARE_API_URL": simulator})
+    ]
+
+    assert ["https://api.cloudflare.com/client/v4", simulator] == found
+
+
+def test_an_extra_that_is_missing_is_named_at_once(path: Path) -> None:
+    without = "import sys; sys.modules['obstore'] = None; from forwarder.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", without, "config", "init", "-o", path, "--sink", "object_store"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (done.returncode, path.exists()) == (0, True)
+    assert done.stderr.splitlines()[1] == (
+        "  sinks.object_store: obstore is not installed "
+        "(pip install 'cloudflare-access-forwarder[object-store]')"
+    )
 
 
 def test_what_is_given_is_written_and_a_secret_stays_in_its_file(
