@@ -181,8 +181,14 @@ def _headline(state: Mapping[str, Any]) -> RenderableType:
     about = f"  version {state['version']}, up {uptime}, config {state['config']}"
     word = state["state"].replace("_", " ")
     colour = {"ready": "green", "degraded": "yellow"}.get(word, "red")
-    reasons = [f"\n  {reason}" for reason in state["reasons"]]
+    reasons = [f"\n  {reason}" for reason in (*state["reasons"], *refusals(state))]
     return Text.assemble((word, f"bold {colour}"), about, *reasons)
+
+
+def refusals(state: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each fault of the settings file, whose settings are not in force."""
+    faults = state.get("settings", {}).get("refused", ())
+    return [f"settings are refused: {fault}" for fault in faults]
 
 
 def _streams(state: Mapping[str, Any]) -> Table:

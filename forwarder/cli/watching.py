@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeAlias
 
-from forwarder.cli.status import full, understood
+from forwarder.cli.status import full, refusals, understood
 from forwarder.cli.terminal import Line, draw, now_us, one_line, printable_tree, when, whole_screen
 from forwarder.core.errors import ForwarderError
 from forwarder.transport.settings import format_size
@@ -95,7 +95,7 @@ def _urgent(state: Status, width: int) -> list[Line]:
     found = [
         (reason, _RED if state["state"] == "not_ready" else _YELLOW) for reason in told.split("\n")
     ]
-    found += [(f"settings are refused: {fault}", _RED) for fault in state["settings"]["refused"]]
+    found += [(fault, _RED) for fault in refusals(state)]
     for one in _sorted([*state["streams"], *state["sinks"]]):
         if one["error"] and one["error"] not in told:
             name = f"sink {one['sink']}" if "sink" in one else _stream(one)

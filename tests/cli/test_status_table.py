@@ -107,6 +107,13 @@ def test_a_degraded_forwarder_says_why() -> None:
     assert head[1].strip() == reasons[0]
 
 
+def test_settings_that_are_refused_are_shown() -> None:
+    state = {**STATE, "reasons": [], "settings": {"refused": ["sinks.a: unknown key"]}}
+    head = printed(state).splitlines()[:2]
+
+    assert head[1].strip() == "settings are refused: sinks.a: unknown key"
+
+
 def test_streams_and_sinks_have_a_line_each() -> None:
     lines = printed(STATE).splitlines()
 

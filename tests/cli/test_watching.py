@@ -69,6 +69,12 @@ def test_what_needs_a_person_comes_first() -> None:
     assert [line.split()[0] for line in sinks[1:5]] == ["elastic", "qradar", "splunk", "bus"]
 
 
+def test_settings_that_are_refused_need_a_person() -> None:
+    lines = shown(looks(1, settings={"refused": ["sinks.a: unknown key"], "needs_restart": []}))
+
+    assert "! settings are refused: sinks.a: unknown key" in lines
+
+
 def test_an_error_that_is_a_reason_is_told_once() -> None:
     error = next(one["error"] for one in state()["sinks"] if one["error"])
     lines = shown(looks(2, reasons=[f"sink x: {error}"]), (400, 60))
