@@ -372,7 +372,7 @@ group_rows = st.one_of(
             "ipAddress": texts | json_values,
             "country": texts | json_values,
             "mtlsCommonName": texts | emails | json_values,
-            "count": st.integers() | json_values,
+            "count": _counts,
             "sampleInterval": st.floats(allow_nan=False, allow_infinity=False) | json_values,
             "new_key": json_values,
         },
