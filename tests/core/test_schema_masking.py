@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import time
 from typing import Any
@@ -16,11 +17,13 @@ from forwarder.core.masking import (
     MASK,
     UNREADABLE,
     is_secret_name,
+    mask_columns,
     mask_error,
     mask_request_body,
     mask_row,
     mask_value,
 )
+from forwarder.core.schema import RAW_BYTES_KEY
 
 _SECRET = "qZ7-hunter2"
 _names = st.sampled_from(
@@ -148,7 +151,13 @@ def test_depth_is_no_hiding_place() -> None:
     assert _SECRET not in mask_request_body("[" * 5000 + body)
 
 
-@pytest.mark.parametrize("name", ["Cookie", "set-cookie", "psk", "CF-Access-Client-Secret"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Cookie", "set-cookie", "Cookies", "psk", "sign_key", "X-Auth-Key"),
+        *("CF-Access-Client-Secret", "Cf-Access-Jwt-Assertion"),
+    ],
+)
 def test_session_cookies_and_shared_keys_are_secrets_in_objects_and_in_texts(name: str) -> None:
     assert is_secret_name(name)
     assert _SECRET not in mask_request_body(json.dumps({"headers": {name: _SECRET}}))
@@ -180,6 +189,85 @@ def test_headers_in_lists_and_parameters_of_addresses_are_masked(value: Any) -> 
 
     assert _SECRET not in repr(masked)
     assert mask_value(masked) == masked
+
+
+_KEY = f"-----BEGIN EC PRIVATE KEY-----\nMHcC{_SECRET}\n-----END EC PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"https://ann:{_SECRET}@host.example/x",
+        f"see postgres://:{_SECRET}@[::1]:5432/db and more",
+        f"/x#access_token={_SECRET}",
+        f"client_secret={_SECRET}&a=b",
+        f"/x?api%5Ftoken={_SECRET}&a=b",
+        f"https://b.example/o?X-Amz-Date=1&X-Amz-Signature={_SECRET}",
+        f"https://hooks.slack.com/services/T0/B0/{_SECRET}",
+        f"sumo://c.example/receiver/v1/http/{_SECRET}",
+        f"https://acme.webhook.office.com/webhookb2/{_SECRET}",
+        f"the key: {_KEY}",
+        f"{_KEY[:60]}",
+        f"Host: a\r\nX-Auth-Key: {_SECRET}\r\nAccept: b",
+        f"authorization:Bearer {_SECRET}",
+        f"it said Bearer {_SECRET}{'0' * 16}",
+        json.dumps(json.dumps({"password": _SECRET})),
+        f'\ufeff{{"password":"{_SECRET}"}}',
+    ],
+)
+def test_what_is_a_secret_by_its_form_is_masked_wherever_it_stands(text: str) -> None:
+    row = {"top": text, "inside": {"list": [text], "json": json.dumps({"x": {"y": text}})}}
+    masked = mask_columns(row, named=False)
+    slashes = json.dumps({"url": text}).replace("/", "\\/")
+
+    assert _SECRET not in repr(masked)
+    assert _SECRET not in mask_request_body(json.dumps({"x": text}))
+    assert _SECRET not in mask_request_body(slashes)
+    assert _SECRET not in mask_error(text)
+    assert mask_columns(masked, named=False) is masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("https://host.example:8443/a@b", "ann@example.com", "2001:db8::1", "a=b", "rv:109.0"),
+        *(
+            "Basic authentication",
+            "Token: rotate them",
+            "2026-01-01T00:00:00Z",
+            "x://a:b",
+            "?code=7",
+        ),
+        "-----BEGIN CERTIFICATE-----\nMHcC\n-----END CERTIFICATE-----",
+    ],
+)
+def test_texts_without_a_secret_stay(text: str) -> None:
+    row = {"a": text, "b": {"c": text}}
+
+    assert mask_columns(row) is row
+
+
+def test_the_names_of_a_row_count_and_what_stands_beside_a_name_does_not() -> None:
+    row = {"type": "api_token", "name": "ci token", "id": "1", "token_id": "2", "token_name": "ci"}
+
+    assert mask_columns(row) is row
+    assert mask_columns({**row, "api_token": _SECRET}) == {**row, "api_token": MASK}
+    assert mask_columns({"client_secret": "x"}, named=False) == {"client_secret": "x"}
+
+
+def test_a_packed_body_that_holds_a_secret_is_taken_out() -> None:
+    """Anybody can unpack it, also if it is cut short or broken."""
+    whole = gzip.compress(json.dumps({"password": _SECRET}).encode() * 99)
+    harmless = gzip.compress(b'{"a":1}')
+    raw = {
+        name: base64.b64encode(data).decode()
+        for name, data in {"whole": whole, "cut": whole[:-9], "broken": whole[:20] + whole}.items()
+    }
+
+    for name, data in raw.items():
+        assert mask_row({RAW_BYTES_KEY: data}) == {RAW_BYTES_KEY: UNREADABLE}, name
+    kept = {RAW_BYTES_KEY: base64.b64encode(harmless).decode()}
+    assert mask_row(kept) is kept
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from forwarder.core.identity import dumps
-from forwarder.core.masking import MASK, mask_row, mask_value
+from forwarder.core.masking import MASK, mask_columns, mask_row, mask_value
 from forwarder.core.schema import (
     BODIES,
     FAILURE,
@@ -58,6 +58,10 @@ KNOWN_KEYS = _SECTIONS | {"id"}
 _ALWAYS = (("action", "type"), ("action", "result"), ("actor", "type"))
 """What every row should have; its absence is a fault of the row."""
 _EMPTY: tuple[Any, ...] = (None, "", {}, [])
+_ANSWERED_WITH = frozenset({"token", "tokens"})
+"""Words of addresses whose answer is a token."""
+_ALSO = frozenset({"value", "result"})
+"""The keys of that token, which say nothing by themselves."""
 
 # Verbs have no names of objects behind them: a login method that is updated is no login.
 _is_login = re.compile(r"(?i)(?:(?:sso|user|dashboard)[ _-])?log[ _-]?in(?:[ _-]\w+)?").fullmatch
@@ -130,44 +134,34 @@ def concerns_access(row: Row) -> bool:
 def mask_audit(row: Row, *, bodies: bool = True) -> Row:
     """Return the row without secrets, or without bodies; the row itself if it has none."""
     row = mask_row(row)
-    if (raw := row.get("raw")) != (masked_raw := mask_value(raw)):
-        row = {**row, "raw": masked_raw}
     resource = section(row, "resource")
     if not bodies and not BODIES.isdisjoint(resource):
-        return {**row, "resource": {k: v for k, v in resource.items() if k not in BODIES}}
-    found = {name: resource[name] for name in BODIES if resource.get(name) not in _EMPTY}
-    if not found:
-        return row
-    # The answer to a new API token is the token, under a key that says nothing: value.
-    uri = text(section(row, "raw").get("uri"))
+        resource = {key: value for key, value in resource.items() if key not in BODIES}
+        row = {**row, "resource": resource}
+    found = {name: section(row, name) for name in _SECTIONS if section(row, name)}
+    masked = {name: mask_columns(inner) for name, inner in found.items()}
+    if given := {name: resource[name] for name in BODIES if resource.get(name) not in _EMPTY}:
+        also = _ALSO if _is_about_tokens(row) else frozenset[str]()
+        masked_bodies = {name: _masked(value, also) for name, value in given.items()}
+        masked["resource"] = {**resource, **masked["resource"], **masked_bodies}
+    rest = mask_columns({key: value for key, value in row.items() if key not in found})
+    whole = {**row, **rest, **masked}
+    return row if whole == row else whole
+
+
+def _is_about_tokens(row: Row) -> bool:
+    """Return True unless the row is certainly about something else than keys of the API."""
+    uri, resource = text(section(row, "raw").get("uri")), section(row, "resource")
     words = f"{resource.get('product')} {resource.get('type')}".lower()
-    tokens = not uri or "tokens" in _segments(uri) or "token" in words
-    masked = {name: _masked(value, tokens=tokens) for name, value in found.items()}
-    return row if masked == found else {**row, "resource": {**resource, **masked}}
+    return not uri or not _ANSWERED_WITH.isdisjoint(_segments(uri)) or "token" in words
 
 
-def _masked(body: Any, *, tokens: bool) -> Any:
-    """Return a body without secrets; ``tokens`` says that it is about API tokens."""
-    if isinstance(body, str) and (tokens or body.lstrip()[:1] not in {"{", "["}):
+def _masked(body: Any, also: frozenset[str]) -> Any:
+    """Return a body without secrets; texts under the keys in ``also`` are secrets, too."""
+    if isinstance(body, str) and (also or body.lstrip()[:1] not in {"{", "["}):
         # Not JSON: the whole text may be a key, such as a tunnel's.
         return MASK
-    return mask_value(_hidden(body, tokens=tokens))
-
-
-def _hidden(value: Any, *, tokens: bool) -> Any:
-    """Hide what only Cloudflare's own names give away as a secret."""
-    if isinstance(value, list):
-        return [_hidden(item, tokens=tokens) for item in value]
-    if not isinstance(value, Mapping):
-        return value
-    hidden = {key: _hidden(item, tokens=tokens) for key, item in value.items()}
-    if tokens:
-        hidden |= {k: MASK for k in value if k.lower() == "value" and isinstance(value[k], str)}
-    # The address of a Logpush job has the keys of a bucket, or a header with a password.
-    target = value.get("destination_conf")
-    if isinstance(target, str) and "?" in target:
-        hidden["destination_conf"] = f"{target.partition('?')[0]}?{MASK}"
-    return hidden
+    return mask_value(body, also)
 
 
 def normalise_audit(row: Row, origin: Origin, id: str, time_us: int) -> AdminActivity:  # noqa: A002
@@ -319,6 +313,15 @@ def step_id(row: Row) -> str:
     return dumps(parts).decode()
 
 
+def mask_step(row: Row) -> Row:
+    """Return a step without secrets, which people may have put into their reasons."""
+    row = mask_row(row)
+    event = mask_columns(section(row, "event"))
+    rest = mask_columns({key: value for key, value in row.items() if key != "event" or not event})
+    whole = {**row, **rest, **({"event": event} if event else {})}
+    return row if whole == row else whole
+
+
 _DECISIONS = {"APPROVED": "approve", "APPROVE": "approve", "DENIED": "deny", "DENY": "deny"}
 _ACTIVITIES = {
     "CREATED": "create",
@@ -335,7 +338,7 @@ _OF_EVENT = frozenset({"type", "timestamp", "actor_email", "actor_uuid", "succes
 
 def normalise_step(row: Row, origin: Origin, id: str, time_us: int) -> AdminActivity:  # noqa: A002
     """Return the step of a request in ``row``; see ``core.schema.Normalise``."""
-    row = mask_row(row)
+    row = mask_step(row)
     event = section(row, "event")
     kind, success = text(event.get("type")), event.get("success")
     decision = _DECISIONS.get(text(event.get("decision_outcome")).upper(), "decide")

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, TypeAlias
 
 from forwarder.core.contracts import Lost, Page, Window
 from forwarder.core.identity import dumps
-from forwarder.core.masking import mask_row
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.core.source_contract import Parts, Purpose
 from forwarder.core.timing import format_seconds, parse_us
@@ -23,6 +22,7 @@ from forwarder.sources.cloudflare_access.account import AccountConfig, JitReques
 from forwarder.sources.cloudflare_access.activity_mapping import (
     OF_REQUEST,
     REQUEST_ID,
+    mask_step,
     step_id,
     text,
 )
@@ -70,7 +70,7 @@ class JitRequests:
         self._follow_us = round(config.follow * SECOND_US)
         self._size = config.page_size
         self._pages = PageMaker(
-            account.account_id, self.stream, "event.timestamp", mask_row, step_id
+            account.account_id, self.stream, "event.timestamp", mask_step, step_id
         )
         self._known: dict[str, Known] = {}
 

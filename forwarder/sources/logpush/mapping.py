@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-from forwarder.core.masking import mask_row, mask_value
+from forwarder.core.masking import mask_columns, mask_row
 from forwarder.core.own_events import normalise_own
 from forwarder.core.schema import (
     FAILURE,
@@ -39,30 +39,17 @@ from forwarder.sources.cloudflare_access.login_mapping import (
 
 Row = Mapping[str, Any]
 
-_OPENING = frozenset("{[")
 # Seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 5138 never overlap.
 _UNITS = ((10**11, 1_000_000, 1), (10**14, 1000, 1), (10**17, 1, 1), (10**20, 1, 1000))
 
 
 def mask_nested(row: Row) -> Row:
-    """Return ``row`` without secrets in its objects; the very same object if it has none.
+    """Return ``row`` without secrets in its values; the very same object if it has none.
 
-    Bodies of requests and headers are such objects, also where they are JSON in a text. Any other
-    value at the top has one of Cloudflare's names, which say nothing of secrets.
+    The names at the top are Cloudflare's own, which say nothing of secrets; those of headers and
+    in bodies do, also where they are JSON in a text.
     """
-    row = mask_row(row)
-    found = {
-        key: masked
-        for key, value in row.items()
-        if _is_object(value) and (masked := mask_value(value)) != value
-    }
-    return {**row, **found} if found else row
-
-
-def _is_object(value: Any) -> bool:
-    if isinstance(value, str):
-        return value[:1] in _OPENING
-    return isinstance(value, dict | list) and bool(value)
+    return mask_columns(mask_row(row), named=False)
 
 
 def moment_us(value: Any) -> int | None:
@@ -205,7 +192,10 @@ def mask_activity(row: Row) -> Row:
     """Return a row of dataset ``audit_logs_v2`` without secrets, by the rules of its twin."""
     twin = mask_audit(as_activity(row)).get("resource", {})
     bodies = {key: twin[ACTIVITY_NAMES[key][1]] for key in _BODIES if key in row}
-    return mask_nested(row if all(row[k] == v for k, v in bodies.items()) else {**row, **bodies})
+    # What is called a token there is what a token is called.
+    apart = {k: mask_columns(row[k]) for k in _OBJECTS if isinstance(row.get(k), dict)} | bodies
+    whole = {**row, **mask_nested({k: v for k, v in row.items() if k not in apart}), **apart}
+    return row if whole == row else whole
 
 
 def normalise_pushed_activity(
@@ -283,6 +273,7 @@ def normalise_request(row: Row, origin: Origin, id: str, time_us: int) -> Event:
 
     A row without the identity, or without what makes a request, is an event without a mapping.
     """
+    row = mask_nested(row)  # again: an older version may have stored it with weaker rules
     headers = row.get("RequestHeaders")
     user = headers.get(IDENTITY) if isinstance(headers, Mapping) else None
     found = _read(row, _REQUEST)
@@ -303,6 +294,7 @@ def normalise_session(row: Row, origin: Origin, id: str, time_us: int) -> Event:
 
     A row without an id and an address is an event without a mapping.
     """
+    row = mask_nested(row)
     found = _read(row, _SESSION)
     if not {"uid", "ip_address"} <= found.keys():
         return normalise_own(row, origin, id, time_us)
@@ -336,7 +328,6 @@ def _traffic(
     names: Mapping[str, str],
     found: dict[str, Any],
 ) -> Traffic:
-    row = mask_nested(row)
     given = [(field, key) for field, key in names.items() if row.get(key) not in _EMPTY]
     odd = [key for field, key in given if not _fits(field, row[key])]
     known = {*names.values()}.difference(odd)

@@ -9,7 +9,11 @@ from forwarder.core.masking import MASK
 from forwarder.core.schema import AdminActivity, Bodies
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.templates import FormatConfig
-from forwarder.sources.cloudflare_access.activity_mapping import concerns_access, mask_audit
+from forwarder.sources.cloudflare_access.activity_mapping import (
+    concerns_access,
+    mask_audit,
+    mask_step,
+)
 from forwarder.testing.samples import ROWS, event_of
 
 S = "/accounts/023e105f4ecef8ad9ca31a8372d0c353"
@@ -170,6 +174,10 @@ def test_a_complete_row_has_no_fault() -> None:
         ("/tokens/1/value", "s3", ""),
         ("/cfd_tunnel/1/token", "s3", ""),
         ("/x", '{"password":"s3"}', "password"),
+        ("/cfd_tunnel/1/token", {"result": "s3", "success": True}, "success"),
+        ("/tokens", {"body": '{"result":{"value":"s3"}}'}, "value"),
+        ("/logpush/jobs", {"job": '{"destination_conf":"https://x?header_A=s3"}'}, "x?"),
+        ("/logpush/jobs", {"destination_conf": "https://u:s3@x/y"}, "@x/y"),
     ],
 )
 @pytest.mark.parametrize("side", ["request", "response"])
@@ -185,6 +193,49 @@ def test_secrets_of_bodies_are_masked(path: str, body: Any, hidden: str, side: s
     assert MASK in text
     assert hidden in text
     assert mask_audit(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"client_secret": "s3"}, {"new": {"api_key": "s3"}}, {"actor": {"password": "s3"}}),
+        *(
+            {"account": {"x": [{"secret": "s3"}]}},
+            {"raw": [{"token": "s3"}]},
+            {"id": {"pin": "s3"}},
+        ),
+        {"action": {"description": "GET https://h.example/?api_token=s3"}},
+        {"actor": '{"password":"s3"}'},
+        {"resource": {"type": "api_token", "scope": {"token": "s3"}, "value": {"psk": "s3"}}},
+        {"resource": [{"request": {"client_secret": "s3"}}]},
+        {"raw": {"uri": "https://u:s3@h.example/x", "headers": {"X-Auth-Key": "s3"}}},
+    ],
+)
+def test_no_place_of_a_row_hides_a_secret(given: dict[str, Any]) -> None:
+    masked = mask_audit(given)
+
+    assert "s3" not in str(masked)
+    assert "s3" not in str(activity(given))
+    assert mask_audit(masked) is masked
+
+
+def test_what_a_token_is_called_is_no_secret() -> None:
+    row = {
+        "actor": {"token_id": "t1", "token_name": "ci token", "type": "account"},
+        "resource": {"id": "r1", "type": "api_token", "product": "tokens", "scope": "user"},
+    }
+
+    assert mask_audit(row) is row
+
+
+@pytest.mark.parametrize("where", ["purpose_justification", "client_secret", "event"])
+def test_a_step_holds_no_secret(where: str) -> None:
+    secret = {"client_secret": "s3"} if where == "event" else "see https://h.example/?token=s3"
+    row = {"event": {"type": "CREATED", "timestamp": "2026-01-01T00:00:00Z"}, where: secret}
+    masked = mask_step(row)
+
+    assert "s3" not in str(masked)
+    assert mask_step(masked) is masked
 
 
 def test_the_value_of_a_setting_is_no_secret() -> None:

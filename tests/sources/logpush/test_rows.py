@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.contracts import StreamKey
 from forwarder.core.masking import MASK
-from forwarder.core.schema import MALFORMED_KEY, Origin
+from forwarder.core.schema import MALFORMED_KEY, Origin, Traffic
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.templates import FormatConfig
@@ -27,7 +27,7 @@ from forwarder.sources.logpush.mapping import (
     normalise_pushed_login,
 )
 from forwarder.sources.logpush.rows import RowReader, joined
-from forwarder.testing.samples import ACCOUNTS, LOGINS, NORMALISERS, ROWS, page_of
+from forwarder.testing.samples import ACCOUNTS, LOGINS, NORMALISERS, ROWS, event_of, page_of
 
 ORIGIN = Origin("a" * 32, "acme", "logpush_access_requests", 1_800_000_000_000_000)
 NOON_US = 1_685_000_000_123_456
@@ -215,6 +215,12 @@ def test_the_answer_to_a_new_token_is_masked_before_storage() -> None:
         ("audit_logs", {"Metadata": '[{"api_token":"the-secret"}]', "ID": "a"}),
         ("audit_logs_v2", {"Raw": {"URI": "/x?a=1&token=the-secret"}, "AuditLogID": "a"}),
         ("audit_logs_v2", {"ResourceResponse": [{"Value": "the-secret"}], "AuditLogID": "a"}),
+        ("audit_logs_v2", {"ActionDescription": "?api_key=the-secret", "AuditLogID": "a"}),
+        ("audit_logs_v2", {"ActorTokenDetails": {"Secret": "the-secret"}, "AuditLogID": "a"}),
+        ("http_requests", {"ClientRequestURI": "/x?access_token=the-secret"}),
+        ("http_requests", {"ClientRequestReferer": "https://u:the-secret@h.example/"}),
+        ("http_requests", {"RequestHeaders": {"cf-access-jwt-assertion": "the-secret"}}),
+        ("http_requests", {"Cookies": {"sid": "the-secret"}, "RayID": "a"}),
     ],
 )
 def test_secrets_in_texts_with_json_and_in_addresses_are_masked_before_storage(
@@ -223,6 +229,26 @@ def test_secrets_in_texts_with_json_and_in_addresses_are_masked_before_storage(
     read = reader(dataset).read([orjson.dumps(value)])
 
     assert b"the-secret" not in read.records.text
+
+
+def test_what_a_pushed_token_is_called_is_no_secret() -> None:
+    row = {"AuditLogID": "a", "ActorTokenDetails": {"TokenID": "t1", "TokenName": "ci token"}}
+    read = reader("audit_logs_v2").read([orjson.dumps(row)])
+    found = normalise_pushed_activity(row, ORIGIN, "0" * 32, NOON_US)
+
+    assert orjson.loads(read.records.text) == [row]
+    assert (found.token_id, found.token_name) == ("t1", "ci token")
+
+
+def test_a_request_that_was_stored_before_its_address_was_masked_shows_nothing() -> None:
+    row = {
+        **ROWS["logpush_http_requests"]["request"],
+        "ClientRequestURI": "/x?access_token=the-secret",
+    }
+    found = event_of("logpush_http_requests", row)
+
+    assert isinstance(found, Traffic)
+    assert "the-secret" not in repr(found)
 
 
 def test_a_login_with_a_unix_time_has_a_time() -> None:
