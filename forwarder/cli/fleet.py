@@ -32,10 +32,8 @@ def create(config: Path, *, printed: bool) -> None:
 
     shared = _shared(config).journal
     if printed:
-        say("BEGIN;")
-        for statement in statements_of(shared):
-            say(f"{statement.strip().removesuffix(';')};")
-        say("COMMIT;")
+        statements = ["BEGIN", *statements_of(shared), "COMMIT"]
+        say("\n".join(f"{one.strip().removesuffix(';')};" for one in statements))
         return
     done = create_journal(shared)
     said = "is there, and up to date"

@@ -93,6 +93,16 @@ def test_status_without_a_daemon_says_so(settings: Path) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_no_sql_is_printed_for_an_address_that_is_none(settings: Path) -> None:
+    """What is printed may go straight into psql: half a transaction is no SQL."""
+    shared = {"type": "postgres", "dsn": "postgres://user:a@b@db/x"}
+    settings.write_text(yaml.safe_dump({**yaml.safe_load(settings.read_text()), "journal": shared}))
+    result = CliRunner().invoke(program, ["journal", "create", "--print", "-c", str(settings)])
+
+    assert "journal.dsn is not a valid" in str(result.exception)
+    assert "" == result.stdout
+
+
 def test_a_port_in_use_is_told_by_the_simulator() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
