@@ -24,11 +24,12 @@ from forwarder.runtime.backfills import Backfills
 from forwarder.runtime.opening import StateFolder, open_journal, path_of
 from forwarder.runtime.replica import VERSION, Replica
 from forwarder.runtime.shards import ShardViews
-from forwarder.runtime.supervisor import Supervisor
+from forwarder.runtime.supervisor import Beat, Supervisor
 from forwarder.runtime.workers import Sinks, Streams
 
 T = TypeVar("T")
 
+_UPKEEP = 5.0
 _LEAVING = 10.0
 """Seconds for a sink that a reload stops to settle what is in flight."""
 _FAREWELL = 3.0
@@ -113,6 +114,8 @@ class Cell:
     async def start(self) -> None:
         """Read and deliver what the settings name, and resume backfills."""
         settings = self._replica.settings
+        # A task of the cell, so that it ends before the journal is closed.
+        self.supervisor.start(f"upkeep:{self.shard}", self._upkeep)
         # The sinks join first: a row that is stored earlier would not be theirs.
         await self.sinks.join(settings.sinks)
         await self.note(Own.START)
@@ -220,6 +223,12 @@ class Cell:
         """Let everything that waits for a later attempt retry now."""
         self.streams.wake()
         self.sinks.wake()
+
+    async def _upkeep(self, beat: Beat) -> None:
+        while True:
+            beat()
+            await self._replica.clock.sleep(_UPKEEP)
+            await self.maintain()
 
     def _expect(self) -> None:
         """Let the counters of the running streams and sinks begin at zero."""

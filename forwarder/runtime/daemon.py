@@ -270,12 +270,10 @@ class Daemon:
         self._replica.emit(self._stopped)
 
     async def _upkeep(self, beat: Beat) -> None:
-        """Maintain the cells, report stuck tasks, write log lines that were held back; for ever."""
+        """Report stuck tasks, and write log lines that were held back; for ever."""
         while True:
             beat()
             await self._replica.clock.sleep(_UPKEEP)
-            for cell in list(self._seat.cells.values()):
-                await cell.maintain()
             for task in self._overview.tasks():
                 if task.stuck:
                     self._replica.emit(TaskStuck(task.name, task.silent))

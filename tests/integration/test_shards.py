@@ -198,6 +198,40 @@ async def test_shards_are_balanced_as_replicas_come_and_go_and_nothing_is_lost(
     assert [] == [line for line in lines if line["event"] == "task_crashed"]
 
 
+async def test_a_shard_that_is_given_back_is_no_trouble_of_the_journal(
+    server: Postgresql, tmp_path: Path
+) -> None:
+    """Its upkeep ends with its turn, also if that of another shard is slow at that moment."""
+    async with sharded(tmp_path, server, "given", 4, 4) as fleet:
+        giver, taker, _ = fleet.members
+        await giver.start()
+        await fleet.balanced()
+        await taker.start()
+        await fleet.balanced()
+        taker.process.send_signal(signal.SIGSTOP)
+        await until(lambda: fleet.held()[str(giver.process.pid)] == SHARDS)
+        with fleet.database.connect() as connection, connection.transaction():
+            connection.execute(f"LOCK TABLE {fleet.database.shard_schema(0)}.page")
+            await until(lambda: is_pruned(fleet.database))
+            taker.process.send_signal(signal.SIGCONT)
+            await until(lambda: fleet.owner_of(SHARDS - 1) is taker)
+        await asyncio.sleep(3)
+        lines = giver.log()
+
+    assert [] == [one for one in lines if one.get("error") == "the journal is closed"]
+
+
+def is_pruned(database: Database) -> bool:
+    """Return True while a lock holds up what an owner does for its journal every few seconds."""
+    with database.connect() as connection:
+        # Only who writes has a number for the transaction.
+        waiting = connection.execute(
+            "SELECT query FROM pg_stat_activity "
+            "WHERE wait_event_type = 'Lock' AND backend_xid IS NOT NULL"
+        ).fetchall()
+    return any("sum(size)" in query for (query,) in waiting)
+
+
 async def test_a_replica_with_older_settings_takes_no_shard_while_a_newer_one_lives(
     server: Postgresql, tmp_path: Path
 ) -> None:
