@@ -286,6 +286,10 @@ class Intake(Protocol):
         """
         ...
 
+    def here(self) -> str:
+        """Return the base URL that ``elsewhere`` gives to the other replicas for this one."""
+        ...
+
     async def admit(self, account_id: str) -> None:
         """Return if rows of an account can be stored now; called before anything is read.
 

@@ -39,6 +39,7 @@ PUSH_RESULTS = (
     "validation",
     "passed_on",
     "refused_secret",
+    "refused_peer",
     "refused_network",
     "refused_account",
     "refused_size",

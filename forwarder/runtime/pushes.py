@@ -43,6 +43,10 @@ class CellIntake:
             return ""
         return next((one.push_url for one in fleet.replicas if one.name == owner), "")
 
+    def here(self) -> str:
+        """Return the address that this replica has announced; never what the database says."""
+        return self._replica.push_url
+
     async def admit(self, account_id: str) -> None:
         """Return if rows of an account can be stored now; raises ``NotTakingError``."""
         cell = self._cell(account_id)

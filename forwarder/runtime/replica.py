@@ -180,6 +180,11 @@ class Replica:
         )
 
     @property
+    def push_url(self) -> str:
+        """Where the other replicas pass pushes on to this one; empty if it takes none."""
+        return self._about.push_url
+
+    @property
     def announcement(self) -> Announcement:
         """What other replicas must know of this one; secrets do not take part."""
         shown = effective(self._settings)

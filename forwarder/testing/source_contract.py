@@ -258,6 +258,7 @@ class MemoryIntake:
         self._parts: dict[tuple[str, str], PushedPart] = {}
         self._closed = ""
         self._elsewhere = ""
+        self._here = ""
         self._failures = 0
 
     def account(self, name: str) -> tuple[str, str] | None:
@@ -267,6 +268,10 @@ class MemoryIntake:
     def elsewhere(self, account_id: str) -> str:  # noqa: ARG002 - one place for all
         """Return what ``lead`` said last; empty at first."""
         return self._elsewhere
+
+    def here(self) -> str:
+        """Return what ``listen`` said last; empty at first."""
+        return self._here
 
     async def admit(self, account_id: str) -> None:  # noqa: ARG002 - one state for all
         """Raise while the intake is closed."""
@@ -296,6 +301,10 @@ class MemoryIntake:
     def lead(self, url: str) -> None:
         """Let another source take what comes, at its base URL; empty for nobody else."""
         self._elsewhere = url
+
+    def listen(self, url: str) -> None:
+        """Let the source of this intake be known to others by its base URL."""
+        self._here = url
 
     def fail(self, times: int = 1) -> None:
         """Fail to store so many times."""

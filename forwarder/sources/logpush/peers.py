@@ -2,18 +2,25 @@
 
 A push that arrives elsewhere is passed on to that replica, and its answer is relayed. The body
 streams through: it is never whole in this process, and nothing of it is stored here. There is one
-hop: what was passed on is answered where it arrives. The answer of a replica says that it is one:
-whatever else listens at an address that a replica once had stores nothing.
+hop: what was passed on is answered where it arrives.
+
+The replica that passes on proves the push secret to the owner, and the answer proves it in turn:
+whatever else listens at an address that a replica once had stores nothing. A request's proof holds
+for one request to one address; only TLS protects the body, which is not known yet when it is made.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from secrets import token_hex
 
 from aiohttp import web
 
-from forwarder.core.errors import TransientError
+from forwarder.core.errors import NeedsOperatorError, TransientError
+from forwarder.core.timing import Clock
+from forwarder.sources.logpush.body import PushRefusedError
 from forwarder.sources.logpush.config import LogpushConfig
+from forwarder.sources.logpush.proof import Verifier, have_common, prove, tags
 from forwarder.transport.http import HttpClient, HttpSettings
 from forwarder.transport.settings import clean_url, origin
 
@@ -30,11 +37,13 @@ class _Anywhere(HttpSettings):
 
 
 class Peers:
-    """Passes pushes on to other replicas."""
+    """Passes pushes on to other replicas, and admits what they pass on."""
 
-    def __init__(self, config: LogpushConfig, user_agent: str) -> None:
+    def __init__(self, config: LogpushConfig, user_agent: str, clock: Clock) -> None:
         """Connect to nobody yet."""
-        self._header = config.header
+        self._config = config
+        self._clock = clock
+        self._verifier = Verifier()
         # The owner waits for room, reads and stores, each for at most ``limits.time``.
         self._seconds = 3 * config.limits.time
         self._client = HttpClient(
@@ -46,13 +55,12 @@ class Peers:
         )
 
     async def pass_on(
-        self, request: web.Request, url: str, wanted: Callable[[], Awaitable[None]]
-    ) -> web.Response:
-        """Return the answer of the replica at ``url``; raises ``TransientError`` without one.
+        self, request: web.Request, owner: str, path: str, wanted: Callable[[], Awaitable[None]]
+    ) -> tuple[int, str]:
+        """Return status and text of the owner's answer; raises ``TransientError`` without one.
 
-        The URL is what a database says, which may be anything.
-
-        ``wanted`` is called when that replica has admitted the push and wants its body.
+        ``owner`` is the base URL that a database says, which may be anything. ``wanted`` is called
+        when that replica has admitted the push and wants its body.
         """
 
         async def body() -> AsyncIterator[bytes]:
@@ -61,42 +69,64 @@ class Peers:
                 yield chunk
 
         try:
-            url = clean_url(url)
+            url = clean_url(owner)
         except ValueError as error:
             raise TransientError(f"its address {error}") from error
-        # aiohttp decodes headers with surrogateescape; the same way back gives the bytes sent.
-        secret = request.headers[self._header].encode(errors="surrogateescape").decode()
-        headers = {name: request.headers[name] for name in _SENT if name in request.headers}
+        sent = {name: request.headers[name] for name in _SENT if name in request.headers}
+        claims = _claims(request, owner, path)
+        proof = prove(self._secrets(), self._now_s(), token_hex(16), *claims)
         answer = await self._client.request(
             "POST",
-            url,
+            url + path,
             # Each push has a connection of its own: the other side closes idle ones at any moment.
-            headers={
-                **headers,
-                self._header: secret,
-                _HOP: "1",
-                "Expect": "100-continue",
-                "Connection": "close",
-            },
+            headers={**sent, _HOP: proof, "Expect": "100-continue", "Connection": "close"},
             body=body(),
             seconds=self._seconds,
         )
-        if _HOP not in answer.headers:
-            raise TransientError(f"{origin(url)} is none: it answers {answer.status}, unmarked")
-        later = answer.headers.get("Retry-After")
-        kept = {} if later is None else {"Retry-After": later}
-        return web.Response(status=answer.status, body=answer.body, headers=kept)
+        text = answer.body.decode(errors="replace").removesuffix("\n")
+        own = self._marks(proof, answer.status, text)
+        if not have_common(answer.headers.get(_HOP, ""), own):
+            said = f"{origin(url)} answers {answer.status} and does not prove the push secret"
+            why = "its secret or its clock differs from that of this replica, or it is no replica"
+            raise TransientError(f"{said}: {why}")
+        return answer.status, text
+
+    def admitted(self, request: web.Request, here: str) -> str:
+        """Return the proof of the replica that passes a request on; empty for any other client.
+
+        ``here`` is the base URL by which the others know this replica. Raises ``PushRefusedError``:
+        a client must never get a 401 for what a replica has admitted.
+        """
+        proof = request.headers.get(_HOP)
+        if proof is None:
+            return ""
+        claims = _claims(request, here, request.raw_path)
+        why = self._verifier.refusal(proof, self._secrets(), self._now_s(), *claims)
+        if why:
+            raise PushRefusedError("refused_peer", 503, why)
+        return proof
+
+    def marks(self, proof: str, status: int, text: str) -> dict[str, str]:
+        """Return the headers that prove who answers; none without the ``proof`` of a replica."""
+        return {_HOP: self._marks(proof, status, text)} if proof else {}
 
     async def aclose(self) -> None:
         """Close what is open; idempotent."""
         await self._client.aclose()
 
+    def _marks(self, proof: str, status: int, text: str) -> str:
+        return tags(self._secrets(), "answer", proof, str(status), text)
 
-def was_passed_on(request: web.Request) -> bool:
-    """Return True if a request comes from another replica, and must not be passed on again."""
-    return _HOP in request.headers
+    def _now_s(self) -> int:
+        return self._clock.now_us() // 1_000_000
+
+    def _secrets(self) -> list[str]:
+        try:
+            return self._config.secrets()
+        except NeedsOperatorError:
+            return []  # the secret's file is gone: closed is the safe side
 
 
-def marks(request: web.Request) -> dict[str, str]:
-    """Return the headers that tell another replica who answers it; none for anybody else."""
-    return {_HOP: "1"} if was_passed_on(request) else {}
+def _claims(request: web.Request, owner: str, path: str) -> tuple[str, ...]:
+    """Return what a proof holds for: this request, to the owner at this address."""
+    return (request.method, owner, path, *(request.headers.get(name, "") for name in _SENT))

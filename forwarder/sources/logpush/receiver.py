@@ -1,7 +1,7 @@
 """Receives pushes over HTTP and answers 200 only when their rows are durable.
 
-    secret -> account and dataset -> may anything be stored? -> body -> parts -> 200
-                                  -> another replica has the journal: it answers
+    secret or proof -> account and dataset -> may anything be stored? -> body -> parts -> 200
+                                           -> another replica has the journal: it answers
 
 Every step may end a request; only after the third is a byte of the body read.
 """
@@ -38,7 +38,7 @@ from forwarder.sources.logpush.events import (
     RequestAnswered,
     SecretRefused,
 )
-from forwarder.sources.logpush.peers import Peers, marks, was_passed_on
+from forwarder.sources.logpush.peers import Peers
 from forwarder.sources.logpush.rows import Read, RowReader, joined
 from forwarder.transport.listening import Listener
 
@@ -99,7 +99,7 @@ class Receiver:
         self._emit = context.emit
         self._at_once = asyncio.Semaphore(_AT_ONCE)
         self._storing = asyncio.Semaphore(_PARTS_AT_ONCE)
-        self._peers = Peers(config, context.user_agent)
+        self._peers = Peers(config, context.user_agent, context.clock)
         self._tls = False
         self._streams = set[StreamKey]()
         self._refusals = Refusals(config.limits.refusals)
@@ -130,16 +130,20 @@ class Receiver:
         await self._peers.aclose()
 
     async def _answer(self, request: web.Request) -> web.Response:
-        peer, path = request.remote or "", request.path[:_LONGEST_PATH]
+        peer, path, proof = request.remote or "", request.path[:_LONGEST_PATH], ""
         try:
-            target = self._granted(request, peer)
+            proof = self._admitted(request, peer)
+            target = self._target(request)
             owner = self._intake.elsewhere(target.key.account_id)
-            if owner and not was_passed_on(request):
-                return await self._passed_on(request, target, owner)
-            await self._intake.admit(target.key.account_id)
-            await self._bound(target.key)
-            await _continue(request)
-            result = await self._received(request, target)
+            if owner and not proof:
+                status, reason = await self._passed_on(request, target, owner)
+                result = "passed_on"
+            else:
+                await self._intake.admit(target.key.account_id)
+                await self._bound(target.key)
+                await _continue(request)
+                status, reason = 200, await self._received(request, target)
+                result = reason
         except ForwarderError as error:
             result = error.result if isinstance(error, NotTakingError) else "failed"
             status, reason = 503, str(error)
@@ -150,37 +154,42 @@ class Receiver:
                 self._emit(SecretRefused(peer))
             else:
                 self._emit(PushRefused(result, peer, path, status, reason))
-        else:
-            status, reason = 200, result
         self._emit(RequestAnswered(result))
-        headers = marks(request)
+        headers = self._peers.marks(proof, status, reason)
         if status == 503:  # noqa: PLR2004 - nothing can be stored at present
             headers["Retry-After"] = str(_RETRY)
         return web.Response(status=status, text=reason + "\n", headers=headers)
 
-    async def _passed_on(self, request: web.Request, target: Target, owner: str) -> web.Response:
+    async def _passed_on(self, request: web.Request, target: Target, owner: str) -> tuple[int, str]:
         """Return the answer of the replica at ``owner``; raises ``NotTakingError`` without one."""
-        url = f"{owner}/{target.key.account_id}/{target.dataset}"
+        account_id = target.key.account_id
         if self._tls and not owner.startswith("https:"):
-            # Whoever could write the database would read the secret off the line.
+            # Whoever could write the database would read the rows off the line.
             raise NotTakingError("no_owner", "the replica that has the journal serves no HTTPS")
+        path = f"/{account_id}/{target.dataset}"
         try:
-            answer = await self._peers.pass_on(request, url, lambda: _continue(request))
+            return await self._peers.pass_on(request, owner, path, lambda: _continue(request))
         except TransientError as error:
             reason = f"the replica that has the journal of the account: {error}"
             raise NotTakingError("no_owner", reason) from error
-        self._emit(RequestAnswered("passed_on"))
-        return answer
 
-    def _granted(self, request: web.Request, peer: str) -> Target:
-        """Return what a request is for; raises ``PushRefusedError``."""
+    def _admitted(self, request: web.Request, peer: str) -> str:
+        """Return the proof of the replica that passes a request on; empty for any other client.
+
+        Raises ``PushRefusedError`` for whoever may not push.
+        """
         networks = self._config.allow
         if networks and not any(ip_address(peer) in network for network in networks):
             raise PushRefusedError("refused_network", 403, "this address may not push here")
+        proof = self._peers.admitted(request, self._intake.here())
         given = request.headers.get(self._config.header, "")
         # aiohttp decodes headers with surrogateescape; the same way back gives the bytes sent.
-        if not self._is_secret(given.encode(errors="surrogateescape")):
+        if not proof and not self._is_secret(given.encode(errors="surrogateescape")):
             raise PushRefusedError("refused_secret", 401, "the secret is missing or wrong")
+        return proof
+
+    def _target(self, request: web.Request) -> Target:
+        """Return what a request is for; raises ``PushRefusedError``."""
         if "other" in request.match_info:
             raise PushRefusedError("refused_account", 404, "the path must be /ACCOUNT/DATASET")
         account = self._intake.account(request.match_info["account"])

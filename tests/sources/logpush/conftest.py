@@ -43,11 +43,22 @@ def packed(rows: Sequence[bytes]) -> bytes:
     return gzip.compress(b"\n".join(rows) + b"\n", mtime=0)
 
 
+class SkewedClock(SystemClock):
+    """A machine's clock that somebody has set wrong, by some seconds."""
+
+    def __init__(self, ahead: int) -> None:
+        self._ahead_us = ahead * 1_000_000
+
+    def now_us(self) -> int:
+        return super().now_us() + self._ahead_us
+
+
 class Sender:
     """Starts a receiver, and pushes to it."""
 
-    def __init__(self, intake: MemoryIntake, **settings: Any) -> None:
+    def __init__(self, intake: MemoryIntake, *, ahead: int = 0, **settings: Any) -> None:
         self.intake = intake
+        self._clock = SkewedClock(ahead)
         self.settings = LogpushConfig(**{"secret": Secret(SECRET), **settings})
         self.events: list[TelemetryEvent] = []
         self.url = ""
@@ -118,9 +129,10 @@ class Sender:
         return [event for event in self.events if isinstance(event, kind)]
 
     async def _start(self, tls: ssl.SSLContext | None = None) -> None:
-        context = SourceContext(clock=SystemClock(), shared=None, emit=self.events.append)
+        context = SourceContext(clock=self._clock, shared=None, emit=self.events.append)
         self._receiver = Receiver(self.settings, self.intake, context)
         self.url = await self._receiver.start("127.0.0.1", 0, tls)
+        self.intake.listen(self.url)
 
     async def _stop(self) -> None:
         if self._receiver is not None:

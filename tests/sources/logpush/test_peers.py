@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 import trustme
 from aiohttp import ClientSession, TCPConnector
 
-from forwarder.sources.logpush.events import PushDelayed, RequestAnswered
+from forwarder.sources.logpush.events import PushDelayed, PushRefused, RequestAnswered
+from forwarder.sources.logpush.proof import tags
 from forwarder.testing.network import free_port
 from forwarder.testing.source_contract import MemoryIntake
 from forwarder.transport.settings import Secret, TlsSettings
@@ -20,10 +22,17 @@ from forwarder.transport.tls import ServerTls
 from tests.sources.logpush.conftest import PATH, SECRET, Sender, packed, row
 
 MIB = 2**20
+BODY = packed([row(1)])
 
 
 def results(sender: Sender) -> list[str]:
     return [event.result for event in sender.said(RequestAnswered)]
+
+
+def proof_in(head: bytes) -> str:
+    """Return the proof in the head of a request."""
+    found = re.search(r"Forwarder-Passed-On: (.*)\r\n", head.decode())
+    return found[1] if found else ""
 
 
 @pytest.fixture
@@ -53,7 +62,7 @@ async def test_the_owner_stores_and_its_answer_is_relayed(other: Sender, owner: 
     assert 3 == len(owner.intake.records)
 
 
-async def test_a_secret_that_is_no_ascii_is_passed_on_as_it_came() -> None:
+async def test_a_secret_that_is_no_ascii_is_proven() -> None:
     secret = Secret("geheimnis-äöü-0123456789abcdefghij")
     async with (
         Sender(MemoryIntake(), secret=secret) as owner,
@@ -114,11 +123,16 @@ async def test_an_address_that_is_none_delays_the_push(sender: Sender, url: str)
 async def test_a_stranger_at_the_address_of_a_replica_is_not_believed(
     sender: Sender, status: str
 ) -> None:
-    """Its 200 would make Cloudflare forget rows that nobody has stored."""
+    """Its 200 would make Cloudflare forget rows that nobody has stored; nor does it see the secret.
+
+    It sends back what it was sent, since a replica's answer has a header of the same name.
+    """
+    heads = []
 
     async def stranger(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode())
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        mark = f"Forwarder-Passed-On: {proof_in(heads[0]).rpartition(' ')[2]}"
+        writer.write(f"HTTP/1.1 {status}\r\n{mark}\r\nContent-Length: 0\r\n\r\n".encode())
         writer.close()
 
     async with await asyncio.start_server(stranger, "127.0.0.1", 0) as server:
@@ -127,6 +141,74 @@ async def test_a_stranger_at_the_address_of_a_replica_is_not_believed(
 
     assert 503 == answer[0]
     assert ["no_owner"] == results(sender)
+    assert b"Authorization" not in heads[0]
+    assert SECRET.encode() not in heads[0]
+
+
+async def test_a_proof_holds_once_and_for_one_address(sender: Sender, owner: Sender) -> None:
+    """Whoever reads it, or has changed the address in the database, can do nothing with it."""
+    sent = []
+
+    async def listener(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent.append(proof_in(await reader.readuntil(b"\r\n\r\n")))
+        writer.close()
+
+    async with await asyncio.start_server(listener, "127.0.0.1", 0) as server:
+        address = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        sender.intake.lead(address)
+        await sender.post(BODY)
+
+    async def replayed() -> int:
+        path = f"/{'a' * 32}/access_requests"
+        given = {"Forwarder-Passed-On": sent[0], "Content-Encoding": "gzip"}
+        return (await owner.post(BODY, path=path, secret="", headers=given))[0]
+
+    elsewhere = await replayed()
+    owner.intake.listen(address)
+    answers = [elsewhere, await replayed(), await replayed()]
+
+    assert [503, 200, 503] == answers
+    assert ["refused_peer", "accepted", "refused_peer"] == results(owner)
+
+
+@pytest.mark.parametrize("header", ["1", "", "1 " + "0" * 32 + " " + "0" * 64, "\xe4"])
+async def test_a_proof_that_is_none_is_refused_even_beside_the_secret(
+    owner: Sender, header: str
+) -> None:
+    answer = await owner.post(BODY, headers={"Forwarder-Passed-On": header})
+
+    assert 503 == answer[0]
+    assert ["refused_peer"] == results(owner)
+
+
+@pytest.mark.parametrize(
+    ("passing", "owning", "status"),
+    [("old\nnew", "old", 200), ("new", "old\nnew", 200), ("new", "old", 503)],
+)
+async def test_while_the_secret_changes_cloudflare_never_gets_401(
+    passing: str, owning: str, status: int
+) -> None:
+    """The job has the new secret already; files reach the replicas one after the other."""
+    async with (
+        Sender(MemoryIntake(), secret=Secret(owning)) as owner,
+        Sender(MemoryIntake(), secret=Secret(passing)) as other,
+    ):
+        other.intake.lead(owner.url)
+        answer = await other.post(BODY, secret="new")
+
+    assert status == answer[0]
+    assert ["accepted" if status == 200 else "refused_peer"] == results(owner)
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(50, 200), (-50, 200), (75, 503), (-75, 503)])
+async def test_clocks_may_differ_by_a_minute(ahead: int, status: int, owner: Sender) -> None:
+    async with Sender(MemoryIntake(), ahead=ahead) as other:
+        other.intake.lead(owner.url)
+        answer = await other.post(BODY)
+    said = [event.reason for event in owner.said(PushRefused)]
+
+    assert status == answer[0]
+    assert (status != 200) == any("the clock of that replica is 7" in one for one in said)
 
 
 async def test_while_the_owners_journal_is_full_no_body_is_read(
@@ -145,12 +227,13 @@ async def test_a_body_streams_through(sender: Sender) -> None:
     half, reached = b"x" * MIB, asyncio.Event()
 
     async def own(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        proof = proof_in(await reader.readuntil(b"\r\n\r\n"))
         writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         await reader.readexactly(MIB // 2)
         reached.set()
         await reader.readuntil(b"\r\n0\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nForwarder-Passed-On: 1\r\n")
+        mark = tags([SECRET], "answer", proof, "200", "accepted")
+        writer.write(f"HTTP/1.1 200 OK\r\nForwarder-Passed-On: {mark}\r\n".encode())
         writer.write(b"Content-Length: 9\r\n\r\naccepted\n")
         writer.close()
 
