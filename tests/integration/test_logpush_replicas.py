@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import signal
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from itertools import cycle
+from itertools import count, cycle
 from pathlib import Path
 
 import orjson
@@ -28,6 +30,7 @@ SECRET = "0123456789abcdef-the-secret-of-the-job"
 SHARDS, ACCOUNTS, BODIES, ROWS = 3, 6, 20, 50
 STREAM = "logpush_gateway_dns"
 NOWHERE = "http://127.0.0.1:9/client/v4"
+SCHEMAS = count()
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +152,7 @@ class Replicas:
 
 @pytest.fixture
 async def replicas(server: Postgresql, tmp_path: Path) -> AsyncIterator[Replicas]:
-    database = Database(lambda: server.dsn, "pushes")
+    database = Database(lambda: server.dsn, f"pushes{next(SCHEMAS)}")
     assert SHARDS == await asyncio.to_thread(create, database, SHARDS)
     replicas = Replicas(tmp_path, database)
     for member in replicas.members:
@@ -200,3 +203,23 @@ async def test_pushes_reach_the_owner_of_the_shard_whichever_replica_takes_them(
     assert ["accepted", "duplicate", "duplicate"] * ACCOUNTS == everywhere
     assert {f"company-{n}" for n in range(ACCOUNTS)} == {one["account"] for one in pushes}
     assert {f"{n:032x}": (BODIES + 1) * ROWS for n in range(ACCOUNTS)} == dict(stored)
+
+
+async def test_a_frozen_owner_holds_a_push_no_longer_than_its_shard(replicas: Replicas) -> None:
+    """It takes the connection and never answers; limits.time would hold the push for 90 s."""
+    await replicas.spread()
+    owner = replicas.owner_of(0)
+    port = next(p for p, one in zip(replicas.ports, replicas.members, strict=True) if one != owner)
+    owner.process.send_signal(signal.SIGSTOP)
+    began, answers = time.monotonic(), list[str]()
+    async with ClientSession(timeout=ClientTimeout(100)) as http:
+        for number in range(ACCOUNTS):
+            answers.append(await post(http, port, number, body(number, 0)))
+        took = time.monotonic() - began
+        later = [await replicas.push(http, n, body(n, 0), port) for n in range(ACCOUNTS)]
+    owner.process.send_signal(signal.SIGCONT)
+
+    print(answers, round(took, 1))  # noqa: T201
+    assert {"503", "accepted"} == set(answers)
+    assert {"accepted", "duplicate"} == set(later)
+    assert took < 30

@@ -52,6 +52,8 @@ _PARTS_AT_ONCE = 2
 MOST_DATASETS = 256
 """Datasets of an account that are accepted without a list of datasets in the settings."""
 _REMEMBERED = 256
+_GLANCE = 0.5
+"""Seconds between two looks at whether the replica that is to answer still has the journal."""
 _LINGERING = 2.0
 """Seconds for a client to notice a refusal while it is still sending."""
 _RETRY = 30
@@ -161,17 +163,35 @@ class Receiver:
         return web.Response(status=status, text=reason + "\n", headers=headers)
 
     async def _passed_on(self, request: web.Request, target: Target, owner: str) -> tuple[int, str]:
-        """Return the answer of the replica at ``owner``; raises ``NotTakingError`` without one."""
+        """Return the answer of the replica at ``owner``; raises ``NotTakingError`` without one.
+
+        A replica that is frozen keeps the connection: the wait ends when another has the journal.
+        """
         account_id = target.key.account_id
         if self._tls and not owner.startswith("https:"):
             # Whoever could write the database would read the rows off the line.
             raise NotTakingError("no_owner", "the replica that has the journal serves no HTTPS")
         path = f"/{account_id}/{target.dataset}"
+        hop = asyncio.ensure_future(
+            self._peers.pass_on(request, owner, path, lambda: _continue(request))
+        )
+        moved = asyncio.ensure_future(self._moved(account_id, owner))
         try:
-            return await self._peers.pass_on(request, owner, path, lambda: _continue(request))
-        except TransientError as error:
-            reason = f"the replica that has the journal of the account: {error}"
-            raise NotTakingError("no_owner", reason) from error
+            await asyncio.wait({hop, moved}, return_when=asyncio.FIRST_COMPLETED)
+            error = hop.exception() if hop.done() else TransientError("it has lost it")
+            if isinstance(error, TransientError):
+                reason = f"the replica that has the journal of the account: {error}"
+                raise NotTakingError("no_owner", reason) from error
+            return hop.result()
+        finally:
+            hop.cancel()
+            moved.cancel()
+            await asyncio.gather(hop, moved, return_exceptions=True)
+
+    async def _moved(self, account_id: str, owner: str) -> None:
+        """Return when this process learns that the replica at ``owner`` has lost the journal."""
+        while self._intake.elsewhere(account_id) == owner:
+            await self._clock.sleep(_GLANCE)
 
     def _admitted(self, request: web.Request, peer: str) -> str:
         """Return the proof of the replica that passes a request on; empty for any other client.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -209,6 +210,26 @@ async def test_clocks_may_differ_by_a_minute(ahead: int, status: int, owner: Sen
 
     assert status == answer[0]
     assert (status != 200) == any("the clock of that replica is 7" in one for one in said)
+
+
+async def test_a_push_is_waited_for_no_longer_than_the_replica_has_the_journal(
+    sender: Sender,
+) -> None:
+    """The owner is frozen: its kernel takes the connection, and nobody answers."""
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        sender.intake.lead(f"http://127.0.0.1:{frozen.getsockname()[1]}")
+        push = asyncio.create_task(sender.post(BODY))
+        await asyncio.wait({push}, timeout=1)
+        waited = not push.done()
+        sender.intake.lead("http://127.0.0.1:1")
+        began = asyncio.get_running_loop().time()
+        answer = await push
+        took = asyncio.get_running_loop().time() - began
+
+    assert waited
+    assert (503, "the replica that has the journal of the account: it has lost it") == answer
+    assert ["no_owner"] == results(sender)
+    assert took < 5
 
 
 async def test_while_the_owners_journal_is_full_no_body_is_read(
