@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -26,9 +27,9 @@ _FILE = re.compile(r"^`(lines-sink/[\w./-]+)`:\n\n```\w+\n(.*?)^```$", re.MULTIL
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the page in a folder ``lines-sink``, and what pip makes of them in ``site``."""
+    """The files of the page and of its examples in ``lines-sink``, and what pip makes of them."""
     folder = tmp_path_factory.mktemp("author")
-    (folder / "lines-sink").mkdir()
+    shutil.copytree(PAGE.parent / "examples/lines-sink", folder / "lines-sink")
     for name, text in _FILE.findall(PAGE.read_text(encoding="utf-8")):
         (folder / name).write_text(text, encoding="utf-8")
     # The index is left alone: hatchling and the forwarder are there already.
