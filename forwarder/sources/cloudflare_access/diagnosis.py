@@ -154,7 +154,7 @@ async def without_ids(probe: Prober) -> Finding:
     try:
         answer = await probe.rows(probe.now_us - _YEAR_US)
     except TransientError as error:
-        return probe.found(f"`idp_id` is required: {error}")
+        return probe.found(f"`idp_id` is required, and is always sent: without it, {error}")
     return probe.found(f"without `idp_id` {len(answer.rows)} rows are given")
 
 
