@@ -149,7 +149,7 @@ async def test_logins_without_identity_are_counted_and_sampling_is_told() -> Non
         sampled = await findings(running, non_identity_logins={})
 
     assert "groups in the last hour, 0 of them sampled" in texts(plain, "non_identity_logins")
-    assert "0 of them sampled" not in texts(sampled, "non_identity_logins")
+    assert ", 0 of them sampled" not in texts(sampled, "non_identity_logins")
     (hint,) = [f.hint for f in sampled if f.subject == "non_identity_logins"]
     assert "missing" in hint
 
