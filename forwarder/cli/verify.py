@@ -48,12 +48,13 @@ _COMPARED = ("polled", "pushed", "both", "forgotten", "not_pushed", "not_polled"
 def command(config: Path, *, as_json: bool, since: int, until: int, **choice: Any) -> None:
     """Re-read a window from Cloudflare and report what became of every row in it.
 
-    For each sink: rows shown, delivered, in the dead letters, waiting (in the journal, not yet
-    acknowledged), skipped (stored before the sink began, or dropped from its dead letters),
-    forgotten, missing. Rows that a sink's own filters exclude count as delivered. If logins are
-    both polled and pushed, the two logs are compared by ray id and time. Changes nothing; uses
-    requests of the same token. The journal keeps identities for as long as a reader may see the
-    rows again (a day with the default settings); what became of older rows is forgotten.
+    For each sink: rows shown, delivered, in the dead letters, waiting (in the journal and not yet
+    acknowledged, or left to the next poll), skipped (stored before the sink began, or dropped from
+    its dead letters), forgotten, missing. Rows that a sink's own filters exclude count as
+    delivered. If the next poll is overdue, rows that were not read are missing. If logins are both
+    polled and pushed, the two logs are compared. Changes nothing; uses requests of the same token.
+    The journal keeps identities for as long as a reader may see the rows again (a day with the
+    default settings); what became of older rows is forgotten.
 
     Example: `forwarder verify --since 6h --sink splunk`
 

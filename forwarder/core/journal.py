@@ -212,11 +212,10 @@ class Verdict:
     """What became of the rows that the API has ``shown``, for one sink.
 
     ``delivered``: acknowledged, or left out by the sink's own filters. ``dead``: in its dead
-    letters. ``waiting``: stored and still to come. ``skipped``: with intent, since they were stored
-    before the sink began, or an operator discarded them from its dead letters. ``forgotten``: of a
-    time that the journal keeps no identities of any more, so that nobody can say. ``missing``: the
-    rest, lost rows among them; their earliest and latest times are ``first_missing_us`` and
-    ``last_missing_us``.
+    letters. ``waiting``: still to come, out of the journal or by the next poll. ``skipped``: with
+    intent, since they were stored before the sink began, or discarded from its dead letters.
+    ``forgotten``: of a time that the journal keeps no identities of any more. ``missing``: the
+    rest, lost rows among them, between ``first_missing_us`` and ``last_missing_us``.
     """
 
     shown: int = 0
@@ -392,8 +391,9 @@ class JournalView(Protocol):
         records: Sequence[Record],
         aliases: Mapping[int, Sequence[bytes]],
         sinks: Sequence[str],
+        unread_us: int | None = None,
     ) -> Mapping[str, Verdict]:
-        """Return, by sink, what became of rows of a stream; ``aliases`` as in ``Addition``."""
+        """Return sinks' verdicts; ``aliases`` as in ``Addition``; rows after ``unread_us`` wait."""
         ...
 
 

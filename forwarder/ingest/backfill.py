@@ -11,12 +11,14 @@ from typing import Any, TypeVar
 
 from forwarder.core.contracts import LIVE, Page, Record, Window
 from forwarder.core.log import Addition, KeySet, ReaderState
-from forwarder.core.source_contract import Purpose, Source
+from forwarder.core.source_contract import Purpose, Source, StreamPlan
 from forwarder.ingest.events import BackfillEnded, BackfillMoved
 from forwarder.ingest.rounds import Reading, Retrier, Rounds, StreamContext, aliases
 from forwarder.ingest.windows import Group
 
 _SLICE_US = 3_600_000_000
+_POLL_SECONDS = 30
+"""How long a poll itself may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,16 @@ async def pages_of(source: Source, window: Window, parts: Sequence[str]) -> Asyn
         position = page.position
         if position is None:
             return
+
+
+def unread_after(plan: StreamPlan, covered_us: int | None, now_us: int) -> int | None:
+    """Return the time after which a row may wait for the next poll; ``covered_us``: of the last.
+
+    None if that poll is overdue: nobody knows that it will come.
+    """
+    patience = plan.hold_back + 2 * plan.settings.poll_interval + _POLL_SECONDS
+    overdue = covered_us is None or now_us - covered_us > patience * 1_000_000
+    return None if overdue else covered_us
 
 
 async def verify(

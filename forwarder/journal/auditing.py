@@ -59,6 +59,7 @@ def judge(
     records: Sequence[Record],
     aliases: Mapping[int, Sequence[bytes]],
     sinks: Collection[str],
+    unread_us: int | None,
 ) -> dict[str, Verdict]:
     """Return a verdict a sink over the rows of one page that the API shows."""
     found = session.execute(
@@ -66,7 +67,7 @@ def judge(
     ).fetchone()
     places = {} if found is None else _places(session, int(found[0]), records, aliases)
     forgotten_us = forgotten_until(session, key)
-    unknown = [_unknown(record.time_us, forgotten_us) for record in records]
+    unknown = [_unknown(record.time_us, forgotten_us, unread_us) for record in records]
     times_us = [record.time_us for record in records]
     verdicts = {}
     for sink in sinks:
@@ -114,8 +115,10 @@ def _stored(
     return stored
 
 
-def _unknown(time_us: int | None, forgotten_us: int | None) -> Fate:
+def _unknown(time_us: int | None, forgotten_us: int | None, unread_us: int | None) -> Fate:
     """Return the fate of a row that is not stored; one without a time may be of any."""
+    if time_us is not None and unread_us is not None and time_us > unread_us:
+        return "waiting"
     if forgotten_us is None or (time_us is not None and time_us > forgotten_us):
         return "missing"
     return "forgotten"

@@ -132,10 +132,11 @@ class SqlJournalView:
         records: Sequence[Record],
         aliases: Mapping[int, Sequence[bytes]],
         sinks: Sequence[str],
+        unread_us: int | None = None,
     ) -> Mapping[str, Verdict]:
         """See ``JournalView``."""
         return await self._reader.query(
-            lambda session: judge(session, key, records, aliases, sinks)
+            lambda session: judge(session, key, records, aliases, sinks, unread_us)
         )
 
 

@@ -25,7 +25,7 @@ from forwarder.core.identity import Identifier
 from forwarder.core.journal import JournalView, Verdict
 from forwarder.core.source_contract import Pushing, Source, SourcePlugin, StreamPlan
 from forwarder.core.timing import SystemClock, parse_us
-from forwarder.ingest.backfill import pages_of, verify
+from forwarder.ingest.backfill import pages_of, unread_after, verify
 from forwarder.runtime.opening import check_address, check_fleet, open_view
 from forwarder.runtime.replica import Rendering, run_fast
 from forwarder.runtime.workers import preflight, sink_of, source_of
@@ -374,7 +374,7 @@ async def _audit_account(
         for name, plan in source.streams().items():
             if not streams or name in streams:
                 key = StreamKey(account.account_id, name)
-                verdicts = await _audit_stream(reader, key, plan, window, sinks)
+                verdicts = await _audit_stream(reader, key, plan, window, sinks, covered.get(key))
                 found += [
                     Audit(account.label, name, sink, verdict, sink in known, covered.get(key))
                     for sink, verdict in verdicts.items()
@@ -470,19 +470,26 @@ async def _pushed(view: JournalView, key: StreamKey, hour: Window) -> Collection
 
 
 async def _audit_stream(
-    reader: JournalView, key: StreamKey, plan: StreamPlan, window: Window, sinks: Sequence[str]
+    reader: JournalView,
+    key: StreamKey,
+    plan: StreamPlan,
+    window: Window,
+    sinks: Sequence[str],
+    covered_us: int | None,
 ) -> dict[str, Verdict]:
     # The roster of parts is the poller's, which may know more than the API shows at this moment.
     group = await reader.recall(str(key), "group")
-    parts = await plan.source.parts((group or {}).get("memory"), await plan.source.server_time_us())
+    now_us = await plan.source.server_time_us()
+    parts = await plan.source.parts((group or {}).get("memory"), now_us)
     totals = dict.fromkeys(sinks, Verdict())
     # Nothing can have been stored yet: the stream has parts, and the API names none of them.
     if parts.ids == ():
         return totals
     key_sets = await reader.key_sets(key)
+    unread_us = unread_after(plan, covered_us, now_us)
 
     async def ask(records: Any, aliases: Any) -> dict[str, Verdict]:
-        return dict(await reader.judge(key, records, aliases, sinks))
+        return dict(await reader.judge(key, records, aliases, sinks, unread_us))
 
     async for verdicts in verify(plan.source, window, parts.ids or (), key_sets, ask):
         totals = {sink: totals[sink].plus(verdict) for sink, verdict in verdicts.items()}

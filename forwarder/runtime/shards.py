@@ -145,9 +145,11 @@ class ShardViews:
         records: Sequence[Record],
         aliases: Mapping[int, Sequence[bytes]],
         sinks: Sequence[str],
+        unread_us: int | None = None,
     ) -> Mapping[str, Verdict]:
         """See ``JournalView``."""
-        return await self._of(key.account_id).judge(key, records, aliases, sinks)
+        view = self._of(key.account_id)
+        return await view.judge(key, records, aliases, sinks, unread_us)
 
     def _of(self, account_id: str) -> JournalView:
         first = next(iter(self._views))

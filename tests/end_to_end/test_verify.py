@@ -97,11 +97,15 @@ async def test_rows_that_are_not_read_yet_need_no_backfill(
     await caught_up(api, forwarder)
     await forwarder.kill()
     await asyncio.sleep(3)  # the API shows two logins a second
+    where = ("--account", "acme", "--stream", "access_requests")
+    asking = ("verify", "--since", "1h", "--until", "0s", *where)
 
-    code, _, advice = await command(
-        forwarder, "verify", "--since", "1h", "--until", "0s", "--stream", "access_requests"
-    )
+    (due,) = await asked(forwarder, *asking)
+    # As if the forwarder had stood still for long.
+    await command(forwarder, "cursors", "set", *where, "--to", "30m", "--yes")
+    code, _, advice = await command(forwarder, *asking)
 
+    assert due["waiting"] > 0 == due["missing"]
     assert code == 1
     assert re.search(r"rows since .* it is read until .* so far", advice), advice
     assert "backfill" not in advice

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forwarder.core.contracts import Record
-from forwarder.core.journal import COUNTS
+from forwarder.core.journal import Verdict
 from forwarder.journal.database import SqliteEngine
 from forwarder.journal.ledger import BEFORE_START, DISCARDED, note_passed, passed_by
 from forwarder.journal.schema import prepare
-from forwarder.journal.sqlite import SqliteJournal
-from tests.journal.conftest import HOUR_US, KEY, NOON_US, records
-
-DAY_US = 24 * HOUR_US
-_ROWS = records(NOON_US, NOON_US + 1, NOON_US + 2)
-
-
-async def verdict(
-    journal: SqliteJournal, shown: Sequence[Record], sink: str = "siem"
-) -> dict[str, int]:
-    """Return the counts of a sink that are not 0."""
-    found = (await journal.judge(KEY, shown, {}, [sink]))[sink]
-    return {name: count for name in COUNTS if (count := getattr(found, name))}
+from tests.journal.conftest import HOUR_US, KEY, NOON_US, Opener, addition, records
 
 
 @given(calls=st.lists(st.tuples(st.integers(0, 40), st.integers(0, 9), st.booleans()), max_size=9))
@@ -46,3 +32,17 @@ def test_of_each_offset_the_last_reason_is_known(calls: list[tuple[int, int, boo
 
     shown = [(n, one.reason) for one in found for n in range(one.start, one.end)]
     assert shown == sorted(said.items())
+
+
+async def test_rows_that_no_poll_can_have_read_yet_are_waiting(opened: Opener) -> None:
+    journal = await opened()
+    rows = records(*(NOON_US + hour * HOUR_US for hour in range(5)))
+    await journal.sink_queue("siem")
+    await journal.stream_log(KEY).append(addition(rows[:2]))
+
+    told = await journal.judge(KEY, rows, {}, ["siem"], NOON_US + 3 * HOUR_US)
+
+    first_us, last_us = rows[2].time_us, rows[3].time_us
+    assert told["siem"] == Verdict(
+        shown=5, waiting=3, missing=2, first_missing_us=first_us, last_missing_us=last_us
+    )
