@@ -63,7 +63,7 @@ def logpush() -> None:
 @logpush.command("job")
 @config_option
 @click.option("--account", required=True, help="The account, by its name or id.")
-@click.option("--dataset", required=True, help="What is pushed, such as http_requests.")
+@click.option("--dataset", required=True, help="What is pushed, such as access_requests.")
 @click.option(
     "--url", default="", help="Where Cloudflare reaches the receiver: https://HOST; any if --check."
 )
@@ -97,7 +97,7 @@ def show_job(  # noqa: PLR0913 - one for each option
     ends with /ACCOUNT/DATASET. The exit status is 1 if such a job is disabled, fails, or sends
     what the receiver cannot read.
 
-    Example: `forwarder logpush job --account acme --dataset dns_logs --url URL`
+    Example: `forwarder logpush job --account acme --dataset access_requests --url URL`
     """
     settings = settings_from(config)
     receiver = settings.root.logpush
