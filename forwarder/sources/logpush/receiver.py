@@ -257,7 +257,8 @@ class Receiver:
             except TimeoutError:
                 reason = f"the body was not sent within {limits.time:.0f} seconds"
                 raise body.refusal or PushRefusedError("incomplete", 408, reason) from None
-            except (OSError, HttpProcessingError, web.PayloadAccessError) as error:
+            # RuntimeError: the listener has closed the connection to make room for another one.
+            except (OSError, HttpProcessingError, web.PayloadAccessError, RuntimeError) as error:
                 reason = f"the body was not sent to its end ({type(error).__name__})"
                 raise PushRefusedError("incomplete", 400, reason) from error
             return "validation" if body.is_validation else await self._stored(body, target)

@@ -86,10 +86,10 @@ class Sender:
         return status == 200
 
     async def begin(
-        self, *headers: str, body: bytes = b""
+        self, *headers: str, body: bytes = b"", tls: ssl.SSLContext | None = None
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Begin a push as a client does that does not send the rest by itself."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port, ssl=tls)
         head = (f"POST {PATH} HTTP/1.1", "Host: x", f"Authorization: {SECRET}", *headers, "", "")
         writer.write("\r\n".join(head).encode() + body)
         return reader, writer

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import random
+import ssl
 import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 import orjson
 import pytest
+import trustme
+from aiohttp import web
 from pydantic import ValidationError
 
 from forwarder.core.errors import DamagedError
@@ -431,6 +435,45 @@ async def test_a_client_that_goes_away_in_the_middle_leaves_nothing(sender: Send
 
     assert ["incomplete"] == results(sender)
     assert not sender.intake.parts
+
+
+class SlowIntake(MemoryIntake):
+    """Takes its time to say if anything can be stored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def admit(self, account_id: str) -> None:
+        self.asked.set()
+        await self.answer.wait()
+        await super().admit(account_id)
+
+
+async def test_a_connection_that_is_closed_for_another_one_leaves_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The listener may close one at the moment at which its request comes; TLS takes its time."""
+    authority, intake = trustme.CA(), SlowIntake()
+    served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    trusting = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+    async with Sender(intake) as sender:
+        await sender.restart(served)
+        _, writer = await sender.begin("Content-Length: 500", body=row(1), tls=trusting)
+        await intake.asked.wait()
+        for one in gc.get_objects():
+            if isinstance(one, web.RequestHandler):
+                one.force_close()
+        intake.answer.set()
+        for _ in range(1000):
+            if results(sender) or caplog.records:
+                break
+            await asyncio.sleep(0.01)
+        writer.close()
+
+    assert ["incomplete"] == results(sender)
+    assert [] == [record.getMessage() for record in caplog.records]
 
 
 async def test_silent_connections_lock_nobody_out() -> None:
