@@ -273,7 +273,7 @@ class AdminActivity(NamedTuple):
     """A change of settings, a login to the dashboard, or a step of a request for access.
 
     ``activity`` is ``create``, ``view``, ``update``, ``delete``, ``login``, ``logout``, another
-    word of the row, or empty. ``object`` is what was changed, read out of the request's address:
+    word of the row, or empty. ``object`` is what was changed, by the address if the row has one:
     ``application``, ``policy``, ``rule_group``, ``identity_provider``, ``service_token``, ``user``,
     ``organization``, ``member``, ``api_token``, ``logpush_job``, ``access`` (something else of
     Access), ``temporary_access`` (a step of a request for it) or empty. ``operation`` is method and

@@ -180,7 +180,7 @@ def normalise_audit(row: Row, origin: Origin, id: str, time_us: int) -> AdminAct
         quality=_quality(row, address_fits=version > 0 or not address),
         extra=_extra(row),
         activity=_activity(row, found["description"]),
-        object=_object(found["uri"]),
+        object=_object(found["uri"]) if found["uri"] else _named_object(found),
         operation=_operation(found["method"], found["uri"]),
         outcome=_RESULTS.get(found["result"].lower(), UNKNOWN),
         status_code=status if _is_status(status) else None,
@@ -210,6 +210,13 @@ def _object(uri: str) -> str:
             return "user"
         return _OBJECTS.get(below[0] if below else "", "access")
     return next((_BESIDE[name] for name in segments if name in _BESIDE), "")
+
+
+def _named_object(found: Mapping[str, str]) -> str:
+    """Return the kind of object of a row without an address, such as one of Cloudflare itself."""
+    word = re.sub(r"[ -]", "_", found["resource_type"].lower())
+    own = word in _OBJECTS.values() and "access" in found["product"].lower()
+    return word if own or word in _BESIDE.values() else ""
 
 
 def _segments(uri: str) -> list[str]:

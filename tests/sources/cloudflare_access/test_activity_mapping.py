@@ -55,6 +55,23 @@ def test_the_address_says_what_was_changed(path: str, kind: str) -> None:
         assert activity(at(f"{scope}{path}")).object == kind
 
 
+@pytest.mark.parametrize(
+    ("product", "kind", "expected"),
+    [
+        ("access", "service_token", "service_token"),
+        ("Access", "Identity Provider", "identity_provider"),
+        ("access", "policy", "policy"),
+        ("gateway", "policy", ""),
+        ("", "member", "member"),
+        ("access", "something", ""),
+    ],
+)
+def test_without_an_address_the_row_says_what_was_changed(
+    product: str, kind: str, expected: str
+) -> None:
+    assert activity({"resource": {"product": product, "type": kind}}).object == expected
+
+
 def test_an_operation_is_the_same_for_all_things_of_a_kind() -> None:
     found = {
         activity(at(f"{prefix}{S}/access/apps/{one}/policies?page=1")).operation
