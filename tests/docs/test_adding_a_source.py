@@ -1,4 +1,4 @@
-"""The example in docs/adding-a-source.md is a source: the program reads and delivers with it."""
+"""The example of docs/adding-a-source.md is a source: the program reads and delivers with it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from forwarder.core.timing import SystemClock
 from tests.docs.example import imported
 from tests.docs.shell import ROOT
 
-PAGE = ROOT / "docs/adding-a-source.md"
+EXAMPLE = ROOT / "docs/examples/exported_source.py"
 ROWS = 2500
 START = datetime(2026, 7, 1, tzinfo=UTC)
 WINDOW = Window(
@@ -28,8 +28,8 @@ WINDOW = Window(
 
 
 @pytest.fixture(scope="module")
-def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
-    with imported(PAGE, "exported_source", tmp_path_factory.mktemp("example")) as module:
+def example() -> Iterator[ModuleType]:
+    with imported(EXAMPLE) as module:
         yield module
 
 
