@@ -87,7 +87,7 @@ class Peers:
         own = self._marks(proof, answer.status, text)
         if not have_common(answer.headers.get(_HOP, ""), own):
             said = f"{origin(url)} answers {answer.status} and does not prove the push secret"
-            why = "its secret or its clock differs from that of this replica, or it is no replica"
+            why = "its secret or its clock differs from this replica's, or it is not a replica"
             raise TransientError(f"{said}: {why}")
         return answer.status, text
 
