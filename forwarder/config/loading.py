@@ -257,7 +257,7 @@ class _Builder:
             return []
         found = [self._account(item, ("accounts", index)) for index, item in enumerate(given)]
         for key in ("account_id", "label"):
-            self._refuse_twins(key, found)
+            self._refuse_doubles(key, found)
         return [account for account in found if account is not None]
 
     def _account(self, given: Any, place: Place) -> AccountSettings | None:
@@ -270,7 +270,7 @@ class _Builder:
         config = plugin and self._validated(plugin.Config, keys, place)
         return config and AccountSettings(kind, plugin, config)
 
-    def _refuse_twins(self, key: str, accounts: list[AccountSettings | None]) -> None:
+    def _refuse_doubles(self, key: str, accounts: list[AccountSettings | None]) -> None:
         first: dict[str, int] = {}
         for index, account in enumerate(accounts):
             value = getattr(account, key, None)

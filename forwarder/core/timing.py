@@ -86,6 +86,8 @@ _SHORTEST = len("2026-01-01T00:00:00Z")
 EARLIEST_US = -62_135_596_800_000_000
 LATEST_US = 253_402_300_799_999_999
 """The first and the last moment that has a text: years 1 to 9999."""
+# Seconds, milliseconds, microseconds and nanoseconds of the years 1973 to 5138 never overlap.
+_UNITS = ((10**11, 1_000_000, 1), (10**14, 1000, 1), (10**17, 1, 1), (10**20, 1, 1000))
 
 
 def parse_us(value: Any) -> int | None:
@@ -132,6 +134,20 @@ def _unusual_us(value: str) -> int | None:
     # RFC 3339 has leap seconds, datetime has none.
     before = parse_us(f"{value[:17]}59{value[19:]}")
     return None if before is None else _in_range(before + 1_000_000)
+
+
+def moment_us(value: Any) -> int | None:
+    """Return microseconds for RFC 3339, or for a Unix time in s, ms, us or ns; else None."""
+    if isinstance(value, str) and not value.isdecimal():
+        return parse_us(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        return None
+    # Never through a float: nanoseconds have 19 digits.
+    number = int(value) if len(str(value)) <= len(str(2**64)) else 0
+    for most, times, through in _UNITS:
+        if 0 < number < most:
+            return _in_range(number * times // through)
+    return None
 
 
 def format_us(time_us: int) -> str:

@@ -324,8 +324,8 @@ def _small_damages(session: SqliteSession) -> Iterator[str]:
 def _strays(session: SqliteSession, known: Known) -> Iterator[str]:
     if known.version:
         yield from (verdict for (verdict,) in session.execute(_STRAYS))
-    twins = session.execute("SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = 'torn'")
-    if twins.fetchone():
+    torn = session.execute("SELECT 1 FROM sqlite_master WHERE type = 'view' AND name = 'torn'")
+    if torn.fetchone():
         yield from (verdict for (verdict,) in session.execute(_TORN))
 
 

@@ -46,7 +46,7 @@ from forwarder.observe.events import JournalTroubled, SettingsRefused, SettingsW
 from forwarder.observe.metrics import Metrics
 from forwarder.observe.observer import LibraryHandler, Observer
 from forwarder.observe.output import LogOutput, LogStream, Redactor
-from forwarder.sources.logpush.mapping import LOGINS, NORMALISERS, TWINS
+from forwarder.sources.logpush.mapping import LOGINS, NORMALISERS, POLLED
 
 T = TypeVar("T")
 
@@ -292,7 +292,7 @@ def _names(account: AccountSettings, logpush: LogpushSettings) -> dict[StreamKey
     A pushed log has the name of the polled one, unless they get both: each row would count twice.
     """
     names: dict[StreamKey, str] = {}
-    for dataset, polled in TWINS.items():
+    for dataset, polled in POLLED.items():
         pushed = logpush.stream_prefix + dataset
         deliver: str = logpush.deliver if dataset == LOGINS else "both"
         if getattr(getattr(account.config, "streams", None), polled, None) is None:

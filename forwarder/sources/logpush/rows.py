@@ -13,10 +13,12 @@ import orjson
 
 from forwarder.core.identity import Identifier, dumps
 from forwarder.core.malformed_rows import malformed_row, repair_row, rewritten
+from forwarder.core.masking import mask_nested
 from forwarder.core.source_contract import Records
 from forwarder.core.source_contract import joined as array_of
+from forwarder.core.timing import moment_us
 from forwarder.sources.logpush.body import Body, Overlong
-from forwarder.sources.logpush.mapping import mask_activity, mask_nested, moment_us
+from forwarder.sources.logpush.mapping import mask_activity
 
 _TIMES = (
     "Datetime",

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from forwarder.core.contracts import StreamKey
 from forwarder.core.masking import MASK
 from forwarder.core.schema import MALFORMED_KEY, Origin, Traffic
+from forwarder.core.timing import moment_us
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.templates import FormatConfig
@@ -22,7 +23,6 @@ from forwarder.sources.logpush.body import Cutter
 from forwarder.sources.logpush.mapping import (
     ACTIVITY_NAMES,
     LOGIN_NAMES,
-    moment_us,
     normalise_pushed_activity,
     normalise_pushed_login,
 )
