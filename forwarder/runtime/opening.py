@@ -22,7 +22,7 @@ from contextlib import (
     suppress,
 )
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from forwarder.core.errors import (
     ConfigError,
@@ -44,6 +44,8 @@ from forwarder.runtime.shards import ShardViews
 
 if TYPE_CHECKING:
     from forwarder.config import ForwarderSettings, JournalSettings
+    from forwarder.journal.postgres import Database
+    from forwarder.journal.tables import Tables
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -77,10 +79,10 @@ async def fleet_of(settings: ForwarderSettings, *, clock: Clock) -> AsyncIterato
     # Two replicas on one host need two folders: the control socket is in there.
     lock = StateLock(root.state_dir, clock.now_us())
     try:
-        shared = _shared(root.journal)
-        fleet = shared.fleet.SqlFleet(
-            shared.database, _owner(), root.journal.lease, identity_of(settings)
-        )
+        database = _database(root.journal)
+        from forwarder.journal.fleet import SqlFleet  # noqa: PLC0415 - an extra
+
+        fleet = SqlFleet(database, _owner(), root.journal.lease, identity_of(settings))
         try:
             with suppress(TransientError), _faults():  # if it is away, the replica waits for it
                 older = await fleet.check()
@@ -106,8 +108,10 @@ async def asking(
     """
     owners, placed = await asyncio.to_thread(shards_of, journal)
     with _faults():
-        shared = _shared(journal)
-        fleet = shared.fleet.SqlFleet(shared.database, "", journal.lease)
+        database = _database(journal)
+        from forwarder.journal.fleet import SqlFleet  # noqa: PLC0415 - an extra
+
+        fleet = SqlFleet(database, "", journal.lease)
         try:
             yield fleet, owners, placed
         finally:
@@ -128,9 +132,11 @@ def check_fleet(settings: ForwarderSettings) -> None:
 
 
 @contextmanager
-def _tables(journal: JournalSettings) -> Iterator[Any]:
-    shared = _shared(journal)
-    with closing(shared.tables.Tables(shared.database)) as tables:
+def _tables(journal: JournalSettings) -> Iterator[Tables]:
+    database = _database(journal)
+    from forwarder.journal.tables import Tables  # noqa: PLC0415 - an extra
+
+    with closing(Tables(database)) as tables:
         yield tables
 
 
@@ -182,11 +188,10 @@ def _stopped(
     state_dir, journal = kept
     if journal.type == "sqlite":
         return sqlite.stopped(state_dir, clock.now_us(), new=new)
-    shared = _shared(journal)
-    held: AbstractContextManager[copying.Stopped] = shared.fleet.stopped(
-        shared.database, _owner(), journal.lease
-    )
-    return held
+    database = _database(journal)
+    from forwarder.journal.fleet import stopped  # noqa: PLC0415 - an extra
+
+    return stopped(database, _owner(), journal.lease)
 
 
 class Created(NamedTuple):
@@ -203,18 +208,22 @@ def create_journal(journal: JournalSettings) -> Created:
     would have to go, or to come while a replica works.
     """
     with _faults():
-        shared = _shared(journal)
-        with closing(shared.fleet.Leases(shared.database, _owner(), journal.lease)) as leases:
+        database = _database(journal)
+        from forwarder.journal.fleet import Leases  # noqa: PLC0415 - an extra
+        from forwarder.journal.tables import create  # noqa: PLC0415 - an extra
+
+        with closing(Leases(database, _owner(), journal.lease)) as leases:
             older = leases.upgrade()
-        added = 0 if older else shared.tables.create(shared.database, journal.shards)
+        added = 0 if older else create(database, journal.shards)
         return Created(added, older)
 
 
 def statements_of(journal: JournalSettings) -> Iterator[str]:
     """Give the SQL of ``create_journal`` for an empty database, for whoever may run it."""
-    shared = _shared(journal)
-    statements: Iterator[str] = shared.tables.statements(shared.database, journal.shards)
-    return statements
+    database = _database(journal)
+    from forwarder.journal.tables import statements  # noqa: PLC0415 - an extra
+
+    return statements(database, journal.shards)
 
 
 def shards_of(journal: JournalSettings) -> tuple[Sequence[ShardOwner], Mapping[str, int]]:
@@ -239,21 +248,13 @@ def require_shards(journal: JournalSettings, found: int) -> None:
     raise ConfigError([Fault("journal", problem, hint)])
 
 
-class _Shared(NamedTuple):
-    """The modules of the engine that needs an extra, and the database of the settings.
+def _database(journal: JournalSettings) -> Database:
+    """Return the database of the settings; raises ``ConfigError`` if they name none.
 
-    Untyped, so that nothing of them is loaded for SQLite.
+    Called before anything else of its engine is imported: nothing of it is loaded for SQLite.
     """
-
-    fleet: Any
-    tables: Any
-    database: Any
-
-
-def _shared(journal: JournalSettings) -> _Shared:
-    """Return the database of the settings; raises ``ConfigError`` if they name none."""
     try:
-        from forwarder.journal import fleet, postgres, tables  # noqa: PLC0415 - an extra
+        from forwarder.journal import postgres  # noqa: PLC0415 - an extra
     except ModuleNotFoundError as error:
         hint = "pip install 'cloudflare-access-forwarder[postgres]'"
         raise ConfigError([Fault("journal.type", "psycopg is not installed", hint)]) from error
@@ -270,13 +271,13 @@ def _shared(journal: JournalSettings) -> _Shared:
             database.arguments()
     except StateError as error:
         raise ConfigError([Fault("journal", str(error))]) from error
-    return _Shared(fleet, tables, database)
+    return database
 
 
 def check_address(journal: JournalSettings) -> None:
     """Raise ``ConfigError`` if a shared journal can be reached by nobody; connects to nothing."""
     if journal.type == "postgres":
-        _shared(journal)
+        _database(journal)
 
 
 def path_of(state_dir: Path) -> Path:
@@ -284,8 +285,8 @@ def path_of(state_dir: Path) -> Path:
     return SqliteEngine(state_dir).path
 
 
-def open_view(state_dir: Path, journal: JournalSettings, shard: int | None = None) -> JournalView:
-    """Open a journal for reading, whether a daemon runs or not: all of its shards, or one.
+def open_view(state_dir: Path, journal: JournalSettings) -> JournalView:
+    """Open a journal for reading, all of its shards, whether a daemon runs or not.
 
     Raises ``StateError`` if there is none, or one of another version, ``DamagedError``, and as
     ``shards_of``.
@@ -293,12 +294,11 @@ def open_view(state_dir: Path, journal: JournalSettings, shard: int | None = Non
     if journal.type == "sqlite":
         return sqlite.open_view(state_dir)
     owners, placed = shards_of(journal)
-    fleet, _, database = _shared(journal)
-    if shard is None and len(owners) > 1:
-        views = {one.shard: fleet.open_view(database, one.shard) for one in owners}
-        return ShardViews(views, placed)
-    view: JournalView = fleet.open_view(database, shard or 0)
-    return view
+    database = _database(journal)
+    from forwarder.journal import fleet  # noqa: PLC0415 - an extra
+
+    views = {one.shard: fleet.open_view(database, one.shard) for one in owners}
+    return ShardViews(views, placed) if len(views) > 1 else views[0]
 
 
 def check_journal(state_dir: Path, journal: JournalSettings) -> tuple[str, list[str], str]:
@@ -310,8 +310,10 @@ def check_journal(state_dir: Path, journal: JournalSettings) -> tuple[str, list[
         engine = SqliteEngine(state_dir)
         return str(engine.path), list(check_fully(engine)), REMEDY
     owners, _ = shards_of(journal)
-    fleet, _, database = _shared(journal)
-    engines = [fleet.PostgresEngine(database, one.shard) for one in owners]
+    database = _database(journal)
+    from forwarder.journal.postgres import PostgresEngine  # noqa: PLC0415 - an extra
+
+    engines = [PostgresEngine(database, one.shard) for one in owners]
     damages = [damage for engine in engines for damage in check_contents(engine)]
     return f"schema {journal.schema_}", damages, "restore the database from a backup"
 
