@@ -32,6 +32,11 @@ _LANES = {"replay": "replay", "dead-letters-replay": "replay", "backfill": "back
 """What lanes of a command are called; its lanes in all shards have one name."""
 _SHOWN = 20
 """Gaps, and groups of dead letters, that status shows."""
+_OF_ONE = (
+    *("version", "host", "pid", "started", "uptime_seconds", "config", "settings", "log"),
+    *("replicas", "lost_replicas", "older_replicas"),
+)
+"""What a status says of one process, and of the fleet, of which all replicas say the same."""
 _LETTER = re.compile(r"([0-9]{1,4})-([0-9]{1,18})")
 
 
@@ -184,7 +189,7 @@ def unseen(owners: Iterable[ShardOwner], statuses: Sequence[Status]) -> list[lis
 def merged_status(statuses: Sequence[Status], failed: Mapping[int, ForwarderError]) -> Status:
     """Return one status out of those of replicas; ``failed`` says why shards are missing.
 
-    What describes a process (version, host, settings, ...) is that of the first replica.
+    What describes a process or the fleet is that of the first replica.
     """
     # One that has just taken a second shard may have been asked twice.
     statuses = list({(one["host"], one["pid"]): one for one in statuses}.values())
@@ -193,7 +198,7 @@ def merged_status(statuses: Sequence[Status], failed: Mapping[int, ForwarderErro
     worse = [one["state"] for one in statuses if one["state"] != READY]
     reasons = [*_joined(statuses, "reasons"), *([reasons_of(failed)] if failed else [])]
     return {
-        **statuses[0],
+        **{key: statuses[0][key] for key in _OF_ONE if key in statuses[0]},
         "live": all(one["live"] for one in statuses),
         "ready": ready,
         "state": state_of(ready=ready, degraded=worse),

@@ -18,7 +18,10 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.lease import ShardOwner
+from forwarder.runtime.cell import Seat
 from forwarder.runtime.routing import Layout, merged, merged_status, parts, unseen
+from forwarder.runtime.status import Overview
+from tests.runtime.test_replica import replica
 
 ACCOUNTS = {"a": 0, "b": 2, "c": 2}
 LAYOUT = Layout((0, 1, 2), ACCOUNTS, {"a": "acme", "b": "beta", "c": "beta"})
@@ -258,6 +261,12 @@ def test_the_worst_of_the_replicas_speaks_for_all() -> None:
     missing = merged_status([status(1, {0, 1})], silent)
     assert (False, "not_ready") == (missing["ready"], missing["state"])
     assert ["shard 2: nobody has it"] == missing["reasons"]
+
+
+async def test_a_key_of_a_status_is_merged_or_is_named_as_that_of_one_process() -> None:
+    own = await Overview(replica(), Seat()).status()
+
+    assert own.keys() == merged_status([own], {}).keys()
 
 
 def test_each_owner_is_asked_once_and_each_free_shard() -> None:
