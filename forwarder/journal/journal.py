@@ -208,9 +208,9 @@ class SqlJournal(SqlJournalView):
         """See ``Journal``."""
         return self._session.ended
 
-    async def _write(self, operation: Callable[[Session], T], *, patient: bool = False) -> T:
+    async def _write(self, operation: Callable[[Session], T]) -> T:
         """Write, then wake the sinks: own events, or another set of lanes, may be there."""
-        result = await self._writer.run(operation, patient=patient)
+        result = await self._writer.run(operation)
         self._ends.lane_grew(LIVE, await self._reader.query(next_offset))
         self._ends.lanes_changed()
         return result

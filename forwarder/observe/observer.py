@@ -139,9 +139,8 @@ class Repeats:
     Bounded: beyond a thousand subjects the oldest is forgotten.
     """
 
-    def __init__(self, interval: float = _INTERVAL) -> None:
-        """Let a subject pass at most once in ``interval`` seconds."""
-        self._interval = interval
+    def __init__(self) -> None:
+        """Know no subject yet."""
         self._subjects: dict[tuple[object, ...], _Subject] = {}
 
     def admit(self, line: Line, now: float) -> int | None:
@@ -149,7 +148,7 @@ class Repeats:
         if not line.limited:
             return 0
         known = self._subjects.get(line.subject)
-        if known is not None and now - known.written < self._interval:
+        if known is not None and now - known.written < _INTERVAL:
             known.keep_back(line)
             return None
         # A dict keeps the order of insertion: the first key is the subject written longest ago.
@@ -161,7 +160,7 @@ class Repeats:
 
     def due(self, now: float) -> Iterator[tuple[Line, int]]:
         """Yield the last line of each subject whose minute is over, with the number kept back."""
-        over = [key for key, one in self._subjects.items() if now - one.written >= self._interval]
+        over = [key for key, one in self._subjects.items() if now - one.written >= _INTERVAL]
         for key in over:
             one = self._subjects.pop(key)
             if one.last is not None:

@@ -113,16 +113,15 @@ class Channel:
 class Channels:
     """One channel an address, new at every start and after every doubt."""
 
-    def __init__(self, new_id: Callable[[], str] = lambda: str(uuid4())) -> None:
-        """Take the function that makes GUIDs."""
-        self._new_id = new_id
+    def __init__(self) -> None:
+        """Know no address yet."""
         self._current: dict[str, Channel] = {}
 
     def current(self, url: str) -> Channel:
         """Return the channel for the next batch to ``url``."""
         channel = self._current.get(url)
         if channel is None:
-            channel = self._current[url] = Channel(url, self._new_id())
+            channel = self._current[url] = Channel(url, str(uuid4()))
         return channel
 
     def give_up(self, channel: Channel) -> None:
