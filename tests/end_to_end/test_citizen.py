@@ -30,14 +30,6 @@ async def api() -> AsyncIterator[Cloudflare]:
         yield running
 
 
-@pytest.fixture
-async def forwarder(api: Cloudflare, tmp_path: Path) -> AsyncIterator[Forwarder]:
-    running = Forwarder(tmp_path, api.url)
-    yield running
-    if hasattr(running, "process"):
-        await running.kill()
-
-
 @asynccontextmanager
 async def running(*command: Any, **options: Any) -> AsyncIterator[Process]:
     """Run a command as long as the block, and kill it if it has not ended by then."""

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import orjson
-import pytest
 
 from tests.end_to_end.processes import (
     ACCOUNT,
@@ -17,23 +14,8 @@ from tests.end_to_end.processes import (
     Cloudflare,
     Forwarder,
     caught_up,
-    cloudflare,
     until,
 )
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[Cloudflare]:
-    async with cloudflare("--rate", "2", "--scim-rate", "0.2", "--history", "2h") as running:
-        yield running
-
-
-@pytest.fixture
-async def forwarder(api: Cloudflare, tmp_path: Path) -> AsyncIterator[Forwarder]:
-    running = Forwarder(tmp_path, api.url)
-    yield running
-    if hasattr(running, "process"):
-        await running.kill()
 
 
 async def command(forwarder: Forwarder, *words: str) -> tuple[int, str, str]:

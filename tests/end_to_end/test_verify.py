@@ -6,30 +6,14 @@ import asyncio
 import gzip
 import re
 import shlex
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
-import pytest
 
-from tests.end_to_end.processes import Cloudflare, Forwarder, caught_up, cloudflare
+from tests.end_to_end.processes import Cloudflare, Forwarder, caught_up
 from tests.end_to_end.test_logpush import Receiving, push
 from tests.end_to_end.test_operations import asked, command, reads_only_the_last
-
-
-@pytest.fixture
-async def api() -> AsyncIterator[Cloudflare]:
-    async with cloudflare("--rate", "2", "--scim-rate", "0.2", "--history", "2h") as running:
-        yield running
-
-
-@pytest.fixture
-async def forwarder(api: Cloudflare, tmp_path: Path) -> AsyncIterator[Forwarder]:
-    running = Forwarder(tmp_path, api.url)
-    yield running
-    if hasattr(running, "process"):
-        await running.kill()
 
 
 async def test_verify_says_that_everything_shown_was_delivered(

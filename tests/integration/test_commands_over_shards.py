@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from forwarder.core.timing import SystemClock
 from forwarder.journal.fleet import SqlFleet
 from forwarder.journal.postgres import Database
 from tests.end_to_end.processes import SCRIPT, until
-from tests.integration.conftest import Start
 from tests.integration.postgresql import Postgresql
 from tests.integration.test_journal_copy import forwarder
 from tests.integration.test_shards import SHARDS, ShardedFleet, sharded
@@ -32,11 +31,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 STREAM = "access_requests"
 LETTERS = 3
 """Dead letters of each shard."""
-
-
-@pytest.fixture(scope="module")
-def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
-    yield from start("postgresql", Postgresql.run)
 
 
 async def filled(database: Database, accounts: Sequence[str]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from asyncio.subprocess import PIPE, STDOUT
-from collections.abc import Iterator
 from contextlib import closing, suppress
 from itertools import pairwise
 from pathlib import Path
@@ -22,17 +21,11 @@ from forwarder.journal.postgres import Database
 from forwarder.journal.sqlite import SqliteJournal
 from forwarder.journal.tables import create
 from tests.end_to_end.processes import SCRIPT, Forwarder, caught_up, cloudflare, until
-from tests.integration.conftest import Start
 from tests.integration.postgresql import Postgresql
 from tests.journal.conftest import HOUR_US, KEY, NOON_US, SetClock, addition, records
 from tests.journal.test_upgrade import recorded
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
-
-
-@pytest.fixture(scope="module")
-def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
-    yield from start("postgresql", Postgresql.run)
 
 
 class Places:

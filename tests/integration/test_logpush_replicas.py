@@ -7,7 +7,7 @@ import gzip
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import count, cycle
 from pathlib import Path
 
@@ -22,7 +22,6 @@ from forwarder.journal.tables import create
 from forwarder.testing.network import free_port
 from tests.end_to_end.processes import Forwarder, until
 from tests.end_to_end.test_operations import command
-from tests.integration.conftest import Start
 from tests.integration.postgresql import Postgresql
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -31,11 +30,6 @@ SHARDS, ACCOUNTS, BODIES, ROWS = 3, 6, 20, 50
 STREAM = "logpush_gateway_dns"
 NOWHERE = "http://127.0.0.1:9/client/v4"
 SCHEMAS = count()
-
-
-@pytest.fixture(scope="module")
-def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
-    yield from start("postgresql", Postgresql.run)
 
 
 def body(account: int, number: int) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -19,18 +19,12 @@ from forwarder.journal.tables import create
 from forwarder.simulator import Simulator, SimulatorSettings, Token
 from forwarder.simulator.settings import RatePolicy
 from tests.end_to_end.processes import Forwarder, comparable, until
-from tests.integration.conftest import Start
 from tests.integration.postgresql import Postgresql
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 LEASE = 3.0
 SHARDS = 4
 POLICY = RatePolicy(requests=60, window=10.0, block=10.0)
-
-
-@pytest.fixture(scope="module")
-def server(start: Start[Postgresql]) -> Iterator[Postgresql]:
-    yield from start("postgresql", Postgresql.run)
 
 
 def simulated(accounts: int, tokens: int, rate: float, policy: RatePolicy) -> SimulatorSettings:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.postgresql import Postgresql
+from tests.integration.unavailable import Unavailable
 from tests.proof.ledger import Ledger
 from tests.proof.turns import too_long
 
@@ -33,6 +35,15 @@ def _turns(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[None]:
     yield
     alone = request.node.get_closest_marker("alone") is not None
     assert [] == too_long(tmp_path, alone=alone)
+
+
+@pytest.fixture
+def server() -> Iterator[Postgresql]:
+    try:
+        with Postgresql.run() as server:
+            yield server
+    except Unavailable as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.postgresql import Postgresql
-from tests.integration.unavailable import Unavailable
 from tests.proof.ledger import Ledger
 from tests.proof.replica_chaos import FROZEN, IDLE, KILLED, TAKEN_WITHIN, Outcome, survived
-
-
-@pytest.fixture
-def server() -> Iterator[Postgresql]:
-    try:
-        with Postgresql.run() as server:
-            yield server
-    except Unavailable as reason:
-        pytest.skip(str(reason))
 
 
 def assert_in_time(outcome: Outcome) -> None:

@@ -17,7 +17,6 @@ from psycopg.conninfo import make_conninfo
 from forwarder.testing.network import ToxicProxy
 from tests.end_to_end.processes import until
 from tests.integration.postgresql import Postgresql
-from tests.integration.unavailable import Unavailable
 from tests.proof.ledger import Ledger
 from tests.proof.replica_chaos import IDLE, TAKEN_WITHIN
 from tests.proof.replicas import SCHEMA, Replicas, replicas
@@ -27,15 +26,6 @@ pytestmark = [pytest.mark.timeout(600), pytest.mark.alone]
 _CUT = 10.0
 _DOWN = 60.0
 _SOON = 5.0
-
-
-@pytest.fixture
-def server() -> Iterator[Postgresql]:
-    try:
-        with Postgresql.run() as server:
-            yield server
-    except Unavailable as reason:
-        pytest.skip(str(reason))
 
 
 @pytest.fixture

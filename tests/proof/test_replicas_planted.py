@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,7 +12,6 @@ import pytest
 from forwarder.testing.network import ToxicProxy
 from tests.end_to_end.processes import until
 from tests.integration.postgresql import Postgresql
-from tests.integration.unavailable import Unavailable
 from tests.proof.ledger import Ledger
 from tests.proof.replica_chaos import FROZEN, Errand, begin, order
 from tests.proof.replicas import replicas
@@ -23,15 +21,6 @@ pytestmark = pytest.mark.timeout(300)
 _LEASE = 10.0
 """Seconds; a busy machine may stall for as long as the lease of the other proofs."""
 _SLOW = 0.7
-
-
-@pytest.fixture
-def server() -> Iterator[Postgresql]:
-    try:
-        with Postgresql.run() as server:
-            yield server
-    except Unavailable as reason:
-        pytest.skip(str(reason))
 
 
 async def woken(folder: Path, dsn: str, *options: str) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -16,20 +15,10 @@ from forwarder.simulator.settings import DOCUMENTED_POLICY
 from tests.end_to_end.processes import until
 from tests.integration.postgresql import Postgresql
 from tests.integration.test_shards import SHARDS, ShardedFleet, homes, sharded
-from tests.integration.unavailable import Unavailable
 from tests.proof.ledger import Ledger
 
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(1800)]
 ACCOUNTS, TOKENS = 200, 20
-
-
-@pytest.fixture
-def server() -> Iterator[Postgresql]:
-    try:
-        with Postgresql.run() as server:
-            yield server
-    except Unavailable as reason:
-        pytest.skip(str(reason))
 
 
 async def test_no_token_is_above_its_budget_through_twenty_take_overs(
