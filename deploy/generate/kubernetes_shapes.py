@@ -28,7 +28,6 @@ def _list(items: Schema) -> Schema:
 TEXT: Schema = {"type": "string"}
 NAME: Schema = {"type": "string", "minLength": 1}
 _INTEGER: Schema = {"type": "integer"}
-_FLAG: Schema = {"type": "boolean"}
 _OBJECT: Schema = {"type": "object"}
 LABELS: Schema = {"type": "object", "additionalProperties": {"type": "string", "pattern": _LABEL}}
 TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}

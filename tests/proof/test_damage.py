@@ -16,8 +16,6 @@ from forwarder.core.contracts import LIVE
 from forwarder.core.errors import DamagedError, StateError
 from forwarder.core.telemetry import ignore
 from forwarder.core.timing import SystemClock
-from forwarder.journal.database import SqliteEngine
-from forwarder.journal.schema import check_fully
 from forwarder.journal.sqlite import SqliteJournal
 from tests.proof.ledger import Ledger
 from tests.proof.test_power_cut import KEEPING, KEY, history
@@ -68,14 +66,6 @@ def laid(folder: Path, content: bytes) -> Path:
     folder.mkdir(mode=0o700)
     (folder / "journal.db").write_bytes(content)
     return folder
-
-
-def full_check(folder: Path) -> list[str]:
-    """Return what ``forwarder check --journal`` would say."""
-    try:
-        return list(check_fully(SqliteEngine(folder)))
-    except (DamagedError, StateError) as error:
-        return [str(error)]
 
 
 @pytest.mark.timeout(600)

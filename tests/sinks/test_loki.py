@@ -17,7 +17,6 @@ from forwarder.testing.sink_contract import OperatorFaultContract, OutageContrac
 from tests.sinks.fakes.loki import FakeLoki
 
 DAY = 86_400
-HOUR_US = 3_600_000_000
 
 
 class Loki(FakeLoki):
