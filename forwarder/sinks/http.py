@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from forwarder.core.contracts import (
     ACCEPTED,
@@ -21,7 +21,7 @@ from forwarder.core.errors import BatchRefusedError, ConfigError
 from forwarder.transport.http import Answer
 from forwarder.transport.http_destination import HttpAuth, HttpDestination, finding, no_batch
 from forwarder.transport.presets import Preset, format_of, presets, with_preset
-from forwarder.transport.settings import Secret, Settings, clean_url, origin
+from forwarder.transport.settings import Secret, Settings, Url, origin
 
 
 class SignatureConfig(Settings):
@@ -62,14 +62,9 @@ class HttpSinkConfig(HttpAuth):
     success_codes: tuple[int, ...] = Field(
         (), description="the only answers that count as delivered; every 2xx if unset"
     )
-    health_url: str | None = Field(
+    health_url: Url | None = Field(
         None, description="address that answers GET with a success when writing can work"
     )
-
-    @field_validator("health_url")
-    @classmethod
-    def _check_health_url(cls, value: str | None) -> str | None:
-        return None if value is None else clean_url(value)
 
     @model_validator(mode="before")
     @classmethod

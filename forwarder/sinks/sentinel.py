@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from forwarder.core.contracts import (
     ACCEPTED,
@@ -25,7 +25,7 @@ from forwarder.core.errors import ConfigError, ForwarderError, NeedsOperatorErro
 from forwarder.transport.http import Answer, HttpSettings
 from forwarder.transport.http_destination import HttpDestination
 from forwarder.transport.oauth import OAuthSettings
-from forwarder.transport.settings import Secret, clean_url
+from forwarder.transport.settings import Secret, Url
 
 _STORED = 204
 _NOT_ALLOWED, _NO_RULE = 403, 404
@@ -66,17 +66,12 @@ class SentinelConfig(HttpSettings):
     client_assertion: Secret | None = Field(
         None, description="federated token in place of a secret (workload identity)"
     )
-    authority: str = Field(
+    authority: Url = Field(
         "https://login.microsoftonline.com", description="where Entra gives out tokens"
     )
     scope: str = Field(
         "https://monitor.azure.com/.default", description="scope of the tokens, by cloud"
     )
-
-    @field_validator("authority")
-    @classmethod
-    def _is_a_url(cls, value: str) -> str:
-        return clean_url(value)
 
     @model_validator(mode="after")
     def _one_proof(self) -> SentinelConfig:

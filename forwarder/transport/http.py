@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from multidict import CIMultiDictProxy
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from forwarder.core.errors import NeedsOperatorError, TransientError, system_reason
 from forwarder.core.telemetry import Emit, ignore
@@ -37,6 +37,7 @@ from forwarder.transport.settings import (
     PluginSettings,
     Secret,
     TlsSettings,
+    Url,
     clean_url,
     origin,
 )
@@ -63,17 +64,17 @@ _LONGEST_WAIT = 3600.0
 class HttpSettings(PluginSettings):
     """One or several URLs, and how to reach them."""
 
-    url: str | None = Field(None, description="address of the destination")
+    url: Url | None = Field(None, description="address of the destination")
     url_file: Path | None = Field(
         None, description="file that holds the address, where it is a secret; several: one a line"
     )
-    urls: tuple[str, ...] = Field((), description="several addresses, instead of url")
+    urls: tuple[Url, ...] = Field((), description="several addresses, instead of url")
     balance: Literal["failover", "round_robin"] = Field(
         "failover",
         description="failover uses the first address that works; round_robin uses all in turn",
     )
     tls: TlsSettings = Field(TlsSettings(), description="how https connections are protected")
-    proxy: str | None = Field(
+    proxy: Url | None = Field(
         None, description="http or https proxy; otherwise https_proxy and no_proxy of the process"
     )
     proxy_username: str | None = Field(None, description="user for the proxy")
@@ -86,16 +87,6 @@ class HttpSettings(PluginSettings):
     )
     gzip: bool = Field(True, description="compress request bodies")
     _secret_url: Secret | None = PrivateAttr(None)
-
-    @field_validator("url", "proxy")
-    @classmethod
-    def _check_one(cls, value: str | None) -> str | None:
-        return None if value is None else clean_url(value)
-
-    @field_validator("urls")
-    @classmethod
-    def _check_all(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(clean_url(value) for value in values)
 
     @model_validator(mode="after")
     def _one_of_url_and_urls(self) -> HttpSettings:

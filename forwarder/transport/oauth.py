@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlencode
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from forwarder.core.errors import NeedsOperatorError, TransientError
 from forwarder.core.timing import Clock
 from forwarder.transport.http import HttpClient, HttpSettings, basic
-from forwarder.transport.settings import Secret, Settings, TlsSettings, clean_url, origin
+from forwarder.transport.settings import Secret, Settings, TlsSettings, Url, origin
 
 _TOKEN_SECONDS = 20.0
 # A token is renewed after this share of its life, so that none expires on its way.
@@ -30,7 +30,7 @@ _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 class OAuthSettings(Settings):
     """Where tokens are given out, and as whom the sink asks for them."""
 
-    token_url: str = Field(description="address that gives out tokens")
+    token_url: Url = Field(description="address that gives out tokens")
     client_id: str = Field(min_length=1, description="name of the client there")
     client_secret: Secret | None = Field(None, description="secret of the client")
     client_assertion: Secret | None = Field(
@@ -42,11 +42,6 @@ class OAuthSettings(Settings):
         "basic", description="how the secret is sent: as basic authentication, or in the form"
     )
     ca_file: Path | None = Field(None, description="authority of token_url, if not a public one")
-
-    @field_validator("token_url")
-    @classmethod
-    def _is_a_url(cls, value: str) -> str:
-        return clean_url(value)
 
     @model_validator(mode="after")
     def _one_proof(self) -> OAuthSettings:

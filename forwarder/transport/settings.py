@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_origin
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -432,6 +433,10 @@ def clean_url(value: str) -> str:
     if parts.fragment:
         raise ValueError("must have no part after #")
     return (parts.scheme + text[len(parts.scheme) :]).rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(clean_url)]
+"""A field that holds an address, as ``clean_url`` returns it."""
 
 
 def split_address(address: str) -> tuple[str, int | None]:

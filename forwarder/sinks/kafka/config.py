@@ -17,7 +17,7 @@ from forwarder.transport.settings import (
     Settings,
     Size,
     TlsSettings,
-    clean_url,
+    Url,
     split_address,
 )
 
@@ -39,16 +39,11 @@ class SaslSettings(Settings):
     )
     username: str | None = Field(None, description="for PLAIN and SCRAM")
     password: Secret | None = Field(None, description="for PLAIN and SCRAM")
-    token_url: str | None = Field(None, description="for OAUTHBEARER: where tokens are given out")
+    token_url: Url | None = Field(None, description="for OAUTHBEARER: where tokens are given out")
     client_id: str | None = Field(None, description="for OAUTHBEARER (client credentials)")
     client_secret: Secret | None = Field(None, description="for OAUTHBEARER")
     scope: str | None = Field(None, description="for OAUTHBEARER, if the token server wants one")
     ca_file: Path | None = Field(None, description="authority of token_url, if not a public one")
-
-    @field_validator("token_url")
-    @classmethod
-    def _is_a_url(cls, value: str | None) -> str | None:
-        return None if value is None else clean_url(value)
 
     @model_validator(mode="after")
     def _complete(self) -> SaslSettings:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
-from forwarder.transport.settings import Duration, PluginSettings, Secret, Settings, clean_url
+from forwarder.transport.settings import Duration, PluginSettings, Secret, Settings, Url
 
 _LOGINS: dict[str, tuple[tuple[str, ...], ...]] = {
     "s3": (("access_key_id", "secret_access_key"),),
@@ -70,7 +70,7 @@ class ObjectStoreConfig(PluginSettings):
         description="bucket or container, with an optional prefix: s3://bucket/prefix, "
         "gs://bucket/prefix or az://container/prefix"
     )
-    endpoint: str | None = Field(
+    endpoint: Url | None = Field(
         None, description="address of another service with this interface, such as R2's"
     )
     region: str | None = Field(None, description="region of an S3 bucket; R2 wants auto")
@@ -103,7 +103,7 @@ class ObjectStoreConfig(PluginSettings):
     ca_file: Path | None = Field(
         None, description="PEM file with authorities to trust beside the public ones"
     )
-    proxy: str | None = Field(
+    proxy: Url | None = Field(
         None, description="http or https proxy; otherwise https_proxy and no_proxy of the process"
     )
     connect_timeout: Duration = Field(10.0, gt=0, description="longest time for connecting")
@@ -123,11 +123,6 @@ class ObjectStoreConfig(PluginSettings):
         if not all(_SEGMENT.fullmatch(segment) and segment.strip(".") for segment in segments):
             raise ValueError("its prefix takes letters, digits and !_.=*'()- between slashes")
         return value.rstrip("/")
-
-    @field_validator("endpoint", "proxy")
-    @classmethod
-    def _is_a_url(cls, value: str | None) -> str | None:
-        return None if value is None else clean_url(value)
 
     @model_validator(mode="after")
     def _one_login_that_fits(self) -> ObjectStoreConfig:

@@ -16,7 +16,7 @@ from forwarder.transport.settings import (
     Secret,
     Settings,
     TlsSettings,
-    clean_url,
+    Url,
 )
 
 Scalar: TypeAlias = str | bool | int
@@ -377,7 +377,7 @@ class AccountConfig(PluginSettings):
     api_token: Secret | None = Field(None, description="API token; or give `email` and `api_key`")
     email: str | None = Field(None, min_length=3, description="e-mail that `api_key` belongs to")
     api_key: Secret | None = Field(None, description="global API key, the way before tokens")
-    api_url: str = Field(API_URL, description="base URL of the API")
+    api_url: Url = Field(API_URL, description="base URL of the API")
     retention: Duration = Field(
         24 * _HOUR,
         gt=0,
@@ -392,7 +392,7 @@ class AccountConfig(PluginSettings):
         description="budget of the token, shared by everything that uses it; `off` waits only "
         "when Cloudflare says so",
     )
-    proxy: str | None = Field(
+    proxy: Url | None = Field(
         None, description="URL of an HTTP proxy; otherwise https_proxy and no_proxy of the process"
     )
     proxy_username: str | None = Field(None, description="user for the proxy")
@@ -421,11 +421,6 @@ class AccountConfig(PluginSettings):
             )
         # The id goes into the identity of each row: two spellings would make each row two.
         return given.lower()
-
-    @field_validator("api_url", "proxy")
-    @classmethod
-    def _without_user(cls, given: str | None) -> str | None:
-        return None if given is None else clean_url(given)
 
     @model_validator(mode="after")
     def _one_credential(self) -> AccountConfig:
