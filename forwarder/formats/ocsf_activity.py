@@ -14,6 +14,7 @@ from forwarder.formats.ocsf_classes import (
     ENTITY_TYPE,
     INFORMATIONAL,
     MEDIUM,
+    METHODS,
     OTHER,
     REQUEST_EVERYWHERE,
     UID_OBSERVABLES,
@@ -36,7 +37,6 @@ _CALLS = {
 _ENTITIES = frozenset({"application", "policy", "rule_group", "identity_provider", "service_token"})
 """Access' own objects: managed entities, whose changes are no mere calls of an API."""
 _POLICY = (5, "Policy")
-_METHODS = frozenset({"OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT"})
 
 
 def map_activity(activity: AdminActivity, version: Version) -> Object:
@@ -136,7 +136,7 @@ def _request(activity: AdminActivity) -> Object:
     return filled(
         {
             "uid": activity.ray_id,
-            "http_method": method if method in _METHODS else "",
+            "http_method": method if method in METHODS else "",
             "url": filled({"path": activity.path}),
             "user_agent": activity.user_agent,
         }

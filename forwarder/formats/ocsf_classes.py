@@ -50,6 +50,8 @@ ADDABLE = (
 """Attributes of all these classes that are a text or have texts in them."""
 
 OTHER = 99
+METHODS = frozenset({"OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT"})
+"""Methods of HTTP that every version has."""
 ACCESS = {"name": "Access", "vendor_name": "Cloudflare"}
 """The product whose log it is."""
 _STATUS = {UNKNOWN: (0, "Unknown"), SUCCESS: (1, "Success"), FAILURE: (2, "Failure")}

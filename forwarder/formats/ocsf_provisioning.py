@@ -18,6 +18,7 @@ from forwarder.formats.ocsf_classes import (
     HIGH,
     INFORMATIONAL,
     MEDIUM,
+    METHODS,
     OTHER,
     PATCH_METHOD,
     REQUEST_EVERYWHERE,
@@ -71,7 +72,6 @@ _ENTITY: dict[str, Activity] = {
     "add_member": (3, "Update"),
     "remove_member": (3, "Update"),
 }
-_METHODS = frozenset({"OPTIONS", "GET", "HEAD", "POST", "PUT", "DELETE", "TRACE", "CONNECT"})
 _SHOWN = 100
 """Members that are observables; a group of thousands may be set at once."""
 
@@ -151,7 +151,7 @@ def _severity(change: Provisioning) -> Severity:
 
 
 def _is_method(method: str, version: Version) -> bool:
-    return method in _METHODS or (method == "PATCH" and version.has(PATCH_METHOD))
+    return method in METHODS or (method == "PATCH" and version.has(PATCH_METHOD))
 
 
 def _may_have_request(kind: EventClass, version: Version) -> bool:

@@ -46,13 +46,7 @@ def count(_: TelemetryEvent, metrics: Metrics) -> None:
 
 
 @count.register
-def _started(one: Started, metrics: Metrics) -> None:
-    metrics.build.info({"version": one.version})
-    metrics.config.info({"hash": one.config_hash})
-
-
-@count.register
-def _standing_by(one: StandingBy, metrics: Metrics) -> None:
+def _started(one: Started | StandingBy, metrics: Metrics) -> None:
     metrics.build.info({"version": one.version})
     metrics.config.info({"hash": one.config_hash})
 

@@ -7,7 +7,6 @@ import contextlib
 import re
 import ssl
 from collections import Counter
-from types import TracebackType
 from typing import Self
 
 from forwarder.testing.network import free_port
@@ -39,12 +38,7 @@ class RelpReceiver:
         await self.come_back()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.go_down()
         for writer in self._writers:
             with contextlib.suppress(OSError):

@@ -8,7 +8,6 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Self
 
 from forwarder.testing.network import free_port
@@ -40,12 +39,7 @@ class SyslogReceiver:
         await self.come_back()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.go_down()
 
     async def come_back(self) -> None:
