@@ -200,17 +200,15 @@ def translated() -> Iterator[None]:
         yield
     except (errors.UndefinedTable, errors.InvalidSchemaName) as error:
         raise StateError(f"the database has no journal: {_said(error)}; {CREATE_HINT}") from error
+    except (errors.DuplicateSchema, errors.DuplicateTable) as error:
+        remedy = "drop it, or name another journal.schema"
+        raise StateError(f"in the database, {_said(error)} without a journal: {remedy}") from error
     except errors.InsufficientPrivilege as error:
         raise lacking_right(_said(error)) from error
     except errors.ReadOnlySqlTransaction as error:
         raise read_only() from error
     except (errors.DataCorrupted, errors.IndexCorrupted) as error:
         raise DamagedError(f"the database is damaged: {_said(error)}") from error
-    except errors.DiskFull as error:
-        raise TransientError(
-            f"the disk of the journal's database is full: {_said(error)}",
-            hint="free space on it; nothing is lost, `forwarder run` tries again",
-        ) from error
     except (psycopg.OperationalError, *_ENDED) as error:
         raise _unavailable(error) from error
     except psycopg.Error as error:
@@ -245,12 +243,20 @@ def _said(error: psycopg.Error) -> str:
 
 def _unavailable(error: psycopg.Error) -> TransientError:
     said = _said(error)
+    again = "nothing is lost, `forwarder run` tries again"
+    if isinstance(error, errors.DiskFull):
+        full = f"the disk of the journal's database is full: {said}"
+        return TransientError(full, hint=f"free space on it; {again}")
+    if isinstance(error, errors.LockNotAvailable):
+        locked = "another session of the journal's database has locked what is needed"
+        culprits = "ALTER TABLE, VACUUM FULL, an open transaction"
+        return TransientError(locked, hint=f"if it lasts, pg_locks shows whose: {culprits}")
     for words, remedy in _OPERATORS_BUSINESS:
         if words in str(error):
             return NeedsOperatorError(f"the journal's database refuses: {said}", hint=remedy)
     return TransientError(
         f"the journal's database is unavailable: {said}",
-        hint="check that it runs and can be reached; nothing is lost, `forwarder run` tries again",
+        hint=f"check that it runs and can be reached; {again}",
     )
 
 

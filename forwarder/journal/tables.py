@@ -48,6 +48,8 @@ WHERE relkind = 'r' AND nspname ~ ? AND NOT (
 ) ORDER BY 1 LIMIT 1
 """
 _LONG = "SET LOCAL statement_timeout = 0"
+# Another host may be creating.
+_CREATING = f"{LIMITS}SET LOCAL lock_timeout = '15s'"
 
 
 class Tables:
@@ -256,6 +258,7 @@ def create(database: Database, shards: int = 1) -> int:
     ``TransientError`` if the database is away.
     """
     with database.connect() as connection, translated(), connection.transaction():
+        connection.execute(_CREATING)
         # Two hosts may begin at the same moment; the lock ends with the transaction.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('forwarder journal create'))")
         known = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ class Site:
         return process.returncode, said.decode()
 
 
-async def judged(site: Site, expected: dict[tuple[str, ...], tuple[int, str]]) -> None:
+async def judged(site: Site, expected: Mapping[Any, tuple[int, str]]) -> None:
     """Hold what commands say against the status and the pattern that are expected."""
     for words, (status, pattern) in expected.items():
         code, said = await site.said(words)
@@ -127,6 +128,24 @@ async def test_a_role_that_may_not_create_schemas(server: Postgresql, tmp_path: 
     await judged(absent, dict.fromkeys((RUN, CHECK, SHARDS), (1, "has no journal.*journal create")))
     site = Site(tmp_path, dsn, "made")
     await judged(site, {CREATE: (0, "up to date"), SHARDS: (0, "nobody")})
+
+
+async def test_a_schema_that_is_there_without_a_journal(server: Postgresql, tmp_path: Path) -> None:
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA half_s00")
+    said = 'schema "half_s00" already exists without a journal: drop it, or name another'
+    await judged(Site(tmp_path, server.dsn, "half"), {CREATE: (1, said)})
+
+
+async def test_tables_that_an_administrator_has_locked(server: Postgresql, tmp_path: Path) -> None:
+    """Each command waits for some seconds, then says that; the database is not away."""
+    create(Database(lambda: server.dsn, "locked"))
+    said = "another session of the journal's database has locked what is needed"
+    with psycopg.connect(server.dsn) as connection:
+        connection.execute("LOCK TABLE locked.lease")
+        commands = {CREATE: (1, said), SHARDS: (1, said), CHECK: (1, said)}
+
+        await judged(Site(tmp_path, server.dsn, "locked"), commands)
 
 
 async def test_a_database_in_recovery_is_waited_for(server: Postgresql, tmp_path: Path) -> None:
