@@ -15,7 +15,7 @@ from forwarder.core.log import DeadLetter, Lane, Progress
 from forwarder.core.telemetry import Emit
 from forwarder.core.timing import Clock
 from forwarder.journal.dead_letters import acknowledge, room
-from forwarder.journal.lanes import lanes_of
+from forwarder.journal.lanes import NO_END, lanes_of
 from forwarder.journal.storage import (
     MOST_RAW,
     CorruptError,
@@ -46,7 +46,6 @@ SELECT first_offset FROM page WHERE first_offset >= :start AND first_offset < :u
 AND +lane = :lane AND body IS NOT NULL LIMIT 1
 """
 _PAGES_AT_ONCE = 64
-_NO_END = 2**63 - 1
 # Of bodies; parsed, they take about eight times as much.
 _MOST_BYTES = 2**20
 
@@ -204,7 +203,7 @@ class JournalReader:
             if size >= MOST_RAW:  # what is read at once must fit into memory for every sink
                 break
         if not found:
-            _check_between(session, lane, offset, _NO_END)
+            _check_between(session, lane, offset, NO_END)
         return pages
 
     def _page(self, session: Session, first_offset: int, lane: int) -> StoredPage:

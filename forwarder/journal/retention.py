@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from forwarder.core.contracts import FORWARDER_STREAM, Lost, StreamKey
+from forwarder.core.contracts import FORWARDER_STREAM, LIVE, Lost, StreamKey
 from forwarder.core.journal import JournalPruned, Keeping, RowsDropped
 from forwarder.core.telemetry import TelemetryEvent
 from forwarder.journal.dead_letters import give_back
@@ -36,16 +36,14 @@ from forwarder.journal.ledger import (
     forget_passed,
     lose,
 )
-from forwarder.journal.storage import Session, keep, recall
+from forwarder.journal.storage import HOUR_US, Session, keep, recall
 
-_HOUR_US = 3_600_000_000
-_DAY_US = 24 * _HOUR_US
-_AUDITED_US = 26 * _HOUR_US
+_DAY_US = 24 * HOUR_US
+_AUDITED_US = 26 * HOUR_US
 """Identities stay at least so long behind the newest reader: a day can be verified at leisure."""
 _CHUNK = 500
 _FORGOTTEN = "forgotten_until_us"
-_LIVE = "live"
-_ALL_KINDS = (_LIVE, BACKFILL, REPLAY, LETTERS)
+_ALL_KINDS = (LIVE, BACKFILL, REPLAY, LETTERS)
 _DETAILS = {
     REMOVED: "not kept that long while the sink was not in the settings",
     DROPPED: "the journal was full",
@@ -83,7 +81,7 @@ def undelivered_bytes(session: Session, members: Iterable[Member]) -> int:
     """
     blocking = {member.number for member in members if member.blocking}
     total = 0
-    for lane, ranges in holders(session, blocking, (_LIVE, BACKFILL)).items():
+    for lane, ranges in holders(session, blocking, (LIVE, BACKFILL)).items():
         total += session.execute(
             "SELECT coalesce(sum(size), 0) FROM page WHERE lane = ? AND first_offset + count > ?",
             (lane, min(start for start, _ in ranges)),
@@ -191,7 +189,7 @@ def _in_the_way(
     known, found = {body.first for body in chosen}, list[_Body]()
     # First only replays lose, then best-effort sinks as well.
     for sinks in (numbers, blocking):
-        held = holders(session, sinks, (_LIVE, BACKFILL))
+        held = holders(session, sinks, (LIVE, BACKFILL))
         for body in _candidates(session, held, now_us + _DAY_US):
             if excess <= 0:
                 return found
@@ -270,7 +268,7 @@ def _remove_forgotten(session: Session, now_us: int, keeping: Keeping) -> int:
     ).fetchall()
     removed = 0
     for stream, slowest_us, newest_us in found:
-        unread = min(slowest_us - 2 * _HOUR_US, newest_us - _AUDITED_US)
+        unread = min(slowest_us - 2 * HOUR_US, newest_us - _AUDITED_US)
         # A page that an operator may still replay is kept whatever the readers say.
         bound = min(unread, now_us - keeping.keep_delivered_us)
         times_us = session.execute(

@@ -17,8 +17,10 @@ from forwarder.core.timing import moment_us
 from forwarder.formats.cim import CimFormat
 from forwarder.formats.pipeline import Pipeline
 from forwarder.formats.templates import FormatConfig
+from forwarder.sources.cloudflare_access import activity_mapping
 from forwarder.sources.cloudflare_access.activity_mapping import normalise_audit
 from forwarder.sources.cloudflare_access.login_mapping import normalise_login
+from forwarder.sources.logpush import mapping
 from forwarder.sources.logpush.body import Cutter
 from forwarder.sources.logpush.mapping import (
     ACTIVITY_NAMES,
@@ -161,6 +163,16 @@ def pushed_activity(row: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("raw"):
         found["Raw"] = {key.title().replace("_", ""): value for key, value in row["raw"].items()}
     return found
+
+
+def test_each_value_that_is_read_of_an_activity_has_a_name_in_a_push() -> None:
+    named = {
+        (section, name)
+        for section, names in vars(mapping)["_OBJECTS"].values()
+        for name in names.values()
+    }
+
+    assert vars(activity_mapping)["_PLACES"] == {*ACTIVITY_NAMES.values()} | named
 
 
 SECTIONS = ("account", "action", "actor", "raw", "resource", "zone")
