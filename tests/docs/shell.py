@@ -145,7 +145,7 @@ def _outcomes(page: Sequence[Command], output: str) -> list[Outcome]:
 def _furnish(folder: Path, ports: dict[str, str]) -> None:
     """Put in what the examples use of a checkout."""
     shutil.copytree(ROOT / "docs/examples", folder / "docs/examples")
-    for path in [ROOT / "config.yaml", *(folder / "docs/examples").iterdir()]:
+    for path in [ROOT / "config.yaml", *(folder / "docs/examples").glob("*.yaml")]:
         target = folder / path.relative_to(ROOT if path.parent == ROOT else folder)
         target.write_text(_replaced(path.read_text(), ports))
 
