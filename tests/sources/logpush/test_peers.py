@@ -159,17 +159,20 @@ async def test_a_proof_holds_once_and_for_one_address(sender: Sender, owner: Sen
         sender.intake.lead(address)
         await sender.post(BODY)
 
-    async def replayed() -> int:
-        path = f"/{'a' * 32}/access_requests"
-        given = {"Forwarder-Passed-On": sent[0], "Content-Encoding": "gzip"}
+    async def replayed(dataset: str = "access_requests", encoding: str = "gzip") -> int:
+        path = f"/{'a' * 32}/{dataset}"
+        given = {"Forwarder-Passed-On": sent[0], "Content-Encoding": encoding}
         return (await owner.post(BODY, path=path, secret="", headers=given))[0]
 
     elsewhere = await replayed()
     owner.intake.listen(address)
-    answers = [elsewhere, await replayed(), await replayed()]
+    changed = [await replayed("http_requests"), await replayed(encoding="identity")]
+    answers = [await replayed(), await replayed()]
 
-    assert [503, 200, 503] == answers
-    assert ["refused_peer", "accepted", "refused_peer"] == results(owner)
+    assert 503 == elsewhere
+    assert [503, 503] == changed
+    assert [200, 503] == answers
+    assert ["refused_peer"] * 3 + ["accepted", "refused_peer"] == results(owner)
 
 
 @pytest.mark.parametrize("header", ["1", "", "1 " + "0" * 32 + " " + "0" * 64, "\xe4"])
@@ -184,7 +187,12 @@ async def test_a_proof_that_is_none_is_refused_even_beside_the_secret(
 
 @pytest.mark.parametrize(
     ("passing", "owning", "status"),
-    [("old\nnew", "old", 200), ("new", "old\nnew", 200), ("new", "old", 503)],
+    [
+        ("old\nnew", "old", 200),
+        ("old\nnew", "new", 200),
+        ("new", "old\nnew", 200),
+        ("new", "old", 503),
+    ],
 )
 async def test_while_the_secret_changes_cloudflare_never_gets_401(
     passing: str, owning: str, status: int
