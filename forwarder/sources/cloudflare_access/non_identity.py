@@ -328,7 +328,7 @@ def _within(here: Slice, end: int, node: Node, now: int) -> tuple[Slice, list[Lo
         detail = f"the account's plan shows nothing that is older than {node.reach} s"
         lost.append(_lost(_OLD, here.since, reached, detail))
         here = Slice(reached, here.width)
-    return Slice(here.since, max(1, min(here.width, node.duration, end - here.since))), lost
+    return Slice(here.since, min(here.width, node.duration, end - here.since)), lost
 
 
 def of_account(account_id: str, inner: str) -> str:
