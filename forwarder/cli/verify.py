@@ -83,7 +83,7 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
         _table(("account", "stream", "sink", *_COUNTS), rows)
         if compared:
             _table(("account", "stream", *_COMPARED), compared)
-        for line in (*_advice(found), *_advice_on(pushes)):
+        for line in (*advice(found), *_advice_on(pushes)):
             tell(f"forwarder: {line}")
     wrong = [row[column] for row in rows for column in ("missing", "forgotten")]
     wrong += [row[column] for row in compared for column in _COMPARED[-3:]]
@@ -138,7 +138,7 @@ def _advice_on(pushes: Collection[PushAudit]) -> Iterator[str]:
             )
 
 
-def _advice(found: Collection[Audit]) -> Iterator[str]:
+def advice(found: Collection[Audit]) -> Iterator[str]:
     """Yield what to do about rows that are missing or whose fate is unknown."""
     for one in found:
         first, last = one.verdict.first_missing_us, one.verdict.last_missing_us

@@ -51,6 +51,10 @@ def test_a_secret_that_no_header_can_have_is_a_fault(faults_of: Faults) -> None:
     assert SECRET not in fault
 
 
+def test_a_header_may_have_a_tab(settings_of: Build) -> None:
+    assert settings_of(receiver("127.0.0.1:1", SECRET + "\\tx")).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("listen", "secret", "words"),
     [

@@ -10,7 +10,7 @@ import pytest
 
 from forwarder.core.contracts import Lost, StreamKey
 from forwarder.core.errors import AbsentError, StateError
-from forwarder.core.journal import Keeping
+from forwarder.core.journal import OPEN, Keeping
 from forwarder.core.telemetry import ignore
 from forwarder.journal.sqlite import SqliteJournal
 from forwarder.runtime.shards import ShardViews
@@ -70,6 +70,21 @@ async def test_gaps_of_all_shards_are_counted_and_listed_by_their_beginning(
     assert (2, 2) == (count.total, count.open)
     assert [11, 10] == [gap.since_us for gap in await view.gaps()]
     assert 1 == len(await view.latest_gaps(1))
+
+
+async def test_a_lane_is_open_until_it_is_over_in_every_shard(
+    shards: dict[int, SqliteJournal], view: ShardViews
+) -> None:
+    lane = "backfill:1"
+    for journal in shards.values():
+        await journal.open_backfill(lane, {}, ["siem"])
+    states = list[str]()
+    for journal in shards.values():
+        await journal.stop_lane(lane)
+        await journal.cancel_lane(lane)
+        states += [one.state for one in await view.lanes() if one.name == lane]
+
+    assert OPEN == states[0] != states[1]
 
 
 async def test_an_offset_alone_names_no_page(view: ShardViews) -> None:

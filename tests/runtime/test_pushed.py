@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from forwarder.core.contracts import LIVE, PUSH
+from forwarder.core.contracts import LIVE, PUSH, StreamKey
 from forwarder.core.journal import Cursor
-from forwarder.runtime.pushes import pushes_json, seen_from_outside
+from forwarder.core.source_contract import PushedPart, Records
+from forwarder.runtime.cell import Seat
+from forwarder.runtime.pushes import CellIntake, pushes_json, seen_from_outside
+from forwarder.runtime.replica import Replica
+from tests.runtime.conftest import ACCOUNTS
 
 NOON_US = 1_796_040_000_000_000
 CURSORS = [
@@ -43,3 +47,16 @@ def test_replicas_reach_each_other_at_the_host_that_the_settings_name() -> None:
     assert "http://[::1]:8080" == seen_from_outside("http://[::1]:8080", None)
     assert "https://pod.example:8080" == seen_from_outside("https://[::]:8080", "pod.example")
     assert "https://[fd00::7]:8080" == seen_from_outside("https://0.0.0.0:8080", "fd00::7")
+
+
+async def test_the_datasets_of_an_account_are_counted_without_those_of_others(
+    replica: Replica, seat: Seat
+) -> None:
+    await seat.expect().start()
+    intake = CellIntake(replica, seat)
+    for account, dataset in zip(ACCOUNTS, ("http_requests", "gateway_dns"), strict=True):
+        key = StreamKey(account, f"logpush_{dataset}")
+        await intake.store(PushedPart(key, dataset, Records.of([])))
+
+    assert {"logpush_http_requests"} == await intake.streams(ACCOUNTS[0])
+    assert {"logpush_gateway_dns"} == await intake.streams(ACCOUNTS[1])

@@ -33,8 +33,10 @@ def compared(polled: list[Seen], pushed: list[Seen]) -> Comparison:
 def test_a_login_is_known_by_its_ray_and_its_time_which_one_log_may_round() -> None:
     polled = login_polled({"ray_id": "A1B2", "user_email": "a@example.com"}, MIDDLE_US)
     pushed = login_pushed({"RayID": "a1b2", "Email": "a@example.com"}, MIDDLE_US + 900_000)
+    shouted = login_pushed({"RayID": "A1B2", "Email": "A@EXAMPLE.COM"}, MIDDLE_US + 900_000)
 
     assert Comparison(1, 1, 1, 0, 0, 0, None, None) == compared([polled], [pushed])
+    assert pushed == shouted
 
 
 def test_one_ray_may_have_several_logins() -> None:
@@ -94,7 +96,8 @@ def test_at_the_ends_of_the_window_a_partner_may_lie_outside() -> None:
 
 def test_what_the_journal_does_not_know_any_more_is_neither() -> None:
     comparing = Comparing(WINDOW)
-    comparing.forget([Seen("a", "user", WINDOW.since_us)])
+    outside = (WINDOW.since_us - 1, WINDOW.until_us + 1)
+    comparing.forget(Seen("a", "user", time_us) for time_us in (WINDOW.since_us, *outside))
     comparing.add([Seen("b", "user", MIDDLE_US)], [Seen("b", "user", MIDDLE_US)], AFTER_US)
 
     assert Comparison(2, 1, 1, 0, 0, 1, None, None) == comparing.result()

@@ -63,6 +63,16 @@ async def test_the_owner_stores_and_its_answer_is_relayed(other: Sender, owner: 
     assert 3 == len(owner.intake.records)
 
 
+async def test_replicas_reach_each_other_without_the_proxy_of_the_environment(
+    sender: Sender, owner: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    await sender.restart()
+    sender.intake.lead(owner.url)
+
+    assert (200, "accepted") == await sender.post(packed([row(1)]))
+
+
 async def test_a_secret_that_is_no_ascii_is_proven() -> None:
     secret = Secret("geheimnis-äöü-0123456789abcdefghij")
     async with (

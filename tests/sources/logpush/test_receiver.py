@@ -494,6 +494,18 @@ async def test_what_was_stored_is_counted_with_the_age_of_its_oldest_row(sender:
     assert stored.oldest_s is not None
 
 
+async def test_the_oldest_row_of_a_push_may_be_in_any_of_its_parts(sender: Sender) -> None:
+    old = orjson.dumps({"CreatedAt": "2020-01-01T00:00:00Z"})
+    late = {"CreatedAt": "2026-11-30T08:00:00Z", "long": "x" * (MIB // 8)}
+    new = [orjson.dumps({**late, "number": number}) for number in range(40)]
+    for rows in ([old, *new], [*new, old]):
+        await sender.post(packed(rows))
+
+    assert len(sender.intake.parts) > 2
+    for stored in sender.said(PushStored):
+        assert stored.oldest_s > 5 * 365 * 86_400
+
+
 class DamagedIntake(MemoryIntake):
     """An intake whose journal is damaged."""
 
