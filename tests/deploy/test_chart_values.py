@@ -303,6 +303,25 @@ def test_a_runbook_is_a_link_when_its_place_is_known_and_a_name_when_not() -> No
     assert "runbook" not in linked
 
 
+def test_behind_its_ingress_the_status_page_is_the_runbook() -> None:
+    def url(**prometheus_rule: Any) -> str:
+        given = {"enabled": True, "host": "forwarder.example.org"}
+        rule = {"enabled": True, **prometheus_rule}
+        found = one(changed(ingress=given, prometheusRule=rule), "PrometheusRule")
+        (down,) = (
+            rule
+            for group in found["spec"]["groups"]
+            for rule in group["rules"]
+            if rule.get("alert") == "ForwarderDown"
+        )
+        return str(down["annotations"]["runbook_url"])
+
+    assert url() == "https://forwarder.example.org/runbook#forwarderdown"
+    assert (
+        url(runbook="https://wiki.example.org/ops") == "https://wiki.example.org/ops#forwarderdown"
+    )
+
+
 def test_rules_of_the_operator_stand_in_a_group_of_their_own() -> None:
     own = {"record": "site:x", "expr": "1"}
 

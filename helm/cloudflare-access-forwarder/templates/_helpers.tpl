@@ -190,6 +190,15 @@ spec:
                   name: {{ .port }}
 {{- end -}}
 
+{{/* Where the runbook can be read: the address of the values, or the status page's behind its Ingress. */}}
+{{- define "forwarder.runbook" -}}
+{{- if .Values.prometheusRule.runbook -}}
+{{- .Values.prometheusRule.runbook -}}
+{{- else if .Values.ingress.enabled -}}
+https://{{ .Values.ingress.host }}/runbook
+{{- end -}}
+{{- end -}}
+
 {{/* One endpoint of a ServiceMonitor or PodMonitor; takes root and monitor. */}}
 {{- define "forwarder.endpoint" -}}
 port: admin
