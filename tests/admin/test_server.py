@@ -160,6 +160,28 @@ async def test_beyond_the_limit_the_oldest_idle_connection_is_closed() -> None:
     assert not any(others)
 
 
+async def test_a_request_may_take_longer_than_silence_may() -> None:
+    from aiohttp import web  # noqa: PLC0415 - only here
+
+    async def handle(_: web.BaseRequest) -> web.Response:
+        await asyncio.sleep(0.5)
+        return web.Response()
+
+    async def marked(request: web.BaseRequest) -> web.StreamResponse:
+        return await guard.middleware(request, handle)  # type: ignore[arg-type]
+
+    guard = Guard(patience=0.1)
+    protocol = partial(guard.connect, web.Server(marked))
+    server = await asyncio.get_running_loop().create_server(protocol, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    answer = await asyncio.wait_for(reader.read(), 60)
+    writer.close()
+    server.close()
+
+    assert answer.startswith(b"HTTP/1.1 200")
+
+
 async def test_a_connection_beyond_the_limit_is_closed_while_all_are_answered() -> None:
     from aiohttp import web  # noqa: PLC0415 - only here
 

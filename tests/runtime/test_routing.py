@@ -73,6 +73,12 @@ def test_accounts_are_asked_where_they_are() -> None:
     assert {0, 1, 2} == set(everybody)
 
 
+def test_an_account_that_left_the_settings_is_found_by_its_id() -> None:
+    asked = parts("cursor-set", {"account_id": "a"}, Layout((0, 1), {"a": 1}), NOW_US)
+
+    assert [1] == [*asked]
+
+
 def test_an_account_that_is_nowhere_is_refused() -> None:
     for name, asked in (
         ("cursor-set", {"account_id": "d"}),
@@ -204,10 +210,10 @@ def status(pid: int, here: set[int], **more: Any) -> dict[str, Any]:
 
 
 def test_statuses_of_replicas_are_one() -> None:
-    whole = merged_status([status(1, {0, 1}), status(2, {2}), status(2, {2})], {})
+    whole = merged_status([status(2, {2}), status(1, {0, 1}), status(2, {2})], {})
 
     assert [True] * 3 == [one["here"] for one in whole["shards"]]
-    assert ["of 1", "of 2"] == [one["stream"] for one in whole["streams"]]
+    assert ["of 2", "of 1"] == [one["stream"] for one in whole["streams"]]
     (sink,) = whole["sinks"]
     assert (4, 2, 2) == (sink["backlog_events"], sink["in_flight_batches"], sink["dead_letters"])
     assert 2 == len(sink["lanes"])

@@ -65,6 +65,13 @@ async def test_a_good_token_has_no_fault_and_tells_what_was_observed(simulator: 
     assert "`idp_id` is required" in texts(found, "scim_updates")
 
 
+async def test_a_full_page_is_at_least_so_many_rows() -> None:
+    async with Simulator(SimulatorSettings(history=3600, rate=1)) as simulator:
+        found = texts(await findings(simulator), "access_requests")
+
+    assert "readable; at least 1000 rows in the last hour" in found
+
+
 async def test_refused_logins_may_be_absent_and_the_check_says_so(simulator: Simulator) -> None:
     found = await findings(simulator)
 

@@ -193,6 +193,17 @@ async def test_an_approval_that_has_run_out_is_closed(rig: Rig) -> None:
     assert rig.details() == before
 
 
+async def test_an_approval_that_runs_out_within_a_window_is_read_once_more(rig: Rig) -> None:
+    rig.add(1, *APPROVED)
+    await rig.poll(3500)
+    await rig.poll(350)
+    before = rig.details()
+
+    await rig.poll(400)
+
+    assert rig.details() == before + 1
+
+
 async def test_reading_again_looks_at_closed_requests_too(rig: Rig) -> None:
     rig.add(1, (10, "CANCELED", {}))
     await rig.poll(50)
