@@ -399,8 +399,6 @@ class JournalContract:
             page = addition(records(NOON_US + hour * HOUR_US, first=hour))
             await journal.stream_log(KEY).append(replace(page, again=True))
         window = Window(NOON_US + HOUR_US, NOON_US + 2 * HOUR_US)
-        timeless = replace(addition(records(None, first=9)), seen_us=window.since_us)
-        await journal.stream_log(KEY).append(timeless)
 
         found = await journal.pages(KEY, window, 0) or []
         rest = await journal.pages(KEY, window, found[1].first_offset)

@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forwarder.core.contracts import Window
 from forwarder.core.journal import Verdict
 from forwarder.journal.database import SqliteEngine
 from forwarder.journal.ledger import BEFORE_START, DISCARDED, note_passed, passed_by
@@ -46,3 +47,12 @@ async def test_rows_that_no_poll_can_have_read_yet_are_waiting(opened: Opener) -
     assert told["siem"] == Verdict(
         shown=5, waiting=3, missing=2, first_missing_us=first_us, last_missing_us=last_us
     )
+
+
+async def test_rows_without_a_time_are_of_no_time(opened: Opener) -> None:
+    journal = await opened()
+    await journal.stream_log(KEY).append(addition(records(NOON_US, NOON_US + 1, None)))
+
+    (page,) = await journal.pages(KEY, Window(NOON_US, NOON_US + HOUR_US), 0) or []
+
+    assert [0, 1] == [row["n"] for row in page.rows]
