@@ -88,7 +88,7 @@ def status_of(place: Place) -> Any:
         if not place.shared:
             raise
     # One of several replicas sees its own shards only.
-    if mine is not None and len(mine["shards"]) <= 1:
+    if mine is not None and len(mine.get("shards", ())) <= 1:
         return mine
     from forwarder.runtime import anywhere  # noqa: PLC0415 - imports everything
 

@@ -93,7 +93,7 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
         terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
         with understood(state):
             Console(width=None if terminal else _WIDE).print(rendered(state))
-    sys.exit(0 if state["ready"] else 1)
+    sys.exit(0 if state.get("ready") else 1)
 
 
 @contextlib.contextmanager
