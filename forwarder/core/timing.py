@@ -2,6 +2,8 @@
 
 Time as an argument: the real clock here, a fake one in ``forwarder.testing``.
 
+What time it is at a server that tells it in its answers, believed with care.
+
 How long to wait before trying again: exponential, full jitter, the other side's wish first.
 
 RFC 3339 to microseconds since 1970 and back. Never guesses: what is not a time is None.
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 
 class Clock(Protocol):
@@ -48,6 +50,75 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """Wait on the running event loop."""
         await asyncio.sleep(seconds)
+
+
+_SECOND_US = 1_000_000
+_PLAUSIBLE_US = 60 * _SECOND_US
+_NEAR_US = 3600 * _SECOND_US
+_DOUBT_S = 60.0
+
+
+class ServerClock:
+    """Knows what time it is at the API, from the ``Date`` of its answers.
+
+    Between answers our monotonic clock carries it on, so jumps of the wall clock do not matter.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing until the first answer."""
+        self._told: _Told | None = None
+        self._doubted: _Told | None = None
+
+    @property
+    def known(self) -> bool:
+        """Return True once an answer has told the time."""
+        return self._told is not None
+
+    def tell(self, server_us: int | None, monotonic: float, wall_us: int | None = None) -> None:
+        """Take the time of an answer that arrived at ``monotonic`` seconds, if it had one.
+
+        ``wall_us`` is this machine's time, which is asked about the first answer only.
+        """
+        if server_us is None:
+            return
+        told = _Told(server_us, monotonic)
+        # A time far from what earlier answers said, or the first from our own clock, is not
+        # believed until every answer of a minute agrees with it: machines with a wrong clock, at
+        # whichever end, must not move positions or make gaps.
+        doubted = self._doubted if self._doubted and self._doubted.agrees(told) else None
+        if self._told is not None:
+            plausible = self._told.agrees(told)
+        else:
+            plausible = wall_us is None or abs(wall_us - server_us) <= _NEAR_US
+        if plausible or (doubted and monotonic - doubted.monotonic >= _DOUBT_S):
+            self._told, self._doubted = told, None
+        else:
+            self._doubted = doubted or told
+
+    def now_us(self, monotonic: float) -> int:
+        """Return the server's time in microseconds, cut to its whole second.
+
+        Raises ``LookupError`` before the first answer.
+        """
+        if self._told is None:
+            raise LookupError("no answer has told the time yet")
+        # Whole seconds, downwards: Date has no fractions, and rows of this second may still come.
+        return self._told.carried_on(monotonic) // _SECOND_US * _SECOND_US
+
+
+class _Told(NamedTuple):
+    """What time an answer told, and when it arrived."""
+
+    server_us: int
+    monotonic: float
+
+    def carried_on(self, monotonic: float) -> int:
+        """Return what time it must be by now."""
+        return self.server_us + int(max(0.0, monotonic - self.monotonic) * _SECOND_US)
+
+    def agrees(self, later: _Told) -> bool:
+        """Return True if a later answer fits this one."""
+        return abs(self.carried_on(later.monotonic) - later.server_us) <= _PLAUSIBLE_US
 
 
 @dataclass(frozen=True, slots=True)

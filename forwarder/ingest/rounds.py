@@ -25,7 +25,7 @@ from forwarder.core.log import (
 )
 from forwarder.core.source_contract import Parts, Purpose, Records, Source
 from forwarder.core.telemetry import Emit
-from forwarder.core.timing import Backoff, Clock
+from forwarder.core.timing import Backoff, Clock, ServerClock
 from forwarder.ingest.events import (
     FetchFailed,
     FetchRecovered,
@@ -35,7 +35,7 @@ from forwarder.ingest.events import (
     RoundEnded,
     StreamHeld,
 )
-from forwarder.ingest.windows import SECOND_US, ServerClock, beyond_retention
+from forwarder.ingest.windows import SECOND_US, beyond_retention
 
 T = TypeVar("T")
 OwnRows: TypeAlias = Sequence[Mapping[str, Any]]

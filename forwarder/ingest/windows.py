@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, NamedTuple
+from typing import Any
 
 from forwarder.core.contracts import Lost, Window
 from forwarder.core.log import ReaderState
@@ -21,77 +21,11 @@ SECOND_US = 1_000_000
 CURSOR_IN_FUTURE = "cursor_in_future"
 RETENTION = "older_than_retention"
 _PREFIX = "part:"
-_PLAUSIBLE_US = 60 * SECOND_US
-_NEAR_US = 3600 * SECOND_US
 _SHORTEST_SLICE_S = 60.0
 _LONGEST_SLICE_S = 300.0
 _LONGEST_WINDOW_S = 3600.0
 _SLICES_AN_AGE = 4
 _A_MOMENT = 30.0
-_DOUBT_S = 60.0
-
-
-class ServerClock:
-    """Knows what time it is at the API, from the ``Date`` of its answers.
-
-    Between answers our monotonic clock carries it on, so jumps of the wall clock do not matter.
-    """
-
-    def __init__(self) -> None:
-        """Know nothing until the first answer."""
-        self._told: _Told | None = None
-        self._doubted: _Told | None = None
-
-    @property
-    def known(self) -> bool:
-        """Return True once an answer has told the time."""
-        return self._told is not None
-
-    def tell(self, server_us: int | None, monotonic: float, wall_us: int | None = None) -> None:
-        """Take the time of an answer that arrived at ``monotonic`` seconds, if it had one.
-
-        ``wall_us`` is this machine's time, which is asked about the first answer only.
-        """
-        if server_us is None:
-            return
-        told = _Told(server_us, monotonic)
-        # A time far from what earlier answers said, or the first from our own clock, is not
-        # believed until every answer of a minute agrees with it: machines with a wrong clock, at
-        # whichever end, must not move positions or make gaps.
-        doubted = self._doubted if self._doubted and self._doubted.agrees(told) else None
-        if self._told is not None:
-            plausible = self._told.agrees(told)
-        else:
-            plausible = wall_us is None or abs(wall_us - server_us) <= _NEAR_US
-        if plausible or (doubted and monotonic - doubted.monotonic >= _DOUBT_S):
-            self._told, self._doubted = told, None
-        else:
-            self._doubted = doubted or told
-
-    def now_us(self, monotonic: float) -> int:
-        """Return the server's time in microseconds, cut to its whole second.
-
-        Raises ``LookupError`` before the first answer.
-        """
-        if self._told is None:
-            raise LookupError("no answer has told the time yet")
-        # Whole seconds, downwards: Date has no fractions, and rows of this second may still come.
-        return self._told.carried_on(monotonic) // SECOND_US * SECOND_US
-
-
-class _Told(NamedTuple):
-    """What time an answer told, and when it arrived."""
-
-    server_us: int
-    monotonic: float
-
-    def carried_on(self, monotonic: float) -> int:
-        """Return what time it must be by now."""
-        return self.server_us + int(max(0.0, monotonic - self.monotonic) * SECOND_US)
-
-    def agrees(self, later: _Told) -> bool:
-        """Return True if a later answer fits this one."""
-        return abs(self.carried_on(later.monotonic) - later.server_us) <= _PLAUSIBLE_US
 
 
 @dataclass(frozen=True, slots=True)
