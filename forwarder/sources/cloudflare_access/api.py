@@ -19,7 +19,7 @@ import orjson
 from forwarder.core.errors import ConfigError, NeedsOperatorError
 from forwarder.core.source_contract import Purpose
 from forwarder.core.telemetry import Emit, ignore
-from forwarder.core.timing import Clock
+from forwarder.core.timing import Clock, ServerClock
 from forwarder.sources.cloudflare_access.account import AccountConfig
 from forwarder.sources.cloudflare_access.answers import (
     VERIFY_ACCOUNT_TOKEN,
@@ -32,6 +32,7 @@ from forwarder.sources.cloudflare_access.answers import (
     read_object,
     read_rows,
     read_time_us,
+    server_time_us,
 )
 from forwarder.sources.cloudflare_access.events import (
     BodyRepaired,
@@ -95,6 +96,7 @@ class Api:
         self._limiter = limiter
         self._queries = queries or limiter
         self._clock = clock
+        self._server_clock = ServerClock()
         self._emit = emit
         self._client = HttpClient(
             HttpSettings(
@@ -174,6 +176,14 @@ class Api:
         """
         return await self._ask(VERIFY_ACCOUNT_TOKEN, read_time_us)
 
+    def believed_time_us(self) -> int | None:
+        """Return the time by what all answers together said, None before the first; no I/O.
+
+        A single answer with a wrong clock changes nothing.
+        """
+        clock = self._server_clock
+        return clock.now_us(self._clock.monotonic()) if clock.known else None
+
     async def verify_token(self) -> TokenStatus | None:
         """Return the state of the token; None for an API key, which cannot be verified.
 
@@ -215,11 +225,13 @@ class Api:
             limiter.heed(response.headers)
             now_us = self._clock.now_us()
             try:
-                return await off_loop(len(response.body), lambda: read(response, endpoint, now_us))
+                found = await off_loop(len(response.body), lambda: read(response, endpoint, now_us))
             except ThrottledError as error:
                 seconds = limiter.block(error.retry_after)
                 self._emit(TokenBlocked(self._account, endpoint.name, seconds))
                 raise ThrottledError(str(error), retry_after=seconds, hint=error.hint) from error
+            self._server_clock.tell(server_time_us(response), self._clock.monotonic())
+            return found
 
     def _tell_wait(self, seconds: float) -> None:
         self._emit(BudgetExhausted(self._config.label, seconds))

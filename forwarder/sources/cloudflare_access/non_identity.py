@@ -149,12 +149,8 @@ def native_id(row: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """What a plan allows: rows and seconds of a query, seconds back in time, what may be asked.
+    """What a plan allows: rows and seconds of a query, seconds back in time, what may be asked."""
 
-    ``now`` is the server's time when it said so, in seconds since 1970.
-    """
-
-    now: int
     page_size: int
     duration: int
     reach: int
@@ -192,7 +188,6 @@ def read_node(response: Response, endpoint: Endpoint, now_us: int) -> Node:
     told_fields = told.get("availableFields")
     fields = told_fields if isinstance(told_fields, list) else []
     return Node(
-        now=(server_time_us(response) or 0) // SECOND_US,
         page_size=_number(told.get("maxPageSize"), 10_000),
         duration=_number(told.get("maxDuration"), _WIDEST),
         reach=_number(told.get("notOlderThan"), round(GROUPS_RETENTION)),
@@ -252,7 +247,6 @@ class NonIdentityLogins:
         self._size = config.page_size
         self._pages = PageMaker(account.account_id, self.stream, "datetime", None, native_id)
         self._node: Node | None = None
-        self._now = 0
 
     async def fetch(
         self,
@@ -266,7 +260,8 @@ class NonIdentityLogins:
         here, end = Slice.of(position, window), window.until_us // SECOND_US + 1
         ask = partial(self._ask, purpose=purpose, urgency=here.since + GROUPS_RETENTION)
         node = self._node = self._node or await ask(SETTINGS, read_node)
-        here, lost = _within(here, end, node, max(node.now, self._now))
+        now_us = self._api.believed_time_us() or 0
+        here, lost = _within(here, end, node, now_us // SECOND_US)
         if here.since >= end:
             return await self._page(Answer([], None, None), None, lost)
         most = min(self._size, node.page_size)
@@ -277,7 +272,6 @@ class NonIdentityLogins:
             if counts:
                 raise
             return await self._page(Answer([], None, None), following, lost)
-        self._now = (answer.server_time_us or 0) // SECOND_US
         following, counts = advance(here, end, rows=len(answer.rows), most=most)
         if not counts:
             # Not delivered at all: for half of the time the same groups may have finer counts.

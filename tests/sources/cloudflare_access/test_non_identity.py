@@ -301,6 +301,17 @@ async def test_a_window_before_all_that_the_plan_shows_has_an_end(rig: Rig) -> N
     assert (len(pages), lost(pages)) == (1, ["older_than_retention"])
 
 
+async def test_an_answer_with_another_date_makes_nothing_old(rig: Rig) -> None:
+    """No query would follow it, and so nothing that corrects it."""
+    rig.add(2)
+    await rig.read(ago=700, until=650)
+    rig.simulator.faults.add(Fault("clock_skew", seconds=1e9))
+
+    wrong, right = await rig.read(ago=650, until=601), await rig.read()
+    assert lost(wrong) + lost(right) == []
+    assert len(rows(right)) == 2
+
+
 async def test_queries_have_a_budget_of_their_own() -> None:
     settings = SimulatorSettings(
         rate=0, scim_rate=0, policy=RatePolicy(requests=5), query_policy=RatePolicy(requests=2)
@@ -339,9 +350,9 @@ def test_each_second_is_read_once_whole_or_is_lost(
 
 
 def test_a_query_asks_for_no_more_fields_than_the_plan_allows() -> None:
-    node = Node(0, 10, 60, 60, frozenset({"dimensions_datetime", "dimensions_appId"}), 30)
-    few = Node(0, 10, 60, 60, frozenset(), 5)
-    least = Node(0, 10, 60, 60, frozenset(), 2)
+    node = Node(10, 60, 60, frozenset({"dimensions_datetime", "dimensions_appId"}), 30)
+    few = Node(10, 60, 60, frozenset(), 5)
+    least = Node(10, 60, 60, frozenset(), 2)
 
     assert node.selection == "count dimensions{datetime appId}"
     assert few.selection == "count avg{sampleInterval} dimensions{datetime cfRayId appId}"
