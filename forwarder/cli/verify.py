@@ -26,11 +26,11 @@ from forwarder.cli.terminal import (
     when,
     window,
 )
+from forwarder.core.journal import COUNTS
 
 if TYPE_CHECKING:
     from forwarder.runtime.inspection import Audit, PushAudit
 
-_COUNTS = ("shown", "delivered", "dead", "waiting", "skipped", "forgotten", "missing")
 _COMPARED = ("polled", "pushed", "both", "forgotten", "not_pushed", "not_polled")
 
 
@@ -80,7 +80,7 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
     if as_json:
         print_json([*rows, *compared])
     else:
-        _table(("account", "stream", "sink", *_COUNTS), rows)
+        _table(("account", "stream", "sink", *COUNTS), rows)
         if compared:
             _table(("account", "stream", *_COMPARED), compared)
         for line in (*advice(found), *_advice_on(pushes)):

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from forwarder.config.models import ForwarderSettings, RootSettings, SinkOptions
 from forwarder.config.plugins import Kind, PluginError, Plugins
-from forwarder.transport.settings import REDACTED, Secret
+from forwarder.transport.settings import CREDENTIALS, REDACTED, Secret
 
 Schema: TypeAlias = dict[str, Any]
 
@@ -126,7 +126,6 @@ def _changed(node: Any, change: Callable[[Schema], Schema]) -> Any:
 
 
 _SENSITIVE = re.compile(r"(?i)authorization|cookie|token|secret|password|passwd|api[-_]?key")
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _URL = re.compile(r"(https?://[^/?#\s]+)(/[^/].*|/?\?.*)")
 
 
@@ -199,4 +198,4 @@ def _masked(key: str, value: Any) -> Any:
     if not isinstance(value, str) or key.endswith("_file"):
         return value
     # By name as well: headers and free mappings hold secrets without the type.
-    return REDACTED if _SENSITIVE.search(key) else _CREDENTIALS.sub(f"//{REDACTED}@", value)
+    return REDACTED if _SENSITIVE.search(key) else CREDENTIALS.sub(f"//{REDACTED}@", value)

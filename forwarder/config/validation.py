@@ -30,10 +30,9 @@ from forwarder.config.models import (
 from forwarder.core.contracts import FORWARDER_STREAM
 from forwarder.core.errors import Fault, NeedsOperatorError
 from forwarder.core.own_events import OWN_EVENTS
-from forwarder.transport.settings import Settings
+from forwarder.transport.settings import CREDENTIALS, REDACTED, Settings
 
 _LONGEST = 60
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _SHOULD = re.compile(r"^\w+ should")
 _KEY = "[key]"
 """Pydantic's mark that the key of a mapping is wrong, not its value."""
@@ -184,7 +183,7 @@ def shown(value: Any) -> str:
         return _KINDS[type(value)] if value else f"an empty {_KINDS[type(value)][2:]}"
     if value is None:
         return "nothing"
-    text = _CREDENTIALS.sub("//**********@", repr(value))
+    text = CREDENTIALS.sub(f"//{REDACTED}@", repr(value))
     return text if len(text) <= _LONGEST else f"{_KINDS.get(type(value), 'a value')} of {len(text)}"
 
 

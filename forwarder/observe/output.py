@@ -21,7 +21,7 @@ import orjson
 from forwarder.core.errors import NeedsOperatorError
 from forwarder.core.telemetry import WARNING, Level
 from forwarder.core.timing import SystemClock, format_us
-from forwarder.transport.settings import REDACTED, Secret
+from forwarder.transport.settings import CREDENTIALS, REDACTED, Secret
 
 _SENSITIVE_KEY = re.compile(r"(?i)authorization|cookie|password|passwd|secret$|token$|api_?key$")
 # What looks like a credential in texts of others: headers, addresses with a user, query strings.
@@ -30,7 +30,7 @@ _PATTERNS = (
         re.compile(r"(?i)\b(bearer|basic|splunk|apikey)\s+[A-Za-z0-9._~+/=:-]{6,}"),
         rf"\1 {REDACTED}",
     ),
-    (re.compile(r"//[^/@\s]+@"), f"//{REDACTED}@"),
+    (CREDENTIALS, f"//{REDACTED}@"),
     (re.compile(r"(?i)\b((?:api_?)?(?:key|token)|password|secret)=[^&\s]+"), rf"\1={REDACTED}"),
 )
 _SHORTEST = 6

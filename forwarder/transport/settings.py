@@ -35,6 +35,8 @@ from pydantic_core import CoreSchema, core_schema
 from forwarder.core.errors import NeedsOperatorError
 
 REDACTED = "**********"
+CREDENTIALS = re.compile(r"//[^/@\s]+@")
+"""User and password in an address."""
 _LARGEST_SECRET = 64 * 1024
 
 
