@@ -180,6 +180,7 @@ async def run(simulator: Simulator, job: Job, interval: float) -> None:
             job.collect(fresh)
             if job.waiting:
                 status = await job.upload(http)
-                error = None if status == 200 else f"error uploading: HTTP {status}"  # noqa: PLR2004
-                listed.note(format_moment(microseconds(now), 0), error)
+                error = f"error uploading: HTTP {status}" if status else "error uploading"
+                taken = status == 200  # noqa: PLR2004
+                listed.note(format_moment(microseconds(now), 0), None if taken else error)
             await asyncio.sleep(interval)

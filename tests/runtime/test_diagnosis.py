@@ -161,4 +161,4 @@ async def test_a_job_whose_uploads_are_refused_fails(tmp_path: Path) -> None:
         pushing.cancel()
 
     assert found[0].level == "fault"
-    assert "(error uploading: HTTP 0); it has pushed nothing yet" in found[0].text
+    assert "(error uploading); it has pushed nothing yet" in found[0].text

@@ -150,8 +150,8 @@ _DISABLED = (
     "until it is enabled again: remove the cause, then enable the job in the dashboard"
 )
 _FAILING = (
-    "Cloudflare repeats what failed, and disables the job after a day without a success. The log "
-    "and forwarder_logpush_requests_total show what the receiver answered, if it was reached"
+    "Cloudflare retries, and disables the job after a day without a success. The log and "
+    "forwarder_logpush_requests_total show what the receiver answered, if it was reached"
 )
 
 
@@ -199,7 +199,8 @@ def _contents(job: PushJob) -> Iterator[Finding]:
         yield job.found("warning", text, hint if job.dataset == "access_requests" else "")
     yield from _losses(job, options)
     if unlike := list(_unlike(row, options)):
-        yield job.found("warning", f"suits the receiver less: {', '.join(unlike)}", _CREATE)
+        text = f"would suit the receiver better with {', '.join(unlike)}"
+        yield job.found("warning", text, _CREATE)
 
 
 def _losses(job: PushJob, options: Mapping[str, Any]) -> Iterator[Finding]:
@@ -213,17 +214,17 @@ def _losses(job: PushJob, options: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _unlike(row: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what differs from the job that ``job_of`` makes."""
+    """Yield what the job that ``job_of`` makes has instead."""
     size, rows = row.get("max_upload_bytes"), row.get("max_upload_records")
     if not isinstance(size, int) or not 0 < size <= _BYTES:
-        yield f"max_upload_bytes is {_words(size or 'not set')}, not {_BYTES}"
+        yield f"max_upload_bytes {_BYTES} (now {_words(size or 'not set')})"
     if rows not in _RECORDS:
-        few, many = _RECORDS[0], _RECORDS[-1]
-        yield f"max_upload_records is {_words(rows or 'not set')}, not {few} to {many}"
+        now = _words(rows or "not set")
+        yield f"max_upload_records {_RECORDS[0]} to {_RECORDS[-1]} (now {now})"
     # The API's own default; the dashboard has another one.
     times = options.get("timestamp_format") or "unixnano"
     if times != _TIMES:
-        yield f"timestamp_format is {_words(times)}, not {_TIMES}"
+        yield f"timestamp_format {_TIMES} (now {_words(times)})"
 
 
 def _words(value: Any) -> str:

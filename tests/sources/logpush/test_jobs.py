@@ -132,7 +132,7 @@ def test_rows_that_a_job_leaves_out_are_a_warning() -> None:
     ]
 
 
-def test_what_suits_the_receiver_less_is_one_warning() -> None:
+def test_what_would_suit_the_receiver_better_is_one_warning() -> None:
     found = wrong(
         job(
             max_upload_bytes=None,
@@ -142,11 +142,11 @@ def test_what_suits_the_receiver_less_is_one_warning() -> None:
     )
 
     unlike = (
-        "max_upload_bytes is not set, not 5000000, "
-        "max_upload_records is 100000, not 1000 to 10000, "
-        "timestamp_format is unixnano, not rfc3339ns"
+        "max_upload_bytes 5000000 (now not set), "
+        "max_upload_records 1000 to 10000 (now 100000), "
+        "timestamp_format rfc3339ns (now unixnano)"
     )
-    assert found == [("warning", f"suits the receiver less: {unlike}")]
+    assert found == [("warning", f"would suit the receiver better with {unlike}")]
 
 
 def test_an_expected_dataset_without_a_job_is_missed() -> None:
