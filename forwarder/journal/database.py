@@ -11,7 +11,7 @@ import os
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from json import JSONDecodeError
 from pathlib import Path
 
@@ -85,9 +85,11 @@ class StateLock:
         holder = orjson.dumps(
             {"pid": os.getpid(), "host": socket.gethostname(), "since": format_seconds(now_us)}
         )
-        # Only for the message to whoever comes second; the lock itself is the kernel's.
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, holder, 0)
+        # Only for the message to whoever comes second; the lock itself is the kernel's. A replica
+        # of a shared journal needs no space here: a full disk must not keep it from work.
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, holder, 0)
 
     def release(self) -> None:
         """Give the folder back; idempotent."""

@@ -1,6 +1,7 @@
 """A damaged journal stops the start, says what and where, and is left as it is."""
 
 import re
+import resource
 import sqlite3
 import stat
 from contextlib import closing
@@ -10,6 +11,7 @@ import pytest
 
 from forwarder.core.contracts import LIVE
 from forwarder.core.errors import DamagedError, LockedError
+from forwarder.journal.database import StateLock
 from tests.journal.conftest import KEY, NOON_US, Opener, addition, beside, records
 
 
@@ -71,6 +73,20 @@ async def test_a_second_process_is_told_who_holds_the_folder(opened: Opener) -> 
 
     with pytest.raises(LockedError, match=r"in use by process \d+"):
         await opened()
+
+
+def test_a_folder_without_a_free_byte_can_be_locked(tmp_path: Path) -> None:
+    """What is written there is for people only; a replica of a shared journal has no file."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most))
+    try:
+        lock = StateLock(tmp_path, 0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    with pytest.raises(LockedError, match="in use by another process"):
+        StateLock(tmp_path, 0)
+    lock.release()
 
 
 async def test_nobody_else_may_read_the_files(opened: Opener, tmp_path: Path) -> None:
