@@ -405,6 +405,8 @@ class ShardLease:
             renewal = asyncio.ensure_future(
                 self._renewals.call(lambda leases: leases.renew(own, self._held))
             )
+            # Nobody asks for the answer of a renewal that came too late.
+            renewal.add_done_callback(lambda late: late.cancelled() or late.exception())
             done, _ = await asyncio.wait({renewal}, timeout=deadline - asked_at)
             if not done:
                 return "the lease is over: the database does not answer"

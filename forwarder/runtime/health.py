@@ -53,7 +53,7 @@ def liveness(tasks: Iterable[TaskState]) -> Verdict:
 
 def standby_readiness(trouble: TransientError | None, tasks: Iterable[TaskState]) -> Verdict:
     """Return the verdict for /readyz of a standby: it is ready if it could take over."""
-    reasons = [] if trouble is None else [f"{trouble} ({trouble.hint})"]
+    reasons = [] if trouble is None else [_with_hint(trouble)]
     reasons += [f"task {task.name} has crashed often" for task in tasks if task.failing]
     return Verdict(not reasons, tuple(reasons))
 
@@ -76,7 +76,7 @@ def readiness(
     if gate_closed:
         reasons.append(f"the journal is full: nothing is read until {_slowest(sinks)} catches up")
     if journal_trouble is not None:
-        reasons.append(f"{journal_trouble} ({journal_trouble.hint})")
+        reasons.append(_with_hint(journal_trouble))
     reasons += [
         f"task {task.name} has crashed {task.in_a_row} times in a row; the log says why"
         for task in tasks
@@ -193,6 +193,10 @@ def _sink_troubles(sinks: Iterable[SinkState]) -> Iterator[_Trouble]:
                 if lane.due:
                     where = f"event {lane.prefix} of lane {lane.name}"
                     yield _Trouble(about, f"has not taken {where}")
+
+
+def _with_hint(trouble: TransientError) -> str:
+    return _detail(str(trouble), trouble.hint).removeprefix(": ")
 
 
 def _detail(error: str, hint: str) -> str:

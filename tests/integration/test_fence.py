@@ -1,6 +1,7 @@
 """Who lost a shard of the PostgreSQL journal writes no more, whatever it believes."""
 
 import asyncio
+import gc
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -16,7 +17,7 @@ from forwarder.core.errors import TransientError
 from forwarder.core.journal import Journal, Keeping
 from forwarder.core.log import Progress
 from forwarder.core.telemetry import ignore
-from forwarder.journal.fleet import Leases
+from forwarder.journal.fleet import Leases, SqlFleet
 from forwarder.journal.postgres import Ownership, PostgresJournal
 from forwarder.testing.journal_contract import addition, records, verdict
 from forwarder.testing.journal_crash import HOUR_US, NOON_US, WallClock
@@ -304,3 +305,24 @@ async def test_a_lease_belongs_to_one_until_it_is_over_or_given_back(
     assert (None, True, ["a"]) == (while_it_lasts, renewed, owners)
     assert not too_late
     assert given_back is not None
+
+
+async def test_a_renewal_that_fails_when_the_lease_is_lost_already_is_not_reported(
+    opener: PostgresOpener,
+) -> None:
+    surprises: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: surprises.append(context))
+    fleet = SqlFleet(opener.database, "frozen", 1.0)
+    lease = fleet.lease(0)
+    assert await lease.take() is not None
+    with closing(opener.database.connect()) as other:
+        other.execute(f"BEGIN; LOCK TABLE {opener.database.home}.lease")
+
+        why = await asyncio.wait_for(lease.lost(), 30)
+        # The renewal waits for the lock until the server gives up.
+        await fleet.aclose()
+    gc.collect()
+    await asyncio.sleep(0)
+
+    assert "the lease is over: the database does not answer" == why
+    assert [] == surprises

@@ -8,7 +8,7 @@ from forwarder.core.errors import TransientError
 from forwarder.delivery.state import Phase, SinkState
 from forwarder.ingest.poller import StreamStatus
 from forwarder.ingest.rounds import Failure
-from forwarder.runtime.health import liveness, readiness
+from forwarder.runtime.health import liveness, readiness, standby_readiness
 from forwarder.runtime.supervisor import TaskState
 
 
@@ -101,6 +101,12 @@ def test_a_daemon_that_starts_is_not_ready() -> None:
     verdict = readiness(started=False, gate_closed=False, streams=[], sinks=[])
 
     assert verdict.reasons == ("the daemon is starting",)
+
+
+def test_a_reason_without_a_hint_has_no_empty_parentheses() -> None:
+    moved = TransientError("the journal was copied elsewhere")
+
+    assert (str(moved),) == standby_readiness(moved, []).reasons
 
 
 def test_a_disk_that_cannot_be_written_needs_a_person() -> None:
