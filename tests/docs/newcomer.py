@@ -40,9 +40,10 @@ def measure_newcomer() -> str:
         checkout = Path(folder) / "forwarder"
         try:
             clone = [one.replace("REPOSITORY", str(ROOT)) for one in page["clone"]]
-            first = shell.timed([*clone[:-1], f"{clone[-1]} > demo.out &"], checkout / "demo.out")
+            demo = [*clone[:-1], f"{clone[-1]} > demo.out &"]
+            first = shell.timed(demo, checkout / "demo.out", "  id=")
             shell.do("kill $!", "wait", "source .venv/bin/activate", *page["simulator"])
-            second = shell.timed(page["own token"], checkout / "events.ndjson")
+            second = shell.timed(page["own token"], checkout / "events.ndjson", "{")
             shell.do(*page["collector"])
             third = shell.timed(page["splunk"], checkout / "splunk.out", '"sourcetype"')
         finally:
@@ -76,8 +77,8 @@ class _Shell:
             self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    def timed(self, lines: Sequence[str], output: Path, sign: str = "{") -> float:
-        """Give commands and return the seconds until ``output`` shows the first event."""
+    def timed(self, lines: Sequence[str], output: Path, sign: str) -> float:
+        """Give commands and return the seconds until ``output`` has the sign of an event."""
         began = time.monotonic()
         self.do(*lines)
         _until(lambda: output.exists() and sign in output.read_text(errors="replace"))
