@@ -118,9 +118,7 @@ def map_provisioning(change: Provisioning) -> Object:
         "idp_resource_id": change.idp_resource_id,
         "http_method": change.method,
         "resource_type": change.resource_type,
-        "members_added": members_of(change.members_added),
-        "members_removed": members_of(change.members_removed),
-        "members_set": members_of(change.members_set),
+        **members_of(change),
         "request_body": change.request_body,
     }
     return _describe(

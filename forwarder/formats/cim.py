@@ -112,9 +112,7 @@ def map_provisioning(change: Provisioning) -> Object:
         src_user=change.idp_id,
         # Where result is empty the data model fills in "unknown".
         result=change.error_description or change.status,
-        members_added=members_of(change.members_added),
-        members_removed=members_of(change.members_removed),
-        members_set=members_of(change.members_set),
+        **members_of(change),
         request_body=change.request_body,
     )
 

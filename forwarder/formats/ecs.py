@@ -383,9 +383,7 @@ def _scim(change: Provisioning) -> Object:
             "resource_user_email": change.user_email if change.resource == "group" else "",
             "status": change.status,
             "changed": list(change.changed),
-            "members_added": members_of(change.members_added),
-            "members_removed": members_of(change.members_removed),
-            "members_set": members_of(change.members_set),
+            **members_of(change),
         }
     )
 

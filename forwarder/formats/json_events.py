@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, TypeAlias
 
 from forwarder.core.identity import dumps
-from forwarder.core.schema import Event, Member
+from forwarder.core.schema import Event, Member, Provisioning
 from forwarder.core.timing import format_seconds
 from forwarder.formats.templates import Templated
 
@@ -50,12 +50,15 @@ def filled(given: Mapping[str, Any]) -> Object:
     return {key: value for key, value in given.items() if value not in _EMPTY}
 
 
-def members_of(members: tuple[Member, ...]) -> list[Object]:
-    """Return members of a group as objects."""
-    return [
-        {name: text for name, text in zip(Member._fields, member, strict=True) if text}
-        for member in members
-    ]
+def members_of(change: Provisioning) -> Object:
+    """Return the members that a change of a group names, as lists of objects."""
+    return {
+        name: [
+            {key: text for key, text in zip(Member._fields, member, strict=True) if text}
+            for member in getattr(change, name)
+        ]
+        for name in ("members_added", "members_removed", "members_set")
+    }
 
 
 def add_fields(target: Object, fields: Mapping[str, str]) -> Object:

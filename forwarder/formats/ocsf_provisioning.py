@@ -249,9 +249,7 @@ def _unmapped(change: Provisioning, version: Version, **homeless: str) -> Object
         **filled(
             {
                 "changed": list(change.changed),
-                "members_added": members_of(change.members_added),
-                "members_removed": members_of(change.members_removed),
-                "members_set": members_of(change.members_set),
+                **members_of(change),
                 "request_body": change.request_body,
                 "idp_resource_id": "" if placed else change.idp_resource_id,
                 **homeless,
