@@ -195,7 +195,9 @@ class Outcome:
         }
 
 
-async def survived(folder: Path, dsn: str, rounds: int, shards: int = 1) -> Outcome:
+async def survived(
+    folder: Path, dsn: str, rounds: int, *, shards: int = 1, seed: int = 0
+) -> Outcome:
     """Run so many rounds; return what was measured.
 
     Fails if a row is lost, if the deduplicating sink has an event twice, if others have more again
@@ -204,7 +206,7 @@ async def survived(folder: Path, dsn: str, rounds: int, shards: int = 1) -> Outc
     async with replicas(folder, dsn, shards=shards) as running:
         for member in running.members:
             await begin(member)
-        chaos = Chaos(running, Random(rounds))
+        chaos = Chaos(running, Random(seed))
         await chaos.rounds(rounds)
         shown, seconds = await running.settled()
         await running.stop()

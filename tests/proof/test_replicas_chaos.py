@@ -18,20 +18,28 @@ def assert_in_time(outcome: Outcome) -> None:
 
 
 @pytest.mark.alone
-@pytest.mark.parametrize(
-    "rounds",
-    [
-        pytest.param(100, marks=pytest.mark.timeout(3600)),
-        pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(0)]),
-    ],
-)
+@pytest.mark.timeout(3600)
 async def test_no_row_is_lost_whoever_dies_or_freezes(
-    rounds: int, server: Postgresql, tmp_path: Path, ledger: Ledger
+    server: Postgresql, tmp_path: Path, ledger: Ledger
 ) -> None:
-    outcome = await survived(tmp_path, server.dsn, rounds)
+    outcome = await survived(tmp_path, server.dsn, rounds=100)
 
     assert_in_time(outcome)
     what = "three replicas, five sinks: the owner is killed or frozen"
+    ledger.row("Replicas", what, **outcome.figures())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("half", [1, 2])
+async def test_no_row_is_lost_in_a_thousand_rounds(
+    half: int, server: Postgresql, tmp_path: Path, ledger: Ledger
+) -> None:
+    """In two runs, which may go on side by side: a round is mostly waiting."""
+    outcome = await survived(tmp_path, server.dsn, rounds=500, seed=half)
+
+    assert_in_time(outcome)
+    what = f"a thousand rounds, {half} of 2: the owner of three replicas is killed or frozen"
     ledger.row("Replicas", what, **outcome.figures())
 
 
