@@ -30,7 +30,13 @@ _WORDS = re.compile(
 )
 # Names of their own, but parts of harmless words: there is a pin in shipping.
 _EXACT = frozenset({"auth", "cookie", "cookies", "otp", "pass", "pin", "psk", "setcookie"})
-_HARMLESS = frozenset({"tokenid", "tokenname"})
+_HARMLESS = frozenset(
+    {
+        *("tokenid", "tokenname", "tokenurl", "tokenendpoint", "appuid"),
+        *("authorizationurl", "authorizationendpoint", "authorizationserverid"),
+    }
+)
+"""Names of what says which secret it is, or where one gets it."""
 _SIGNATURES = frozenset({"samlresponse", "sig", "signature", "xamzsignature"})
 """Names of secrets in the query of an address; elsewhere a signature says nothing by itself."""
 _TARGET = "destination_conf"
@@ -59,6 +65,13 @@ _SCHEME = re.compile(r"(?i)(\b(?:basic|bearer)\s{1,3})[\w.~+/=-]{16,}")
 _NAMING_KEYS = frozenset(
     {"path", "name", "key", "attribute", "type", "id", "property", "header", "field"}
 )
+_VALUE_KEYS = frozenset(
+    {
+        *("value", "values", "val", "data", "text", "content", "default"),
+        *("old", "new", "oldvalue", "newvalue", "before", "after"),
+    }
+)
+"""Where the secret stands if its name is beside it; all else says something about it."""
 _HINTS = tuple(b"auth bearer cookie cred dest jwt key otp pass pin psk pwd secret token".split())
 """One of them is in each of the words above; it costs less to look for these."""
 _IN_HINTS = frozenset(b"".join(_HINTS))
@@ -74,6 +87,8 @@ _ESCAPE = re.compile(r"\\[^\"/]")
 _CODE = re.compile(r"(?<!\\)\\++u([0-9a-fA-F]{4})")
 _CONTROL = re.compile(r"(?<!\\)\\++[bfnrt]")
 _DEEPEST = 100
+_DOCUMENT = re.compile(r"[\s\ufeff]*(?:\{\s*(?:\\*[\"'}]|$)|\[\s*(?:\\*[\"'\[\]{]|$))")
+"""What begins like this is JSON, if perhaps broken; ``[EXTERNAL] your password`` is a subject."""
 _OPENING = frozenset('{["\ufeff')
 _NOTHING = frozenset[str]()
 _GZIP, _WBITS = b"\x1f\x8b", 31
@@ -86,9 +101,10 @@ def mask_request_body(text: str) -> str:
     Masked is whatever stands under a key like ``password``, ``client_secret`` or ``api-key`` at
     any depth (also in JSON inside a string, in a list of headers and in the query of an address),
     and the ``value`` of a SCIM operation whose ``path`` is one; further what is a secret by its
-    form, see ``mask_text``. A document that names no such thing comes back as it is. One that does
-    and cannot be read as JSON is replaced as a whole: where its secrets begin and end is anybody's
-    guess.
+    form, see ``mask_text``. What else stands beside a name stays: a policy that somebody calls
+    ``token`` must not be out of sight. A document that names no such thing comes back as it is.
+    One that does and cannot be read as JSON is replaced as a whole: where its secrets begin and
+    end is anybody's guess.
     Pure, total and idempotent.
     """
     return _mask_json(text, _DEEPEST, _NOTHING)
@@ -157,8 +173,9 @@ def _is_plain(text: str) -> bool:
         or "://" in text
         or ": " in text
         or "\n" in text
+        or "asic " in text
         or "earer " in text
-        or text[:1] in _OPENING
+        or text.lstrip()[:1] in _OPENING
     )
 
 
@@ -177,9 +194,9 @@ def mask_error(error: Any) -> Any:
     """
     if not isinstance(error, str):
         return mask_value(error)
-    if error.lstrip()[:1] in {"{", "["}:
-        return mask_request_body(error)
-    return _mask_string(_ASSIGNED.sub(rf"\1{MASK}", error), _DEEPEST, _NOTHING)
+    if error.lstrip()[:1] not in {"{", "["}:
+        error = _ASSIGNED.sub(rf"\1{MASK}", error)
+    return _mask_string(error, _DEEPEST, _NOTHING)
 
 
 def mask_text(text: str) -> str:
@@ -205,10 +222,14 @@ def mask_text(text: str) -> str:
 
 def is_secret_name(name: str) -> bool:
     """Return True if a key of this name holds a secret; case and punctuation do not matter."""
-    squeezed = _NOISE.sub("", name.lower())
+    squeezed = _squeezed(name)
     if squeezed in _HARMLESS:
         return False
     return squeezed in _EXACT or _WORDS.search(squeezed) is not None
+
+
+def _squeezed(name: str) -> str:
+    return _NOISE.sub("", name.lower())
 
 
 def _mask_json(text: str, depth: int, also: frozenset[str]) -> str:
@@ -284,7 +305,10 @@ def _mask(value: Any, depth: int, also: frozenset[str]) -> Any:
 def _mask_string(text: str, depth: int, also: frozenset[str]) -> str:
     match text.lstrip().removeprefix("\ufeff")[:1]:
         case "{" | "[":
-            return _mask_json(text, depth - 1, also)
+            masked = _mask_json(text, depth - 1, also)
+            if masked is not UNREADABLE or _DOCUMENT.match(text):
+                return masked
+            text = _ASSIGNED.sub(rf"\1{MASK}", text)
         case '"' if isinstance(inner := _loaded(text), str):
             # JSON in a text, written as a text once more.
             masked = _mask(inner, depth - 1, also)
@@ -316,7 +340,7 @@ def _masked_parameter(found: re.Match[str]) -> str:
 @lru_cache(4096)
 def _is_secret_parameter(name: str) -> bool:
     name = unquote(name)
-    return is_secret_name(name) or _NOISE.sub("", name.lower()) in _SIGNATURES
+    return is_secret_name(name) or _squeezed(name) in _SIGNATURES
 
 
 def _masked_header(found: re.Match[str]) -> str:
@@ -342,14 +366,24 @@ def _mask_object(given: dict[str, Any], depth: int, also: frozenset[str]) -> dic
             masked[key] = _mask_target(value)
         elif isinstance(value, str) and key.lower() in also:
             masked[key] = MASK
-        elif is_secret_name(key) or (names_secret and key.lower() not in {"op", *_NAMING_KEYS}):
+        elif (is_secret_name(key) and not _says_which(value)) or (
+            names_secret and _squeezed(key) in _VALUE_KEYS
+        ):
             masked[key] = _hide(value)
-        elif names_secret and isinstance(value, str):
+        elif names_secret and isinstance(value, str) and key.lower() in _NAMING_KEYS:
             # A filter may hold the secret itself: tokens[value eq "..."].
             masked[key] = _FILTER.sub(f"[{MASK}]", mask_text(value))
         else:
             masked[key] = _mask(value, depth - 1, also)
     return masked
+
+
+def _says_which(value: Any) -> bool:
+    """Return True for what a rule says of a token: ``{"token_id": "..."}``, or ``{}`` for any."""
+    return isinstance(value, dict) and all(
+        isinstance(one, bool) or (_squeezed(key) in _HARMLESS and isinstance(one, str))
+        for key, one in value.items()
+    )
 
 
 def _is_secret_path(path: str) -> bool:

@@ -255,6 +255,42 @@ def test_the_names_of_a_row_count_and_what_stands_beside_a_name_does_not() -> No
     assert mask_columns({"client_secret": "x"}, named=False) == {"client_secret": "x"}
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"name": "token", "decision": "bypass", "include": [{"everyone": {}}]},
+        {"name": "passwords.xlsx", "SHA256": "ab", "Detection": "MALICIOUS"},
+        {"path": "/etc/passwd", "exists": True, "sha256": "ab"},
+        {"include": [{"service_token": {"token_id": "1"}}, {"any_valid_service_token": {}}]},
+        {"permissions": {"tokens": {"read": True, "edit": False}}},
+        {"config": {"token_url": "https://idp.example/token", "authorization_server_id": "a"}},
+    ],
+)
+def test_a_name_hides_nothing_but_a_value_beside_it(value: dict[str, Any]) -> None:
+    """Otherwise whoever names a policy decides what of it a SIEM sees."""
+    named = {**value, "name": "client_secret", "value": _SECRET}
+
+    assert mask_value(value) == value
+    assert mask_value(named) == {**named, "value": MASK}
+    assert _SECRET not in repr(mask_value({"service_token": {"token_id": "1", "x": _SECRET}}))
+
+
+@pytest.mark.parametrize(
+    "text", ["[EXTERNAL] Your password", "{staff} reset the token", "[2026] a secret"]
+)
+def test_words_behind_a_bracket_are_no_broken_json(text: str) -> None:
+    row = {"Subject": text, "inside": [text]}
+
+    assert mask_columns(row, named=False) is row
+    assert mask_error(text) == text
+    assert _SECRET not in repr(mask_value([f"[1, {{'password': '{_SECRET}'", f"{text}={_SECRET}"]))
+
+
+@pytest.mark.parametrize("text", [f' {{"password":"{_SECRET}"}}', f"Basic {_SECRET}0123456789"])
+def test_a_row_is_searched_wherever_a_text_in_it_is(text: str) -> None:
+    assert _SECRET not in repr(mask_columns({"a": text}, named=False))
+
+
 def test_a_packed_body_that_holds_a_secret_is_taken_out() -> None:
     """Anybody can unpack it, also if it is cut short or broken."""
     whole = gzip.compress(json.dumps({"password": _SECRET}).encode() * 99)
