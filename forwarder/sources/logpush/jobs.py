@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from forwarder.core.contracts import Finding
+from forwarder.core.masking import mask_error
 from forwarder.core.timing import parse_us
 
 FIELDS: Mapping[str, str] = {
@@ -67,7 +68,10 @@ _NEEDED: Mapping[str, str] = {
 _BYTES, _RECORDS, _TIMES = 5_000_000, range(1000, 10_001), "rfc3339ns"
 """What suits the receiver: the most bytes of an upload, the bounds of its rows, the times."""
 _ADDRESS = re.compile(r"(https?://)(?:[^/?#@]*@)?([^?#@]+/([^/?#@]+)/([a-z0-9_]+))(?:\?.*)?")
-_QUERY = re.compile(r"\?[^\s\"']*")
+_QUERY = re.compile(
+    r"(?i)(?:\?|%3f|\bheader_)(?:[^\s\"'=]*=(?:basic|bearer|splunk|token)\s)?[^\s\"']*"
+)
+"""What may hold the secret; an HTTP client's text may have it decoded, or without its address."""
 _LONGEST = 300
 
 
@@ -192,7 +196,8 @@ def _contents(job: PushJob) -> Iterator[Finding]:
     if kind != "ndjson":
         text = f"sends {_words(kind)}, and every line becomes a malformed event"
         yield job.found("fault", text, "set output_type to ndjson")
-    sent = options.get("field_names") or ()
+    fields = options.get("field_names")
+    sent = fields if isinstance(fields, list) else ()
     if lacking := [one for one in _NEEDED.get(job.dataset, "").split() if one not in sent]:
         text = f"does not send {', '.join(lacking)}, which rows need for time, id or mapping"
         hint = "logins without RayID are compared by user" if "RayID" in lacking else ""
@@ -229,4 +234,5 @@ def _unlike(row: Mapping[str, Any], options: Mapping[str, Any]) -> Iterator[str]
 
 def _words(value: Any) -> str:
     """Return what Cloudflare says as one line, without the secret that an address may hold."""
-    return _QUERY.sub("", " ".join(str(value).split()))[:_LONGEST]
+    said: str = mask_error(_QUERY.sub("", " ".join(str(value).split())))
+    return said[:_LONGEST]

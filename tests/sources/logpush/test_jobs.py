@@ -162,3 +162,26 @@ def test_what_cloudflare_says_is_one_line_without_the_secret() -> None:
 
     assert f'(Post "{ADDRESS}": refused ok all is well)' in found.text
     assert "hidden" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "header_X-Push=hidden was refused",
+        f"{ADDRESS}%3Fheader_X-Push%3Dhidden: refused",
+        f"{ADDRESS}?header_Authorization=Basic hidden: refused",
+        "https://ann:hidden@push.example.com/ is down",
+        {"X-Secret": "hidden"},
+    ],
+)
+def test_nor_has_it_the_secret_in_another_form(said: Any) -> None:
+    assert "hidden" not in repr(findings(job(last_error=LATER, error_message=said)))
+
+
+@pytest.mark.parametrize("value", [None, True, -1, 1e400, "", "x", [], [None], {}, {"a": 1}])
+def test_a_job_of_any_form_is_judged(value: Any) -> None:
+    whole = job()
+    rows = [{**whole, key: value} for key in whole if key != "destination_conf"]
+    rows += [job(output_options={key: value}) for key in whole["output_options"]]
+
+    assert {f"logpush {whole['dataset']}"} == {one.subject for one in findings(*rows)}
