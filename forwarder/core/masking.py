@@ -89,7 +89,6 @@ _CONTROL = re.compile(r"(?<!\\)\\++[bfnrt]")
 _DEEPEST = 100
 _DOCUMENT = re.compile(r"[\s\ufeff]*(?:\{\s*(?:\\*[\"'}]|$)|\[\s*(?:\\*[\"'\[\]{]|$))")
 """What begins like this is JSON, if perhaps broken; ``[EXTERNAL] your password`` is a subject."""
-_OPENING = frozenset('{["\ufeff')
 _NOTHING = frozenset[str]()
 _GZIP, _WBITS = b"\x1f\x8b", 31
 _MOST_UNPACKED = 4 * 2**20
@@ -157,26 +156,10 @@ def _mask_column(key: str, value: Any, *, named: bool) -> Any:
     if key == RAW_BYTES_KEY or (named and is_secret_name(key)):
         return value if key == RAW_BYTES_KEY else _hide(value)
     if isinstance(value, str):
-        return value if _is_plain(value) else _mask_string(value, _DEEPEST, _NOTHING)
+        return _mask_string(value, _DEEPEST, _NOTHING)
     if isinstance(value, dict) and is_secret_name(key):
         return {inner: _hide(one) for inner, one in value.items()}
     return mask_value(value) if isinstance(value, dict | list) else value
-
-
-def _is_plain(text: str) -> bool:
-    """Return True if nothing in ``text`` can be a secret by its form; a few looks that cost little.
-
-    Most texts at the top of a row are short words.
-    """
-    return not (
-        "=" in text
-        or "://" in text
-        or ": " in text
-        or "\n" in text
-        or "asic " in text
-        or "earer " in text
-        or text.lstrip()[:1] in _OPENING
-    )
 
 
 def mask_value(value: Any, also: frozenset[str] = _NOTHING) -> Any:
@@ -215,7 +198,7 @@ def mask_text(text: str) -> str:
             text = _HOOK.sub(rf"\1{MASK}", text)
     if "-----BEGIN" in text:
         text = _PEM.sub(rf"\1{MASK}", text)
-    if "asic " in text or "earer " in text:
+    if "asic" in text or "earer" in text or "ASIC" in text or "EARER" in text:
         text = _SCHEME.sub(rf"\1{MASK}", text)
     return text
 
