@@ -114,10 +114,11 @@ class Cell:
     async def start(self) -> None:
         """Read and deliver what the settings name, and resume backfills."""
         settings = self._replica.settings
+        # The sinks join first: a row that is stored earlier would not be theirs, and the upkeep
+        # gives up what waits for a sink that has not joined.
+        await self.sinks.join(settings.sinks)
         # A task of the cell, so that it ends before the journal is closed.
         self.supervisor.start(f"upkeep:{self.shard}", self._upkeep)
-        # The sinks join first: a row that is stored earlier would not be theirs.
-        await self.sinks.join(settings.sinks)
         await self.note(Own.START)
         self.sinks.start(sink.name for sink in settings.sinks)
         await self.streams.start(self.own(settings))

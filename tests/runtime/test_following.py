@@ -22,9 +22,17 @@ from forwarder.core.timing import SystemClock
 from forwarder.journal.database import FILE_NAME
 from forwarder.runtime.cell import Cell
 from forwarder.runtime.replica import Replica, telemetry_of
+from forwarder.testing.network import free_port
 from tests.end_to_end.processes import ACCOUNT
 
 OTHER = "f" * 32
+
+
+class Hasty(SystemClock):
+    """A clock on which every wait is over at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        await super().sleep(min(seconds, 0.001))
 
 
 def settings(folder: Path, *accounts: str, **sinks: dict[str, Any]) -> ForwarderSettings:
@@ -32,6 +40,7 @@ def settings(folder: Path, *accounts: str, **sinks: dict[str, Any]) -> Forwarder
     written = {
         "version": 1,
         "state_dir": str(folder),
+        "journal": {"keep_delivered": "0s"},
         "accounts": [
             {"account_id": one, "api_token": "t", "api_url": "http://127.0.0.1:1/client/v4"}
             for one in accounts or [ACCOUNT]
@@ -133,3 +142,24 @@ async def test_the_end_of_a_cell_does_not_wait_for_a_change_that_drains_a_sink(
     assert 5 > took
     assert ({}, set()) == running(cell)
     assert not cell.started
+
+
+async def test_nothing_that_a_sink_waits_for_is_given_up_before_it_has_joined(
+    tmp_path: Path,
+) -> None:
+    """A start may take longer than the pause between two looks at what may go: a slow disk."""
+    nobody = {"type": "http", "url": f"http://127.0.0.1:{free_port()}/"}
+    first = settings(tmp_path / "state", last=nobody)
+    async with Cell.opened(Replica(first, telemetry_of(first), SystemClock())) as cell:
+        await cell.start()
+    second = settings(tmp_path / "state", first=null(), last=nobody)
+    async with Cell.opened(Replica(second, telemetry_of(second), Hasty())) as cell:
+        with without_writes(tmp_path / "state"):
+            starting = asyncio.create_task(cell.start())
+            await asyncio.sleep(0.1)
+        await starting
+        gaps = await cell.journal.gaps()
+        (waiting,) = [one.backlog for one in await cell.journal.places() if one.sink == "last"]
+
+    assert [] == gaps
+    assert 2 == waiting
