@@ -192,18 +192,19 @@ class Cell:
         return sum(place.backlog for place in await self.journal.places() if place.running)
 
     async def maintain(self) -> None:
-        """Prune, and store what the next process should know; called every few seconds."""
+        """Prune, store what the next process should know, follow; called every few seconds."""
         # In a thread: the folder may be on a network file system that hangs.
         await asyncio.to_thread(self._folder.look)
         if self._folder.trouble is not None:
             self._replica.report_journal(self._folder.trouble)
         try:
-            await self.follow()
             await self.journal.maintain(self._seat.elsewhere(self.shard)[1], self._seat.fleet.sinks)
             await self.streams.remember()
             if self._lease is not None:
                 usage = await self.journal.usage()
                 self._lease.report(usage.undelivered_bytes, usage.stored_bytes)
+            # Last: a change that fails may need the room that was made.
+            await self.follow()
         except ForwarderError as error:
             self._replica.report_journal(error)
 

@@ -113,6 +113,23 @@ async def test_a_change_that_failed_half_way_leaves_nothing_stopped_or_started_f
         assert ({"kept": 10, "changed": 10, "removed": 10}, {ACCOUNT}) == running(cell)
 
 
+async def test_a_change_that_fails_keeps_the_upkeep_from_nothing(
+    replica: Replica, tmp_path: Path
+) -> None:
+    """The change may need the room that the upkeep makes."""
+    async with Cell.opened(replica) as cell:
+        await cell.start()
+        with closing(sqlite3.connect(tmp_path / "state" / FILE_NAME)) as other:
+            other.execute(
+                "CREATE TRIGGER full BEFORE INSERT ON sink BEGIN SELECT raise(ABORT, 'full'); END"
+            )
+        replica.adopt(settings(tmp_path / "state", kept=null(), another=null()), ())
+        with pytest.raises(sqlite3.IntegrityError):
+            await cell.maintain()
+
+        assert await cell.journal.recall("runtime", "shared:cloudflare_access") is not None
+
+
 async def test_the_end_of_a_cell_does_not_wait_for_a_change_that_drains_a_sink(
     tmp_path: Path,
 ) -> None:
