@@ -51,7 +51,10 @@ PUSH_RESULTS = (
 )
 """Every way in which a push can end."""
 # The part of a task's name before the colon, as the supervisor and the cell give them.
-_TASKS = ("stream", "sink", "backfill", "upkeep", "history", "secrets", "token")
+_TASKS = (
+    *("stream", "sink", "backfill", "upkeep", "history"),
+    *("secrets", "settings", "token", "requests"),
+)
 _FAULTS = ("outage", "timeout", "throttled", "operator")
 
 # Up to a day: the retention of Cloudflare's smallest plan, beyond which no row can come late.

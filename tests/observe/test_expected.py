@@ -58,6 +58,18 @@ def test_certificates_of_a_sink_that_is_gone_are_forgotten() -> None:
         assert found == {"sink splunk": value, "sink bus": None, "listener admin": value}
 
 
+def test_every_kind_of_task_has_a_count_of_its_crashes() -> None:
+    """A task is started with a text; a kind with something in its name ends at a colon."""
+    started = r"\b_?(?:supervisor|tasks)\.start\(\s*f?\"([a-z]+)"
+    texts = [path.read_text() for path in Path(forwarder.__file__).parent.rglob("*.py")]
+    kinds = {kind for text in texts for kind in re.findall(started, text)}
+    value = expected().registry.get_sample_value
+
+    assert {"sink", "upkeep"} < kinds
+    for kind in (*kinds, "stream", "token", "backfill"):
+        assert value("forwarder_task_crashes_total", {"kind": kind}) == 0, kind
+
+
 def constants(text: str) -> dict[str, str]:
     return dict(re.findall(r"^([A-Z_]+) = \"(\w+)\"", text, re.MULTILINE))
 
