@@ -133,6 +133,9 @@ class Cell:
         the end on. After an error, the next call does what is left.
         """
         async with self._one_at_a_time:
+            if self._change is not None:
+                # It goes on if whoever began it was cancelled.
+                await asyncio.wait({self._change})
             old, new = self._runs, self._replica.settings
             if old is None or old is new:
                 return

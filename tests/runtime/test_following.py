@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -130,9 +130,9 @@ async def test_a_change_that_fails_keeps_the_upkeep_from_nothing(
         assert await cell.journal.recall("runtime", "shared:cloudflare_access") is not None
 
 
-async def test_the_end_of_a_cell_does_not_wait_for_a_change_that_drains_a_sink(
-    tmp_path: Path,
-) -> None:
+@asynccontextmanager
+async def taking_nothing() -> AsyncIterator[tuple[dict[str, Any], asyncio.Event]]:
+    """Give a sink whose writes are never answered, and what is set when one has begun."""
     asked = asyncio.Event()
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -143,7 +143,13 @@ async def test_the_end_of_a_cell_does_not_wait_for_a_change_that_drains_a_sink(
 
     async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        http = {"type": "http", "url": f"http://127.0.0.1:{port}/"}
+        yield {"type": "http", "url": f"http://127.0.0.1:{port}/"}, asked
+
+
+async def test_the_end_of_a_cell_does_not_wait_for_a_change_that_drains_a_sink(
+    tmp_path: Path,
+) -> None:
+    async with taking_nothing() as (http, asked):
         first = settings(tmp_path / "state", slow=http)
         replica = Replica(first, telemetry_of(first), SystemClock())
         async with Cell.opened(replica) as cell:
@@ -180,3 +186,22 @@ async def test_nothing_that_a_sink_waits_for_is_given_up_before_it_has_joined(
 
     assert [] == gaps
     assert 2 == waiting
+
+
+async def test_a_change_whose_caller_was_cancelled_ends_before_the_next_one_begins(
+    tmp_path: Path,
+) -> None:
+    async with taking_nothing() as (http, asked):
+        first = settings(tmp_path / "state", slow=http, kept=null())
+        replica = Replica(first, telemetry_of(first), SystemClock())
+        async with Cell.opened(replica) as cell:
+            await cell.start()
+            await asked.wait()
+            replica.adopt(settings(tmp_path / "state", kept=null(20)), ())
+            following = asyncio.create_task(cell.follow())
+            await asyncio.sleep(0.1)
+            following.cancel()
+            replica.adopt(settings(tmp_path / "state", OTHER, slow=null(), kept=null(30)), ())
+            await cell.follow()
+
+            assert ({"slow": 10, "kept": 30}, {OTHER}) == running(cell)
