@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 from rich.console import Group, RenderableType
+from rich.errors import NotRenderableError
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
@@ -96,12 +97,18 @@ def command(config: Path, *, as_json: bool, watch: bool) -> None:
     sys.exit(0 if state.get("ready") else 1)
 
 
+_NOT_SHOWN = (
+    *(ArithmeticError, AttributeError, LookupError, TypeError, ValueError),
+    NotRenderableError,
+)
+
+
 @contextlib.contextmanager
 def understood(state: Mapping[str, Any]) -> Iterator[None]:
     """Raise ``StateError`` if the block fails on the status of a forwarder of another release."""
     try:
         yield
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _NOT_SHOWN as error:
         theirs = state.get("version", "unknown")
         if theirs == __version__:
             raise

@@ -15,3 +15,15 @@ def lacking(value: Any) -> Iterator[Any]:
         for key, item in value.items():
             yield {name: inner for name, inner in value.items() if name != key}
             yield from ({**value, key: other} for other in lacking(item))
+
+
+def changed(value: Any) -> Iterator[Any]:
+    """Return a value with another thing in the place of each of its parts, at any depth."""
+    if isinstance(value, dict | list):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
+            for other in changed(value[key]):
+                copy = value.copy()
+                copy[key] = other
+                yield copy
+    else:
+        yield from (None, [None], {}, 10**400, float("inf"))

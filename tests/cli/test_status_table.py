@@ -11,7 +11,7 @@ from rich.console import Console
 from forwarder import __version__
 from forwarder.cli.status import full, rendered, summary, understood
 from forwarder.core.errors import StateError
-from tests.cli.lacking import lacking
+from tests.cli.lacking import changed, lacking
 
 STATE: dict[str, Any] = {
     "version": "1.2.3",
@@ -242,7 +242,7 @@ def test_a_lost_replica_and_an_older_release_are_shown() -> None:
 
 def test_a_status_of_another_release_is_shown_or_refused_in_one_sentence() -> None:
     refused = []
-    for state in lacking(STATE):
+    for state in (*lacking(STATE), *changed(STATE)):
         try:
             with understood(state):
                 printed(state)
