@@ -32,7 +32,8 @@ _WORDS = re.compile(
 _EXACT = frozenset({"auth", "cookie", "cookies", "otp", "pass", "pin", "psk", "setcookie"})
 _HARMLESS = frozenset(
     {
-        *("tokenid", "tokenname", "tokenurl", "tokenendpoint", "appuid"),
+        *("tokenid", "tokenname", "servicetokenid", "servicetokenname", "appuid"),
+        *("tokenurl", "tokenendpoint", "tokentype", "signingkeyid"),
         *("authorizationurl", "authorizationendpoint", "authorizationserverid"),
     }
 )

@@ -287,6 +287,7 @@ def test_the_names_of_a_row_count_and_what_stands_beside_a_name_does_not() -> No
         {"name": "passwords.xlsx", "SHA256": "ab", "Detection": "MALICIOUS"},
         {"path": "/etc/passwd", "exists": True, "sha256": "ab"},
         {"include": [{"service_token": {"token_id": "1"}}, {"any_valid_service_token": {}}]},
+        {"service_token_id": "1", "service_token_name": "ci", "signing_key_id": "2"},
         {"permissions": {"tokens": {"read": True, "edit": False}}},
         {"config": {"token_url": "https://idp.example/token", "authorization_server_id": "a"}},
     ],
