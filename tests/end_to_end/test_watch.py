@@ -55,10 +55,11 @@ def terminal(forwarder: Forwarder, *words: str) -> Iterator[Terminal]:
     master, slave = pty.openpty()
     os.set_blocking(master, False)
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", _LINES, _COLUMNS, 0, 0))
-    before = termios.tcgetattr(slave)
+    before, given = termios.tcgetattr(slave), ("-c", forwarder.settings)
     process = subprocess.Popen(
-        # Ctrl-C reaches whom the terminal controls.
-        ["setsid", "--ctty", SCRIPT, "status", *words, "-c", forwarder.settings],
+        # Ctrl-C reaches whom the terminal controls and who does not ignore it, as all do that a
+        # shell started in the background.
+        ["env", "--default-signal=INT", "setsid", "--ctty", SCRIPT, "status", *words, *given],
         stdin=slave,
         stdout=slave,
         stderr=slave,
