@@ -10,7 +10,7 @@ TestTailing = pytest.mark.timeout(900)(TailingMachine.TestCase)
 TestTailing.settings = settings(max_examples=200, stateful_step_count=15)
 
 TestScim = pytest.mark.timeout(900)(ScimMachine.TestCase)
-TestScim.settings = settings(max_examples=200, stateful_step_count=15)
+TestScim.settings = settings(max_examples=100, stateful_step_count=15)
 
 
 class LongerDays(TailingMachine):
