@@ -29,7 +29,7 @@ from forwarder.cli.terminal import (
 from forwarder.core.journal import COUNTS
 
 if TYPE_CHECKING:
-    from forwarder.runtime.inspection import Audit, PushAudit
+    from forwarder.runtime.verifying import Audit, PushAudit
 
 _COMPARED = ("polled", "pushed", "both", "forgotten", "not_pushed", "not_polled")
 
@@ -62,17 +62,17 @@ def command(config: Path, *, as_json: bool, since: int, until: int, **choice: An
     something is or Cloudflare could not be read, 2 if the settings or the choice have faults.
     """
     from forwarder.core.contracts import Window  # noqa: PLC0415 - keeps --help fast
-    from forwarder.runtime import inspection  # noqa: PLC0415 - imports everything
+    from forwarder.runtime import verifying  # noqa: PLC0415 - imports everything
 
     settings = settings_from(config)
     labels = {account.account_id: account.label for account in settings.accounts}
-    chosen = inspection.Choice(choice["accounts"], choice["streams"], choice["sinks"])
+    chosen = verifying.Choice(choice["accounts"], choice["streams"], choice["sinks"])
     refuse_unknown("account", chosen.accounts, {*labels, *labels.values()})
     refuse_unknown("sink", chosen.sinks, {sink.name for sink in settings.sinks})
     # Here and not in the daemon: an audit must not rely on what it audits.
     period = Window(*window(since, until))
-    found = asyncio.run(inspection.audit(settings, period, chosen))
-    pushes = asyncio.run(inspection.audit_pushes(settings, period, chosen))
+    found = asyncio.run(verifying.audit(settings, period, chosen))
+    pushes = asyncio.run(verifying.audit_pushes(settings, period, chosen))
     # Afterwards: only the audit knows which streams each source has.
     known = {one.stream for one in found} | {one.stream for one in pushes}
     refuse_unknown("stream", chosen.streams, known)

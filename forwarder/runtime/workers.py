@@ -51,6 +51,12 @@ def source_of(
     return source
 
 
+def source_without_daemon(account: AccountSettings) -> SourcePlugin:
+    """Make a source with a request budget of its own, for a command: no daemon's is at hand."""
+    clock = SystemClock()
+    return source_of(account, account.plugin.share(clock, None), clock)
+
+
 def sink_of(
     sink: SinkSettings,
     clock: Clock,

@@ -8,7 +8,7 @@ import pytest
 
 from forwarder.cli.verify import advice
 from forwarder.core.journal import Verdict
-from forwarder.runtime.inspection import Audit
+from forwarder.runtime.verifying import Audit
 
 SECOND_US = 1_000_000
 NOON_US = 1_796_040_000 * SECOND_US
