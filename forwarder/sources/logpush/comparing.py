@@ -78,14 +78,16 @@ class Comparing:
         sent = list(pushed)
         self._polled += len(shown)
         self._pushed += sum(map(self._holds, sent))
-        lone, alone = parted([*self._waiting[0], *shown], [*self._waiting[1], *sent])
-        self._both += len(self._waiting[0]) + len(shown) - len(lone)
+        only_polled, only_pushed = without_partner(
+            [*self._waiting[0], *shown], [*self._waiting[1], *sent]
+        )
+        self._both += len(self._waiting[0]) + len(shown) - len(only_polled)
         settled_us = until_us - APART_US
         self._waiting = (
-            [one for one in lone if one.time_us > settled_us],
-            [one for one in alone if one.time_us > settled_us],
+            [one for one in only_polled if one.time_us > settled_us],
+            [one for one in only_pushed if one.time_us > settled_us],
         )
-        self._settle(lone, alone, settled_us)
+        self._settle(only_polled, only_pushed, settled_us)
 
     def forget(self, polled: Iterable[Seen]) -> None:
         """Take logins that the API shows and that the journal can say nothing of."""
@@ -107,14 +109,16 @@ class Comparing:
             max(self._ends_us, default=None),
         )
 
-    def _settle(self, lone: Iterable[Seen], alone: Iterable[Seen], until_us: int) -> None:
-        times = [one.time_us for one in lone if one.time_us <= until_us]
+    def _settle(
+        self, only_polled: Iterable[Seen], only_pushed: Iterable[Seen], until_us: int
+    ) -> None:
+        times = [one.time_us for one in only_polled if one.time_us <= until_us]
         self._not_pushed += len(times)
         ends_us = sorted([*self._ends_us, *times])
         self._ends_us = [*ends_us[:1], *ends_us[-1:]]
         # At the ends of the window the partner may lie outside, where the API is not asked.
         self._not_polled += sum(
-            one.time_us <= until_us and self._holds(one, APART_US) for one in alone
+            one.time_us <= until_us and self._holds(one, APART_US) for one in only_pushed
         )
 
     def _holds(self, one: Seen, margin_us: int = 0) -> bool:
@@ -122,35 +126,41 @@ class Comparing:
         return since_us + margin_us <= one.time_us <= until_us - margin_us
 
 
-def parted(polled: Iterable[Seen], pushed: Iterable[Seen]) -> tuple[list[Seen], list[Seen]]:
-    """Return what has no partner in the other log, of each of them."""
-    lone, alone = _parted(polled, pushed, lambda one: one.ray or one.user)
+def without_partner(
+    polled: Iterable[Seen], pushed: Iterable[Seen]
+) -> tuple[list[Seen], list[Seen]]:
+    """Return the polled and the pushed logins that the other log lacks.
+
+    Pairs are made by ray id first. A login whose ray id only one of the logs has is paired by user.
+    """
+    only_polled, only_pushed = _left_by(polled, pushed, lambda one: one.ray or one.user)
     for has_ray in (True, False):
         # Only one of the logs has the ray of these.
-        left = _parted(
-            (one for one in lone if bool(one.ray) == has_ray),
-            (one for one in alone if bool(one.ray) != has_ray),
+        left = _left_by(
+            (one for one in only_polled if bool(one.ray) == has_ray),
+            (one for one in only_pushed if bool(one.ray) != has_ray),
             lambda one: one.user,
         )
-        lone = [one for one in lone if bool(one.ray) != has_ray] + left[0]
-        alone = [one for one in alone if bool(one.ray) == has_ray] + left[1]
-    return lone, alone
+        only_polled = [one for one in only_polled if bool(one.ray) != has_ray] + left[0]
+        only_pushed = [one for one in only_pushed if bool(one.ray) == has_ray] + left[1]
+    return only_polled, only_pushed
 
 
-def _parted(
+def _left_by(
     polled: Iterable[Seen], pushed: Iterable[Seen], key: Callable[[Seen], str]
 ) -> tuple[list[Seen], list[Seen]]:
+    """Return what is left of both after pairing those with one ``key`` and nearly one time."""
     there: dict[str, deque[Seen]] = {}
     for one in sorted(pushed, key=lambda one: one.time_us):
         there.setdefault(key(one), deque()).append(one)
-    lone, alone = list[Seen](), list[Seen]()
+    only_polled, only_pushed = list[Seen](), list[Seen]()
     for one in sorted(polled, key=lambda one: one.time_us):
         others = there.get(key(one), deque[Seen]())
         # What is too early for this login is so for all that follow: each is looked at once.
         while others and others[0].time_us < one.time_us - APART_US:
-            alone.append(others.popleft())
+            only_pushed.append(others.popleft())
         if others and others[0].time_us <= one.time_us + APART_US:
             others.popleft()
         else:
-            lone.append(one)
-    return lone, alone + [other for others in there.values() for other in others]
+            only_polled.append(one)
+    return only_polled, only_pushed + [other for others in there.values() for other in others]
