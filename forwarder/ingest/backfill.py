@@ -136,9 +136,10 @@ async def pages_of(source: Source, window: Window, parts: Sequence[str]) -> Asyn
 
 
 def unread_after(plan: StreamPlan, covered_us: int | None, now_us: int) -> int | None:
-    """Return the time after which a row may wait for the next poll; ``covered_us``: of the last.
+    """Return the time after which a row that is not stored may still be read by the next poll.
 
-    None if that poll is overdue: nobody knows that it will come.
+    ``covered_us`` is how far the live reader has read, None if it has read nothing; ``now_us`` is
+    the server's time. None if the next poll is overdue: nobody knows that it will come.
     """
     patience = plan.hold_back + 2 * plan.settings.poll_interval + _POLL_SECONDS
     overdue = covered_us is None or now_us - covered_us > patience * 1_000_000

@@ -41,7 +41,8 @@ class Reloader:
     async def reload(self) -> Changes:
         """Read the settings and apply what differs.
 
-        Raises ``ConfigError`` if they have faults; then nothing has changed.
+        Raises ``ConfigError`` if they have faults, and ``TransientError`` if the database does not
+        say which shard has a new account; then the settings in force stay.
         """
         async with self._one_at_a_time:
             # In a thread: files of secrets may be on a slow or hanging file system.
@@ -63,7 +64,7 @@ class Reloader:
             return difference
 
     async def _bring(self, cell: Cell) -> None:
-        """Let a cell follow; one whose journal fails follows later, and keeps no other waiting."""
+        """Let a cell follow; if its journal fails, it follows later, and the others follow now."""
         try:
             await cell.follow()
         except ForwarderError as error:

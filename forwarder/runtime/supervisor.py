@@ -155,15 +155,15 @@ class Supervisor:
                 if life.ending:
                     raise
                 delay = self._backoff.delay(life.crash(), self._rng)
-                self._emit(_told(life.name, _inner(error), delay))
+                self._emit(_failure(life.name, _inner(error), delay))
                 await self._clock.sleep(delay)
             else:
                 # Work that returns has nothing left to do: a backfill that is complete.
                 return
 
 
-def _told(task: str, error: BaseException, delay: float) -> TelemetryEvent:
-    """Return what is said of a task that starts again: an outage is no fault of the program."""
+def _failure(task: str, error: BaseException, delay: float) -> TelemetryEvent:
+    """Return the event of a task that failed and starts again: an outage is not a bug."""
     if isinstance(error, TransientError):
         return JournalTroubled(f"{task}: {error}", error.hint)
     return TaskCrashed(task, error, delay)

@@ -173,7 +173,7 @@ async def audit_pushes(
 async def _compare(
     view: JournalView, account: AccountSettings, stream: str, window: Window
 ) -> Comparison | None:
-    """Return None if the account's logins are not polled."""
+    """Compare one account's logins; None if they are not polled."""
     source, key = source_without_daemon(account), StreamKey(account.account_id, stream)
     try:
         plan = source.streams().get(LOGINS)
