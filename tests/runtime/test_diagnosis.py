@@ -43,6 +43,7 @@ sinks:
     assert list(dict.fromkeys(owners)) == ["account acme", "sink one", "sink two", "sink out"]
     assert "account acme: token" in subjects
     assert "sink two: connection" in subjects
+    assert "sink out" in subjects
 
 
 async def test_a_shared_journal_that_cannot_be_reached_is_a_fault_without_its_password(

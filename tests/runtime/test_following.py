@@ -113,6 +113,20 @@ async def test_a_change_that_failed_half_way_leaves_nothing_stopped_or_started_f
         assert ({"kept": 10, "changed": 10, "removed": 10}, {ACCOUNT}) == running(cell)
 
 
+async def test_after_a_change_that_failed_what_the_settings_name_no_longer_stops(
+    replica: Replica, tmp_path: Path
+) -> None:
+    async with Cell.opened(replica) as cell:
+        await cell.start()
+        replica.adopt(settings(tmp_path / "state", kept=null(), new=null(), removed=null()), ())
+        with without_writes(tmp_path / "state"), pytest.raises(TransientError):
+            await cell.follow()
+        replica.adopt(settings(tmp_path / "state", OTHER, kept=null()), ())
+        await cell.maintain()
+
+        assert ({"kept": 10}, {OTHER}) == running(cell)
+
+
 async def test_a_change_that_fails_keeps_the_upkeep_from_nothing(
     replica: Replica, tmp_path: Path
 ) -> None:

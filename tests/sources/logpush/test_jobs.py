@@ -149,6 +149,13 @@ def test_what_would_suit_the_receiver_better_is_one_warning() -> None:
     assert found == [("warning", f"would suit the receiver better with {unlike}")]
 
 
+def test_uploads_without_a_bound_would_suit_better_with_one() -> None:
+    """To Cloudflare, 0 is no bound."""
+    ((_, text),) = wrong(job(max_upload_bytes=0))
+
+    assert text.endswith("max_upload_bytes 5000000 (now not set)")
+
+
 def test_an_expected_dataset_without_a_job_is_missed() -> None:
     found = findings(job(), expected=("access_requests", "gateway_dns"))
 
