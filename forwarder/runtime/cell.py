@@ -134,7 +134,7 @@ class Cell:
         """
         async with self._one_at_a_time:
             if self._change is not None:
-                # It goes on if whoever began it was cancelled.
+                # It continues if its caller was cancelled.
                 await asyncio.wait({self._change})
             old, new = self._runs, self._replica.settings
             if old is None or old is new:
