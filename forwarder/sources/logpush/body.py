@@ -215,6 +215,10 @@ class Overlong:
         self.beginning = beginning
         self.length = length
 
+    def __len__(self) -> int:
+        """Return the bytes that are kept."""
+        return len(self.beginning)
+
 
 class Cutter:
     """Cuts text into lines without keeping one that is too long."""

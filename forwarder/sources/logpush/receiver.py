@@ -12,7 +12,7 @@ import asyncio
 import hmac
 import ssl
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import NamedTuple
@@ -28,7 +28,7 @@ from forwarder.core.errors import (
     TransientError,
 )
 from forwarder.core.source_contract import Intake, PushedPart, SourceContext
-from forwarder.sources.logpush.body import Body, PushRefusedError
+from forwarder.sources.logpush.body import Body, Overlong, PushRefusedError
 from forwarder.sources.logpush.config import DATASET, LogpushConfig
 from forwarder.sources.logpush.events import (
     PushDelayed,
@@ -280,7 +280,7 @@ class Receiver:
     async def _stored(self, body: Body, target: Target) -> str:
         """Store all parts of a body; return ``accepted``, or ``duplicate`` if all were known."""
         parts = self._parts(body, target.reader)
-        stored = rows = number = 0
+        stored = rows = 0
         oldest_us: int | None = None
         while True:
             # The rows of a part take several times its bytes, so only a few are there at a time.
@@ -289,14 +289,14 @@ class Receiver:
                 if read is None:
                     break
                 await self._intake.admit(target.key.account_id)
-                name = f"{body.name}:{number}"
+                # By its lines: a part that is known has these rows, however the body was cut.
+                name = f"{body.name}:{rows}-{rows + len(read.records)}"
                 stored += await self._intake.store(self._part(target.key, name, read))
-            number += 1
             rows += len(read.records)
             times = [time for time in (*read.records.times_us, oldest_us) if time is not None]
             oldest_us = min(times, default=None)
         self._note(target, rows, body.size, oldest_us)
-        return "accepted" if stored or not number else "duplicate"
+        return "accepted" if stored or not rows else "duplicate"
 
     def _part(self, key: StreamKey, name: str, read: Read) -> PushedPart:
         lost = self._lost(read.cut, "rows that are longer than limits.line") if read.cut else ()
@@ -307,14 +307,18 @@ class Receiver:
         return (Lost(UNREADABLE, now_us, now_us, rows, detail),)
 
     async def _parts(self, body: Body, reader: RowReader) -> AsyncIterator[Read]:
-        """Give the rows of a body, about ``_PART`` bytes at a time."""
-        reads = list[Read]()
+        """Give the rows of a body, about ``_PART`` bytes at a time.
+
+        A body that comes again is cut at the same lines, wherever the network cuts it.
+        """
+        reads, room = list[Read](), _PART
         for lines in body.lines():
-            if lines:
-                reads.append(reader.read(lines))
-            if sum(len(read.records.text) for read in reads) >= _PART:
-                yield joined(reads)
-                reads = []
+            for some, size in _fitting(lines, room):
+                reads.append(reader.read(some))
+                room -= size
+                if room <= 0:
+                    yield joined(reads)
+                    reads, room = [], _PART
             # Each time through is some milliseconds: others must run in between.
             await asyncio.sleep(0)
         if reads:
@@ -334,6 +338,18 @@ class Receiver:
         now_us = self._clock.now_us()
         oldest_s = None if oldest_us is None else max(0.0, (now_us - oldest_us) / 1e6)
         self._emit(PushStored(target.account, target.dataset, rows, size, now_us / 1e6, oldest_s))
+
+
+def _fitting(
+    lines: Sequence[bytes | Overlong], room: int
+) -> Iterator[tuple[Sequence[bytes | Overlong], int]]:
+    """Give the lines up to the one that fills the room, and then a part at a time; with sizes."""
+    start = size = 0
+    for end, line in enumerate(lines, 1):
+        size += len(line)
+        if size >= room or end == len(lines):
+            yield lines[start:end], size
+            start, size, room = end, 0, _PART
 
 
 async def _alive(_: web.Request) -> web.Response:

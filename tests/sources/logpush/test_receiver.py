@@ -246,16 +246,19 @@ async def test_while_the_journal_is_full_a_body_is_not_read(sender: Sender) -> N
     assert ["gate_closed"] == [event.result for event in sender.said(PushDelayed)]
 
 
+class Closing(MemoryIntake):
+    """Full after the first part of a body."""
+
+    admitted = 0
+
+    async def admit(self, account_id: str) -> None:
+        self.admitted += 1
+        if self.admitted == 3:
+            self.close()
+        await super().admit(account_id)
+
+
 async def test_a_gate_that_closes_in_the_middle_loses_and_repeats_nothing() -> None:
-    class Closing(MemoryIntake):
-        admitted = 0
-
-        async def admit(self, account_id: str) -> None:
-            self.admitted += 1
-            if self.admitted == 3:
-                self.close()
-            await super().admit(account_id)
-
     rows = [orjson.dumps({"n": number, "text": "x" * 500}) for number in range(12_000)]
     async with Sender(Closing()) as sender:
         refused = await sender.post(packed(rows))
@@ -266,6 +269,29 @@ async def test_a_gate_that_closes_in_the_middle_loses_and_repeats_nothing() -> N
     assert [503, 200] == [refused[0], taken[0]]
     assert 0 < stored < len(rows)
     assert len(sender.intake.records) == len(rows)
+
+
+@pytest.mark.parametrize("first", [90_000, 230_000])
+async def test_nor_does_one_if_the_network_cuts_the_body_elsewhere_when_it_comes_again(
+    first: int,
+) -> None:
+    """Each part that is known must have the rows that it had."""
+    rows = [orjson.dumps({"n": number, "text": "x" * 500}) for number in range(8_000)]
+    body = b"\n".join(rows)
+
+    async def cut(length: int) -> AsyncIterator[bytes]:
+        for place in range(0, len(body), length):
+            yield body[place : place + length]
+            await asyncio.sleep(0.002)
+
+    async with Sender(Closing()) as sender:
+        refused = await sender.post(cut(first), headers={"Content-Encoding": ""})
+        sender.intake.open()
+        taken = await sender.post(cut(320_000 - first), headers={"Content-Encoding": ""})
+        stored = [orjson.loads(one.row)["n"] for one in sender.intake.records]
+
+    assert [503, 200] == [refused[0], taken[0]]
+    assert list(range(len(rows))) == sorted(stored)
 
 
 @pytest.mark.parametrize(
