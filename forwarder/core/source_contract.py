@@ -245,7 +245,7 @@ class Pushing(Protocol):
     """A source whose other side may also push the account's rows; a source need not be one."""
 
     async def push_jobs(self) -> Sequence[Mapping[str, Any]]:
-        """Return the jobs that push, as the other side lists them; for ``check --live``.
+        """Return the jobs that push, with the keys of Cloudflare's API; called by ``check --live``.
 
         Raises ``NeedsOperatorError`` if the credential may not read them, or ``TransientError``.
         """

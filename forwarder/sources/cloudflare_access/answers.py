@@ -434,7 +434,7 @@ def _opened_leniently(response: Response, path: Path, *, smallest: bool) -> Open
 
 
 def granted(response: Response, envelope: Mapping[str, Any]) -> bool:
-    """Return True if an answer is trusted."""
+    """Return True if status and envelope of an answer both say that the request succeeded."""
     return response.status in _SUCCEEDED and envelope.get("success") is True
 
 

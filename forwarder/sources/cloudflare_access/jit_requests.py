@@ -138,7 +138,7 @@ class JitRequests:
         urgency: float,
         learned: dict[str, Known],
     ) -> tuple[list[Row], int, list[Lost]]:
-        """Return a row for each step of a request, and how many are malformed.
+        """Return a row for each step of a request, how many are malformed, and what is lost.
 
         There are none if it need not be read now. Adds to ``learned`` what is known of it then.
         """

@@ -109,7 +109,7 @@ class PushJob(NamedTuple):
     row: Mapping[str, Any]
 
     def found(self, level: str, text: str, hint: str = "") -> Finding:
-        """Return an observation about this job."""
+        """Return a finding of ``level`` (ok, warning, fault) that names this job."""
         text = f"job {_words(self.row.get('id'))} to {self.address} {text}"
         return Finding(level, f"logpush {self.dataset}", text, hint)
 
