@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -88,6 +90,22 @@ def test_a_proof_is_accepted_once_and_only_about_when_it_was_made(
         assert not fresh or abs(age) <= CLOCKS_S
         assert not fresh or proof not in accepted
         accepted |= {proof} if fresh else set()
+
+
+def test_what_is_remembered_of_proofs_does_not_grow_with_their_number() -> None:
+    """Refused ones leave nothing, accepted ones are forgotten after two minutes."""
+    verifier, refusals = Verifier(), 0
+    tracemalloc.start()
+    for number in range(3000):
+        proof = prove(["secret"], NOW + number, f"{number:032x}", *CLAIMS)
+        refusals += bool(verifier.refusal(proof, ["secret"], NOW + number, *CLAIMS))
+        refusals += bool(verifier.refusal(f"{proof}0", ["secret"], NOW + number, *CLAIMS))
+        refusals += bool(verifier.refusal(proof, ["another"], NOW + number, *CLAIMS))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert refusals == 6000
+    assert held < 100_000
 
 
 def flipped(data: st.DataObject, text: str) -> str:
