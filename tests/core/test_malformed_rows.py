@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from forwarder.core.errors import TransientError
 from forwarder.core.identity import Identifier
-from forwarder.core.malformed_rows import Repaired, repair, repair_row, rewritten
+from forwarder.core.malformed_rows import Repaired, at, repair, repair_row, rewritten
 from forwarder.core.schema import MALFORMED_KEY, RAW_BYTES_KEY
 from forwarder.simulator import unreadable_row
 
@@ -321,3 +321,9 @@ def test_a_text_of_nothing_but_digits_and_quotes_is_searched_in_linear_time() ->
         repair_row(b'{"a":"' + filling + b'"}')
 
     assert time.thread_time() - began < 2.0
+
+
+@pytest.mark.parametrize("value", [None, 5, [], {}, {"a": None}, {"a": {}}, {"a": []}, {"a": [7]}])
+def test_where_an_answer_has_no_such_place_there_is_nothing(value: Any) -> None:
+    assert at({"a": [{"b": 1}]}, ("a", 0, "b")) == 1
+    assert at(value, ("a", 0, "b")) is None

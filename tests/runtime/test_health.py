@@ -103,10 +103,12 @@ def test_a_daemon_that_starts_is_not_ready() -> None:
     assert verdict.reasons == ("the daemon is starting",)
 
 
-def test_a_reason_without_a_hint_has_no_empty_parentheses() -> None:
+def test_a_hint_is_in_parentheses_and_no_hint_is_nothing() -> None:
     moved = TransientError("the journal was copied elsewhere")
+    away = TransientError("the database is away", hint="start it")
 
     assert (str(moved),) == standby_readiness(moved, []).reasons
+    assert ("the database is away (start it)",) == standby_readiness(away, []).reasons
 
 
 def test_a_disk_that_cannot_be_written_needs_a_person() -> None:
