@@ -56,8 +56,9 @@ integration-all: $(PROOF)  ## The same, with what must be built first: the image
 	$(BIN)/pytest $(SERVERS) -m "integration and not proof" $(ARGS)
 
 # A file's tests share the servers that it starts; most of their time they wait. In the order of their
-# names, as the files with the fewest tests take longest.
-SERVERS := -n 2 --dist loadfile --no-loadscope-reorder
+# names, as the files with the fewest tests take longest. In a folder with a short name: the path of a
+# socket in it may have 107 characters.
+SERVERS = -n 2 --dist loadfile --no-loadscope-reorder --basetemp "$$(mktemp -d)"
 # What measures time or memory has the machine for itself, after everything else, which shares it.
 TOGETHER := -n 3 --dist worksteal
 LONG := PROOF_RUN=proof-long HYPOTHESIS_PROFILE=long
