@@ -78,16 +78,16 @@ class Replicas:
         ):
             return await answer.text()
 
-    async def counted(self, replicas: int, member: Forwarder) -> str:
-        """Return a replica's metrics once it counts so many replicas."""
+    async def shows(self, member: Forwarder, *lines: str) -> str:
+        """Return a replica's metrics once they have these lines."""
         found = ""
 
-        async def counts() -> bool:
+        async def has() -> bool:
             nonlocal found
             found = await self.metrics(member)
-            return f"forwarder_replicas {replicas}.0" in found
+            return all(line in found for line in lines)
 
-        await until(counts, 30)
+        await until(has, 30)
         return found
 
     def delivered(self) -> Counter[bytes]:
@@ -142,20 +142,19 @@ async def test_metrics_of_replicas_count_one_owner_and_all_that_live(
     async with replicas(tmp_path, server, "metrics") as running:
         owner = running.owner()
         assert owner is not None
-        texts = [await running.counted(3, member) for member in running.members]
+        texts = [await running.shows(one, "forwarder_replicas 3.0") for one in running.members]
         await owner.kill()
         await running.owned(by_other_than=owner)
         heir = running.owner()
         assert heir is not None
         await until(lambda: "shard_taken" in heir.errors())
-        after = await running.counted(2, heir)
+        epoch = 'forwarder_shard_epoch{shard="0"} 2.0'
+        after = await running.shows(heir, "forwarder_replicas 2.0", epoch, OWNED.format(1))
 
     owned = Counter(text.splitlines().count(OWNED.format(1)) for text in texts)
     assert {1: 1, 0: 2} == owned
     assert all("forwarder_started_timestamp_seconds 0.0" not in text for text in texts)
-    assert OWNED.format(1) in after
     assert 'forwarder_takeovers_total{reason="expired"} 1.0' in after
-    assert 'forwarder_shard_epoch{shard="0"} 2.0' in after
 
 
 async def test_a_standby_is_ready_and_says_who_has_the_journal(
