@@ -154,8 +154,10 @@ def mask_nested(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _mask_column(key: str, value: Any, *, named: bool) -> Any:
-    if key == RAW_BYTES_KEY or (named and is_secret_name(key)):
-        return value if key == RAW_BYTES_KEY else _hide(value)
+    if key == RAW_BYTES_KEY:
+        return value
+    if named and is_secret_name(key):
+        return _hide(value)
     if isinstance(value, str):
         return _mask_string(value, _DEEPEST, _NOTHING)
     if isinstance(value, dict) and is_secret_name(key):

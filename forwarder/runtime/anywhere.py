@@ -222,8 +222,8 @@ async def statuses_of(
 
     await asyncio.gather(*map(ask, unseen(owners, found)))
     # A shard that has moved meanwhile is in no answer, or not in that of its former owner.
-    for shards in unseen(owners, found):
-        await asyncio.gather(*(ask([one]) for one in shards if one not in failed))
+    moved = chain.from_iterable(unseen(owners, found))
+    await asyncio.gather(*(ask([shard]) for shard in moved if shard not in failed))
     for shard in chain.from_iterable(unseen(owners, found)):
         failed.setdefault(shard, StateError("its owner changed meanwhile; repeat the command"))
     return found, {shard: failed[shard] for shard in failed if shard not in shown(found)}
