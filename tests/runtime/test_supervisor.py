@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import pytest
@@ -69,40 +69,44 @@ async def test_a_task_that_crashes_starts_again_after_a_growing_pause(
     assert sum(clock.slept[4:]) > sum(clock.slept[:3])
 
 
+class FailingOnce:
+    """Work that fails the first time that it runs."""
+
+    def __init__(self, fail: Callable[[], Awaitable[None]]) -> None:
+        self.runs = 0
+        self._fail = fail
+
+    async def __call__(self, _: Callable[[], None]) -> None:
+        self.runs += 1
+        if self.runs == 1:
+            await self._fail()
+
+
 async def test_an_outage_of_the_journal_is_not_told_as_a_fault_of_the_program(
     supervisor: Supervisor, told: list[TelemetryEvent]
 ) -> None:
-    runs = 0
+    async def fail() -> None:
+        raise TransientError("the database is away", hint="start it")
 
-    async def work(_: Callable[[], None]) -> None:
-        nonlocal runs
-        runs += 1
-        if runs == 1:
-            raise TransientError("the database is away", hint="start it")
-
+    work = FailingOnce(fail)
     supervisor.start("requests", work)
     await supervisor.join("requests")
 
     assert [JournalTroubled("requests: the database is away", "start it")] == told
-    assert 2 == runs
+    assert 2 == work.runs
 
 
 async def test_a_group_with_one_error_is_told_as_that_error(
     supervisor: Supervisor, told: list[TelemetryEvent]
 ) -> None:
-    runs = 0
-
-    async def work(_: Callable[[], None]) -> None:
-        nonlocal runs
-        runs += 1
-        if runs == 1:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(fail())
-
     async def fail() -> None:
         raise KeyError("inner")
 
-    supervisor.start("x", work)
+    async def fail_in_a_group() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail())
+
+    supervisor.start("x", FailingOnce(fail_in_a_group))
     await supervisor.join("x")
 
     (crash,) = told
